@@ -1,0 +1,1 @@
+"""Data sets, real inputs through the device, metrics, fidelity to the float model."""

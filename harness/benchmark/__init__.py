@@ -1,0 +1,1 @@
+"""The official tool as data: binaries, flags, command lines, logs, delegation evidence."""

@@ -1,0 +1,81 @@
+"""Assemble the verbs into one program, and turn every known error into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import typer
+import typer.core
+import typer.main
+
+import harness
+from harness.cli.output import print_error
+from harness.errors import ExitCode, HarnessError, UsageError
+
+VERBS: dict[str, str] = {
+    "sweep": "harness.cli.sweep",
+    "devices": "harness.cli.devices",
+    "doctor": "harness.cli.doctor",
+    "compress": "harness.cli.compress",
+    "recipes": "harness.cli.recipes",
+    "bench": "harness.cli.bench",
+    "results": "harness.cli.results",
+    "tools": "harness.cli.tools",
+    "parse-log": "harness.cli.parse_log",
+    "phone": "harness.cli.phone",
+}
+"""Each verb and the module whose `app` (a `typer.Typer`) carries it out."""
+
+
+class VerbGroup(typer.core.TyperGroup):
+    """Load a verb's module only when that verb, or the list of all, is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002, D102
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002, D102
+        if cmd_name not in VERBS:
+            return None
+        command = typer.main.get_command(importlib.import_module(VERBS[cmd_name]).app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(
+    cls=VerbGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Compress a model, measure the variants on real Android phones, and see which one to ship.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"harness {harness.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the program: the entry point of the console script."""
+    try:
+        app()
+    except HarnessError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print_error(UsageError("Interrupted.", "What was finished is kept."))
+        sys.exit(ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # the reader of our pipe, such as `head`, has gone
+        sys.stderr.close()
+        sys.exit(ExitCode.OK)

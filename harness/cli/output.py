@@ -1,0 +1,40 @@
+"""How every verb speaks: one console for people, one JSON shape for machines, one form of error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from harness.errors import HarnessError
+
+SCHEMA_VERSION = 1
+"""Version of every `--json` document; raised when a field changes its meaning or goes away."""
+
+JsonOption = typer.Option(False, "--json", help="Print JSON (with a schema_version) instead of a table.")
+
+
+def console() -> Console:
+    """Return the console for people, on stdout. Into a pipe it writes no colours and no progress bars."""
+    return Console(highlight=False)
+
+
+def error_console() -> Console:
+    """Return the console for progress and errors, on stderr, so that stdout stays clean for pipes."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(payload: dict[str, Any]) -> None:
+    """Print one JSON document for machines."""
+    typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **payload}, indent=2, ensure_ascii=False, default=str))
+
+
+def print_error(error: HarnessError) -> None:
+    """Print what happened and, on a second line, what to do."""
+    screen = error_console()
+    screen.print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)
+    if error.advice:
+        screen.print(Text("  " + error.advice), soft_wrap=True)

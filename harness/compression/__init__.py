@@ -1,0 +1,1 @@
+"""Model and recipe in, variant out."""

@@ -1,0 +1,70 @@
+"""A variant: the `.tflite` that a recipe makes of a model, with the card that says how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+class TensorType(BaseModel):
+    """Shape, type and quantization of one input or output; shape uses -1 for a dynamic axis."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    """NumPy's name: `float32`, `int8`, `uint8`, ..."""
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+class VariantCard(BaseModel):
+    """The JSON beside a variant: lineage and what can be read off the file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = 1
+    model: str
+    model_sha256: str
+    recipe: str
+    steps: tuple[dict[str, object], ...]
+    target_runtime: str
+    libraries: dict[str, str]
+    """Versions of the libraries that made it, by package name."""
+    calibration: str | None
+    """How the calibration data was chosen, with its SHA-256; None where the recipe needs none."""
+    sha256: str
+    size_bytes: int
+    gzip_size_bytes: int
+    operators: dict[str, int]
+    """How often each operator occurs, by its schema name such as `CONV_2D`."""
+    operator_versions: dict[str, int]
+    """The highest version of each operator."""
+    custom_operators: tuple[str, ...]
+    weight_types: dict[str, int]
+    """Constant bytes by tensor type, such as `{"int8": 37000, "float32": 900}`."""
+    inputs: tuple[TensorType, ...]
+    outputs: tuple[TensorType, ...]
+    seconds: float
+    """Wall time that making it took."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One `.tflite` file and its card."""
+
+    path: Path
+    card: VariantCard
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, which is what tables show."""
+        return self.card.recipe
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the variant."""
+        return self.card.sha256

@@ -1,0 +1,1 @@
+"""Find, describe, prepare and talk to devices."""

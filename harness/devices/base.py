@@ -1,0 +1,133 @@
+"""What every device can do: the seam between measuring and the phone, virtual phone or host that is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class DeviceKind(StrEnum):
+    """What a device really is; a label on every row."""
+
+    PHONE = "phone"
+    EMULATOR = "emulator"
+    VIRTUAL = "virtual"
+    HOST = "host"
+
+
+@dataclass(frozen=True)
+class Core:
+    """One CPU core. `max_frequency_khz` is None where the kernel does not tell."""
+
+    index: int
+    max_frequency_khz: int | None = None
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What a device says about itself. None means that it could not be told, never a guess."""
+
+    serial: str
+    kind: DeviceKind
+    model: str | None = None
+    maker: str | None = None
+    soc: str | None = None
+    board: str | None = None
+    abis: tuple[str, ...] = ()
+    """ABIs that the device claims, best first."""
+    executable_abis: tuple[str, ...] = ()
+    """ABIs whose binaries run here; differs from `abis` only on a virtual phone, which is dressed as another machine."""
+    android_version: str | None = None
+    api_level: int | None = None
+    fingerprint: str | None = None
+    build_type: str | None = None
+    cores: tuple[Core, ...] = ()
+    memory_mb: float | None = None
+    gpu: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name that a person would use, such as `Google Pixel 8`."""
+        parts = [part for part in (self.maker, self.model) if part]
+        if len(parts) == 2 and parts[1].lower().startswith(parts[0].lower()):  # noqa: PLR2004
+            parts = parts[1:]
+        return " ".join(parts) or self.serial
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """One finished (or stopped) process on a device.
+
+    Exactly one of `exit_code`, `signal` is set, unless `timed_out`: then both may be None.
+    """
+
+    exit_code: int | None
+    stdout: str
+    stderr: str
+    wall_s: float
+    signal: int | None = None
+    timed_out: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether the process ended by itself with exit code 0. For benchmark_model this proves nothing yet."""
+        return self.exit_code == 0 and not self.timed_out
+
+
+class Device(Protocol):
+    """A place where variants run. All methods raise `DeviceError`; every one has a time limit."""
+
+    @property
+    def serial(self) -> str:
+        """The name that tells this device from every other: the ADB serial, or `host`."""
+        ...
+
+    @property
+    def kind(self) -> DeviceKind:
+        """What the device really is."""
+        ...
+
+    @property
+    def work_folder(self) -> str:
+        """The one folder that harness writes to on the device."""
+        ...
+
+    def facts(self) -> DeviceFacts:
+        """Read the device's facts (cached after the first call)."""
+        ...
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        timeout_s: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> CommandResult:
+        """Run one program. Arguments are quoted here and nowhere else.
+
+        What runs longer than `timeout_s` is killed on the device and returned with `timed_out`.
+        """
+        ...
+
+    def run_script(self, script: str, *, timeout_s: float) -> CommandResult:
+        """Run a constant shell script of harness's own (never one that holds names or values from outside)."""
+        ...
+
+    def push(self, local: Path) -> str:
+        """Bring a file to the device and return its path there.
+
+        Files are stored under the SHA-256 of their contents, which is checked on the device; what is already there
+        is not sent again.
+        """
+        ...
+
+    def pull(self, remote: str, local: Path, *, timeout_s: float = 120.0) -> None:
+        """Bring a file from the device; a missing file is a `DeviceError`, never an empty one."""
+        ...
+
+    def remove(self, remote: str) -> None:
+        """Remove a file or folder inside `work_folder`; a missing one is fine."""
+        ...

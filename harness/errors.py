@@ -1,0 +1,162 @@
+"""Every failure class that a user can meet, and what to do about each.
+
+Two kinds of trouble are kept apart:
+
+* A `Failure` is a *value*. One invocation, one variant or one device went wrong; it is stored in the results with
+  its class and evidence, and the rest of the sweep goes on.
+* A `HarnessError` is an *exception*. The command as a whole cannot go on; its message is printed as one sentence,
+  followed by the advice, and the process ends with its exit code.
+
+`DeviceError` is the bridge: device code raises it with a `Failure` inside, and the sweep stores that failure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class ExitCode(IntEnum):
+    """What the process tells its caller."""
+
+    OK = 0
+    CELL_FAILED = 1
+    """Done, but a cell failed or a regression was found."""
+    BAD_USAGE = 2
+    """Bad usage or a bad spec."""
+    NOTHING_TO_RUN_ON = 3
+    """No device, no tool or no data."""
+    INTERRUPTED = 4
+    """Stopped by the user; what is done is kept."""
+
+
+class FailureClass(StrEnum):
+    """The classes of failure, as they are stored and shown."""
+
+    UNSUPPORTED_OP = "unsupported_op"
+    UNSUPPORTED_OP_VERSION = "unsupported_op_version"
+    DELEGATE_UNAVAILABLE = "delegate_unavailable"
+    DELEGATE_FAILED = "delegate_failed"
+    FELL_BACK = "fell_back"
+    WRONG_OUTPUT = "wrong_output"
+    CRASHED = "crashed"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    DEVICE_OFFLINE = "device_offline"
+    DEVICE_UNAUTHORIZED = "device_unauthorized"
+    DEVICE_LOST = "device_lost"
+    STORAGE_FULL = "storage_full"
+    WRONG_ABI = "wrong_abi"
+    TOOL_REJECTED_FLAG = "tool_rejected_flag"
+    TOOL_OUTPUT_UNREADABLE = "tool_output_unreadable"
+    INVALID_MODEL = "invalid_model"
+    CONVERSION_FAILED = "conversion_failed"
+    THROTTLED = "throttled"
+    PUSH_CORRUPT = "push_corrupt"
+    INTERRUPTED = "interrupted"
+    INTERNAL = "internal"
+
+    @property
+    def advice(self) -> str:
+        """What the user can do about a failure of this class."""
+        return _ADVICE[self]
+
+
+_ADVICE: dict[FailureClass, str] = {
+    FailureClass.UNSUPPORTED_OP: (
+        "The runtime on the device lacks an operator of this model: use a newer tool (`harness tools add`), "
+        "or convert the model without custom or Flex operators."
+    ),
+    FailureClass.UNSUPPORTED_OP_VERSION: (
+        "The converter is newer than the runtime on the device: set target_runtime in the recipe to the tool's "
+        "version, or add a newer tool with `harness tools add`."
+    ),
+    FailureClass.DELEGATE_UNAVAILABLE: (
+        "This device or tool does not offer the delegate: leave it out, or use a tool that was built with it."
+    ),
+    FailureClass.DELEGATE_FAILED: (
+        "The delegate refused this model: read the runtime's own sentence in the evidence, or use the cpu delegate."
+    ),
+    FailureClass.FELL_BACK: (
+        "The latency is the CPU's, not the accelerator's, and is not ranked: see the evidence for which operators "
+        "and why, or require full delegation."
+    ),
+    FailureClass.WRONG_OUTPUT: (
+        "The delegate is fast but its outputs are wrong: do not ship this variant with it; try another variant type "
+        "or a newer driver."
+    ),
+    FailureClass.CRASHED: "The tool was killed by a signal: read the evidence, then try one thread or another delegate.",
+    FailureClass.OUT_OF_MEMORY: "Use a smaller variant or batch, or close other apps on the device.",
+    FailureClass.TIMEOUT: "Raise the time limit in the spec, or check whether the device is hung (`harness devices`).",
+    FailureClass.DEVICE_OFFLINE: "Reconnect the cable or run `adb reconnect`, then start the same sweep with --resume.",
+    FailureClass.DEVICE_UNAUTHORIZED: (
+        'Unlock the phone and accept "Allow USB debugging?"; without a dialog, toggle USB debugging off and on.'
+    ),
+    FailureClass.DEVICE_LOST: "The device went away: check cable and power, then start the same sweep with --resume.",
+    FailureClass.STORAGE_FULL: "Free space on the device (or on this host), then start the same sweep with --resume.",
+    FailureClass.WRONG_ABI: "Add a tool built for this device's ABI: `harness tools add PATH`.",
+    FailureClass.TOOL_REJECTED_FLAG: (
+        "The tool does not know a flag that it was sent, so something else was measured: run `harness tools probe`."
+    ),
+    FailureClass.TOOL_OUTPUT_UNREADABLE: (
+        "The tool's log holds no usable measurement: look at the raw log; if the tool is new, please report it."
+    ),
+    FailureClass.INVALID_MODEL: "The model file is missing, empty, cut short or not what its name says: make it again.",
+    FailureClass.CONVERSION_FAILED: "The converter refused the model: see its sentence in the evidence.",
+    FailureClass.THROTTLED: "The device was too hot: let it cool, or raise the thermal limit in its profile knowingly.",
+    FailureClass.PUSH_CORRUPT: "What arrived on the device differs from what was sent: check cable and storage.",
+    FailureClass.INTERRUPTED: "Start the same sweep again with --resume; nothing that is done is repeated.",
+    FailureClass.INTERNAL: "This is a fault of harness: please report it with the evidence.",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that went wrong, as data: its class, one sentence, and the lines that prove it."""
+
+    failure_class: FailureClass
+    message: str
+    evidence: str = ""
+
+    @property
+    def advice(self) -> str:
+        """What the user can do about it."""
+        return self.failure_class.advice
+
+
+class HarnessError(Exception):
+    """The command cannot go on. `str()` is one clear sentence; `advice` says what to do next."""
+
+    exit_code: ExitCode = ExitCode.CELL_FAILED
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class UsageError(HarnessError):
+    """A bad argument or a bad spec file."""
+
+    exit_code = ExitCode.BAD_USAGE
+
+
+class NothingToRunOnError(HarnessError):
+    """No device, no tool or no data to do what was asked."""
+
+    exit_code = ExitCode.NOTHING_TO_RUN_ON
+
+
+class FailureError(HarnessError):
+    """A `Failure` on its way to the place that stores it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message, failure.advice)
+        self.failure = failure
+
+
+class DeviceError(FailureError):
+    """Talking to a device failed."""
+
+
+class CompressionError(FailureError):
+    """Making a variant failed."""

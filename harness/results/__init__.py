@@ -1,0 +1,1 @@
+"""The store, tables, statistics, export."""

@@ -1,0 +1,1 @@
+"""What a person writes: TOML files validated into pydantic models."""

@@ -1,0 +1,1 @@
+"""A phone made of the real adbd, for machines without a phone."""
