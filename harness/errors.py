@@ -85,7 +85,7 @@ _ADVICE: dict[FailureClass, str] = {
         "The delegate is fast but its outputs are wrong: do not ship this variant with it; try another variant type "
         "or a newer driver."
     ),
-    FailureClass.CRASHED: "The tool was killed by a signal: read the evidence, then try one thread or another delegate.",
+    FailureClass.CRASHED: "The tool was killed by a signal: read the evidence, then try another delegate.",
     FailureClass.OUT_OF_MEMORY: "Use a smaller variant or batch, or close other apps on the device.",
     FailureClass.TIMEOUT: "Raise the time limit in the spec, or check whether the device is hung (`harness devices`).",
     FailureClass.DEVICE_OFFLINE: "Reconnect the cable or run `adb reconnect`, then start the same sweep with --resume.",

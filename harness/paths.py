@@ -20,7 +20,7 @@ def shipped(folder: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again (variants, tools, virtual phones): `$HARNESS_CACHE` or the user's cache."""
+    """Return the folder for what can be made again: `$HARNESS_CACHE`, or the cache folder of the user."""
     chosen = os.environ.get("HARNESS_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("harness"))
 

@@ -16,6 +16,35 @@ class Pass(StrEnum):
 
 
 @dataclass(frozen=True)
+class InputFile:
+    """Raw bytes for one input tensor: `shape` may carry a batch; `path` is on the device."""
+
+    name: str
+    shape: tuple[int, ...]
+    path: str
+
+
+@dataclass(frozen=True)
+class InvocationRequest:
+    """One process of the tool: which model, how, and how often. Paths are on the device."""
+
+    model: str
+    delegate: str
+    """`cpu`, `cpu-builtin`, `gpu`, `nnapi` or `nnapi:ACCELERATOR`."""
+    threads: int = 1
+    purpose: Pass = Pass.LATENCY
+    runs: int = 50
+    """Exactly this many timed runs, read back from the log."""
+    warmup_runs: int = 1
+    warmup_min_s: float = 0.5
+    max_s: float = 150.0
+    inputs: tuple[InputFile, ...] = ()
+    """Empty: the tool makes random inputs."""
+    output_file: str | None = None
+    """Where the tool writes the raw bytes of all outputs."""
+
+
+@dataclass(frozen=True)
 class Delegation:
     """Which delegate was asked for and what the log proves about the one that ran."""
 

@@ -32,10 +32,10 @@ VERBS: dict[str, str] = {
 class VerbGroup(typer.core.TyperGroup):
     """Load a verb's module only when that verb, or the list of all, is asked for."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002, D102
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, D102
         return list(VERBS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002, D102
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, D102
         if cmd_name not in VERBS:
             return None
         command = typer.main.get_command(importlib.import_module(VERBS[cmd_name]).app)

@@ -39,7 +39,7 @@ class DeviceFacts:
     abis: tuple[str, ...] = ()
     """ABIs that the device claims, best first."""
     executable_abis: tuple[str, ...] = ()
-    """ABIs whose binaries run here; differs from `abis` only on a virtual phone, which is dressed as another machine."""
+    """ABIs whose binaries run here; differs from `abis` on a virtual phone, which is dressed as another machine."""
     android_version: str | None = None
     api_level: int | None = None
     fingerprint: str | None = None
