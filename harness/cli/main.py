@@ -12,7 +12,7 @@ import typer.main
 
 import harness
 from harness.cli.output import print_error
-from harness.errors import ExitCode, HarnessError, UsageError
+from harness.errors import ExitCode, HarnessError
 
 VERBS: dict[str, str] = {
     "sweep": "harness.cli.sweep",
@@ -41,6 +41,14 @@ class VerbGroup(typer.core.TyperGroup):
         command = typer.main.get_command(importlib.import_module(VERBS[cmd_name]).app)
         command.name = cmd_name
         return command
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """Run the verb; Ctrl-C ends it with its own exit code instead of the shell's 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print_error(HarnessError("Interrupted.", "What was finished is kept."))
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 app = typer.Typer(
@@ -73,9 +81,6 @@ def main() -> None:
     except HarnessError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print_error(UsageError("Interrupted.", "What was finished is kept."))
-        sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of our pipe, such as `head`, has gone
         sys.stderr.close()
         sys.exit(ExitCode.OK)

@@ -1,0 +1,103 @@
+"""A sweep, as a person writes it: which model, which recipes, on which devices, how thoroughly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from harness.spec.loading import SpecModel, read_toml, validate_spec
+
+PresetName = Literal["quick", "standard", "strict"]
+
+
+class Measurement(SpecModel):
+    """How one cell is measured."""
+
+    invocations: int = Field(ge=5, le=1000)
+    """Independent processes a cell: the unit of statistics. Fewer than five say nothing about spread."""
+    runs: int = Field(ge=1, le=100_000)
+    """Timed runs in one process."""
+    warmup_min_s: float = Field(default=0.5, ge=0, le=600)
+    timeout_s: float = Field(default=180.0, gt=0, le=36_000)
+    """Time limit of one process on the device."""
+    memory_invocations: int = Field(default=1, ge=0, le=100)
+    """Separate processes that measure memory; their latency is not used."""
+    accuracy_samples: int = Field(ge=0, le=10_000_000)
+    """Labelled samples a cell, spread evenly over the data set; 0 leaves accuracy and output check out."""
+
+
+PRESETS: dict[PresetName, dict[str, Any]] = {
+    "quick": {"invocations": 5, "runs": 30, "accuracy_samples": 500},
+    "standard": {"invocations": 10, "runs": 50, "accuracy_samples": 2000},
+    "strict": {"invocations": 20, "runs": 100, "accuracy_samples": 10_000},
+}
+"""What each preset means; a key in `[measurement]` overrules it."""
+
+
+class SweepSpec(SpecModel):
+    """One sweep. Everything has a default, so that an empty spec is the default sweep."""
+
+    model: str = "fashion-dscnn"
+    """A shipped model's name, or the path of a model's TOML file, of a `.keras` or of a `.tflite` file."""
+    recipes: tuple[str, ...] = ("fp32", "fp16", "dynamic-int8", "int8")
+    """Built-in recipes by name, or paths of recipe TOML files."""
+    devices: tuple[str, ...] = ()
+    """ADB serials, `host`, `virtual` or `virtual:COSTUME`. Empty: every attached phone, else this host."""
+    delegates: tuple[str, ...] = ()
+    """Empty: those of the device's profile."""
+    threads: tuple[int, ...] = (1,)
+    preset: PresetName = "quick"
+    measurement: Measurement
+    seed: int = 1
+    """Seeds the order of invocations."""
+    broken_gpu: bool = False
+    """Give virtual phones of this sweep a GPU driver that fails in silence, to see it caught."""
+    reconnect_wait_s: float = Field(default=30.0, ge=0, le=3600)
+    """How long to wait for a phone that went away before giving up on it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:  # noqa: ANN401
+        if not isinstance(values, dict):
+            return values
+        chosen = PRESETS.get(values.get("preset", "quick"), PRESETS["quick"])
+        given = values.get("measurement", {})
+        return {**values, "measurement": {**chosen, **given} if isinstance(given, dict) else given}
+
+    @field_validator("recipes", "threads")
+    @classmethod
+    def _at_least_one(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not values:
+            raise ValueError("at least one is needed")
+        return _without_repeats(values)
+
+    @field_validator("devices", "delegates")
+    @classmethod
+    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return _without_repeats(values)
+
+    @field_validator("threads")
+    @classmethod
+    def _positive(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if min(values) < 1:
+            raise ValueError("allowed are whole numbers from 1")
+        return values
+
+
+def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def load_sweep_spec(path: Path | None, overrides: dict[str, Any]) -> SweepSpec:
+    """Read a sweep's TOML file (None: the default sweep) and lay the command line's values over it.
+
+    `overrides` holds only what was given; its key `measurement` is laid over key by key. Raises `UsageError`.
+    """
+    values = {} if path is None else read_toml(path)
+    if path is not None:
+        validate_spec(values, SweepSpec, origin=str(path))  # the file alone first, so that errors name the right origin
+    measurement = {**values.get("measurement", {}), **overrides.get("measurement", {})}
+    merged = {**values, **overrides, **({"measurement": measurement} if measurement else {})}
+    return validate_spec(merged, SweepSpec, origin="command line" if path is None else f"{path} with the command line")

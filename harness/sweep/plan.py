@@ -1,0 +1,39 @@
+"""The order in which one device's cells are measured: seeded, interleaved blocks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.benchmark.measurement import Pass
+from harness.results.records import Cell
+from harness.spec.sweep import Measurement
+
+
+@dataclass(frozen=True)
+class PlannedInvocation:
+    """One process that is to be run: the `index`-th of its cell and pass, in the `block`-th block of the device."""
+
+    cell: Cell
+    purpose: Pass
+    index: int
+    block: int
+
+
+def plan_invocations(cells: Sequence[Cell], measurement: Measurement, *, seed: int) -> tuple[PlannedInvocation, ...]:
+    """Order the invocations of one device's cells.
+
+    Every block holds each cell once, in an order drawn anew, so that slow changes of the device (heat, background
+    work) spread over all cells instead of falling on the last one (randomized block design; google/benchmark's random
+    interleaving is the same idea). Blocks of the memory pass come after all latency blocks, since the memory monitor
+    disturbs latency. The order is a pure function of cells, counts and seed.
+    """
+    blocks = [(Pass.LATENCY, index) for index in range(measurement.invocations)]
+    blocks += [(Pass.MEMORY, index) for index in range(measurement.memory_invocations)]
+    planned: list[PlannedInvocation] = []
+    for block, (purpose, index) in enumerate(blocks):
+        order = sorted(cells, key=lambda cell: cell.key)
+        random.Random(f"{seed}/{block}").shuffle(order)  # noqa: S311 - an order, not a secret
+        planned += [PlannedInvocation(cell, purpose, index, block) for cell in order]
+    return tuple(planned)
