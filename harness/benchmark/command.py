@@ -1,0 +1,71 @@
+"""Build a tool's command line from a request, out of the flags that this very binary supports (promise H12)."""
+
+from __future__ import annotations
+
+from harness.benchmark.delegates import find_delegate, flags_for
+from harness.benchmark.measurement import InvocationRequest, Pass
+from harness.benchmark.tool import Tool, ToolFamily
+from harness.errors import Failure, FailureClass, FailureError
+
+
+def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> list[str]:
+    """Return the argument list, program first.
+
+    Raises `FailureError` (`tool_rejected_flag`) when the tool lacks a flag without which another thing would be
+    measured, and (`delegate_unavailable`) when it does not offer the delegate.
+    """
+    flags = _model_and_counts(request) + _delegate_flags(tool, request) + _data_flags(request)
+    if request.purpose is Pass.MEMORY:
+        flags.append(("report_peak_memory_footprint", "true"))
+    missing = [name for name, _ in flags if tool.flags is not None and name not in tool.flags]
+    if missing:
+        raise FailureError(
+            Failure(
+                FailureClass.TOOL_REJECTED_FLAG,
+                f"The tool {tool.name} has no flag {', '.join('--' + name for name in missing)}, which this needs.",
+                f"tool {tool.sha256}",
+            )
+        )
+    return [tool_path, *(f"--{name}={value}" for name, value in flags)]
+
+
+def _model_and_counts(request: InvocationRequest) -> list[tuple[str, str]]:
+    return [
+        ("graph", request.model),
+        ("num_threads", str(request.threads)),
+        ("num_runs", str(request.runs)),
+        ("min_secs", "0"),  # else the tool goes on until a second has passed, and the count is not the one asked for
+        ("max_secs", f"{request.max_s:g}"),
+        ("warmup_runs", str(request.warmup_runs)),
+        ("warmup_min_secs", f"{request.warmup_min_s:g}"),
+    ]
+
+
+def _delegate_flags(tool: Tool, request: InvocationRequest) -> list[tuple[str, str]]:
+    if tool.family is not ToolFamily.COMPILED_MODEL:
+        return flags_for(request.delegate)
+    flags = find_delegate(request.delegate).compiled_model_flags
+    if flags is None:
+        raise FailureError(
+            Failure(FailureClass.DELEGATE_UNAVAILABLE, f"LiteRT's tool has no delegate {request.delegate}.", tool.name)
+        )
+    return list(flags)
+
+
+def _data_flags(request: InvocationRequest) -> list[tuple[str, str]]:
+    flags: list[tuple[str, str]] = []
+    if request.inputs:
+        # Inputs are matched by position, so names of our own avoid every character that the tool's lists split at.
+        names = [f"input{index}" for index in range(len(request.inputs))]
+        shapes = [",".join(map(str, tensor.shape)) for tensor in request.inputs]
+        files = [f"{name}:{_escaped(tensor.path)}" for name, tensor in zip(names, request.inputs, strict=True)]
+        flags += [("input_layer", ",".join(names)), ("input_layer_shape", ":".join(shapes))]
+        flags.append(("input_layer_value_files", ",".join(files)))
+    if request.output_file is not None:
+        flags.append(("output_filepath", request.output_file))
+    return flags
+
+
+def _escaped(path: str) -> str:
+    """Double the colons of a path: the tool's way to escape its delimiter (its own help text says otherwise)."""
+    return path.replace(":", "::")

@@ -1,0 +1,66 @@
+"""The delegates that can be asked for: the flags that ask, and the names by which a log proves that they ran.
+
+To add one, write its `Delegate` here and name it in the docs; nothing else knows delegates by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Delegate:
+    """One delegate as it is asked for."""
+
+    name: str
+    flags: tuple[tuple[str, str], ...]
+    """Flags of the interpreter tool, as (name, value); `{accelerator}` is what stands after the colon."""
+    is_cpu: bool
+    log_names: tuple[str, ...]
+    """Parts of the delegate names in `Replacing ...`, `Explicitly applied ...` and op-profile lines."""
+    compiled_model_flags: tuple[tuple[str, str], ...] | None = None
+    """Flags of LiteRT's tool; None: that tool does not offer it."""
+
+
+# gpu and nnapi leave XNNPACK at its default, as an app does: what the accelerator refuses then runs on the CPU at its
+# usual speed, and that it was refused is told by the log, not by a slower number.
+DELEGATES: dict[str, Delegate] = {
+    delegate.name: delegate
+    for delegate in (
+        Delegate("cpu", (("use_xnnpack", "true"),), True, ("XNNPACK", "XNNPack"), (("use_cpu", "true"),)),
+        Delegate("cpu-builtin", (("use_xnnpack", "false"),), True, ()),
+        Delegate(
+            "gpu",
+            (("use_gpu", "true"),),
+            False,
+            ("GPU", "TfLiteGpuDelegate"),
+            (("use_gpu", "true"), ("use_cpu", "false")),
+        ),
+        Delegate("nnapi", (("use_nnapi", "true"),), False, ("NNAPI", "TfLiteNnapiDelegate")),
+        Delegate(
+            "nnapi:",
+            (("use_nnapi", "true"), ("nnapi_accelerator_name", "{accelerator}")),
+            False,
+            ("NNAPI", "TfLiteNnapiDelegate"),
+        ),
+        Delegate("external:", (("external_delegate_path", "{accelerator}"),), False, ("EXTERNAL", "Vx Delegate")),
+    )
+}
+
+
+def find_delegate(name: str) -> Delegate:
+    """Return the delegate for a requested name such as `gpu` or `nnapi:qti-dsp`. Raises `UsageError`."""
+    base, colon, accelerator = name.partition(":")
+    delegate = DELEGATES.get(base + colon)
+    if delegate is None or (colon and not accelerator):
+        allowed = ", ".join(key if not key.endswith(":") else f"{key}ACCELERATOR" for key in DELEGATES)
+        raise UsageError(f"Unknown delegate {name!r}.", f"Allowed are: {allowed}.")
+    return delegate
+
+
+def flags_for(name: str) -> list[tuple[str, str]]:
+    """Return the interpreter tool's flags for a requested delegate, its accelerator's name filled in."""
+    accelerator = name.partition(":")[2]
+    return [(flag, value.format(accelerator=accelerator)) for flag, value in find_delegate(name).flags]

@@ -1,0 +1,33 @@
+"""Run one process of the tool on a device and judge it: a measurement or a failure, always with the raw log."""
+
+from __future__ import annotations
+
+import time
+
+from harness.benchmark import litert_python
+from harness.benchmark.command import build_arguments
+from harness.benchmark.measurement import Invocation, InvocationRequest
+from harness.benchmark.outcome import join_streams, judge
+from harness.benchmark.tool import Tool, ToolFamily
+from harness.devices.base import Device
+from harness.errors import DeviceError, Failure, FailureError
+
+
+def invoke(device: Device, tool: Tool, tool_path: str, request: InvocationRequest, *, timeout_s: float) -> Invocation:
+    """Run the tool once. Never raises for what the tool or the device did: that is a failure in the invocation."""
+    started = time.monotonic()
+    try:
+        if tool.family is ToolFamily.LITERT_PYTHON:
+            return litert_python.invoke(device, request, timeout_s=timeout_s)
+        arguments = build_arguments(tool, tool_path, request)
+    except FailureError as error:
+        return Invocation((), "", time.monotonic() - started, failure=error.failure)
+    arguments[:1] = tool.launcher or arguments[:1]
+    try:
+        result = device.run(arguments, timeout_s=timeout_s)
+    except DeviceError as error:
+        return Invocation(tuple(arguments), "", time.monotonic() - started, failure=error.failure)
+    outcome = judge(result, request)
+    if isinstance(outcome, Failure):
+        return Invocation(tuple(arguments), join_streams(result), result.wall_s, failure=outcome)
+    return Invocation(tuple(arguments), join_streams(result), result.wall_s, measurement=outcome)

@@ -1,0 +1,106 @@
+"""Turn what a process of the tool left behind into a measurement or a failure, never into a plausible zero."""
+
+from __future__ import annotations
+
+import math
+import signal
+
+from harness.benchmark.delegation import conclude_delegation
+from harness.benchmark.failures import error_lines, find_failure
+from harness.benchmark.log import BenchmarkLog, parse_log
+from harness.benchmark.measurement import InvocationRequest, Measurement, Pass
+from harness.devices.base import CommandResult
+from harness.errors import Failure, FailureClass
+
+STREAM_MARK = "\n----- stderr -----\n"
+"""Stands between stdout and stderr in a kept log; the tool writes evidence to both."""
+
+_SHELL_SIGNAL_BASE = 128
+_LAST_SIGNAL = 64
+
+
+def join_streams(result: CommandResult) -> str:
+    """Return the raw log to keep: stdout, the mark, stderr."""
+    return result.stdout + STREAM_MARK + result.stderr
+
+
+def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Failure:
+    """Judge one finished process. Causes are looked for before consequences, the exit code last."""
+    logs = parse_log(join_streams(result))
+    log = logs[-1]
+    last_words = "\n".join(line.raw for line in error_lines(log.lines)[-3:])
+    if result.timed_out:
+        return Failure(
+            FailureClass.TIMEOUT, f"The tool did not end within its time limit; stopped after {result.wall_s:.0f} s.",
+            last_words,
+        )  # fmt: skip
+    completed = result.exit_code == 0 and log.inference_avg_us is not None
+    failure = find_failure(log.lines)
+    if failure and (not completed or failure.failure_class is FailureClass.TOOL_REJECTED_FLAG):
+        return failure
+    killed = result.signal or _signal_of(result.exit_code)
+    if killed:
+        return Failure(FailureClass.CRASHED, f"The tool was killed by {_signal_name(killed)}.", last_words)
+    if result.exit_code != 0:
+        return _unreadable(f"The tool ended with exit code {result.exit_code}.", last_words)
+    return _measurement(log, request)
+
+
+def _measurement(log: BenchmarkLog, request: InvocationRequest) -> Measurement | Failure:
+    problem = _inconsistency(log, request)
+    if problem:
+        return problem
+    stats = log.run_stats
+    if stats is None or log.inference_avg_us is None or log.init_us is None:  # ruled out above; for the type checker
+        return _unreadable("The log holds no timings.", "")
+    return Measurement(
+        delegation=conclude_delegation(log, request.delegate),
+        runs=stats.count,
+        latency_avg_us=log.inference_avg_us,
+        latency_min_us=stats.min if stats.min is not None else stats.curr,
+        latency_max_us=stats.max if stats.max is not None else stats.curr,
+        latency_std_us=stats.std if stats.std is not None else 0.0,
+        latency_median_us=stats.median,
+        init_us=log.init_us,
+        first_inference_us=log.first_inference_us if log.warmup_stats and log.warmup_stats.count else None,
+        memory_init_mb=log.memory_init_mb,
+        memory_overall_mb=log.memory_overall_mb,
+        peak_memory_mb=log.peak_memory_mb,
+    )
+
+
+def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | None:
+    """Check what must be there: timings above zero, the block that they came from, and the count that was asked for."""
+    average, stats = log.inference_avg_us, log.run_stats
+    if average is None or stats is None or log.init_us is None:
+        return _unreadable("The tool ended without its timings.", log.lines[-1].raw if log.lines else "")
+    if average <= 0:
+        return _unreadable("The tool printed a latency of zero.", f"Inference (avg): {average}")
+    if stats.mean is None or not math.isclose(stats.mean, average, rel_tol=1e-3):
+        return _unreadable("The tool's summary does not fit its measured block.", f"{stats.mean} against {average}")
+    if stats.count != request.runs:
+        return _unreadable(
+            f"{stats.count} timed runs were made, not the {request.runs} that were asked for.", f"count={stats.count}"
+        )
+    if request.purpose is Pass.MEMORY and log.peak_memory_mb is None and log.memory_overall_mb is None:
+        return _unreadable("The tool printed no memory figures.", "")
+    return None
+
+
+def _unreadable(message: str, evidence: str) -> Failure:
+    return Failure(FailureClass.TOOL_OUTPUT_UNREADABLE, message, evidence)
+
+
+def _signal_of(exit_code: int | None) -> int | None:
+    """Return the signal that a shell reports as 128 + its number."""
+    number = (exit_code or 0) - _SHELL_SIGNAL_BASE
+    return number if 0 < number <= _LAST_SIGNAL else None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    hint = ", as Android does when memory runs out" if number == signal.SIGKILL else ""
+    return f"signal {number} ({name}{hint})"

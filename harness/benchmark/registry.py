@@ -1,0 +1,191 @@
+"""The tools that this host knows: added once, identified by the SHA-256 of their binary, chosen by ABI."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock
+
+import harness
+from harness.benchmark.binary import Binary, read_binary
+from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
+from harness.devices.base import DeviceFacts, DeviceKind
+from harness.errors import DeviceError, Failure, FailureClass, UsageError
+from harness.paths import cache_folder
+
+_INDEX = "tools.json"
+_LOCK_TIMEOUT_S = 30
+_BUNDLE_PROGRAM = "benchmark_model_verbose"
+"""The program of a bundle that logs at Android's level, and so says how many nodes a delegate took."""
+
+
+class ToolRegistry:
+    """A folder with the binaries and an index of them. Safe to use from several processes."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_folder() / "tools"
+
+    def tools(self) -> list[Tool]:
+        """Return all registered tools. Raises `UsageError` when the index cannot be read."""
+        index = self.folder / _INDEX
+        if not index.exists():
+            return []
+        try:
+            return [Tool.model_validate(entry) for entry in json.loads(index.read_text())]
+        except ValueError as error:
+            raise UsageError(
+                f"The index of tools {index} cannot be read.",
+                "Remove it and add the tools again with `harness tools add`.",
+            ) from error
+
+    def add(self, path: Path, *, family: ToolFamily | None = None, origin: str | None = None) -> list[Tool]:
+        """Register a benchmark_model binary, or a bundle (folder or archive) with one for this host and virtual phones.
+
+        Raises `UsageError` for what is neither.
+        """
+        if not path.exists():
+            raise UsageError(f"{path}: no such file.", "Name a benchmark_model binary or an archive of tools.")
+        origin = origin or str(path.resolve())
+        if path.is_dir():
+            return self._store(self._bundle_tools(path.resolve(), origin))
+        if tarfile.is_tarfile(path):
+            return self._store(self._bundle_tools(self._unpack(path), origin))
+        return self._store([self._single_tool(path, family or ToolFamily.INTERPRETER, origin)])
+
+    def remove(self, sha256_prefix: str) -> Tool:
+        """Forget one tool. Raises `UsageError` when the prefix names none or several."""
+        tool = self.find(sha256_prefix)
+        with self._locked():
+            self._write([other for other in self.tools() if other.sha256 != tool.sha256])
+        return tool
+
+    def find(self, text: str) -> Tool:
+        """Return the one tool whose SHA-256 starts with, or whose name is, `text`."""
+        found = [tool for tool in self.tools() if tool.sha256.startswith(text) or tool.name == text]
+        if len(found) != 1:
+            raise UsageError(f"{len(found)} tools match {text!r}.", "Run `harness tools list` and name one.")
+        return found[0]
+
+    def remember_flags(self, tool: Tool, flags: Iterable[str]) -> Tool:
+        """Store what `--help` listed, so that a binary is asked once."""
+        probed = tool.model_copy(update={"flags": frozenset(flags)})
+        self._store([probed])
+        return probed
+
+    def choose(self, facts: DeviceFacts) -> Tool:
+        """Return the tool for a device. Raises `DeviceError` (`wrong_abi`) when none is built for it.
+
+        A host without a registered tool is measured with LiteRT's own Python benchmark.
+        """
+        system = {DeviceKind.HOST: ToolSystem.LINUX, DeviceKind.VIRTUAL: ToolSystem.VIRTUAL_PHONE}.get(
+            facts.kind, ToolSystem.ANDROID
+        )
+        tools = [tool for tool in self.tools() if tool.system is system]
+        for abi in facts.executable_abis:  # best first
+            fitting = [tool for tool in tools if tool.abi == abi]
+            if fitting:
+                return min(fitting, key=lambda tool: tool.family is not ToolFamily.INTERPRETER)
+        if facts.kind is DeviceKind.HOST:
+            return _litert_python()
+        wanted = ", ".join(facts.executable_abis) or "an unknown ABI"
+        registered = ", ".join(sorted({f"{tool.abi} ({tool.system})" for tool in self.tools()})) or "none"
+        raise DeviceError(
+            Failure(
+                FailureClass.WRONG_ABI,
+                f"No registered tool runs on {facts.title}, which needs {wanted} for {system}; registered: {registered}.",
+                "run `harness tools fetch`, or `harness tools add PATH`",
+            )
+        )
+
+    def _single_tool(self, path: Path, family: ToolFamily, origin: str) -> Tool:
+        binary = read_binary(path)
+        sha256 = sha256_of(path)
+        stored = self.folder / sha256 / "benchmark_model"
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, stored)
+        stored.chmod(0o755)
+        system = ToolSystem.ANDROID if binary.android else ToolSystem.LINUX
+        return Tool(
+            name=path.name, family=family, system=system, abi=binary.abi, sha256=sha256, path=stored, origin=origin
+        )
+
+    def _bundle_tools(self, folder: Path, origin: str) -> list[Tool]:
+        """Return a bundle's tools: `NAME` + `NAME.bin` for this host, `phone/NAME` for a virtual phone."""
+        host, phone = folder / _BUNDLE_PROGRAM, folder / "phone" / _BUNDLE_PROGRAM
+        if not phone.is_file() or not host.with_suffix(".bin").is_file():
+            raise UsageError(
+                f"{folder} holds no {_BUNDLE_PROGRAM}: it is not a bundle of the official tools.",
+                "Name a benchmark_model binary, or the folder that holds phone/benchmark_model_verbose.",
+            )
+        phone_binary: Binary = read_binary(phone)
+        on_host = Tool(
+            name=host.name, family=ToolFamily.INTERPRETER, system=ToolSystem.LINUX,
+            abi=read_binary(host.with_suffix(".bin")).abi, sha256=sha256_of(host.with_suffix(".bin")), path=host,
+            origin=origin,
+        )  # fmt: skip
+        on_phone = Tool(
+            name=phone.name, family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=phone_binary.abi,
+            sha256=sha256_of(phone), path=phone, vendor_folder=folder, origin=origin,
+        )  # fmt: skip
+        return [on_host, on_phone]
+
+    def _unpack(self, archive: Path) -> Path:
+        """Unpack an archive under its own hash and return the one folder that it holds."""
+        target = self.folder / "bundles" / sha256_of(archive)
+        if not target.is_dir():
+            half = target.with_name(f"{target.name}.{os.getpid()}.part")
+            half.mkdir(parents=True)
+            try:
+                with tarfile.open(archive) as tar:
+                    tar.extractall(half, filter="tar")  # filter: nothing lands outside the folder
+                half.rename(target)
+            except (tarfile.TarError, OSError, EOFError) as error:
+                shutil.rmtree(half, ignore_errors=True)
+                if not target.is_dir():  # another process may have been faster
+                    raise UsageError(f"{archive} cannot be unpacked: {error}.", "Download it again.") from error
+        inside = list(target.iterdir())
+        return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
+
+    def _store(self, added: list[Tool]) -> list[Tool]:
+        with self._locked():
+            hashes = {tool.sha256 for tool in added}
+            self._write([tool for tool in self.tools() if tool.sha256 not in hashes] + added)
+        return added
+
+    def _write(self, tools: list[Tool]) -> None:
+        part = self.folder / f"{_INDEX}.{os.getpid()}.part"
+        part.write_text(json.dumps([json.loads(tool.model_dump_json()) for tool in tools], indent=1))
+        part.replace(self.folder / _INDEX)
+
+    def _locked(self) -> FileLock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock", timeout=_LOCK_TIMEOUT_S)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's contents as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _litert_python() -> Tool:
+    """LiteRT's Python benchmark as a tool; its identity is the version of the package that holds it."""
+    from importlib.metadata import version
+
+    name = f"ai-edge-litert {version('ai-edge-litert')} benchmark_litert_model"
+    return Tool(
+        name=name,
+        family=ToolFamily.LITERT_PYTHON,
+        system=ToolSystem.LINUX,
+        abi="any",
+        sha256=hashlib.sha256(name.encode()).hexdigest(),
+        path=Path(harness.__file__).parent / "benchmark" / "litert_child.py",
+        origin="package ai-edge-litert",
+        flags=frozenset(),
+    )
