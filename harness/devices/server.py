@@ -1,0 +1,78 @@
+"""The adb server that everything on ADB goes through: found by environment, started where it is local and not running."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from functools import cache
+
+import adbutils
+
+from harness.errors import NothingToRunOnError, UsageError
+
+DEFAULT_PORT = 5037
+CONNECT_TIMEOUT_S = 3.0
+START_TIMEOUT_S = 20.0
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def server_address() -> tuple[str, int]:
+    """Return host and port from `ANDROID_ADB_SERVER_ADDRESS` and `ANDROID_ADB_SERVER_PORT`. Raises `UsageError`."""
+    host = os.environ.get("ANDROID_ADB_SERVER_ADDRESS") or "127.0.0.1"
+    port = os.environ.get("ANDROID_ADB_SERVER_PORT") or str(DEFAULT_PORT)
+    if not port.isdigit() or not 0 < int(port) < 65536:  # noqa: PLR2004
+        raise UsageError(f"ANDROID_ADB_SERVER_PORT is {port!r}, not a port.", "Set it to a number from 1 to 65535.")
+    return host, int(port)
+
+
+def adb_client() -> adbutils.AdbClient:
+    """Return a client of a running adb server. Raises `NothingToRunOnError` when there is none and none can be started."""
+    host, port = server_address()
+    if not _listens(host, port):
+        if host not in _LOCAL:
+            raise NothingToRunOnError(
+                f"No adb server answers at {host}:{port}.",
+                "Start it there with `adb -a nodaemon server`, or unset ANDROID_ADB_SERVER_ADDRESS.",
+            )
+        _start_server(port)
+    return adbutils.AdbClient(host=host, port=port)
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def _start_server(port: int) -> None:
+    environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": str(port)}
+    environment.pop("ANDROID_ADB_SERVER_ADDRESS", None)  # adb starts no server for an address, even a local one
+    try:
+        finished = subprocess.run(
+            [adb_program(), "start-server"],
+            env=environment, timeout=START_TIMEOUT_S, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise NothingToRunOnError(
+            f"`adb start-server` did not end within {START_TIMEOUT_S:.0f} s.", "Run it by hand and read what it says."
+        ) from error
+    if finished.returncode != 0 or not _listens("127.0.0.1", port):
+        said = (finished.stderr or finished.stdout).strip().splitlines()
+        raise NothingToRunOnError(
+            f"The adb server cannot be started: {said[-1] if said else 'no reason given'}.",
+            "Run `adb start-server` by hand, or set ANDROID_ADB_SERVER_PORT to a free port.",
+        )
+
+
+@cache
+def adb_program() -> str:
+    """Return the path of adb: `$ADBUTILS_ADB_PATH`, the PATH, or the one inside adbutils. Raises `NothingToRunOnError`."""
+    try:
+        return str(adbutils.adb_path())
+    except Exception as error:
+        raise NothingToRunOnError(
+            "The program adb was not found.", "Install Android's platform-tools (Debian: `apt install adb`)."
+        ) from error

@@ -1,0 +1,83 @@
+"""Which devices a sweep runs on, and how each is opened and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from harness.benchmark.registry import ToolRegistry
+from harness.benchmark.tool import ToolSystem
+from harness.devices.base import Device
+from harness.devices.discovery import DeviceState, chosen_serials, list_devices, open_device
+from harness.devices.host import HostDevice
+from harness.devices.lease import lease
+from harness.errors import NothingToRunOnError
+
+HOST = "host"
+VIRTUAL = "virtual"
+DEFAULT_COSTUME = "pixel-8"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The devices of a sweep by name, and one sentence where the choice was not the user's."""
+
+    names: tuple[str, ...]
+    notice: str = ""
+
+
+def choose_targets(asked: Sequence[str]) -> Targets:
+    """Return what was asked for, else `ANDROID_SERIAL`, else every attached phone, else this host.
+
+    Raises `NothingToRunOnError` when phones are attached but none can be used: measuring the host instead would
+    answer another question.
+    """
+    serials = chosen_serials(asked)
+    if serials:
+        return Targets(tuple(serials))
+    try:
+        attached = list_devices()
+    except NothingToRunOnError as error:
+        return Targets((HOST,), f"No phone can be reached ({str(error).rstrip('.')}): measuring on this host.")
+    if not attached:
+        return Targets((HOST,), "No phone is attached: measuring on this host.")
+    usable = tuple(device.serial for device in attached if device.state is DeviceState.DEVICE)
+    if not usable:
+        states = ", ".join(f"{device.serial} ({device.state})" for device in attached)
+        raise NothingToRunOnError(
+            f"No attached phone can be used: {states}.",
+            "Run `harness devices` to see what each needs, or measure on this host with `--device host`.",
+        )
+    return Targets(usable)
+
+
+@contextmanager
+def opened(name: str, registry: ToolRegistry, *, broken_gpu: bool = False) -> Iterator[Device]:
+    """Open one device of `Targets.names`, leased to this process; a virtual phone lives as long as the context."""
+    if name == HOST:
+        with lease(HOST):
+            yield HostDevice()
+    elif name == VIRTUAL or name.startswith(f"{VIRTUAL}:"):
+        with _virtual_phone(name, registry, broken_gpu) as serial, lease(serial):
+            yield open_device(serial)
+    else:
+        with lease(name):
+            yield open_device(name)
+
+
+@contextmanager
+def _virtual_phone(name: str, registry: ToolRegistry, broken_gpu: bool) -> Iterator[str]:
+    from harness.virtual_phone.phone import VirtualPhone
+
+    vendor = next(
+        (tool.vendor_folder for tool in registry.tools() if tool.system is ToolSystem.VIRTUAL_PHONE), None
+    )
+    if vendor is None:
+        raise NothingToRunOnError(
+            "No tool for virtual phones is registered, so there is nothing to run on one.",
+            "Add the archive of the official tools: `harness tools add tflite-tools-VERSION.tar.xz`.",
+        )
+    costume = name.partition(":")[2] or DEFAULT_COSTUME
+    with VirtualPhone.start(f"sweep-{costume}", like=costume, vendor=vendor, broken_gpu=broken_gpu, connect=True) as phone:
+        yield phone.serial
