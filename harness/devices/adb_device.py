@@ -105,7 +105,9 @@ class AdbDevice:
                 Failure(FailureClass.INTERNAL, f"{remote} is outside {WORK_FOLDER} and is left alone.", remote)
             )
         self.run(["rm", "-rf", str(path)], timeout_s=_SHORT_TIMEOUT_S)
-        self._blobs = {sha256: kept for sha256, kept in self._blobs.items() if not PurePosixPath(kept).is_relative_to(path)}
+        self._blobs = {
+            sha256: kept for sha256, kept in self._blobs.items() if not PurePosixPath(kept).is_relative_to(path)
+        }
 
     def _shell(self, command: str, timeout_s: float) -> CommandResult:
         started = time.monotonic()
@@ -158,7 +160,7 @@ class AdbDevice:
         part = f"{remote}.{uuid4().hex}.part"
         self._adb.limit_s = max(_SHORT_TIMEOUT_S, size_bytes / _SLOWEST_PUSH_BYTES_PER_S)
         try:
-            self._adb.sync._push_file(local, part, 0o755)  # noqa: SLF001 - `push` asks for the target's kind each time
+            self._adb.sync._push_file(local, part, 0o755)
         except LOSSES as error:
             raise self._push_failure(error, part, size_bytes) from error
         if self._sha256_on_device(part) != data_sha256:

@@ -1,0 +1,203 @@
+"""Find what is attached: every state that ADB knows, emulators that still boot, and one phone listed twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import adbutils
+
+from harness.devices.adb_device import AdbDevice
+from harness.devices.base import DeviceFacts
+from harness.devices.server import adb_client
+from harness.devices.transport import LOSSES, describe_loss
+from harness.errors import DeviceError, Failure, FailureClass
+
+_LIST_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 15.0
+_BOOT_TIMEOUT_S = 10.0
+_POLL_S = 0.1
+
+
+class DeviceState(StrEnum):
+    """In which state a device is attached."""
+
+    DEVICE = "device"
+    BOOTING = "booting"
+    OFFLINE = "offline"
+    UNAUTHORIZED = "unauthorized"
+    NO_PERMISSIONS = "no permissions"
+    RECOVERY = "recovery"
+    SIDELOAD = "sideload"
+    BOOTLOADER = "bootloader"
+    UNKNOWN = "unknown"
+
+    @property
+    def advice(self) -> str:
+        """What to do about a device in this state; empty for one that is ready."""
+        return _ADVICE.get(self, "")
+
+
+_ADVICE = {
+    DeviceState.BOOTING: "Wait until Android has started.",
+    DeviceState.OFFLINE: FailureClass.DEVICE_OFFLINE.advice,
+    DeviceState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED.advice,
+    DeviceState.NO_PERMISSIONS: "Let your user access USB devices: install Debian's android-sdk-platform-tools-common "
+    "(udev rules), join the group plugdev, log in anew and reconnect the phone.",
+    DeviceState.RECOVERY: "Leave recovery mode: `adb reboot`.",
+    DeviceState.SIDELOAD: "Leave sideload mode: `adb reboot`.",
+    DeviceState.BOOTLOADER: "Leave the bootloader: `fastboot reboot`.",
+    DeviceState.UNKNOWN: "Reconnect the device.",
+}
+
+
+@dataclass(frozen=True)
+class AttachedDevice:
+    """One line of the adb server's list."""
+
+    serial: str
+    state: DeviceState
+    facts: DeviceFacts | None = None
+    """Only for a device that is ready, and where asked for."""
+
+
+def parse_device_list(text: str) -> list[AttachedDevice]:
+    """Parse `adb devices` output of any version, with or without `-l`: blanks or tabs, headers, daemon messages."""
+    states = "|".join(re.escape(state.value) for state in DeviceState)
+    text = text.replace("List of devices attached", "\n")
+    row = re.compile(rf"^(?P<serial>\S+)\s+(?P<state>{states}|host|authorizing|connecting|rescue)\b")
+    found = []
+    for line in text.splitlines():
+        match = row.match(line.strip())
+        if match and not line.lstrip().startswith(("*", "$", "#", "adb", "error")):
+            found.append(AttachedDevice(match["serial"], _state(match["state"])))
+    return found
+
+
+def list_devices(*, with_facts: bool = False) -> list[AttachedDevice]:
+    """Return what is attached, in every state. Raises `NothingToRunOnError` without an adb server.
+
+    One emulator may be listed twice, by its own name and by an address; the second is left out.
+    """
+    client = adb_client()
+    found: list[AttachedDevice] = []
+    seen: set[str] = set()
+    for serial, state in _server_list(client):
+        device = AttachedDevice(serial, _state(state))
+        if device.state is DeviceState.DEVICE:
+            device, identity = _look_closer(client, device, with_facts)
+            if identity in seen:
+                continue
+            seen.add(identity)
+        found.append(device)
+    return found
+
+
+def open_device(serial: str) -> AdbDevice:
+    """Return an attached device that is ready. Raises `DeviceError` of the class that its state means."""
+    client = adb_client()
+    states = dict(_server_list(client))
+    state = _state(states[serial]) if serial in states else None
+    if state is not DeviceState.DEVICE:
+        raise DeviceError(_failure_of(serial, state))
+    return AdbDevice(client, serial)
+
+
+def connect(address: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
+    """Connect the adb server to HOST:PORT and wait until the device is ready; return its serial.
+
+    The server's answer alone proves nothing: "already connected" may be an offline device, and connecting right after a
+    disconnect may race. Raises `DeviceError`.
+    """
+    client = adb_client()
+    deadline = time.monotonic() + timeout_s
+    answer, state = "", None
+    while time.monotonic() < deadline:
+        try:
+            answer = client.connect(address, timeout=max(1.0, deadline - time.monotonic()))
+            state = dict(_server_list(client)).get(address)
+        except LOSSES as error:
+            answer = str(error)
+        if state == "device":
+            return address
+        if state == "offline":  # a stale connection stays offline until it is dropped
+            client.disconnect(address)
+        if state == "unauthorized":
+            break
+        time.sleep(_POLL_S)
+    known = _state(state) if state else None
+    failure = _failure_of(address, known)
+    raise DeviceError(replace(failure, evidence=answer.strip() or failure.evidence))
+
+
+def disconnect(address: str) -> None:
+    """Take a network device off the server's list; one that is not there is fine."""
+    try:
+        adb_client().disconnect(address)
+    except LOSSES as error:
+        raise describe_loss(error, address) from error
+
+
+def chosen_serials(asked: Sequence[str]) -> list[str]:
+    """Return what was asked for, else `ANDROID_SERIAL` (one, or several with commas), else nothing."""
+    if asked:
+        return list(asked)
+    return [serial for serial in os.environ.get("ANDROID_SERIAL", "").split(",") if serial]
+
+
+def _server_list(client: adbutils.AdbClient) -> list[tuple[str, str]]:
+    try:
+        with client.make_connection(timeout=_LIST_TIMEOUT_S) as connection:
+            connection.send_command("host:devices")
+            connection.check_okay()
+            lines = connection.read_string_block().splitlines()
+    except LOSSES as error:
+        raise describe_loss(error, "adb server") from error
+    pairs = [line.split("\t", 1) for line in lines if "\t" in line]
+    return [(serial, state.strip()) for serial, state in pairs]
+
+
+def _look_closer(client: adbutils.AdbClient, device: AttachedDevice, with_facts: bool) -> tuple[AttachedDevice, str]:
+    """Tell a booting device from a ready one, and what identifies it: its serial number and this boot's id."""
+    adb = AdbDevice(client, device.serial)
+    script = "getprop sys.boot_completed; getprop ro.serialno; cat /proc/sys/kernel/random/boot_id"
+    try:
+        lines = adb.run_script(script, timeout_s=_BOOT_TIMEOUT_S).stdout.splitlines()
+        booted, serial_number = ([*lines, "", ""])[:2]
+        if booted.strip() != "1":
+            return replace(device, state=DeviceState.BOOTING), device.serial
+        facts = adb.facts() if with_facts else None
+    except DeviceError as error:
+        state = {
+            FailureClass.DEVICE_UNAUTHORIZED: DeviceState.UNAUTHORIZED,
+        }.get(error.failure.failure_class, DeviceState.OFFLINE)
+        return replace(device, state=state), device.serial
+    identity = "/".join(lines[1:]) if serial_number.strip() else device.serial
+    return replace(device, facts=facts), identity
+
+
+def _state(text: str) -> DeviceState:
+    if text.startswith("no permissions"):
+        return DeviceState.NO_PERMISSIONS
+    if text in ("authorizing", "connecting"):
+        return DeviceState.OFFLINE
+    try:
+        return DeviceState(text)
+    except ValueError:
+        return DeviceState.UNKNOWN
+
+
+def _failure_of(serial: str, state: DeviceState | None) -> Failure:
+    if state is None:
+        return Failure(FailureClass.DEVICE_LOST, f"{serial} is not attached.", "not in the adb server's list")
+    failure_class = {
+        DeviceState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED,
+        DeviceState.NO_PERMISSIONS: FailureClass.DEVICE_UNAUTHORIZED,
+    }.get(state, FailureClass.DEVICE_OFFLINE)
+    return Failure(
+        failure_class, f"{serial} cannot be used: its state is {state}. {state.advice}".strip(), f"state {state}"
+    )

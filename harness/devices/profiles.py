@@ -1,0 +1,53 @@
+"""Find the profile of a device by its facts; write one for a device that has none."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from harness.devices.base import DeviceFacts
+from harness.paths import shipped
+from harness.spec.loading import load_spec
+from harness.spec.profile import DeviceProfile, ProfileMatch
+
+GENERIC = "generic"
+
+
+def load_profiles(folder: Path | None = None) -> list[DeviceProfile]:
+    """Read all profiles of a folder, by default the shipped one. Raises `UsageError`."""
+    return [load_spec(file, DeviceProfile) for file in sorted((folder or shipped("device_profiles")).glob("*.toml"))]
+
+
+def match_profile(facts: DeviceFacts, profiles: list[DeviceProfile] | None = None) -> DeviceProfile:
+    """Return the profile that fits a device best; one that asks for nothing fits all."""
+    fitting = [profile for profile in profiles or load_profiles() if _fits(profile.match, facts)]
+    return max(fitting, key=lambda profile: len(_wanted(profile.match)), default=DeviceProfile(name=GENERIC))
+
+
+def profile_text(facts: DeviceFacts) -> str:
+    """Return the TOML text of a profile made from what a device shows."""
+    import tomli_w
+
+    generic = match_profile(facts)
+    match = {key: value for key in ("maker", "model", "soc") if (value := getattr(facts, key))}
+    frequencies = sorted({core.max_frequency_khz for core in facts.cores if core.max_frequency_khz})
+    values = {
+        "name": "-".join((facts.model or facts.serial).lower().split()),
+        "summary": f"{facts.title}, {len(facts.cores)} cores at most {[khz // 1000 for khz in frequencies]} MHz",
+        "delegates": list(generic.delegates),
+        "cores": generic.cores if isinstance(generic.cores, str) else list(generic.cores),
+        "thermal_limit_c": generic.thermal_limit_c,
+        "thermal_wait_s": generic.thermal_wait_s,
+        "match": match,
+    }
+    return tomli_w.dumps(values)
+
+
+def _wanted(match: ProfileMatch) -> dict[str, str]:
+    return match.model_dump(exclude_none=True)
+
+
+def _fits(match: ProfileMatch, facts: DeviceFacts) -> bool:
+    return all(
+        fnmatchcase(str(getattr(facts, key) or "").lower(), pattern.lower()) for key, pattern in _wanted(match).items()
+    )
