@@ -138,7 +138,8 @@ class BenchmarkLog:
     def main_explicit(self) -> ExplicitDelegate | None:
         """The explicitly applied delegate that counts: the last accelerator, else XNNPACK."""
         accelerators = [explicit for explicit in self.explicit if explicit.delegate != "XNNPACK"]
-        return (accelerators or list(self.explicit) or [None])[-1]
+        chosen = accelerators or list(self.explicit)
+        return chosen[-1] if chosen else None
 
     @property
     def explicit_apply(self) -> str | None:
@@ -154,7 +155,8 @@ class BenchmarkLog:
     def main_delegation(self) -> DelegateUse | None:
         """The delegation line that counts: the last of an accelerator, else the last of XNNPACK."""
         accelerators = [use for use in self.delegations if "XNNPack" not in use.delegate]
-        return (accelerators or list(self.delegations) or [None])[-1]
+        chosen = accelerators or list(self.delegations)
+        return chosen[-1] if chosen else None
 
     @property
     def delegated_nodes(self) -> int | None:
@@ -195,7 +197,7 @@ def _split_runs(lines: Sequence[LogLine]) -> list[list[LogLine]]:
 
 
 def _parse_run(lines: Sequence[LogLine]) -> BenchmarkLog:
-    timings = _timings(lines)
+    timings: dict[str, Any] = _timings(lines)
     warmup, measured, options = _stats_blocks(lines, timings.get("warmup_avg_us"), timings.get("inference_avg_us"))
     profile = parse_op_profile(lines)
     unconsumed = _last_match(_UNCONSUMED, lines)
@@ -226,13 +228,13 @@ def _parse_run(lines: Sequence[LogLine]) -> BenchmarkLog:
 
 def _memory(lines: Sequence[LogLine], litert: dict[str, float | str | None] | None) -> dict[str, Any]:
     match = _last_match(_MEMORY, lines)
+    names = ("memory_init_mb", "memory_overall_mb", "memory_label")
     if match:
-        init, overall, label = _number(match["init"]), _number(match["overall"]), match["label"]
-    elif litert:
-        init, overall, label = litert["init_footprint_mb"], litert["overall_footprint_mb"], _LITERT_MEMORY_LABEL
-    else:
-        return {}
-    return {"memory_init_mb": init, "memory_overall_mb": overall, "memory_label": label}
+        return dict(zip(names, (_number(match["init"]), _number(match["overall"]), match["label"]), strict=True))
+    if litert:
+        values = (litert["init_footprint_mb"], litert["overall_footprint_mb"], _LITERT_MEMORY_LABEL)
+        return dict(zip(names, values, strict=True))
+    return {}
 
 
 def _explicit_delegates(lines: Sequence[LogLine]) -> tuple[ExplicitDelegate, ...]:

@@ -37,8 +37,8 @@ def parse_cpuinfo(text: str) -> CpuInfo:
             fields.setdefault(match["key"], []).append(match["value"])
     return CpuInfo(
         processors=tuple(processors),
-        hardware=(fields.get("Hardware") or [None])[-1],
-        model_name=(fields.get("model name") or [None])[0],
+        hardware=fields["Hardware"][-1] if "Hardware" in fields else None,
+        model_name=fields["model name"][0] if "model name" in fields else None,
         implementers=tuple(sorted(set(fields.get("CPU implementer", [])))),
         parts=tuple(sorted(set(fields.get("CPU part", [])))),
     )

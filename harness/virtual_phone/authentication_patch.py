@@ -31,7 +31,7 @@ def require_authorization(adbd: Path, patched: Path) -> None:
     patched.chmod(0o755)
 
 
-def _occurrences(data: bytes) -> list[int]:
+def _occurrences(data: bytearray) -> list[int]:
     places, place = [], data.find(_STORE_ZERO_THEN_LOAD_ADDRESS)
     while place >= 0:
         places.append(place)
@@ -39,9 +39,7 @@ def _occurrences(data: bytes) -> list[int]:
     return places
 
 
-def _takes_address_of_string(data: bytes, place: int) -> bool:
+def _takes_address_of_string(data: bytearray, place: int) -> bool:
     end = place + len(_STORE_ZERO_THEN_LOAD_ADDRESS) + 4
     offset = int.from_bytes(data[end - 4 : end], "little", signed=True)
-    return any(
-        data[end + offset + shift : end + offset + shift + len(_STRING)] == _STRING for shift in _SECTION_SHIFTS
-    )
+    return any(data[end + offset + shift : end + offset + shift + len(_STRING)] == _STRING for shift in _SECTION_SHIFTS)

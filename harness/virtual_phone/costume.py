@@ -36,9 +36,7 @@ def load_costume(like: str) -> Costume:
     """Return a shipped costume by name, or one from a JSON file by path. Raises `UsageError`."""
     file = Path(like) if "/" in like or like.endswith(".json") else COSTUMES / f"{like}.json"
     if not file.is_file():
-        raise UsageError(
-            f"No costume {like!r}.", f"Name a JSON file, or one of: {', '.join(shipped_costumes())}."
-        )
+        raise UsageError(f"No costume {like!r}.", f"Name a JSON file, or one of: {', '.join(shipped_costumes())}.")
     try:
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         properties = {str(key): str(value) for key, value in record["properties"].items()}

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -264,9 +265,9 @@ class VirtualPhone:
             raise UsageError(f"The phone {self.name} has no cable.", "Start it with --cable.")
         control.write_text(command + "\n")
 
-    def _state(self) -> dict[str, object]:
+    def _state(self) -> dict[str, Any]:
         try:
-            state: dict[str, object] = json.loads((self.folder / _STATE_FILE).read_text())
+            state: dict[str, Any] = json.loads((self.folder / _STATE_FILE).read_text())
         except FileNotFoundError:
             raise UsageError(f"No virtual phone {self.name!r} is there.", "Run `harness phone list`.") from None
         return state
@@ -368,5 +369,7 @@ def _wait_for(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not condition():
         if time.monotonic() > deadline:
-            raise NothingToRunOnError(f"Waited {START_TIMEOUT_S:.0f} s for {what} in vain.", "Run `harness phone list`.")
+            raise NothingToRunOnError(
+                f"Waited {START_TIMEOUT_S:.0f} s for {what} in vain.", "Run `harness phone list`."
+            )
         time.sleep(_POLL_S)
