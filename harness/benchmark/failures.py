@@ -74,7 +74,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         r"Failed to parse flag '(\w+)'|(?:Wrong|wrong) (?:input value|low and high)|contains more than one delimiter"
         r"|num_threads should be|must match the number of items|Please specify the name of your"
-        r"|should have \d+ dimensions|Any unknown sizes in the shapes|Inputs mismatch|Cannot find the corresponding input_layer name"
+        r"|should have \d+ dimensions|Any unknown sizes in the shapes|Inputs mismatch"
+        r"|Cannot find the corresponding input_layer name"
         r"|Failed to read the input_layer_value_file|It should be \d+ bytes|usage: \S+ <flags>",
         FailureClass.TOOL_REJECTED_FLAG,
         "The tool refused its arguments.",

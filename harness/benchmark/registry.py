@@ -98,7 +98,7 @@ class ToolRegistry:
         raise DeviceError(
             Failure(
                 FailureClass.WRONG_ABI,
-                f"No registered tool runs on {facts.title}, which needs {wanted} for {system}; registered: {registered}.",
+                f"No registered tool runs on {facts.title}: it needs {wanted} for {system}; registered: {registered}.",
                 "run `harness tools fetch`, or `harness tools add PATH`",
             )
         )

@@ -23,7 +23,8 @@ _BLOBS = f"{WORK_FOLDER}/blobs"
 _PID_LINE = re.compile(rb"^harness-pid:(\d+)\r?\n")
 _SHORT_TIMEOUT_S = 20.0
 _SLOWEST_PUSH_BYTES_PER_S = 200_000
-_SIGNAL_BASE = 128
+_SIGNAL_BASE, _LAST_SIGNAL = 128, 192
+"""A shell reports signal n as exit code 128 + n."""
 
 T = TypeVar("T")
 
@@ -118,14 +119,17 @@ class AdbDevice:
         stderr = output.stderr[told.end() :] if told else output.stderr
         if output.exit_code is None and told:
             self._kill(int(told[1]))
-        signal = output.exit_code - _SIGNAL_BASE if (output.exit_code or 0) > _SIGNAL_BASE else None
+        exit_code = output.exit_code
+        signal = (
+            exit_code - _SIGNAL_BASE if exit_code is not None and _SIGNAL_BASE < exit_code <= _LAST_SIGNAL else None
+        )
         return CommandResult(
-            exit_code=None if signal else output.exit_code,
+            exit_code=None if signal else exit_code,
             stdout=output.stdout.decode(errors="replace"),
             stderr=stderr.decode(errors="replace"),
             wall_s=wall_s,
             signal=signal,
-            timed_out=output.exit_code is None,
+            timed_out=exit_code is None,
         )
 
     def _shell_service(self, command: str, timeout_s: float) -> ShellOutput:

@@ -198,6 +198,4 @@ def _failure_of(serial: str, state: DeviceState | None) -> Failure:
         DeviceState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED,
         DeviceState.NO_PERMISSIONS: FailureClass.DEVICE_UNAUTHORIZED,
     }.get(state, FailureClass.DEVICE_OFFLINE)
-    return Failure(
-        failure_class, f"{serial} cannot be used: its state is {state}. {state.advice}".strip(), f"state {state}"
-    )
+    return Failure(failure_class, f"{serial} cannot be used: its state is {state}.", f"state {state}")

@@ -1,4 +1,4 @@
-"""This host as a device: the same seam, local processes."""
+"""The host as a device: the same seam, local processes."""
 
 from __future__ import annotations
 

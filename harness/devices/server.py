@@ -1,4 +1,4 @@
-"""The adb server that everything on ADB goes through: found by environment, started where it is local and not running."""
+"""The adb server that everything on ADB goes through: found by environment, started where it is local."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server_address() -> tuple[str, int]:
 
 
 def adb_client() -> adbutils.AdbClient:
-    """Return a client of a running adb server. Raises `NothingToRunOnError` when there is none and none can be started."""
+    """Return a client of a running adb server. Raises `NothingToRunOnError` when none can be had."""
     host, port = server_address()
     if not _listens(host, port):
         if host not in _LOCAL:
@@ -69,7 +69,7 @@ def _start_server(port: int) -> None:
 
 @cache
 def adb_program() -> str:
-    """Return the path of adb: `$ADBUTILS_ADB_PATH`, the PATH, or the one inside adbutils. Raises `NothingToRunOnError`."""
+    """Return the path of adb: `$ADBUTILS_ADB_PATH`, the PATH, or adbutils's own. Raises `NothingToRunOnError`."""
     try:
         return str(adbutils.adb_path())
     except Exception as error:

@@ -52,142 +52,15 @@ _FOLDERS = (
     "run/state",
     "etc",
 )
-_APPLETS = [
-    "acpi",
-    "base64",
-    "basename",
-    "blockdev",
-    "cal",
-    "cat",
-    "chgrp",
-    "chmod",
-    "chown",
-    "chroot",
-    "chrt",
-    "cksum",
-    "clear",
-    "cmp",
-    "comm",
-    "cp",
-    "cpio",
-    "cut",
-    "date",
-    "dd",
-    "df",
-    "diff",
-    "dirname",
-    "dmesg",
-    "dos2unix",
-    "du",
-    "echo",
-    "egrep",
-    "env",
-    "expand",
-    "expr",
-    "fallocate",
-    "false",
-    "fgrep",
-    "file",
-    "find",
-    "flock",
-    "free",
-    "fsync",
-    "getconf",
-    "grep",
-    "groups",
-    "gunzip",
-    "gzip",
-    "head",
-    "hostname",
-    "id",
-    "inotifyd",
-    "ionice",
-    "iorenice",
-    "kill",
-    "killall",
-    "ln",
-    "logname",
-    "losetup",
-    "ls",
-    "lsof",
-    "md5sum",
-    "microcom",
-    "mkdir",
-    "mknod",
-    "mktemp",
-    "mount",
-    "mountpoint",
-    "mv",
-    "nc",
-    "netstat",
-    "nice",
-    "nl",
-    "nohup",
-    "nproc",
-    "od",
-    "paste",
-    "patch",
-    "pgrep",
-    "pidof",
-    "pkill",
-    "pmap",
-    "printenv",
-    "printf",
-    "ps",
-    "pwd",
-    "readlink",
-    "realpath",
-    "renice",
-    "rev",
-    "rm",
-    "rmdir",
-    "sed",
-    "seq",
-    "setsid",
-    "sha1sum",
-    "sha224sum",
-    "sha256sum",
-    "sha512sum",
-    "sleep",
-    "sort",
-    "split",
-    "stat",
-    "strings",
-    "su",
-    "sync",
-    "sysctl",
-    "tac",
-    "tail",
-    "tar",
-    "taskset",
-    "tee",
-    "test",
-    "time",
-    "timeout",
-    "top",
-    "touch",
-    "tr",
-    "true",
-    "truncate",
-    "tty",
-    "ulimit",
-    "umount",
-    "uname",
-    "uniq",
-    "unlink",
-    "uptime",
-    "usleep",
-    "uudecode",
-    "uuencode",
-    "vmstat",
-    "wc",
-    "which",
-    "whoami",
-    "xargs",
-    "xxd",
-    "yes",
-    "zcat",
-]
+_APPLETS = """
+acpi base64 basename blockdev cal cat chgrp chmod chown chroot chrt cksum clear cmp comm cp cpio cut date dd df diff
+dirname dmesg dos2unix du echo egrep env expand expr fallocate false fgrep file find flock free fsync getconf grep
+groups gunzip gzip head hostname id inotifyd ionice iorenice kill killall ln logname losetup ls lsof md5sum microcom
+mkdir mknod mktemp mount mountpoint mv nc netstat nice nl nohup nproc od paste patch pgrep pidof pkill pmap printenv
+printf ps pwd readlink realpath renice rev rm rmdir sed seq setsid sha1sum sha224sum sha256sum sha512sum sleep sort
+split stat strings su sync sysctl tac tail tar taskset tee test time timeout top touch tr true truncate tty ulimit
+umount uname uniq unlink uptime usleep uudecode uuencode vmstat wc which whoami xargs xxd yes zcat
+""".split()  # noqa: SIM905 - a list of words reads better than a hundred lines
 """Toybox's commands that Android links into /system/bin."""
 
 
@@ -282,12 +155,15 @@ def debian_mirror(apt_folder: Path = Path("/etc/apt")) -> str:
 
 
 def _unpack(package: Path, root: Path) -> None:
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as process:
-        with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
-            for member in tar:
-                name = member.name.removeprefix("./")
-                if name and not name.startswith(_NOT_NEEDED) and "/gconv" not in name and not member.isdir():
-                    tar.extract(member, root, set_attrs=True, filter="tar")
+    unpacking = ["dpkg-deb", "--fsys-tarfile", str(package)]
+    with (
+        subprocess.Popen(unpacking, stdout=subprocess.PIPE) as process,
+        tarfile.open(fileobj=process.stdout, mode="r|") as tar,
+    ):
+        for member in tar:
+            name = member.name.removeprefix("./")
+            if name and not name.startswith(_NOT_NEEDED) and "/gconv" not in name and not member.isdir():
+                tar.extract(member, root, set_attrs=True, filter="tar")
     if process.returncode != 0:
         raise NothingToRunOnError(f"{package.name} cannot be unpacked.", "Run `harness phone build` again.")
 

@@ -9,6 +9,7 @@ import struct
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 CONTROL_PIPE = "cable-control"
@@ -69,10 +70,8 @@ class Cable:
         with self._lock:
             for end in self._ends:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-                try:
+                with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads from it
-                except OSError:
-                    pass
                 end.close()
             self._ends.clear()
 
