@@ -1,0 +1,64 @@
+"""What the host computes from a variant: the reference for its outputs on every delegate. Cached by content."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from harness.accuracy.dataset import FloatArray, Samples
+from harness.accuracy.tensors import decode, encode
+from harness.compression.variant import Variant
+from harness.errors import Failure, FailureClass, FailureError
+
+_TIMEOUT_S = 1800
+
+
+class Reference:
+    """Host outputs by variant and samples, kept in a folder. Safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+
+    def outputs(self, variant: Variant, samples: Samples, *, threads: int = 1) -> tuple[FloatArray, ...]:
+        """Return each output as (samples, ...) float32. Raises `FailureError` when the host cannot run the variant."""
+        file = self._folder / f"{variant.sha256[:32]}-{samples.sha256[:32]}.npz"
+        with self._lock:
+            if not file.exists():
+                self._compute(variant, samples, file, threads)
+        with np.load(file) as archive:
+            arrays = [archive[str(index)] for index in range(len(archive.files))]
+        return tuple(decode(array, tensor) for array, tensor in zip(arrays, variant.card.outputs, strict=True))
+
+    def _compute(self, variant: Variant, samples: Samples, file: Path, threads: int) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        inputs = [encode(array, tensor) for array, tensor in zip(samples.inputs, variant.card.inputs, strict=True)]
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            inputs_file, outputs_file = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+            np.savez(inputs_file, **{str(index): array for index, array in enumerate(inputs)})  # type: ignore[arg-type]
+            command = [sys.executable, "-m", "harness.accuracy.interpret", str(variant.path), str(inputs_file)]
+            try:
+                finished = subprocess.run(
+                    [*command, str(outputs_file), str(threads)],
+                    capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired as error:
+                failure = Failure(FailureClass.TIMEOUT, f"The host needed over {_TIMEOUT_S} s for {variant.name}.")
+                raise FailureError(failure) from error
+            if finished.returncode != 0:
+                raise FailureError(_failure(variant, finished.returncode, finished.stderr))
+            outputs_file.replace(file)
+
+
+def _failure(variant: Variant, code: int, stderr: str) -> Failure:
+    last = stderr.strip().splitlines()[-1:] or [""]
+    if code < 0:
+        return Failure(
+            FailureClass.CRASHED, f"{variant.name} crashes the host's interpreter (signal {-code}).", last[0]
+        )
+    return Failure(FailureClass.INVALID_MODEL, f"The host's interpreter cannot run {variant.name}.", last[0])
