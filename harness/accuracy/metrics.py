@@ -41,7 +41,7 @@ def cosines(outputs: FloatArray, reference: FloatArray) -> NDArray[np.float64]:
     """Return each sample's cosine between two outputs; 1 where both are zero, 0 where one is or any is not finite."""
     a = outputs.reshape(len(outputs), -1).astype(np.float64)
     b = reference.reshape(len(reference), -1).astype(np.float64)
-    finite: NDArray[np.bool_] = np.isfinite(np.hstack([a, b])).all(axis=1)
+    finite = np.asarray(np.isfinite(np.hstack([a, b])).all(axis=1))
     a, b = np.where(finite[:, None], a, 0.0), np.where(finite[:, None], b, 0.0)
     lengths_a, lengths_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     product = lengths_a * lengths_b

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +13,18 @@ from enum import StrEnum
 import adbutils
 
 from harness.devices.adb_device import AdbDevice
-from harness.devices.base import DeviceFacts
+from harness.devices.base import Device, DeviceFacts
 from harness.devices.server import adb_client
 from harness.devices.transport import LOSSES, describe_loss
-from harness.errors import DeviceError, Failure, FailureClass
+from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
 
 _LIST_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 15.0
 _BOOT_TIMEOUT_S = 10.0
+_RECONNECT_TIMEOUT_S = 5.0
+_ALIVE_TIMEOUT_S = 5.0
 _POLL_S = 0.1
+_RETRY_S = 0.5
 
 
 class DeviceState(StrEnum):
@@ -132,6 +136,25 @@ def connect(address: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
     known = _state(state) if state else None
     failure = _failure_of(address, known)
     raise DeviceError(replace(failure, evidence=answer.strip() or failure.evidence))
+
+
+def await_device(device: Device, *, deadline: float, stop: threading.Event, failure: Failure) -> None:
+    """Wait until a device that went away answers again, connecting anew to one on the network.
+
+    `deadline` is of `time.monotonic`. Raises `DeviceError` with `failure` when it has passed or `stop` is set.
+    """
+    while not _answers(device):
+        if time.monotonic() >= deadline or stop.wait(_RETRY_S):
+            raise DeviceError(failure)
+
+
+def _answers(device: Device) -> bool:
+    try:
+        if ":" in device.serial:
+            connect(device.serial, timeout_s=_RECONNECT_TIMEOUT_S)
+        return device.run_script("true", timeout_s=_ALIVE_TIMEOUT_S).ok
+    except (DeviceError, NothingToRunOnError):
+        return False
 
 
 def disconnect(address: str) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import ToolSystem
 from harness.devices.base import Device
-from harness.devices.discovery import DeviceState, chosen_serials, list_devices, open_device
+from harness.devices.discovery import DeviceState, chosen_serials, connect, disconnect, list_devices, open_device
 from harness.devices.host import HostDevice
 from harness.devices.lease import lease
 from harness.errors import NothingToRunOnError
 
 HOST = "host"
 VIRTUAL = "virtual"
-DEFAULT_COSTUME = "pixel-8"
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,20 @@ def opened(name: str, registry: ToolRegistry, *, broken_gpu: bool = False) -> It
 
 @contextmanager
 def _virtual_phone(name: str, registry: ToolRegistry, broken_gpu: bool) -> Iterator[str]:
-    from harness.virtual_phone.phone import VirtualPhone
+    """Run a virtual phone, connected to the adb server, for the length of a `with` block."""
+    from harness.virtual_phone.phone import DEFAULT_COSTUME, virtual_phone
 
-    vendor = next(
-        (tool.vendor_folder for tool in registry.tools() if tool.system is ToolSystem.VIRTUAL_PHONE), None
-    )
+    vendor = next((tool.vendor_folder for tool in registry.tools() if tool.system is ToolSystem.VIRTUAL_PHONE), None)
     if vendor is None:
         raise NothingToRunOnError(
             "No tool for virtual phones is registered, so there is nothing to run on one.",
             "Add the archive of the official tools: `harness tools add tflite-tools-VERSION.tar.xz`.",
         )
     costume = name.partition(":")[2] or DEFAULT_COSTUME
-    with VirtualPhone.start(f"sweep-{costume}", like=costume, vendor=vendor, broken_gpu=broken_gpu, connect=True) as phone:
-        yield phone.serial
+    phone_name = f"sweep-{os.getpid()}-{Path(costume).stem}"
+    with virtual_phone(phone_name, like=costume, vendor=vendor, broken_gpu=broken_gpu) as phone:
+        serial = connect(phone.serial)
+        try:
+            yield serial
+        finally:
+            disconnect(serial)

@@ -71,7 +71,7 @@ def virtual_phone_folder() -> Path:
 
 def base_image(report: Callable[[str], None] = lambda _: None) -> Path:
     """Return the root folder, building it first where it is not cached. Raises `NothingToRunOnError`."""
-    target = virtual_phone_folder() / f"base-{_fingerprint()}"
+    target = _images_folder() / f"base-{_fingerprint()}"
     if target.is_dir():
         return target
     check_programs()
@@ -84,6 +84,12 @@ def base_image(report: Callable[[str], None] = lambda _: None) -> Path:
             _build(half)
             half.rename(target)
     return target
+
+
+def _images_folder() -> Path:
+    """Return where built root folders are kept; `$HARNESS_BASE_IMAGES` lets several caches share them."""
+    shared = os.environ.get("HARNESS_BASE_IMAGES")
+    return Path(shared) if shared else virtual_phone_folder()
 
 
 def check_programs() -> None:
@@ -121,7 +127,7 @@ def _build(root: Path) -> None:
 
 def _download() -> list[Path]:
     """Download the packages with all they depend on, by an apt state of our own with nothing installed in it."""
-    apt = virtual_phone_folder() / "apt"
+    apt = _images_folder() / "apt"
     archives = apt / "cache" / "archives"
     for folder in (apt / "lists" / "partial", archives / "partial"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,132 @@
+"""Carry out a sweep: make the variants, measure every device side by side, journal all that happens."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from harness.accuracy.dataset import Dataset, choose_samples, load_dataset, random_samples
+from harness.accuracy.on_device import Evidence
+from harness.accuracy.reference import Reference
+from harness.benchmark.registry import ToolRegistry
+from harness.compression.recipes import find_recipe
+from harness.errors import DeviceError, Failure, FailureClass, HarnessError, NothingToRunOnError
+from harness.paths import cache_folder
+from harness.results.records import SweepRecord, SweepStatus, new_sweep_id
+from harness.results.store import Store
+from harness.spec.model import find_model
+from harness.spec.sweep import SweepSpec
+from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.progress import Observer
+from harness.sweep.targets import opened
+from harness.sweep.variants import Variants, make_variants
+
+FLOAT_RECIPE = "fp32"
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How a sweep ended; the numbers are in the store."""
+
+    sweep_id: str
+    status: SweepStatus
+
+
+class SweepRunner:
+    """One sweep into one store. A sweep that was stopped is run again under its id, and repeats nothing."""
+
+    def __init__(self, store: Store, observer: Observer, *, registry: ToolRegistry | None = None) -> None:
+        self._store = store
+        self._observer = observer
+        self._registry = registry or ToolRegistry()
+        self._stop = threading.Event()
+
+    def run(self, spec: SweepSpec, devices: Sequence[str], *, resume: str | None = None) -> SweepOutcome:
+        """Run a sweep on devices by name. Raises `HarnessError` only for what stops the whole of it."""
+        model = find_model(spec.model)
+        recipes = [find_recipe(name) for name in spec.recipes]
+        dataset = load_dataset(model)  # bad data is found before any work is done
+        sweep_id = resume or self._begin(spec)
+        if resume:
+            self._store.resume_sweep(sweep_id)
+        variants = make_variants(
+            model, recipes, find_recipe(FLOAT_RECIPE), cache=cache_folder() / "variants", observer=self._observer
+        )
+        self._store_variants(sweep_id, variants)
+        if not variants.made:
+            self._store.finish_sweep(sweep_id, SweepStatus.FINISHED)
+            raise NothingToRunOnError(
+                f"No variant of {spec.model} could be made: {variants.failed[0].failure.message}",
+                variants.failed[0].failure.advice,
+            )
+        context = SweepContext(
+            sweep_id, spec, variants.made, _evidence(spec, dataset, variants), self._store, self._registry,
+            self._observer, self._stop,
+        )  # fmt: skip
+        status = self._measure(context, devices)
+        self._store.finish_sweep(sweep_id, status)
+        return SweepOutcome(sweep_id, status)
+
+    def _begin(self, spec: SweepSpec) -> str:
+        started_at = datetime.now(UTC)
+        host = {"name": platform.node(), "platform": platform.platform(), "python": platform.python_version(),
+                "cores": os.cpu_count()}  # fmt: skip
+        record = SweepRecord(
+            new_sweep_id(started_at), started_at, spec.model_dump(mode="json"), spec.preset, spec.seed, host
+        )
+        self._store.start_sweep(record)
+        return record.id
+
+    def _store_variants(self, sweep_id: str, variants: Variants) -> None:
+        for variant in variants.made:
+            self._store.add_variant(sweep_id, variant.card)
+        for failed in variants.failed:
+            self._store.add_variant_failure(sweep_id, failed.recipe, failed.failure)
+
+    def _measure(self, context: SweepContext, devices: Sequence[str]) -> SweepStatus:
+        """Measure the devices, one thread each. Ctrl-C lets what is under way finish and starts nothing more."""
+        with ThreadPoolExecutor(max_workers=len(devices), thread_name_prefix="device") as pool:
+            futures = [pool.submit(self._measure_device, context, name) for name in devices]
+            try:
+                wait(futures)
+            except KeyboardInterrupt:
+                self._stop.set()
+                self._observer.note("Interrupted: finishing what is under way.")
+                wait(futures)
+        for future in futures:
+            future.result()
+        return SweepStatus.INTERRUPTED if self._stop.is_set() else SweepStatus.FINISHED
+
+    def _measure_device(self, context: SweepContext, name: str) -> None:
+        """Measure one device; whatever stops it is stored as its failure, and the other devices go on."""
+        serial = name
+        try:
+            with opened(name, context.registry, broken_gpu=context.spec.broken_gpu) as device:
+                serial = device.serial
+                DeviceRun(context, device).run()
+        except DeviceError as error:
+            self._fail_device(context, serial, error.failure)
+        except NothingToRunOnError as error:
+            failure = Failure(FailureClass.DEVICE_LOST, str(error), error.advice)
+            self._fail_device(context, serial, failure)
+        except HarnessError:
+            self._stop.set()  # such as a full disk on this host: nothing that follows could be kept
+            raise
+
+    def _fail_device(self, context: SweepContext, serial: str, failure: Failure) -> None:
+        self._observer.note(f"{serial}: {failure.message}")
+        context.store.add_device_failure(context.sweep_id, serial, failure)
+
+
+def _evidence(spec: SweepSpec, dataset: Dataset | None, variants: Variants) -> Evidence | None:
+    """Return what outputs are checked with: labelled samples, or random inputs for a model without data."""
+    count = spec.measurement.accuracy_samples
+    if not count:
+        return None
+    samples = choose_samples(dataset, count) if dataset else random_samples(variants.made[0].card.inputs)
+    return Evidence(samples, Reference(cache_folder() / "reference"), variants.reference)
