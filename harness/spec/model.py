@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from harness.errors import UsageError
+from harness.paths import shipped
 from harness.spec.loading import SpecModel, load_spec
 
 
@@ -21,7 +24,7 @@ class KerasApplication(SpecModel):
     """A network of `keras.applications` by its class name."""
 
     kind: Literal["keras-application"]
-    application: str
+    application: str = Field(pattern=r"^[A-Z]\w*$")
     weights: Literal["imagenet", "none"] = "imagenet"
     input_shape: tuple[int, int, int] = (224, 224, 3)
 
@@ -80,3 +83,39 @@ class ModelSpec(SpecModel):
 def load_model_spec(path: Path) -> ModelSpec:
     """Read `models/NAME.toml`. Raises `UsageError`."""
     return load_spec(path, ModelSpec).model_copy(update={"folder": path.parent})
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the TOML files of the models that travel with harness, by model name."""
+    return {path.stem: path for path in sorted(shipped("models").glob("*.toml"))}
+
+
+def find_model(text: str) -> ModelSpec:
+    """Find a model by a shipped model's name, or by the path of a TOML, `.keras`, `.h5` or `.tflite` file.
+
+    A bare model file has no data, so its accuracy is not measured and nothing calibrates it. Raises `UsageError`.
+    """
+    path = Path(text)
+    if path.suffix == ".toml":
+        return load_model_spec(path)
+    if path.suffix in {".keras", ".h5", ".tflite"}:
+        return _bare_file(path)
+    models = shipped_models()
+    if text in models:
+        return load_model_spec(models[text])
+    close = difflib.get_close_matches(text, models, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UsageError(
+        f"There is no model {text!r}.{hint}",
+        f"Name a shipped model ({', '.join(models)}), or a .toml, .keras, .h5 or .tflite file.",
+    )
+
+
+def _bare_file(path: Path) -> ModelSpec:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file.", "Check the path.")
+    here = Path(path.name)
+    source: Source = (
+        TfliteFile(kind="tflite", path=here) if path.suffix == ".tflite" else KerasFile(kind="keras", path=here)
+    )
+    return ModelSpec(name=path.stem, source=source, folder=path.parent)

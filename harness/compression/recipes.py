@@ -1,0 +1,48 @@
+"""Built-in recipes and recipes of a person's own, checked down to every technique's settings."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+
+from harness.compression.registry import get_technique
+from harness.compression.runtime_check import CURRENT, known_runtimes
+from harness.errors import UsageError
+from harness.spec.loading import load_spec, validate_spec
+from harness.spec.recipe import Recipe
+
+_BUILTIN = Path(__file__).with_name("recipes.toml")
+
+
+def builtin_recipes() -> dict[str, Recipe]:
+    """Return the built-in recipes by name."""
+    tables = tomllib.loads(_BUILTIN.read_text(encoding="utf-8"))["recipe"]
+    recipes = [_checked(validate_spec(table, Recipe, origin=_BUILTIN.name), origin=_BUILTIN.name) for table in tables]
+    return {recipe.name: recipe for recipe in recipes}
+
+
+def find_recipe(text: str) -> Recipe:
+    """Find a recipe by a built-in name or by the path of a TOML file. Raises `UsageError`."""
+    if text.endswith(".toml"):
+        return _checked(load_spec(Path(text), Recipe), origin=text)
+    recipes = builtin_recipes()
+    if text in recipes:
+        return recipes[text]
+    close = difflib.get_close_matches(text, recipes, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UsageError(
+        f"There is no recipe {text!r}.{hint}", f"Name a built-in one ({', '.join(recipes)}) or a recipe's TOML file."
+    )
+
+
+def _checked(recipe: Recipe, *, origin: str) -> Recipe:
+    allowed = (*known_runtimes(), CURRENT)
+    if recipe.target_runtime not in allowed:
+        raise UsageError(
+            f"{origin}: key 'target_runtime': found {recipe.target_runtime!r}; known are {', '.join(allowed)}.",
+            "Mend the recipe and run the command again.",
+        )
+    for step in recipe.steps:
+        get_technique(step.technique, origin=origin).settings(step, origin=origin)
+    return recipe

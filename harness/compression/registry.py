@@ -1,0 +1,83 @@
+"""Which techniques there are. A technique registers itself: `@technique("quantization", SettingsType)`.
+
+Listing them imports one small module each, which must import nothing heavy at its top level.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.compression import techniques
+from harness.errors import UsageError
+from harness.spec.loading import SpecModel, validate_spec
+from harness.spec.recipe import Step
+
+if TYPE_CHECKING:
+    from harness.compression.calibration import CalibrationRequest
+    from harness.compression.workpiece import Workpiece
+
+
+class TechniqueSettings(SpecModel):
+    """Base of every technique's settings: all have defaults, unknown keys are refused."""
+
+    def calibration_request(self) -> CalibrationRequest | None:
+        """Return which calibration data these settings need, None for none."""
+        return None
+
+
+SettingsType = TypeVar("SettingsType", bound=TechniqueSettings)
+
+
+@dataclass(frozen=True)
+class Technique:
+    """One compression method."""
+
+    name: str
+    summary: str
+    """The first line of its function's docstring."""
+    settings_type: type[TechniqueSettings]
+    apply: Callable[[Workpiece, Any], None]
+    """Change the workpiece; raises `CompressionError`."""
+
+    def settings(self, step: Step, *, origin: str) -> TechniqueSettings:
+        """Validate the settings of one step. Raises `UsageError` whose sentence starts with `origin`."""
+        return validate_spec(step.settings, self.settings_type, origin=f"{origin}, settings of {self.name}")
+
+
+_TECHNIQUES: dict[str, Technique] = {}
+
+
+def technique(
+    name: str, settings_type: type[SettingsType]
+) -> Callable[[Callable[[Workpiece, SettingsType], None]], Callable[[Workpiece, SettingsType], None]]:
+    """Register the decorated function as the technique `name`."""
+
+    def register(apply: Callable[[Workpiece, SettingsType], None]) -> Callable[[Workpiece, SettingsType], None]:
+        if name in _TECHNIQUES:
+            raise ValueError(f"two techniques are called {name!r}")
+        summary = (apply.__doc__ or "").strip().splitlines()[0]
+        _TECHNIQUES[name] = Technique(name, summary, settings_type, apply)
+        return apply
+
+    return register
+
+
+def all_techniques() -> dict[str, Technique]:
+    """Return every technique by name: each module of `techniques/` is imported once."""
+    for module in pkgutil.iter_modules(techniques.__path__):
+        importlib.import_module(f"{techniques.__name__}.{module.name}")
+    return dict(sorted(_TECHNIQUES.items()))
+
+
+def get_technique(name: str, *, origin: str) -> Technique:
+    """Return one technique. Raises `UsageError` whose sentence starts with `origin`."""
+    known = all_techniques()
+    if name not in known:
+        raise UsageError(
+            f"{origin}: unknown technique {name!r}.", f"Known techniques: {', '.join(known)} (see `harness recipes`)."
+        )
+    return known[name]
