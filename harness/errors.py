@@ -102,7 +102,9 @@ _ADVICE: dict[FailureClass, str] = {
         "The tool's log holds no usable measurement: look at the raw log; if the tool is new, please report it."
     ),
     FailureClass.INVALID_MODEL: "The model file is missing, empty, cut short or not what its name says: make it again.",
-    FailureClass.CONVERSION_FAILED: "The converter refused the model: see its sentence in the evidence.",
+    FailureClass.CONVERSION_FAILED: (
+        "This recipe cannot be carried out on this model: mend what the message names, or leave the recipe out."
+    ),
     FailureClass.THROTTLED: "The device was too hot: let it cool, or raise the thermal limit in its profile knowingly.",
     FailureClass.PUSH_CORRUPT: "What arrived on the device differs from what was sent: check cable and storage.",
     FailureClass.INTERRUPTED: "Start the same sweep again with --resume; nothing that is done is repeated.",

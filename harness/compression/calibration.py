@@ -36,9 +36,9 @@ def describe_calibration(model: ModelSpec, request: CalibrationRequest) -> str:
         return f"random: {request.samples} samples of noise, seed {RANDOM_SEED}; accuracy means nothing"
     if model.data is None:
         raise _problem(
-            f"Model {model.name!r} has no data to calibrate on, which this recipe needs.",
-            'Add [data] with calibration_images to the model\'s TOML file, or set calibration = "random" in a recipe '
-            "of your own (then only latency and memory mean anything).",
+            f"Model {model.name!r} has no data to calibrate on, which this recipe needs. Add [data] with "
+            'calibration_images to the model\'s TOML file, or set calibration = "random" in a recipe of your own '
+            "(then only latency and memory mean anything)."
         )
     path = model.locate(model.data.path)
     try:
@@ -105,8 +105,5 @@ def _random_samples(
         }
 
 
-def _problem(message: str, advice: str = "") -> CompressionError:
-    error = CompressionError(Failure(FailureClass.CONVERSION_FAILED, message, advice))
-    if advice:
-        error.advice = advice
-    return error
+def _problem(message: str) -> CompressionError:
+    return CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))

@@ -69,7 +69,7 @@ def build_efficientnet_lite0() -> Any:  # noqa: ANN401 - as above
     return Model(image, layers.Dense(CLASSES, activation="softmax", name="class")(x), name="efficientnet_lite0")
 
 
-def _block(x: Any, name: str, kernel: int, stride: int, hidden: int, width: int) -> Any:  # noqa: ANN401, PLR0917
+def _block(x: Any, name: str, kernel: int, stride: int, hidden: int, width: int) -> Any:  # noqa: ANN401
     """Build one inverted residual: expand, depthwise, project; added to its input where the shapes allow."""
     from keras import layers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -30,10 +31,10 @@ class GraphFacts:
     inputs: tuple[TensorType, ...]
     outputs: tuple[TensorType, ...]
 
-    @property
-    def quantized(self) -> bool:
-        """Whether weights are already stored in fewer bits than float32."""
-        return bool(self.weight_types.keys() & {"int2", "int4", "int8", "uint8", "float16"})
+
+def is_quantized(weight_types: Mapping[str, int]) -> bool:
+    """Whether constants of these types include weights in fewer bits than float32."""
+    return bool(weight_types.keys() & {"int2", "int4", "int8", "uint8", "float16"})
 
 
 def read_graph(content: bytes, *, name: str) -> GraphFacts:

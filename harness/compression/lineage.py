@@ -9,7 +9,7 @@ import json
 from pydantic import BaseModel, ConfigDict
 
 from harness.compression.calibration import describe_calibration
-from harness.compression.registry import get_technique
+from harness.compression.recipes import calibration_request, step_settings
 from harness.compression.source import read_source_file, source_file
 from harness.spec.model import EfficientNetLite0, ModelSpec, TfliteFile
 from harness.spec.recipe import Recipe
@@ -50,23 +50,19 @@ def trace(model: ModelSpec, recipe: Recipe) -> Lineage:
     Raises `CompressionError` for a model or data that cannot be read and for missing calibration data, `UsageError`
     for an unknown technique or setting.
     """
-    origin = f"recipe {recipe.name}"
-    steps: list[dict[str, object]] = []
-    calibration = None
-    for step in recipe.steps:
-        settings = get_technique(step.technique, origin=origin).settings(step, origin=origin)
-        steps.append({"technique": step.technique, "settings": settings.model_dump()})
-        request = settings.calibration_request()
-        if request is not None:
-            calibration = describe_calibration(model, request)
+    settings = step_settings(recipe, origin=f"recipe {recipe.name}")
+    request = calibration_request(recipe)
     return Lineage(
         model=model.name,
         model_sha256=_model_digest(model),
         recipe=recipe.name,
-        steps=tuple(steps),
+        steps=tuple(
+            {"technique": step.technique, "settings": values.model_dump()}
+            for step, values in zip(recipe.steps, settings, strict=True)
+        ),
         target_runtime=recipe.target_runtime,
         libraries=_libraries(model),
-        calibration=calibration,
+        calibration=None if request is None else describe_calibration(model, request),
     )
 
 

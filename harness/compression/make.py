@@ -13,6 +13,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from harness.compression.card import build_card
+from harness.compression.flatbuffer import is_quantized
 from harness.compression.lineage import Lineage, trace
 from harness.compression.runtime_check import CURRENT, foresee_failure
 from harness.compression.variant import Variant, VariantCard
@@ -68,7 +69,7 @@ def _make(
         )
         run_worker(job)
         card = build_card(job.variant.read_bytes(), lineage, seconds=time.monotonic() - start)
-        _check_target(card, recipe)
+        _check_promise(card, recipe)
         # The card comes last: a variant without one counts as not made.
         job.variant.replace(path)
         card_path = Path(folder) / "card.json"
@@ -77,9 +78,14 @@ def _make(
     return Variant(path, card)
 
 
-def _check_target(card: VariantCard, recipe: Recipe) -> None:
-    """Refuse a variant that cannot keep the recipe's promise about the runtime."""
-    failure = None if recipe.target_runtime == CURRENT else foresee_failure(card, recipe.target_runtime)
+def _check_promise(card: VariantCard, recipe: Recipe) -> None:
+    """Refuse a variant that is not what its recipe promises; the target `current` promises nothing."""
+    if recipe.target_runtime == CURRENT:
+        return
+    if not recipe.steps and is_quantized(card.weight_types):
+        message = f"{card.model} is quantized already, so there is no float variant of it. Use the recipe as-is."
+        raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
+    failure = foresee_failure(card, recipe.target_runtime)
     if failure is not None:
         raise CompressionError(failure)
 

@@ -6,7 +6,8 @@ import difflib
 import tomllib
 from pathlib import Path
 
-from harness.compression.registry import get_technique
+from harness.compression.calibration import CalibrationRequest
+from harness.compression.registry import TechniqueSettings, get_technique
 from harness.compression.runtime_check import CURRENT, known_runtimes
 from harness.errors import UsageError
 from harness.spec.loading import load_spec, validate_spec
@@ -36,6 +37,17 @@ def find_recipe(text: str) -> Recipe:
     )
 
 
+def step_settings(recipe: Recipe, *, origin: str) -> list[TechniqueSettings]:
+    """Return every step's validated settings. Raises `UsageError` whose sentence starts with `origin`."""
+    return [get_technique(step.technique, origin=origin).settings(step, origin=origin) for step in recipe.steps]
+
+
+def calibration_request(recipe: Recipe) -> CalibrationRequest | None:
+    """Return which calibration data a recipe needs: that of its first step that needs any."""
+    requests = (settings.calibration_request() for settings in step_settings(recipe, origin=f"recipe {recipe.name}"))
+    return next((request for request in requests if request is not None), None)
+
+
 def _checked(recipe: Recipe, *, origin: str) -> Recipe:
     allowed = (*known_runtimes(), CURRENT)
     if recipe.target_runtime not in allowed:
@@ -43,6 +55,5 @@ def _checked(recipe: Recipe, *, origin: str) -> Recipe:
             f"{origin}: key 'target_runtime': found {recipe.target_runtime!r}; known are {', '.join(allowed)}.",
             "Mend the recipe and run the command again.",
         )
-    for step in recipe.steps:
-        get_technique(step.technique, origin=origin).settings(step, origin=origin)
+    step_settings(recipe, origin=origin)
     return recipe

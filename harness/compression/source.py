@@ -71,8 +71,10 @@ def _load_application(source: KerasApplication) -> Any:  # noqa: ANN401 - as abo
     try:
         return build(weights=weights, input_shape=source.input_shape)
     except Exception as error:  # downloads and shape checks raise all kinds
-        advice = ' Without a network, set weights = "none" to measure latency and memory alone.' if weights else ""
-        raise _invalid(f"{source.application} could not be built: {_first_line(error)}{advice}", error) from error
+        message = f"{source.application} could not be built: {_first_line(error).rstrip('.')}."
+        if weights:
+            message += ' Without a network, set weights = "none" to measure latency and memory alone.'
+        raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message, str(error))) from error
 
 
 def _first_line(error: Exception) -> str:

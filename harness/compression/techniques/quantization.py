@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from harness.compression.calibration import CalibrationRequest, calibration_samples
-from harness.compression.flatbuffer import read_graph
+from harness.compression.flatbuffer import is_quantized, read_graph
 from harness.compression.registry import TechniqueSettings, technique
 from harness.compression.runtime_check import CURRENT
 from harness.compression.workpiece import Workpiece
@@ -59,7 +59,7 @@ def quantize(work: Workpiece, settings: QuantizationSettings) -> None:
 def _float_graph(work: Workpiece) -> bytes:
     graph = work.graph()
     facts = read_graph(graph, name=work.model.name)
-    if facts.quantized:
+    if is_quantized(facts.weight_types):
         raise CompressionError(
             Failure(
                 FailureClass.CONVERSION_FAILED,
