@@ -88,7 +88,7 @@ def adb() -> str:
 
 @pytest.fixture(scope="session")
 def official_tools(real_cache: Path) -> Path:
-    """The unpacked folder of the official tools: `$HARNESS_TFLITE_TOOLS` (folder or archive), or beside the checkout."""
+    """The unpacked official tools: `$HARNESS_TFLITE_TOOLS` (folder or archive), or the archive beside the checkout."""
     given = os.environ.get("HARNESS_TFLITE_TOOLS")
     found = Path(given) if given else next(iter(sorted(SHARED_ARCHIVES.glob("tflite-tools-*.tar.xz"))), None)
     if found is None or not found.exists():

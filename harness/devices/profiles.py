@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -24,6 +25,15 @@ def match_profile(facts: DeviceFacts, profiles: list[DeviceProfile] | None = Non
     return max(fitting, key=lambda profile: len(_wanted(profile.match)), default=DeviceProfile(name=GENERIC))
 
 
+def profile_file_name(facts: DeviceFacts) -> str:
+    """Return a file name for a device's own profile, out of harmless characters alone."""
+    return f"{_profile_name(facts)}.toml"
+
+
+def _profile_name(facts: DeviceFacts) -> str:
+    return "-".join(re.findall(r"[a-z0-9]+", (facts.model or facts.serial).lower())) or "phone"
+
+
 def profile_text(facts: DeviceFacts) -> str:
     """Return the TOML text of a profile made from what a device shows."""
     import tomli_w
@@ -32,7 +42,7 @@ def profile_text(facts: DeviceFacts) -> str:
     match = {key: value for key in ("maker", "model", "soc") if (value := getattr(facts, key))}
     frequencies = sorted({core.max_frequency_khz for core in facts.cores if core.max_frequency_khz})
     values = {
-        "name": "-".join((facts.model or facts.serial).lower().split()),
+        "name": _profile_name(facts),
         "summary": f"{facts.title}, {len(facts.cores)} cores at most {[khz // 1000 for khz in frequencies]} MHz",
         "delegates": list(generic.delegates),
         "cores": generic.cores if isinstance(generic.cores, str) else list(generic.cores),

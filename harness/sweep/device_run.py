@@ -72,6 +72,7 @@ class DeviceRun:
         self._failures: Counter[str] = Counter()
         """Failed invocations by cell key, to give up on a cell that cannot work."""
         self._hopeless: set[str] = set()
+        self._last_look: dict[str, object] | None = None
 
     def run(self) -> None:
         """Measure every cell. Raises `DeviceError` when the device cannot be used, or is gone for good."""
@@ -211,7 +212,8 @@ class DeviceRun:
             runs=measurement.runs,
             warmup_min_s=measurement.warmup_min_s,
         )
-        before, started_at = self._telemetry(), datetime.now(UTC)
+        # One look stands between two invocations: it is the first one's after and the second one's before.
+        before, started_at = self._last_look or self._telemetry(), datetime.now(UTC)
         outcome = invoke(self._device, self._tool, self._tool_path, request, timeout_s=measurement.timeout_s)
         self._store(planned, outcome, before, started_at)
         return outcome
@@ -224,6 +226,7 @@ class DeviceRun:
         started_at: datetime | None = None,
     ) -> None:
         lost = invocation.failure is not None and invocation.failure.failure_class in DEVICE_GONE
+        self._last_look = None if lost else self._telemetry()
         self._context.store.add_invocation(
             self._context.sweep_id,
             planned.cell.key,
@@ -233,7 +236,7 @@ class DeviceRun:
             invocation=invocation,
             started_at=started_at or datetime.now(UTC),
             telemetry_before=before,
-            telemetry_after=None if lost or before is None else self._telemetry(),
+            telemetry_after=self._last_look,
         )
 
     def _telemetry(self) -> dict[str, object] | None:

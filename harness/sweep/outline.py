@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.spec.sweep import SweepSpec
@@ -26,7 +26,7 @@ class OutlineRow:
     expected_s: float
 
 
-def outline(spec: SweepSpec, delegates_of: dict[str, Sequence[str]]) -> list[OutlineRow]:
+def outline(spec: SweepSpec, delegates_of: Mapping[str, Sequence[str]]) -> list[OutlineRow]:
     """List the cells of a sweep. `delegates_of` holds each device with the delegates to be measured on it."""
     measurement = spec.measurement
     latency_s = ASSUMED_START_S + measurement.warmup_min_s + measurement.runs * ASSUMED_LATENCY_S

@@ -14,7 +14,10 @@ from harness.devices.base import Device
 from harness.devices.discovery import DeviceState, chosen_serials, connect, disconnect, list_devices, open_device
 from harness.devices.host import HostDevice
 from harness.devices.lease import lease
+from harness.devices.profiles import GENERIC, load_profiles
 from harness.errors import NothingToRunOnError
+from harness.spec.profile import DeviceProfile
+from harness.spec.sweep import SweepSpec
 
 HOST = "host"
 VIRTUAL = "virtual"
@@ -86,3 +89,15 @@ def _virtual_phone(name: str, registry: ToolRegistry, broken_gpu: bool) -> Itera
             yield serial
         finally:
             disconnect(serial)
+
+
+def planned_delegates(spec: SweepSpec) -> dict[str, tuple[str, ...]]:
+    """Return the delegates that a sweep would measure on each device, told without asking any device."""
+    profiles = {profile.name: profile.delegates for profile in load_profiles()}
+    names = chosen_serials(spec.devices) or ["every attached phone, else this host"]
+
+    def delegates_of(name: str) -> tuple[str, ...]:
+        kind = name.partition(":")[0]
+        return profiles.get(kind if kind in (HOST, VIRTUAL) else GENERIC, DeviceProfile(name=GENERIC).delegates)
+
+    return {name: spec.delegates or delegates_of(name) for name in names}

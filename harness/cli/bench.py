@@ -1,0 +1,40 @@
+"""`harness bench`: one existing `.tflite` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.output import JsonOption
+from harness.cli.run import run_sweep
+from harness.errors import UsageError
+
+app = typer.Typer(help="Measure one .tflite file as it is.")
+
+
+@app.command(epilog="Example: harness bench model.tflite --device virtual --delegate gpu")
+def bench(
+    file: Annotated[Path, typer.Argument(help="The .tflite file.")],
+    device: Annotated[
+        list[str] | None, typer.Option(help="An ADB serial, host, virtual or virtual:COSTUME; repeat for several.")
+    ] = None,
+    delegate: Annotated[
+        list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
+    ] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="CPU threads; repeat for several.")] = None,
+    preset: Annotated[str, typer.Option(help="quick, standard or strict: time against certainty.")] = "quick",
+    results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
+    as_json: bool = JsonOption,
+) -> None:
+    """Measure one .tflite file as it is: a sweep of one variant, its outputs checked on random inputs."""
+    from harness.compression.recipes import AS_IS
+    from harness.spec.sweep import load_sweep_spec
+
+    if file.suffix != ".tflite":
+        raise UsageError(f"{file} is not a .tflite file.", "For other models: harness sweep --model MODEL.")
+    overrides = {"model": str(file), "recipes": [AS_IS], "devices": device, "delegates": delegate, "threads": threads,
+                 "preset": preset}  # fmt: skip
+    spec = load_sweep_spec(None, {key: value for key, value in overrides.items() if value})
+    run_sweep(spec, results=results, as_json=as_json)

@@ -1,0 +1,40 @@
+"""Run a sweep from the command line: choose devices, draw progress, print the table, end with the exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from harness.paths import default_results_folder
+
+if TYPE_CHECKING:
+    from harness.spec.sweep import SweepSpec
+
+
+def run_sweep(
+    spec: SweepSpec,
+    *,
+    results: Path | None = None,
+    resume: str | None = None,
+    fail_on: str = "failed",
+    as_json: bool = False,
+) -> None:
+    """Run a sweep, or carry on the stored one named by `resume`. Always ends with `typer.Exit`."""
+    from harness.cli.progress import ProgressBars
+    from harness.cli.show import print_sweep
+    from harness.results.records import SweepStatus
+    from harness.results.store import Store
+    from harness.sweep.runner import SweepRunner
+    from harness.sweep.targets import choose_targets
+
+    targets = choose_targets(spec.devices)
+    with Store.open(results or default_results_folder()) as store:
+        with ProgressBars() as bars:
+            if targets.notice:
+                bars.note(targets.notice)
+            outcome = SweepRunner(store, bars).run(spec, targets.names, resume=resume)
+        interrupted = outcome.status is SweepStatus.INTERRUPTED
+        exit_code = print_sweep(store, outcome.sweep_id, fail_on=fail_on, as_json=as_json, interrupted=interrupted)
+    raise typer.Exit(exit_code)

@@ -1,0 +1,142 @@
+"""`harness sweep`: compress, measure, tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.run import run_sweep
+from harness.errors import UsageError
+from harness.paths import default_results_folder
+
+if TYPE_CHECKING:
+    from harness.spec.sweep import SweepSpec
+
+app = typer.Typer(help="Compress a model, measure the variants on every device, and print the table.")
+
+
+@app.command(epilog="Example: harness sweep --device virtual --recipe fp32 --recipe int8 --delegate cpu --delegate gpu")
+def sweep(
+    spec_file: Annotated[
+        Path | None, typer.Argument(metavar="[SPEC]", help="The sweep's TOML file; without one, the default sweep.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A shipped model's name, or a .toml, .keras or .tflite file.")
+    ] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help="A recipe's name or TOML file; repeat for several.")] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="An ADB serial, host, virtual or virtual:COSTUME; repeat for several."),
+    ] = None,
+    delegate: Annotated[
+        list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
+    ] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="CPU threads; repeat for several.")] = None,
+    preset: Annotated[str | None, typer.Option(help="quick, standard or strict: time against certainty.")] = None,
+    invocations: Annotated[int | None, typer.Option(help="Independent processes a cell, at least 5.")] = None,
+    runs: Annotated[int | None, typer.Option(help="Timed runs in one process.")] = None,
+    accuracy_samples: Annotated[int | None, typer.Option(help="Labelled samples a cell; 0 leaves them out.")] = None,
+    timeout_s: Annotated[float | None, typer.Option(help="Time limit of one process, in seconds.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds the order of invocations.")] = None,
+    broken_gpu: Annotated[
+        bool, typer.Option("--broken-gpu", help="Give virtual phones a GPU driver that fails in silence.")
+    ] = False,
+    results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="ID", help="Carry on a sweep that was stopped: its id, or latest.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its expected duration.")] = False,
+    fail_on: Annotated[
+        str,
+        typer.Option(help="What makes the exit code 1: failed (all but a fall-back), fell-back (that too), or none."),
+    ] = "failed",
+    as_json: bool = JsonOption,
+) -> None:
+    """Compress a model, measure the variants on every device, and print the table.
+
+    With phones attached it measures them all, side by side; without one, this host, and says so.
+    """
+    from harness.spec.sweep import load_sweep_spec
+
+    folder = results or default_results_folder()
+    measurement = {"invocations": invocations, "runs": runs, "accuracy_samples": accuracy_samples,
+                   "timeout_s": timeout_s}  # fmt: skip
+    overrides: dict[str, Any] = {
+        "model": model, "recipes": recipe, "devices": device, "delegates": delegate, "threads": threads,
+        "preset": preset, "seed": seed, "broken_gpu": broken_gpu or None,
+        "measurement": {key: value for key, value in measurement.items() if value is not None} or None,
+    }  # fmt: skip
+    given = {key: value for key, value in overrides.items() if value}
+    if resume:
+        _refuse_with_resume(spec_file, given)
+        spec, resume = _stored_spec(folder, resume)
+    else:
+        spec = load_sweep_spec(spec_file, given)
+    _check_fail_on(fail_on)
+    if dry_run:
+        _print_plan(spec, as_json)
+        return
+    run_sweep(spec, results=folder, resume=resume, fail_on=fail_on, as_json=as_json)
+
+
+def _stored_spec(folder: Path, sweep_id: str) -> tuple[SweepSpec, str]:
+    from harness.results.store import Store
+    from harness.spec.loading import validate_spec
+    from harness.spec.sweep import SweepSpec
+
+    with Store.open(folder, must_exist=True) as store:
+        record = store.find_sweep(sweep_id)
+    return validate_spec(dict(record.spec), SweepSpec, origin=f"sweep {record.id}"), record.id
+
+
+def _refuse_with_resume(spec_file: Path | None, given: dict[str, Any]) -> None:
+    if spec_file or given:
+        raise UsageError(
+            "--resume carries on a stored sweep as it was planned; it takes no spec and no other settings.",
+            "Leave them out, or start a new sweep.",
+        )
+
+
+def _check_fail_on(value: str) -> None:
+    if value not in ("failed", "fell-back", "none"):
+        raise UsageError(f"--fail-on: found {value!r}.", "Allowed are: failed, fell-back, none.")
+
+
+def _print_plan(spec: SweepSpec, as_json: bool) -> None:
+    """Print what would be done, from names alone: no device is asked, nothing is converted."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from harness.benchmark.delegates import find_delegate
+    from harness.compression.recipes import find_recipe
+    from harness.spec.model import find_model
+    from harness.sweep.outline import expected_duration_s, outline
+    from harness.sweep.targets import planned_delegates
+
+    find_model(spec.model)
+    for recipe in spec.recipes:
+        find_recipe(recipe)
+    for delegate in spec.delegates:
+        find_delegate(delegate)
+    rows = outline(spec, planned_delegates(spec))
+    seconds = expected_duration_s(rows)
+    if as_json:
+        print_json({"plan": [asdict(row) for row in rows], "expected_s": seconds, "spec": spec.model_dump(mode="json")})
+        return
+    table = Table(title=f"Plan: {spec.model}, preset {spec.preset}")
+    for heading in ("device", "recipe", "delegate"):
+        table.add_column(heading)
+    for heading in ("threads", "invocations"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(row.device, row.recipe, row.delegate, str(row.threads), str(row.invocations))
+    console().print(table)
+    error_console().print(
+        f"{len(rows)} cells, {sum(row.invocations for row in rows)} invocations; about {seconds / 60:.1f} minutes "
+        "if one inference takes 10 ms. Nothing was run.",
+        soft_wrap=True,
+    )
