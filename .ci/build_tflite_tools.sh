@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds TensorFlow Lite's official benchmark_model for x86-64 Linux (XNNPACK, and the OpenCL GPU delegate on PoCL) from
-# Debian's source package "tensorflow". Its parts and their reasons: .ci/build_tflite_tools/. See docs/building-tools.md.
+# Builds TensorFlow Lite's official benchmark_model for x86-64 Linux, with XNNPACK and the OpenCL GPU delegate on PoCL,
+# from Debian's source package "tensorflow". Its parts: .ci/build_tflite_tools/. More: docs/building-tools.md.
 #
 #   build_tflite_tools.sh OUTPUT_FOLDER [--jobs N] [--self-test MODEL.tflite]
 #
-# makes OUTPUT_FOLDER/tflite-2.14.1/. OUTPUT_FOLDER/build/ holds what a second run need not do again (2 GB; may be removed).
-# Wants root, Debian, about 3 GB of disk. Debian's mirror is the one that this machine's own apt uses.
+# makes OUTPUT_FOLDER/tflite-2.14.1/. OUTPUT_FOLDER/build/ holds what a second run need not do again; it may be removed.
+# Wants root, Debian and 3 GB of disk. Debian's mirror is the one that this machine's own apt uses.
 set -euo pipefail
 
 readonly upstream_version=2.14.1
@@ -48,6 +48,7 @@ main() {
     install_host_packages
     fetch_source
     make_root
+    unpack_source
     compile "$jobs"
     assemble "$output/tflite-$upstream_version"
     [ -z "$self_test_model" ] || self_test "$output/tflite-$upstream_version" "$self_test_model"
@@ -62,12 +63,13 @@ install_host_packages() {
     apt-get install -y -qq --no-install-recommends mmdebstrap xz-utils debian-archive-keyring >/dev/null
 }
 
-# The first mirror in this machine's own apt sources, in either of their two formats.
+# The Debian mirror of this machine's own apt sources, in either of their two formats.
 mirror() {
     local found
-    found=$(cat /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '/^URIs:/ {print $2; exit}')
-    [ -n "$found" ] || found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
-        awk '$1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /:\//) {print $i; exit}}')
+    found=$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
+        awk '!found && $1 == "URIs:" {found = $2}
+             !found && $1 == "deb" {for (i = 2; !found && i <= NF; i++) if ($i ~ /:\//) found = $i}
+             END {print found}') || true  # not all of these files exist
     [ -n "$found" ] || fail "found no Debian mirror in /etc/apt"
     echo "$found"
 }
@@ -81,10 +83,11 @@ own_apt() {
         -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User=root "$@"
 }
 
-# Unpacks upstream's tarball into tensorflow/. Not `apt-get source`: it needs the .dsc too, which mirrors of sid may lack.
-# The tarball's SHA-256 comes from the Sources index, whose signature apt checks. Debian's patches touch nothing compiled here.
+# Fetches upstream's tarball. Not `apt-get source`: it needs the .dsc too, which mirrors of sid may lack.
+# The tarball's SHA-256 comes from the Sources index, whose signature apt checks.
+# Debian's patches are left out: they touch nothing that is compiled here.
 fetch_source() {
-    [ ! -d tensorflow ] || return 0
+    [ ! -f tensorflow.tar ] || return 0
     say "fetching the source of TensorFlow $upstream_version"
     mkdir -p apt/lists/partial apt/cache/archives/partial
     : >apt/status
@@ -93,19 +96,14 @@ fetch_source() {
 
     local version address name hash
     version=$(own_apt apt-cache showsrc --only-source tensorflow |
-        awk -v wanted="$upstream_version+" '$1 == "Version:" && index($2, wanted) == 1 {print $2; exit}')
+        awk -v wanted="$upstream_version+" '$1 == "Version:" && index($2, wanted) == 1 {found = $2} END {print found}')
     [ -n "$version" ] || fail "Debian $suite has no source package of TensorFlow $upstream_version any more"
     read -r address name hash < <(own_apt apt-get -qq --print-uris --only-source source "tensorflow=$version" |
         awk '$2 ~ /\.orig\.tar\./ {gsub("\047", "", $1); print $1, $2, $4}')
     [[ ${hash:-} == SHA256:* ]] || fail "the Sources index gives no SHA-256 for TensorFlow's tarball"
     own_apt /usr/lib/apt/apt-helper -qq download-file "$address" "$PWD/apt/$name" "$hash"
     sha256sum --check --quiet <<<"${hash#SHA256:}  apt/$name"
-
-    rm -rf tensorflow.part
-    mkdir tensorflow.part
-    tar -xf "apt/$name" -C tensorflow.part --strip-components=1 --wildcards \
-        '*/tensorflow/lite' '*/tensorflow/tsl' '*/tensorflow/core/platform' '*/tensorflow/core/util' '*/third_party/eigen3' '*/LICENSE'
-    mv tensorflow.part tensorflow
+    mv "apt/$name" tensorflow.tar
 }
 
 # A minimal Debian in root/ with the compiler and the libraries; made anew when the list of packages is another one.
@@ -122,13 +120,21 @@ make_root() {
     mv root.part root
 }
 
+# Only what is compiled: a quarter of the source.
+unpack_source() {
+    [ ! -d root/work/tensorflow ] || return 0
+    mkdir -p root/work/tensorflow.part
+    tar -xf tensorflow.tar -C root/work/tensorflow.part --strip-components=1 --wildcards \
+        '*/tensorflow/lite' '*/tensorflow/tsl' '*/tensorflow/core/util' '*/third_party/eigen3' '*/LICENSE'
+    mv root/work/tensorflow.part root/work/tensorflow
+}
+
 in_root() { chroot root /usr/bin/env -i PATH=/usr/bin:/usr/sbin LC_ALL=C.UTF-8 "$@"; }
 
 compile() {
     say "compiling with $1 job(s)"
-    mkdir -p root/work/parts root/work/tensorflow
+    mkdir -p root/work/parts
     cp -a "$parts/." root/work/parts/
-    [ -d root/work/tensorflow/tensorflow ] || cp -a tensorflow/. root/work/tensorflow/
     in_root cmake -S /work/parts -B /work/out -G Ninja -DTENSORFLOW=/work/tensorflow -DCMAKE_BUILD_TYPE=Release \
         -DCMAKE_CXX_FLAGS_RELEASE="-O2 -DNDEBUG" -DCMAKE_C_FLAGS_RELEASE="-O2 -DNDEBUG" >cmake.log 2>&1 ||
         { tail -n 30 cmake.log >&2; fail "CMake failed: $PWD/cmake.log"; }
@@ -163,7 +169,7 @@ add_programs() {
         install -m 755 "$parts/run_on_host.sh" "$bundle/$program"
         in_root strip -o "/work/$program" "/work/out/$program"
         install -m 755 "root/work/$program" "$bundle/$program.bin"
-        # A phone gets this one file. RPATH, not RUNPATH: the libraries' own dependencies must be found through it too.
+        # A phone gets this one file. RPATH, not RUNPATH: the libraries' own dependencies are found through it too.
         in_root patchelf --set-interpreter /vendor/tflite/lib/ld-linux-x86-64.so.2 --force-rpath \
             --set-rpath "/vendor/tflite/lib:/vendor/tflite/gpu$libraries" "/work/$program"
         install -m 755 "root/work/$program" "$bundle/phone/$program"
@@ -184,7 +190,7 @@ add_linker() {
     install -m 755 "$parts/ld.sh" "$1/bin/ld"
     install -m 755 "root$(in_root readlink -f /usr/bin/ld.bfd)" "$1/bin/ld.bfd"
     cp "root$libraries/crti.o" "root$libraries/crtn.o" "root$compiler_library" "$1/lib/dev/"
-    for name in libc.so libm.so libgcc_s.so; do ln -s ../"$(cd root"$libraries" && ls "$name".[0-9]*)" "$1/lib/dev/$name"; done
+    for name in libc.so.6 libm.so.6 libgcc_s.so.1; do ln -s "../$name" "$1/lib/dev/${name%.*}"; done
 }
 
 add_libraries() {
@@ -198,11 +204,11 @@ add_libraries() {
 # The bundle holds other people's work: each package's version and its copyright file, as Debian has it.
 add_licences() {
     local bundle=$1 files package
-    cp tensorflow/LICENSE "$bundle/licences/tensorflow.LICENSE"
+    cp root/work/tensorflow/LICENSE "$bundle/licences/tensorflow.LICENSE"
     mapfile -t files < <(find "$bundle/lib" "$bundle/bin" "$bundle/gpu" -type f -printf '*/%f\n')
     {
-        in_root dpkg-query -S "${files[@]}" 2>/dev/null | sed '/^diversion/d; s/:.*//' || true  # the programs' own shim is in no package
-        printf '%s\n' "${root_packages[@]}" | grep -e '-dev$'                  # headers are compiled in
+        in_root dpkg-query -S "${files[@]}" 2>/dev/null | sed '/^diversion/d; s/:.*//' || true  # the shim is in no package
+        printf '%s\n' "${root_packages[@]}" | grep -e '-dev$'  # their headers are compiled in
     } | sort -u | while read -r package; do
         cp "root/usr/share/doc/$package/copyright" "$bundle/licences/$package.copyright"
         in_root dpkg-query -W "$package"
@@ -216,17 +222,19 @@ self_test() {
     say "self-test with $model"
     folder=$(mktemp -d "$PWD/self-test.XXXXXX")
     for delegate in xnnpack gpu; do
-        POCL_CACHE_DIR=$folder/pocl "$bundle/benchmark_model" --graph="$model" "--use_$delegate=true" --num_runs=5 --max_secs=5 \
-            --output_filepath="$folder/$delegate.raw" >"$folder/$delegate.log" 2>&1 ||
+        POCL_CACHE_DIR=$folder/pocl "$bundle/benchmark_model" --graph="$model" "--use_$delegate=true" --num_runs=5 \
+            --max_secs=5 --output_filepath="$folder/$delegate.raw" >"$folder/$delegate.log" 2>&1 ||
             { tail -n 20 "$folder/$delegate.log" >&2; fail "self-test: the tool failed with --use_$delegate=true"; }
         grep -E '(completely|partially) executed by the delegate' "$folder/$delegate.log" ||
             fail "self-test: the delegate $delegate took no part of the model"
         grep 'Inference timings' "$folder/$delegate.log"
     done
-    [ -s "$folder/gpu.raw" ] || fail "self-test: no outputs"
     difference=$(paste <(od -An -v -w4 -tf4 "$folder/xnnpack.raw") <(od -An -v -w4 -tf4 "$folder/gpu.raw") |
-        awk '{d = $1 - $2; if (d < 0) d = -d; if (NF != 2 || !(d <= 1e9)) bad = 1; if (d > max) max = d} END {print bad ? "none" : max + 0}')
-    awk -v d="$difference" 'BEGIN {exit !(d != "none" && d < 1e-3)}' || fail "self-test: GPU and CPU differ by $difference"
+        awk 'NF != 2 || /nan|inf/ {bad = 1}
+             {d = $1 - $2; if (d < 0) d = -d; if (d > max) max = d}
+             END {print NR && !bad ? max + 0 : "unknown"}')
+    awk -v d="$difference" 'BEGIN {exit !(d != "unknown" && d < 1e-3)}' ||
+        fail "self-test: the outputs of GPU and CPU differ ($difference)"
     say "self-test passed: GPU and CPU differ by at most $difference"
     rm -rf "$folder"
 }

@@ -1,6 +1,6 @@
-// libOpenCL.so where the only OpenCL device is a CPU (PoCL). TensorFlow Lite asks for CL_DEVICE_TYPE_GPU only, and chooses
-// its memory layout by the maker that it reads in the device's name: this answers with every device, and names none.
-// ("AMD" would make it choose image buffers in sub-buffers, which PoCL does not have: no model would load on such a CPU.)
+// libOpenCL.so where the only OpenCL device is a CPU (PoCL). TensorFlow Lite asks for CL_DEVICE_TYPE_GPU only and picks
+// its memory layout by the maker it reads in the device's name: this answers with every device, and names no maker.
+// ("AMD" would make it pick image buffers over sub-buffers, which PoCL has not: no model would load on such a CPU.)
 // All other functions come from libOpenCL.so.1, which this library is linked with: dlsym() on a library searches its
 // dependencies too.
 #define CL_TARGET_OPENCL_VERSION 300
@@ -17,7 +17,8 @@ static void *real_function(const char *name) {
   return library ? dlsym(library, name) : NULL;
 }
 
-cl_int clGetDeviceIDs(cl_platform_id platform, cl_device_type type, cl_uint size, cl_device_id *devices, cl_uint *count) {
+cl_int clGetDeviceIDs(cl_platform_id platform, cl_device_type type, cl_uint size, cl_device_id *devices,
+                      cl_uint *count) {
   get_device_ids real = (get_device_ids)real_function("clGetDeviceIDs");
   if (!real) return CL_DEVICE_NOT_FOUND;
   return real(platform, type == CL_DEVICE_TYPE_GPU ? CL_DEVICE_TYPE_ALL : type, size, devices, count);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs NAME.bin beside this script with the bundle's own loader, libraries, GPU driver (PoCL) and, as a last resort, linker.
+# Runs NAME.bin beside this script with the bundle's own loader, libraries, GPU driver (PoCL) and, at need, linker.
 bundle=$(dirname "$(readlink -f "$0")")
 name=$(basename "$0")
 driver=$bundle/gpu/usr/lib/x86_64-linux-gnu
