@@ -1,0 +1,72 @@
+"""What the store keeps about a sweep, as value objects."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import harness
+
+
+class SweepStatus(StrEnum):
+    """Where a sweep stands. One that was killed keeps `running`, since nothing was left to say otherwise."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """One sweep: what was asked for, when, and by which harness on which host."""
+
+    id: str
+    started_at: datetime
+    """With a time zone; stored as UTC."""
+    spec: Mapping[str, object]
+    """The whole spec as JSON values, defaults included."""
+    preset: str
+    seed: int
+    host: Mapping[str, object] = field(default_factory=dict)
+    """Facts of the computer that drove the sweep."""
+    harness_version: str = harness.__version__
+    status: SweepStatus = SweepStatus.RUNNING
+    finished_at: datetime | None = None
+
+
+def new_sweep_id(started_at: datetime) -> str:
+    """Return an id that sorts by time and is unique across hosts, such as `20261124-083000-ab12`."""
+    return f"{started_at:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Variant x device x delegate x threads, with all else that decides whether two numbers are alike."""
+
+    variant_sha256: str
+    variant_name: str
+    serial: str
+    delegate: str
+    """As requested."""
+    threads: int
+    tool_sha256: str
+    core_mask: str | None
+    """Hexadecimal, as `taskset` takes it; None: not pinned."""
+    profile: str
+    """Name of the device profile."""
+    mode: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """Settings of the measurement, such as runs and warm-up, as JSON values."""
+
+    @property
+    def key(self) -> str:
+        """Content hash of every field: results are compared only within one key (promise H22).
+
+        The name is part of it, since two recipes can make the same file and each keeps its own row.
+        """
+        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

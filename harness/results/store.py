@@ -1,0 +1,359 @@
+"""Keep every finished invocation before the next one starts, and read sweeps back.
+
+Writers may be called from several threads; each call is one transaction. Readers return pandas tables.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Float, Table, delete, func, insert, select, update
+
+from harness.accuracy.outcome import AccuracyOutcome
+from harness.benchmark.measurement import Invocation, Pass
+from harness.benchmark.tool import Tool
+from harness.compression.variant import VariantCard
+from harness.devices.base import DeviceFacts
+from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
+from harness.results import schema
+from harness.results.database import WRITES, explained, open_engine
+from harness.results.logs import log_path, write_log
+from harness.results.records import Cell, SweepRecord, SweepStatus
+from harness.results.rows import (
+    accuracy_values,
+    failure_values,
+    measurement_values,
+    only_columns,
+    sweep_record,
+    utc_text,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE_NAME = "results.sqlite3"
+
+SAYS_NOTHING_OF_THE_CELL = frozenset(
+    {
+        FailureClass.DEVICE_OFFLINE,
+        FailureClass.DEVICE_UNAUTHORIZED,
+        FailureClass.DEVICE_LOST,
+        FailureClass.STORAGE_FULL,
+        FailureClass.PUSH_CORRUPT,
+        FailureClass.THROTTLED,
+        FailureClass.INTERRUPTED,
+    }
+)
+"""Failures from outside: such an invocation is kept but is not done, so that --resume tries it again."""
+
+
+class Store:
+    """Results of many sweeps: one database, and one folder of raw logs for each sweep."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.folder = folder
+        """Where the raw logs lie."""
+        self._url = url
+        self._engine = open_engine(url)
+        self._writing = threading.Lock()
+
+    @classmethod
+    def open(cls, place: str | Path, *, folder: Path | None = None, must_exist: bool = False) -> Store:
+        """Open a results folder (made where it is missing), a `.sqlite3` file, or a SQLAlchemy URL.
+
+        `folder` holds the raw logs; it is the file's own folder, and needed only with a URL. Raises `UsageError` for
+        what is no results store, and `NothingToRunOnError` where `must_exist` and nothing was ever stored there.
+        """
+        if "://" in str(place):
+            return cls(str(place), folder or Path("results"))
+        file = Path(place) if Path(place).suffix == ".sqlite3" else Path(place) / FILE_NAME
+        if must_exist and not file.is_file():
+            raise NothingToRunOnError(
+                f"There are no results in {file.parent}.", "Run `harness sweep` first, or name the folder: --results."
+            )
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"The results folder {file.parent} cannot be made: {error.strerror}.", "Choose another with --results."
+            ) from error
+        return cls(str(URL.create("sqlite", database=str(file))), folder or file.parent)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- writers ----
+
+    def start_sweep(self, record: SweepRecord) -> None:
+        """Store a new sweep."""
+        row = asdict(record) | {"started_at_utc": utc_text(record.started_at), "finished_at_utc": None}
+        with self._transaction() as connection:
+            connection.execute(insert(schema.sweeps).values(only_columns(schema.sweeps, row)))
+
+    def resume_sweep(self, sweep_id: str) -> None:
+        """Mark a sweep as running again."""
+        self._set_status(sweep_id, SweepStatus.RUNNING, None)
+
+    def finish_sweep(self, sweep_id: str, status: SweepStatus, finished_at: datetime | None = None) -> None:
+        """Say how a sweep ended; `finished_at` defaults to now."""
+        self._set_status(sweep_id, status, utc_text(finished_at or datetime.now(UTC)))
+
+    def _set_status(self, sweep_id: str, status: SweepStatus, finished_at_utc: str | None) -> None:
+        change = update(schema.sweeps).where(schema.sweeps.c.id == sweep_id)
+        with self._transaction() as connection:
+            connection.execute(change.values(status=status, finished_at_utc=finished_at_utc))
+
+    def add_device(self, sweep_id: str, facts: DeviceFacts, profile: str, labels: Sequence[str] = ()) -> None:
+        """Store a device, or what is now known of it; a failure stored before is taken back."""
+        self._replace(
+            schema.devices,
+            {"sweep_id": sweep_id, "serial": facts.serial},
+            {
+                "title": facts.title,
+                "kind": facts.kind,
+                "profile": profile,
+                "labels": list(labels),
+                "facts": asdict(facts),
+            },
+        )
+
+    def add_device_failure(
+        self, sweep_id: str, serial: str, failure: Failure, facts: DeviceFacts | None = None
+    ) -> None:
+        """Store that a whole device could not be measured, or was lost; facts stored before are kept."""
+        with self._transaction() as connection:
+            here = (schema.devices.c.sweep_id == sweep_id) & (schema.devices.c.serial == serial)
+            known = connection.execute(select(schema.devices).where(here)).mappings().first()
+            row: dict[str, Any] = dict(known) if known else {"title": serial, "labels": []}
+            if facts:
+                row |= {"title": facts.title, "kind": facts.kind, "facts": asdict(facts)}
+            connection.execute(delete(schema.devices).where(here))
+            row |= {"sweep_id": sweep_id, "serial": serial, **failure_values(failure)}
+            connection.execute(insert(schema.devices).values(row))
+
+    def add_variant(self, sweep_id: str, card: VariantCard) -> None:
+        """Store a variant under its recipe's name."""
+        values = {"sha256": card.sha256, "size_bytes": card.size_bytes, "gzip_size_bytes": card.gzip_size_bytes}
+        self._replace(
+            schema.variants,
+            {"sweep_id": sweep_id, "name": card.recipe},
+            values | {"card": card.model_dump(mode="json")},
+        )
+
+    def add_variant_failure(self, sweep_id: str, name: str, failure: Failure) -> None:
+        """Store that a recipe gave no variant."""
+        self._replace(schema.variants, {"sweep_id": sweep_id, "name": name}, failure_values(failure))
+
+    def add_tool(self, sweep_id: str, tool: Tool) -> None:
+        """Store which binary measured."""
+        self._replace(
+            schema.tools,
+            {"sweep_id": sweep_id, "sha256": tool.sha256},
+            {"name": tool.name, "family": tool.family, "facts": tool.model_dump(mode="json")},
+        )
+
+    def add_cell(self, sweep_id: str, cell: Cell) -> None:
+        """Store a cell; one that is there already stays as it is."""
+        with self._transaction() as connection:
+            if _find_cell(connection, sweep_id, cell.key) is None:
+                row = asdict(cell) | {"sweep_id": sweep_id, "key": cell.key}
+                connection.execute(insert(schema.cells).values(row))
+
+    def add_invocation(
+        self,
+        sweep_id: str,
+        cell_key: str,
+        *,
+        purpose: Pass,
+        index: int,
+        block: int,
+        invocation: Invocation,
+        started_at: datetime,
+        telemetry_before: Mapping[str, object] | None = None,
+        telemetry_after: Mapping[str, object] | None = None,
+        labels: Sequence[str] = (),
+    ) -> None:
+        """Store one finished process and its log. When this returns, both are on disk.
+
+        The same `index` may come again, after a lost phone or a throttled run: each attempt is kept, the last counts.
+        Raises `HarnessError` for an unknown cell or a full disk.
+        """
+        table = schema.invocations
+        with self._transaction() as connection:
+            cell = _cell(connection, sweep_id, cell_key)
+            mine = (table.c.sweep_id == sweep_id) & (table.c.cell_key == cell_key) & (table.c.purpose == purpose)
+            latest = select(func.max(table.c.attempt)).where(mine & (table.c.invocation_index == index))
+            attempt = (connection.scalar(latest) or 0) + 1
+            row = {
+                "sweep_id": sweep_id,
+                "cell_key": cell_key,
+                "purpose": purpose,
+                "invocation_index": index,
+                "attempt": attempt,
+                "block": block,
+                "started_at_utc": utc_text(started_at),
+                "wall_s": invocation.wall_s,
+                "command": list(invocation.command),
+                "log_path": self._keep_log(log_path(sweep_id, cell, purpose, index, attempt), invocation.log),
+                "labels": list(labels),
+                "telemetry_before": None if telemetry_before is None else dict(telemetry_before),
+                "telemetry_after": None if telemetry_after is None else dict(telemetry_after),
+                **measurement_values(invocation.measurement),
+                **failure_values(invocation.failure),
+            }
+            connection.execute(insert(table).values(row))
+
+    def add_accuracy(self, sweep_id: str, cell_key: str, outcome: AccuracyOutcome) -> None:
+        """Store the accuracy pass of one cell and its logs. Given again, each attempt is kept, the last counts."""
+        table = schema.accuracies
+        with self._transaction() as connection:
+            cell = _cell(connection, sweep_id, cell_key)
+            latest = select(func.max(table.c.attempt)).where(
+                (table.c.sweep_id == sweep_id) & (table.c.cell_key == cell_key)
+            )
+            attempt = (connection.scalar(latest) or 0) + 1
+            row = {
+                "sweep_id": sweep_id,
+                "cell_key": cell_key,
+                "attempt": attempt,
+                "wall_s": outcome.wall_s,
+                "log_path": self._keep_log(log_path(sweep_id, cell, "accuracy", 0, attempt), outcome.log),
+                "samples_per_process": outcome.samples_per_process,
+                "note": outcome.note,
+                **accuracy_values(outcome),
+                **failure_values(outcome.failure),
+            }
+            connection.execute(insert(table).values(row))
+
+    def _keep_log(self, path: Path, text: str) -> str:
+        """Write a log and return its path inside the results folder. It is on disk before the row that names it."""
+        write_log(self.folder / path, text)
+        return path.as_posix()
+
+    def _replace(self, table: Table, identity: dict[str, Any], values: dict[str, Any]) -> None:
+        here = [table.c[name] == value for name, value in identity.items()]
+        with self._transaction() as connection:
+            connection.execute(delete(table).where(*here))
+            connection.execute(insert(table).values(identity | values))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """One write at a time in this process; between processes the database's own lock decides."""
+        writer = self._engine.execution_options(**{WRITES: True})
+        with self._writing, explained(self._url), writer.begin() as connection:
+            yield connection
+
+    # ---- what is done, for --resume ----
+
+    def done(self, sweep_id: str) -> set[tuple[str, Pass, int]]:
+        """Return (cell key, pass, index) of every invocation that need not be repeated.
+
+        A failure of the cell itself is done; a failure from outside (`SAYS_NOTHING_OF_THE_CELL`) is not.
+        """
+        table = schema.invocations
+        columns = (table.c.cell_key, table.c.purpose, table.c.invocation_index, table.c.failure_class)
+        with self._reading() as connection:
+            rows = connection.execute(select(*columns).where(table.c.sweep_id == sweep_id)).all()
+        return {(key, Pass(purpose), index) for key, purpose, index, failed in rows if is_final(failed)}
+
+    def done_accuracies(self, sweep_id: str) -> set[str]:
+        """Return the keys of the cells whose accuracy pass need not be repeated."""
+        table = schema.accuracies
+        with self._reading() as connection:
+            query = select(table.c.cell_key, table.c.failure_class).where(table.c.sweep_id == sweep_id)
+            rows = connection.execute(query).all()
+        return {key for key, failed in rows if is_final(failed)}
+
+    # ---- readers ----
+
+    def sweeps(self) -> list[SweepRecord]:
+        """Return all sweeps, the newest first."""
+        with self._reading() as connection:
+            rows = connection.execute(select(schema.sweeps).order_by(schema.sweeps.c.id.desc())).mappings().all()
+        return [sweep_record(dict(row)) for row in rows]
+
+    def find_sweep(self, name: str) -> SweepRecord:
+        """Return the sweep that `latest`, an id or the beginning of an id names. Raises `UsageError`."""
+        known = self.sweeps()
+        if not known:
+            raise NothingToRunOnError(f"There are no sweeps in {self.folder}.", "Run `harness sweep` first.")
+        if name == "latest":
+            return known[0]
+        exact = [sweep for sweep in known if sweep.id == name]
+        found = exact or [sweep for sweep in known if name and sweep.id.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        choices = ", ".join(sweep.id for sweep in (found or known)[:5])
+        problem = f"fits {len(found)} sweeps" if found else "fits no sweep"
+        raise UsageError(f"{name!r} {problem} in {self.folder}: {choices}.", "Give `latest` or more of the id.")
+
+    def devices(self, sweep_id: str) -> pd.DataFrame:
+        """One row a device of the sweep."""
+        return self._table(schema.devices, sweep_id, "serial")
+
+    def variants(self, sweep_id: str) -> pd.DataFrame:
+        """One row a recipe of the sweep, also where it gave no variant."""
+        return self._table(schema.variants, sweep_id, "name")
+
+    def tools(self, sweep_id: str) -> pd.DataFrame:
+        """One row a binary that measured."""
+        return self._table(schema.tools, sweep_id, "name")
+
+    def cells(self, sweep_id: str) -> pd.DataFrame:
+        """One row a cell."""
+        return self._table(schema.cells, sweep_id, "key")
+
+    def invocations(self, sweep_id: str) -> pd.DataFrame:
+        """One row a finished process, every attempt, in the order of time."""
+        return self._table(schema.invocations, sweep_id, "id")
+
+    def accuracies(self, sweep_id: str) -> pd.DataFrame:
+        """One row an accuracy pass, every attempt, in the order of time."""
+        return self._table(schema.accuracies, sweep_id, "id")
+
+    def _table(self, table: Table, sweep_id: str, order: str) -> pd.DataFrame:
+        import pandas as pd
+
+        query = select(table).where(table.c.sweep_id == sweep_id).order_by(table.c[order])
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        frame = pd.DataFrame(rows, columns=[column.name for column in table.columns])
+        numeric = [c.name for c in table.columns if isinstance(c.type, Float)]
+        return frame.astype(dict.fromkeys(numeric, "float64"))
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with explained(self._url), self._engine.connect() as connection:
+            yield connection
+
+
+def is_final(failure_class: str | None) -> bool:
+    """Tell whether an invocation with this failure (or none) settles its place in the plan."""
+    return failure_class is None or failure_class not in SAYS_NOTHING_OF_THE_CELL
+
+
+def _find_cell(connection: Connection, sweep_id: str, key: str) -> Cell | None:
+    table = schema.cells
+    found = connection.execute(select(table).where((table.c.sweep_id == sweep_id) & (table.c.key == key))).mappings()
+    row = found.first()
+    return None if row is None else Cell(**{name: row[name] for name in Cell.__dataclass_fields__})
+
+
+def _cell(connection: Connection, sweep_id: str, key: str) -> Cell:
+    cell = _find_cell(connection, sweep_id, key)
+    if cell is None:
+        raise HarnessError(f"Cell {key} of sweep {sweep_id} was never stored.", "This is a fault of harness.")
+    return cell
