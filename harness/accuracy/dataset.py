@@ -19,6 +19,7 @@ FloatArray = NDArray[np.float32]
 
 RANDOM_SAMPLES = 8
 """How many random inputs check the outputs of a model without data."""
+_SHUFFLE_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,13 @@ def load_dataset(model: ModelSpec) -> Dataset | None:
 
 
 def choose_samples(dataset: Dataset, count: int) -> Samples:
-    """Return `count` test samples (at most all), spread evenly over the data set."""
+    """Return `count` test samples (at most all), spread evenly over the data set.
+
+    Their order is shuffled, so that the first few of them are as mixed as the whole: data sets are often sorted.
+    """
     total = len(dataset.test_images)
     chosen = np.linspace(0, total - 1, min(count, total)).round().astype(int)
+    chosen = np.random.default_rng(_SHUFFLE_SEED).permutation(chosen)
     return Samples((dataset.as_input(dataset.test_images[chosen]),), dataset.test_labels[chosen])
 
 

@@ -39,8 +39,7 @@ def same_label_hits(scores: FloatArray, reference: FloatArray) -> int:
 
 def cosines(outputs: FloatArray, reference: FloatArray) -> NDArray[np.float64]:
     """Return each sample's cosine between two outputs; 1 where both are zero, 0 where one is or any is not finite."""
-    a = outputs.reshape(len(outputs), -1).astype(np.float64)
-    b = reference.reshape(len(reference), -1).astype(np.float64)
+    a, b = _flat(outputs), _flat(reference)
     finite = np.asarray(np.isfinite(np.hstack([a, b])).all(axis=1))
     a, b = np.where(finite[:, None], a, 0.0), np.where(finite[:, None], b, 0.0)
     lengths_a, lengths_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
@@ -50,7 +49,14 @@ def cosines(outputs: FloatArray, reference: FloatArray) -> NDArray[np.float64]:
     return np.where(both_zero, 1.0, np.clip(values, -1.0, 1.0))
 
 
-def max_abs_error(outputs: FloatArray, reference: FloatArray) -> float:
-    """Return the largest difference of any number; infinite when one is not finite."""
-    difference = np.abs(outputs.astype(np.float64) - reference.astype(np.float64))
-    return float(difference.max()) if np.isfinite(difference).all() else float("inf")
+def max_abs_errors(outputs: FloatArray, reference: FloatArray) -> NDArray[np.float64]:
+    """Return each sample's largest difference of any number; infinite where one is not finite."""
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        worst = np.abs(_flat(outputs) - _flat(reference)).max(axis=1, initial=0.0)
+    return np.where(np.isfinite(worst), worst, np.inf)
+
+
+def _flat(array: FloatArray) -> NDArray[np.float64]:
+    """Return one row a sample, in a type in which no product of two float32 overflows."""
+    with np.errstate(invalid="ignore"):  # garbage may hold signalling NaNs
+        return array.reshape(len(array), int(np.prod(array.shape[1:]))).astype(np.float64)

@@ -160,7 +160,12 @@ def _judge(
     variant: Variant, outputs: tuple[FloatArray, ...], samples: Samples, evidence: Evidence
 ) -> tuple[OutputCheck, Accuracy | None]:
     expected = evidence.reference.outputs(variant, evidence.samples)
-    check = check_outputs(outputs, [array[: len(samples)] for array in expected], limits_for(variant.card))
+    check = check_outputs(
+        outputs,
+        [array[: len(samples)] for array in expected],
+        limits_for(variant.card),
+        real_samples=samples.labels is not None,
+    )
     if samples.labels is None or evidence.float_variant is None:
         return check, None
     floats = evidence.reference.outputs(evidence.float_variant, evidence.samples)[0][: len(samples)]

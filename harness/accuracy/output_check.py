@@ -8,25 +8,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.accuracy.dataset import FloatArray
-from harness.accuracy.metrics import cosines, max_abs_error, same_label_hits
+from harness.accuracy.metrics import cosines, max_abs_errors, same_label_hits
 from harness.accuracy.outcome import OutputCheck
 from harness.compression.variant import VariantCard
 
 
+SHARE = 0.99
+"""The share of samples that must be near. Not all: where a model wavers between two classes, correct kernels that round
+in other places can tip one sample in hundreds over. With fewer than a hundred samples the worst one decides."""
+
+
 @dataclass(frozen=True)
 class Limits:
-    """How far outputs may be from the host's: errors are relative to the largest number of the reference."""
+    """How far the outputs may be from the host's. docs/accuracy.md has the figures that these come from."""
 
     cosine_min: float
+    """Of `SHARE` of the samples."""
     max_relative_error: float
+    """Of `SHARE` of the samples, relative to the largest number of the reference."""
     label_agreement_min: float
+    """Share of real samples with the same largest class; random inputs have no class to agree on."""
 
 
 FLOAT_LIMITS = Limits(cosine_min=0.99, max_relative_error=0.05, label_agreement_min=0.95)
 """A GPU that computes in 16 bits was seen 0.0058 away in class probabilities; garbage is further by far."""
 
-QUANTIZED_LIMITS = Limits(cosine_min=0.95, max_relative_error=0.20, label_agreement_min=0.90)
-"""Correct integer kernels were seen to differ by 9 of 256 steps in an output, rounding in other places."""
+QUANTIZED_LIMITS = Limits(cosine_min=0.90, max_relative_error=0.25, label_agreement_min=0.90)
+"""Correct kernels that quantize in other places were seen at 0.978, 0.11 and 0.98; garbage at 0.34, 0.9 and 0.10."""
 
 _QUANTIZED_TYPES = ("int4", "int8", "uint8", "int16")
 
@@ -37,31 +45,40 @@ def limits_for(card: VariantCard) -> Limits:
     return QUANTIZED_LIMITS if types & set(_QUANTIZED_TYPES) else FLOAT_LIMITS
 
 
-def check_outputs(outputs: Sequence[FloatArray], reference: Sequence[FloatArray], limits: Limits) -> OutputCheck:
+def check_outputs(
+    outputs: Sequence[FloatArray], reference: Sequence[FloatArray], limits: Limits, *, real_samples: bool
+) -> OutputCheck:
     """Compare all outputs, sample by sample; the worst output tensor decides."""
     pairs = list(zip(outputs, reference, strict=True))
-    cosine_min = min(float(cosines(output, expected).min()) for output, expected in pairs)
-    errors = [max_abs_error(output, expected) for output, expected in pairs]
-    sizes = [float(np.abs(expected).max(initial=0.0)) for _, expected in pairs]
-    relative = max(error / size if size else error for error, size in zip(errors, sizes, strict=True))
+    samples = len(outputs[0])
     agreement = label_agreement(outputs[0], reference[0])
     all_zero = all(not output.any() and expected.any() for output, expected in pairs)
     not_finite = not all(np.isfinite(output).all() for output, _ in pairs)
-    near = cosine_min >= limits.cosine_min and relative <= limits.max_relative_error
-    agreed = agreement is None or agreement >= limits.label_agreement_min
+    near = all(_near(output, expected, limits) for output, expected in pairs)
+    # One sample may always differ: a handful of samples cannot show a share of 95 %.
+    tolerated = max(1, int(samples * (1 - limits.label_agreement_min)))
+    agreed = agreement is None or not real_samples or round(samples * (1 - agreement)) <= tolerated
     return OutputCheck(
-        samples=len(outputs[0]),
-        cosine_min=cosine_min,
-        max_abs_error=max(errors),
+        samples=samples,
+        cosine_min=min(float(cosines(output, expected).min()) for output, expected in pairs),
+        max_abs_error=max(float(max_abs_errors(output, expected).max()) for output, expected in pairs),
         label_agreement=agreement,
         all_zero=all_zero,
         not_finite=not_finite,
         passed=near and agreed and not all_zero and not not_finite,
         limits=(
-            f"cosine of every sample at least {limits.cosine_min}, largest error at most "
-            f"{limits.max_relative_error:.0%} of the largest output, same label for {limits.label_agreement_min:.0%}"
+            f"{SHARE:.0%} of samples with a cosine of at least {limits.cosine_min} and an error of at most "
+            f"{limits.max_relative_error:.0%} of the largest output"
+            + (f", same label for {limits.label_agreement_min:.0%}" if real_samples else "")
         ),
     )
+
+
+def _near(output: FloatArray, expected: FloatArray, limits: Limits) -> bool:
+    cosine = np.quantile(cosines(output, expected), 1 - SHARE, method="lower")
+    error = np.quantile(max_abs_errors(output, expected), SHARE, method="higher")
+    size = float(np.abs(expected).max(initial=0.0)) or 1.0
+    return bool(cosine >= limits.cosine_min and error <= limits.max_relative_error * size)
 
 
 def label_agreement(output: FloatArray, reference: FloatArray) -> float | None:
