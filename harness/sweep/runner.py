@@ -27,6 +27,7 @@ from harness.sweep.targets import opened
 from harness.sweep.variants import Variants, make_variants
 
 FLOAT_RECIPE = "fp32"
+AS_IS_RECIPE = "as-is"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class SweepRunner:
         if resume:
             self._store.resume_sweep(sweep_id)
         variants = make_variants(
-            model, recipes, find_recipe(FLOAT_RECIPE), cache=cache_folder() / "variants", observer=self._observer
+            model, recipes, find_recipe(FLOAT_RECIPE), cache=cache_folder(), observer=self._observer
         )
         self._store_variants(sweep_id, variants)
         if not variants.made:

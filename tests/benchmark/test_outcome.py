@@ -1,0 +1,134 @@
+"""Every recorded situation of the tool ends as the measurement or the failure that it is."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from recorded import as_request, as_result, situations
+
+from harness.benchmark.measurement import InvocationRequest, Pass
+from harness.benchmark.outcome import judge
+from harness.devices.base import CommandResult
+from harness.errors import Failure, FailureClass
+
+EXPECTED = json.loads((Path(__file__).parent / "data" / "expected-outcomes.json").read_text())
+OTHER_PROGRAMS = ("idiff_", "imagenet_", "label_image_", "litert_")
+
+
+def outcome_of(name):
+    situation = situations()[name]
+    return judge(as_result(situation), as_request(situation))
+
+
+def test_every_situation_is_in_the_table():
+    assert len(situations()) == 286
+    assert set(EXPECTED) == set(situations())
+
+
+@pytest.mark.parametrize("name", sorted(situations()))
+def test_situation(name):
+    outcome = outcome_of(name)
+    if isinstance(outcome, Failure):
+        told = outcome.failure_class.value
+        assert outcome.message.endswith(".")
+        assert outcome.advice
+    else:
+        delegation = outcome.delegation
+        told = f"{delegation.requested} -> {delegation.achieved}" + (" (fell back)" if delegation.fell_back else "")
+        assert outcome.latency_avg_us > 0
+        assert outcome.runs == as_request(situations()[name]).runs
+    assert told == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", [name for name in situations() if name.startswith(OTHER_PROGRAMS)])
+def test_another_programs_output_is_never_a_measurement(name):
+    assert isinstance(outcome_of(name), Failure)
+
+
+@pytest.mark.parametrize(
+    ("name", "failure_class"),
+    [
+        ("err_unknown_flag", FailureClass.TOOL_REJECTED_FLAG),
+        ("dup_flag", FailureClass.TOOL_REJECTED_FLAG),
+        ("stdout_full", FailureClass.TOOL_OUTPUT_UNREADABLE),
+        ("stdout_closed", FailureClass.TOOL_OUTPUT_UNREADABLE),
+    ],
+)
+def test_exit_code_zero_is_not_believed(name, failure_class):
+    assert situations()[name]["rc"].strip() == "0"
+    assert outcome_of(name).failure_class is failure_class
+
+
+def test_nnapi_that_is_not_there_ran_on_the_cpu():
+    delegation = outcome_of("nnapi").delegation
+    assert (delegation.achieved, delegation.fell_back) == ("cpu", True)
+    assert delegation.reason == "NNAPI acceleration is unsupported on this platform."
+
+
+def test_what_the_gpu_refused_is_told_in_the_runtimes_words():
+    delegation = outcome_of("gpu_partial2").delegation
+    assert delegation.fell_back
+    assert "REVERSE_V2" in delegation.reason
+
+
+def test_android_level_logs_count_the_nodes():
+    delegation = outcome_of("verb_gpu_partial").delegation
+    assert (delegation.delegated_nodes, delegation.total_nodes) == (4, 6)
+    assert delegation.fell_back
+
+
+GOOD = situations()["num_runs"]
+
+
+def judged(*, runs=None, out=None, purpose=Pass.LATENCY, **changes):
+    request = dataclasses.replace(as_request(GOOD), purpose=purpose, **({"runs": runs} if runs else {}))
+    result = dataclasses.replace(as_result(GOOD), **({"stdout": out} if out is not None else {}), **changes)
+    return judge(result, request)
+
+
+def test_another_count_than_asked_for_is_no_measurement():
+    assert judged(runs=999).failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE
+
+
+def test_a_latency_of_zero_is_no_measurement():
+    out = GOOD["out"]
+    number = out.rpartition("Inference (avg): ")[2].split()[0]
+    zero = out.replace(f"Inference (avg): {number}", "Inference (avg): 0").replace(f"avg={number}", "avg=0")
+    assert judged(out=zero).failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE
+
+
+def test_a_summary_that_does_not_fit_its_block_is_no_measurement():
+    number = GOOD["out"].rpartition("Inference (avg): ")[2].split()[0]
+    other = GOOD["out"].replace(f"Inference (avg): {number}", "Inference (avg): 1.5")
+    assert judged(out=other).failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE
+
+
+def test_a_memory_pass_needs_memory():
+    out = "\n".join(line for line in GOOD["out"].splitlines() if "emory footprint" not in line)
+    assert judged(out=out, purpose=Pass.MEMORY).failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE
+
+
+def test_time_limit_and_signals():
+    assert judged(timed_out=True, exit_code=None).failure_class is FailureClass.TIMEOUT
+    killed = judge(CommandResult(None, "INFO: STARTING!", "", 1.0, signal=9), InvocationRequest("m", "cpu"))
+    assert killed.failure_class is FailureClass.CRASHED
+    assert "SIGKILL" in killed.message
+    assert judge(CommandResult(139, "", "", 1.0), InvocationRequest("m", "cpu")).failure_class is FailureClass.CRASHED
+
+
+@pytest.mark.parametrize(
+    ("stderr", "failure_class"),
+    [
+        ("/system/bin/sh: ./benchmark_model: not executable: 64-bit ELF file", FailureClass.WRONG_ABI),
+        ("/system/bin/sh: /data/local/tmp/b[3]: syntax error: '(' unexpected", FailureClass.WRONG_ABI),
+        (
+            "/bin/sh: /data/local/tmp/harness/blobs/ab: can't execute: Permission denied",
+            FailureClass.TOOL_OUTPUT_UNREADABLE,
+        ),
+        ("ERROR: write failed: No space left on device", FailureClass.STORAGE_FULL),
+    ],
+)
+def test_what_the_shell_says(stderr, failure_class):
+    outcome = judge(CommandResult(126, "", stderr, 0.1), InvocationRequest("m", "cpu"))
+    assert outcome.failure_class is failure_class

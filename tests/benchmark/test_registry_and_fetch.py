@@ -1,0 +1,233 @@
+"""The registry of tools, reading binaries, downloading, probing."""
+
+import http.server
+import json
+import shutil
+import struct
+import threading
+
+import pytest
+
+from harness.benchmark.binary import read_binary
+from harness.benchmark.fetch import Download, ResumingDownloader, fetch
+from harness.benchmark.probe import flags_in_help, probe_flags
+from harness.benchmark.registry import ToolRegistry
+from harness.benchmark.tool import ToolFamily, ToolSystem
+from harness.devices.base import DeviceFacts, DeviceKind
+from harness.devices.host import HostDevice
+from harness.errors import DeviceError, FailureClass, NothingToRunOnError, UsageError
+
+
+def elf(machine, extra=b""):
+    return struct.pack("<4sBB10xHH", b"\x7fELF", 2, 1, 3, machine) + b"\0" * 200 + extra
+
+
+ANDROID_ARM64 = elf(183, b"/system/bin/linker64\0")
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return ToolRegistry(tmp_path / "tools")
+
+
+@pytest.fixture
+def android_tool(tmp_path):
+    file = tmp_path / "android_aarch64_benchmark_model"
+    file.write_bytes(ANDROID_ARM64)
+    return file
+
+
+def facts(kind=DeviceKind.PHONE, abis=("arm64-v8a",)):
+    return DeviceFacts("S1", kind, model="Pixel", abis=abis, executable_abis=abis)
+
+
+def test_a_binary_is_known_by_its_header(tmp_path):
+    file = tmp_path / "b"
+    for machine, abi in ((183, "arm64-v8a"), (40, "armeabi-v7a"), (62, "x86_64"), (3, "x86")):
+        file.write_bytes(elf(machine))
+        assert read_binary(file).abi == abi
+        assert not read_binary(file).android
+    file.write_bytes(ANDROID_ARM64)
+    assert read_binary(file).android
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04apk", b"\x7fEL", elf(9999)])
+def test_what_is_no_tool_is_refused(tmp_path, registry, content):
+    file = tmp_path / "benchmark_model"
+    file.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        registry.add(file)
+    assert str(file) in str(caught.value)
+    assert registry.tools() == []
+
+
+def test_add_choose_remember_remove(registry, android_tool):
+    (tool,) = registry.add(android_tool)
+    assert (tool.abi, tool.system, tool.family) == ("arm64-v8a", ToolSystem.ANDROID, ToolFamily.INTERPRETER)
+    android_tool.unlink()
+    assert tool.path.read_bytes() == ANDROID_ARM64
+    assert registry.choose(facts()) == tool
+    assert registry.remember_flags(tool, {"graph"}).flags == {"graph"}
+    assert ToolRegistry(registry.folder).find(tool.sha256[:8]).flags == {"graph"}
+    registry.remove(tool.sha256)
+    assert registry.tools() == []
+
+
+def test_adding_twice_keeps_one(registry, android_tool):
+    registry.add(android_tool)
+    registry.add(android_tool)
+    assert len(registry.tools()) == 1
+
+
+def test_no_tool_for_the_abi_names_the_abi_and_what_to_do(registry, android_tool):
+    registry.add(android_tool)
+    with pytest.raises(DeviceError) as caught:
+        registry.choose(facts(abis=("armeabi-v7a", "armeabi")))
+    assert caught.value.failure.failure_class is FailureClass.WRONG_ABI
+    assert "armeabi-v7a" in str(caught.value)
+    assert "harness tools" in caught.value.failure.evidence
+
+
+def test_an_emulator_and_a_virtual_phone_do_not_share_tools(registry, android_tool):
+    registry.add(android_tool)
+    assert registry.choose(facts(DeviceKind.EMULATOR)).system is ToolSystem.ANDROID
+    with pytest.raises(DeviceError):
+        registry.choose(facts(DeviceKind.VIRTUAL))
+
+
+def test_a_host_without_a_tool_is_measured_with_litert(registry):
+    tool = registry.choose(facts(DeviceKind.HOST, abis=("x86_64",)))
+    assert tool.family is ToolFamily.LITERT_PYTHON
+    assert "ai-edge-litert" in tool.name
+
+
+def test_a_broken_index_is_told(registry, android_tool):
+    registry.add(android_tool)
+    (registry.folder / "tools.json").write_text("{")
+    with pytest.raises(UsageError, match="index of tools"):
+        registry.tools()
+
+
+def test_names_of_files_survive(tmp_path, registry):
+    file = tmp_path / "tool $(touch x) 'ü' \"q\": a,b"
+    file.write_bytes(ANDROID_ARM64)
+    assert registry.add(file)[0].name == file.name
+
+
+@pytest.mark.official_tool
+def test_a_bundle_gives_a_host_tool_and_a_phone_tool(registry, official_tools):
+    tools = registry.add(official_tools)
+    assert {tool.system for tool in tools} == {ToolSystem.LINUX, ToolSystem.VIRTUAL_PHONE}
+    assert registry.choose(facts(DeviceKind.VIRTUAL, abis=("x86_64",))).vendor_folder == official_tools
+
+
+@pytest.mark.official_tool
+def test_probing_the_official_tool_lists_its_flags(registry, official_tools):
+    host = next(tool for tool in registry.add(official_tools) if tool.system is ToolSystem.LINUX)
+    flags = probe_flags(HostDevice(), host, str(host.path))
+    assert {"graph", "use_gpu", "use_xnnpack", "input_layer_value_files", "output_filepath"} <= flags
+    assert "result_file_path" not in flags
+
+
+def test_a_folder_that_is_no_bundle_is_refused(registry, tmp_path):
+    with pytest.raises(UsageError, match="no benchmark_model_verbose"):
+        registry.add(tmp_path)
+
+
+def test_help_is_read_in_the_tools_own_form():
+    text = (
+        "Flags:\n\t--num_runs=50    \tint32\toptional\texpected\n\t--graph=   \tstring\toptional\tname --use_gpu=true\n"
+    )
+    assert flags_in_help(text) == {"num_runs", "graph"}
+
+
+# -- downloading --
+
+
+class Server:
+    """A local web server that cuts the connection in the middle of the first answers."""
+
+    def __init__(self, content, *, cuts=0, ranges=True, status=200):
+        outer = self
+        self.requests = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.requests.append(self.headers.get("Range"))
+                if status != 200:
+                    self.send_error(status)
+                    return
+                start = int(self.headers["Range"][6:-1]) if self.headers.get("Range") and ranges else 0
+                body = content[start:]
+                self.send_response(206 if start else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if len(outer.requests) <= cuts:
+                    body = body[: len(body) // 2]
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/benchmark_model"
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(*arguments, **options):
+        servers.append(Server(*arguments, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+CONTENT = ANDROID_ARM64 + bytes(range(256)) * 2000
+
+
+def download(url):
+    return Download("android-arm64", ToolFamily.INTERPRETER, url)
+
+
+def test_fetch_registers_what_came_with_its_origin(serve, registry):
+    server = serve(CONTENT)
+    seen = []
+    tool = fetch(download(server.url), registry, progress=lambda have, total: seen.append((have, total)))
+    assert tool.path.read_bytes() == CONTENT
+    assert tool.origin == server.url
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert json.loads((registry.folder / "tools.json").read_text())[0]["sha256"] == tool.sha256
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_connection_is_carried_on(serve, registry, tmp_path, ranges):
+    server = serve(CONTENT, cuts=2, ranges=ranges)
+    target = tmp_path / "out"
+    ResumingDownloader(lambda _have, _all: None, pause_s=0)(server.url, str(target), None)
+    assert target.read_bytes() == CONTENT
+    assert server.requests[0] is None
+    assert server.requests[1] == f"bytes={len(CONTENT) // 2}-"
+
+
+def test_a_refusal_is_final_and_clear(serve, registry):
+    server = serve(b"", status=404)
+    with pytest.raises(NothingToRunOnError, match="404"):
+        fetch(download(server.url), registry)
+    assert len(server.requests) == 1
+    assert registry.tools() == []
+
+
+def test_a_page_instead_of_a_binary_is_refused(serve, registry):
+    with pytest.raises(UsageError, match="no ELF header"):
+        fetch(download(serve(b"<html>sign in</html>").url), registry)
+    assert registry.tools() == []
+    shutil.rmtree(registry.folder)
