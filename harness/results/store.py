@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Float, Table, delete, func, insert, select, update
+from sqlalchemy import URL, Boolean, Column, Connection, Float, Integer, Table, delete, func, insert, select, update
 
 from harness.accuracy.outcome import AccuracyOutcome
 from harness.benchmark.measurement import Invocation, Pass
@@ -331,8 +331,7 @@ class Store:
         with self._reading() as connection:
             rows = connection.execute(query).all()
         frame = pd.DataFrame(rows, columns=[column.name for column in table.columns])
-        numeric = [c.name for c in table.columns if isinstance(c.type, Float)]
-        return frame.astype(dict.fromkeys(numeric, "float64"))
+        return frame.astype({column.name: _pandas_type(column) for column in table.columns})
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -343,6 +342,12 @@ class Store:
 def is_final(failure_class: str | None) -> bool:
     """Tell whether an invocation with this failure (or none) settles its place in the plan."""
     return failure_class is None or failure_class not in SAYS_NOTHING_OF_THE_CELL
+
+
+def _pandas_type(column: Column[Any]) -> str:
+    """Return a type that keeps whole numbers and truth values as they are where some are missing."""
+    kinds = {Integer: "Int64", Boolean: "boolean", Float: "float64"}
+    return next((name for kind, name in kinds.items() if isinstance(column.type, kind)), "object")
 
 
 def _find_cell(connection: Connection, sweep_id: str, key: str) -> Cell | None:

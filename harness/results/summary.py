@@ -1,0 +1,247 @@
+"""One row a cell: what was asked, what ran, how fast, how good, and what the row is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.benchmark.delegates import find_delegate
+from harness.benchmark.measurement import Pass
+from harness.errors import Failure, FailureClass
+from harness.results.columns import COLUMNS
+from harness.results.statistics import Estimate, median, median_with_interval, relative_spread
+from harness.results.store import Store, is_final
+from harness.results.verdict import Facts, Verdict, judge_cell, rank
+
+Row = dict[str, Any]
+
+
+def summarize(store: Store, sweep_id: str) -> pd.DataFrame:
+    """Return the summary of one sweep with the columns of `COLUMNS`, by device and rank.
+
+    Recipes that gave no variant and devices that could not be measured have a row of their own, so that nothing
+    vanishes.
+    """
+    devices = {row["serial"]: row for row in _records(store.devices(sweep_id))}
+    variants = {row["name"]: row for row in _records(store.variants(sweep_id))}
+    invocations = _by_cell(_last_attempts(_records(store.invocations(sweep_id))))
+    accuracies = {row["cell_key"]: row for row in _records(store.accuracies(sweep_id))}  # the last attempt wins
+    rows: list[Row] = []
+    latencies: dict[str, dict[int, Estimate]] = {}
+    for cell in _records(store.cells(sweep_id)):
+        device = devices.get(cell["serial"], {})
+        cell_invocations = invocations.get(cell["key"], [])
+        row, latency = _cell_row(cell, cell_invocations, accuracies.get(cell["key"]), device)
+        row |= _device_values(device) | _variant_values(variants.get(cell["variant_name"], {}))
+        if latency and row["verdict"] == Verdict.RANKED:
+            latencies.setdefault(cell["serial"], {})[len(rows)] = latency
+        rows.append(row)
+    for of_device in latencies.values():
+        for index, place in rank(of_device).items():
+            rows[index] |= {"rank": place.place, "tied": place.tied, "fastest": place.place == 1}
+    rows += _rows_of_failed_devices(devices.values(), rows) + _rows_of_failed_variants(variants.values())
+    return _frame(sweep_id, rows)
+
+
+def _records(frame: pd.DataFrame) -> list[Row]:
+    """Return rows as dictionaries, with None for every kind of missing value."""
+    records = frame.astype(object).to_dict("records")
+    return [{str(key): None if _is_missing(value) else value for key, value in row.items()} for row in records]
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)  # noqa: PLR0124 - NaN
+
+
+def _last_attempts(invocations: Iterable[Row]) -> list[Row]:
+    """Keep the last attempt of each place in the plan; the rows come in the order of time."""
+    latest = {(row["cell_key"], row["purpose"], row["invocation_index"]): row for row in invocations}
+    return list(latest.values())
+
+
+def _by_cell(invocations: Iterable[Row]) -> dict[str, list[Row]]:
+    cells: dict[str, list[Row]] = {}
+    for row in invocations:
+        cells.setdefault(row["cell_key"], []).append(row)
+    return cells
+
+
+def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: Row) -> tuple[Row, Estimate | None]:
+    passes = {purpose: [row for row in invocations if row["purpose"] == purpose] for purpose in Pass}
+    measured = [row for row in passes[Pass.LATENCY] if row["failure_class"] is None]
+    failed = [row for row in passes[Pass.LATENCY] if row["failure_class"] is not None]
+    delegation = _worst_delegation(measured)
+    latency_of, latency = _latency(measured)
+    stored = [_stored_failure(row) for row in (*failed, *passes[Pass.MEMORY], accuracy or {})]
+    own, of_device = [failure for failure in stored if failure], _stored_failure(device)
+    verdict = judge_cell(
+        Facts(
+            is_cpu=find_delegate(cell["delegate"]).is_cpu,
+            fell_back=delegation.get("fell_back"),
+            check_passed=(accuracy or {}).get("check_passed"),
+            invocations_ok=len(measured),
+            invocations_failed=sum(is_final(row["failure_class"]) for row in failed),
+            has_failure=bool(own or of_device),
+        )
+    )
+    row = {
+        "variant": cell["variant_name"],
+        "delegate_requested": cell["delegate"],
+        **{name: cell[name] for name in ("variant_sha256", "serial", "threads", "core_mask", "tool_sha256", "profile")},
+        **{name: delegation.get(name) for name in _DELEGATION},
+        "cell_key": cell["key"],
+        "invocations_ok": len(measured),
+        "invocations_failed": len(failed),
+        "latency_of": latency_of,
+        "latency_median_us": latency and latency.value,
+        "latency_low_us": latency and latency.low,
+        "latency_high_us": latency and latency.high,
+        "latency_spread": relative_spread(_values(measured, latency_column(latency_of))),
+        "init_median_us": median(_values(measured, "init_us")),
+        "first_inference_median_us": median(_values(measured, "first_inference_us")),
+        "memory_overall_mb": median(_values(passes[Pass.MEMORY], "memory_overall_mb")),
+        "memory_peak_mb": median(_values(passes[Pass.MEMORY], "peak_memory_mb")),
+        **_accuracy_values(accuracy or {}),
+        "verdict": verdict,
+        **_failure_values(_failure_of(verdict, cell, delegation, own, of_device)),
+    }
+    return row, latency
+
+
+_DELEGATION = ("delegate_achieved", "delegated_nodes", "total_nodes", "partitions", "fell_back")
+
+
+def _worst_delegation(measured: list[Row]) -> Row:
+    """Return the invocation that stands for the cell: one that fell back, else one that proves nothing, else any."""
+    severity = {True: 0, None: 1, False: 2}
+    return min(measured, key=lambda row: (severity[row["fell_back"]], row["delegated_nodes"] or 0), default={})
+
+
+def _latency(measured: list[Row]) -> tuple[str | None, Estimate | None]:
+    """Return which value of an invocation stands for it, and the median of those values.
+
+    One kind for all invocations of a cell: medians only where each has one.
+    """
+    if not measured:
+        return None, None
+    kind = "median" if all(row["latency_median_us"] is not None for row in measured) else "average"
+    return kind, median_with_interval(_values(measured, latency_column(kind)))
+
+
+def latency_column(latency_of: str | None) -> str:
+    """Return the column of `invocations` that `latency_of` speaks of."""
+    return "latency_median_us" if latency_of == "median" else "latency_avg_us"
+
+
+def _values(rows: Iterable[Row], column: str) -> list[float]:
+    return [row[column] for row in rows if row[column] is not None]
+
+
+def _accuracy_values(accuracy: Row) -> Row:
+    top1, float_top1 = accuracy.get("top1"), accuracy.get("float_top1")
+    names = ("samples", "top1", "top1_low", "top1_high", "top5", "float_top1", "agreement")
+    return {
+        **{name: accuracy.get(name) for name in names},
+        "accuracy_drop_points": None if top1 is None or float_top1 is None else 100 * (float_top1 - top1),
+        "output_check": accuracy.get("check_passed"),
+        "accuracy_note": accuracy.get("note") or None,
+    }
+
+
+def _failure_of(
+    verdict: Verdict, cell: Row, delegation: Row, own: list[Failure], device: Failure | None
+) -> Failure | None:
+    """Return the failure that explains the verdict. What was measured in full is not spoilt by a phone lost later."""
+    of_the_cell = [failure for failure in own if is_final(failure.failure_class)]
+    from_outside = [failure for failure in own if not is_final(failure.failure_class)]
+    if verdict is Verdict.WRONG_OUTPUT:
+        of_accuracy = [failure for failure in own if failure.failure_class is FailureClass.WRONG_OUTPUT]
+        unsaid = Failure(FailureClass.WRONG_OUTPUT, "The outputs differ from the host's.")
+        return next(iter(of_accuracy), unsaid)
+    if verdict is Verdict.FELL_BACK:
+        return _fall_back(cell, delegation)
+    if verdict is Verdict.RANKED:
+        return next(iter(of_the_cell), None)
+    return next(iter(of_the_cell + from_outside), device)
+
+
+def _fall_back(cell: Row, delegation: Row) -> Failure:
+    nodes = ""
+    if delegation["delegated_nodes"] is not None and delegation["total_nodes"] is not None:
+        nodes = f" ({delegation['delegated_nodes']} of {delegation['total_nodes']} nodes delegated)"
+    achieved = delegation["delegate_achieved"]
+    whole = "only in part" if achieved == cell["delegate"] else f"on {achieved}"
+    message = f"{cell['delegate']} was asked for, but the model ran {whole}{nodes}."
+    return Failure(FailureClass.FELL_BACK, message, delegation["fell_back_reason"] or "")
+
+
+def _stored_failure(row: Mapping[str, Any]) -> Failure | None:
+    name = row.get("failure_class")
+    if name is None:
+        return None
+    return Failure(FailureClass(name), row["failure_message"] or "", row["failure_evidence"] or "")
+
+
+def _failure_values(failure: Failure | None) -> Row:
+    if failure is None:
+        return {}
+    return {
+        "failure_class": failure.failure_class,
+        "failure_message": failure.message,
+        "failure_evidence": failure.evidence,
+        "failure_advice": failure.advice,
+    }
+
+
+def _device_values(device: Row) -> Row:
+    if not device:
+        return {}
+    return {"device": device["title"], "serial": device["serial"], "device_kind": device["kind"],
+            "labels": device["labels"]}  # fmt: skip
+
+
+def _variant_values(variant: Row) -> Row:
+    return {name: variant.get(name) for name in ("size_bytes", "gzip_size_bytes")}
+
+
+def _rows_of_failed_devices(devices: Iterable[Row], rows: list[Row]) -> list[Row]:
+    """Give a device that failed as a whole its own row, unless the failure already stands in a cell's row."""
+    told = {(row.get("serial"), row.get("failure_message")) for row in rows}
+    failed = [device for device in devices if device["failure_class"] is not None]
+    return [
+        {**_device_values(device), "profile": device["profile"], "verdict": Verdict.FAILED,
+         **_failure_values(_stored_failure(device))}
+        for device in failed
+        if (device["serial"], device["failure_message"]) not in told
+    ]  # fmt: skip
+
+
+def _rows_of_failed_variants(variants: Iterable[Row]) -> list[Row]:
+    return [
+        {"variant": variant["name"], "verdict": Verdict.FAILED, **_failure_values(_stored_failure(variant))}
+        for variant in variants
+        if variant["failure_class"] is not None
+    ]
+
+
+def _frame(sweep_id: str, rows: list[Row]) -> pd.DataFrame:
+    complete = [{name: row.get(name) for name in COLUMNS} | {"sweep_id": sweep_id} for row in rows]
+    for row in complete:
+        row["labels"] = row["labels"] or []
+        row["verdict"] = str(row["verdict"])
+        row["failure_class"] = row["failure_class"] and str(row["failure_class"])
+    last = float("inf")
+    complete.sort(
+        key=lambda row: (
+            row["device"] is None,
+            row["device"] or "",
+            row["serial"] or "",
+            row["rank"] or last,
+            row["latency_median_us"] or last,
+            row["variant"] or "",
+        )
+    )
+    types = {name: kind for name, (kind, _) in COLUMNS.items()}
+    return pd.DataFrame({name: pd.Series([row[name] for row in complete], dtype=types[name]) for name in COLUMNS})
