@@ -114,8 +114,8 @@ def open_device(serial: str) -> AdbDevice:
 def connect(address: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
     """Connect the adb server to HOST:PORT and wait until the device is ready; return its serial.
 
-    The server's answer alone proves nothing: "already connected" may be an offline device, and connecting right after a
-    disconnect may race. Raises `DeviceError`.
+    The server's answer alone proves nothing: "already connected" may be a device that is offline or hangs, and
+    connecting right after a disconnect may race. Only a command that comes back does. Raises `DeviceError`.
     """
     client = adb_client()
     deadline = time.monotonic() + timeout_s
@@ -126,16 +126,31 @@ def connect(address: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
             state = dict(_server_list(client)).get(address)
         except LOSSES as error:
             answer = str(error)
-        if state == "device":
+        if state == "device" and _runs_commands(client, address, deadline):
             return address
         if state == "offline":  # a stale connection stays offline until it is dropped
-            client.disconnect(address)
+            _drop(client, address, deadline)
         if state == "unauthorized":
             break
         time.sleep(_POLL_S)
     known = _state(state) if state else None
     failure = _failure_of(address, known)
     raise DeviceError(replace(failure, evidence=answer.strip() or failure.evidence))
+
+
+def _drop(client: adbutils.AdbClient, address: str, deadline: float) -> None:
+    """Disconnect and wait until the server has let go: what connects before that is dropped with the old connection."""
+    client.disconnect(address)
+    while address in dict(_server_list(client)) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _runs_commands(client: adbutils.AdbClient, address: str, deadline: float) -> bool:
+    remaining_s = max(0.5, min(_ALIVE_TIMEOUT_S, deadline - time.monotonic()))
+    try:
+        return AdbDevice(client, address).run_script("true", timeout_s=remaining_s).ok
+    except DeviceError:
+        return False
 
 
 def await_device(device: Device, *, deadline: float, stop: threading.Event, failure: Failure) -> None:

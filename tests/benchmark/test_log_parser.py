@@ -1,6 +1,7 @@
 """The log parser against every recorded log, field for field, and against noise."""
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
@@ -130,7 +131,7 @@ def test_numbers_come_back_as_printed(value, count):
         f"Running benchmark\nRunning benchmark\ncount={count} first=1 curr=1 min=1 max=1 avg={value:g} std=0"
     )
     assert run.run_stats.count == count
-    if value == value and abs(value) != float("inf"):
+    if math.isfinite(value):
         assert run.run_stats.avg == float(f"{value:g}")
     else:
         assert run.run_stats.avg is None
