@@ -27,7 +27,7 @@ DEFAULT_COSTUME = "pixel-8"
 START_TIMEOUT_S = 20.0
 _HERE = Path(__file__).parent
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
-_FIRST_PORT, _LAST_PORT = 6100, 6999
+_FIRST_PORT, _LAST_PORT = 6100, 9000
 """Away from 5555 to 5585, where the adb server takes what listens for an emulator."""
 _POLL_S = 0.03
 _STATE_FILE = "phone.json"
@@ -348,8 +348,13 @@ def _children(pid: int) -> list[int]:
 
 
 def _free_port() -> int:
-    """Return a loopback port that nothing listens on now, with no emulator's port near it."""
-    for port in range(_FIRST_PORT, _LAST_PORT):
+    """Return a loopback port that nothing listens on now.
+
+    Processes begin at different places of the range, so that two which start phones at once do not take the same port.
+    """
+    size = _LAST_PORT - _FIRST_PORT
+    for step in range(size):
+        port = _FIRST_PORT + (os.getpid() * 37 + step) % size
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with suppress(OSError):

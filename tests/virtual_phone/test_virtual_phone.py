@@ -1,0 +1,262 @@
+"""Virtual phones: how they look, how they change while they run, how they break, how they end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.devices.discovery import open_device
+from harness.errors import NothingToRunOnError, UsageError
+from harness.virtual_phone import base_image
+from harness.virtual_phone.base_image import debian_mirror
+from harness.virtual_phone.costume import load_costume, shipped_costumes
+from harness.virtual_phone.phone import VirtualPhone, running_phones, virtual_phone
+
+pytestmark = pytest.mark.virtual_phone
+
+
+def shell(phone, script):
+    result = open_device(phone.serial).run(["sh", "-c", script], timeout_s=20)
+    return result.stdout.strip()
+
+
+# -- looks --
+
+
+def test_it_is_android_to_the_shell(virtual_phone):
+    assert shell(virtual_phone, "echo $ANDROID_ROOT $ANDROID_DATA") == "/system /data"
+    assert "inaccessible or not found" in open_device(virtual_phone.serial).run(["nosuch"], timeout_s=9).stderr
+    assert int(shell(virtual_phone, "ls /system/bin | wc -l")) > 100
+    assert shell(virtual_phone, "settings get global low_power") == "null"
+    assert shell(virtual_phone, "getprop nosuch fallback") == "fallback"
+    assert shell(virtual_phone, "setprop a.b 'c d'; getprop a.b") == "c d"
+    assert shell(virtual_phone, "dumpsys nosuch; echo $?").endswith("20")
+
+
+def test_it_is_confined(virtual_phone):
+    """Its own processes and files; nothing of this machine's."""
+    assert shell(virtual_phone, f"ls {Path(__file__).parent}; echo $?") != "0"
+    assert int(shell(virtual_phone, "ps -A | wc -l")) < 12
+    assert shell(virtual_phone, "touch /vendor/tflite/x; echo $?") == "1"
+
+
+def test_it_listens_on_the_loopback_alone(virtual_phone):
+    port = int(virtual_phone.serial.rpartition(":")[2])
+    listening = [
+        line.split() for file in ("/proc/net/tcp", "/proc/net/tcp6") for line in Path(file).read_text().splitlines()
+    ]
+    addresses = {
+        fields[1].rpartition(":")[0] for fields in listening if fields[1].endswith(f":{port:04X}") and fields[3] == "0A"
+    }
+    assert addresses == {"0000000000000000FFFF00000100007F"}
+
+
+@pytest.mark.parametrize("like", shipped_costumes())
+def test_every_shipped_costume_fits(start_phone, like):
+    phone = start_phone(like=like)
+    costume = load_costume(like)
+    facts = open_device(phone.serial).facts()
+    assert facts.model == costume.properties["ro.product.model"]
+    assert shell(phone, "cat /proc/cpuinfo") == costume.files["/proc/cpuinfo"].strip()
+    assert facts.cores
+
+
+def test_a_recorded_phone_by_its_file(start_phone, tmp_path):
+    record = tmp_path / "my phone.json"
+    files = {"/proc/cpuinfo": "processor\t: 0\n", "/sys/devices/system/cpu/possible": "0-1\n", "/sys/../etc/x": "no"}
+    record.write_text(json.dumps({"properties": {"ro.product.model": "My 'Phone' $(x)"}, "files": files}))
+    phone = start_phone(like=str(record))
+    assert open_device(phone.serial).facts().model == "My 'Phone' $(x)"
+    assert shell(phone, "cat /sys/devices/system/cpu/possible") == "0-1"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"properties": 1, "files": {}}', '{"properties": {}}'])
+def test_what_is_no_record_is_refused(tmp_path, content):
+    file = tmp_path / "x.json"
+    file.write_text(content)
+    with pytest.raises(UsageError, match="not the record of a phone"):
+        load_costume(str(file))
+
+
+def test_an_unknown_costume_lists_the_known_ones():
+    with pytest.raises(UsageError) as caught:
+        load_costume("nokia-3310")
+    assert "pixel-8" in caught.value.advice
+
+
+# -- life --
+
+
+def test_a_name_is_taken_once_and_free_again(start_phone):
+    phone = start_phone("one-name", connect=False)
+    assert "one-name" in {running.name for running in running_phones()}
+    with pytest.raises(UsageError, match="runs already"):
+        VirtualPhone.start("one-name")
+    phone.stop()
+    assert not phone.running
+    assert not phone.folder.exists()
+    start_phone("one-name", connect=False)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "$(x)", "x" * 60])
+def test_bad_names_are_refused(name, phone_ready):
+    with pytest.raises(UsageError, match="no name for a phone"):
+        VirtualPhone.start(name)
+
+
+def test_a_phone_ends_with_its_owner_even_when_that_is_killed(phone_ready):
+    program = textwrap.dedent("""
+        import time
+        from harness.virtual_phone.phone import VirtualPhone
+        phone = VirtualPhone.start("orphan", owned=True)
+        print("started", flush=True)
+        time.sleep(600)
+    """)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout.readline() == "started\n"
+        phone = VirtualPhone("orphan")
+        assert phone.running
+        owner.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while phone.running and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not phone.running
+    phone.stop()
+
+
+def test_a_with_block_stops_its_phone(phone_ready):
+    with pytest.raises(ZeroDivisionError), virtual_phone("block") as phone:
+        assert phone.running
+        raise ZeroDivisionError
+    assert not phone.running
+
+
+def test_pinned_to_a_core(start_phone):
+    phone = start_phone(cores="0")
+    assert shell(phone, "nproc") == "1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="adbd as another user needs root")
+def test_the_shell_user(start_phone):
+    phone = start_phone(shell_user=True)
+    assert shell(phone, "id -u") == "2000"
+    assert "Permission denied" in open_device(phone.serial).run(
+        ["sh", "-c", "echo 1 > /sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq"], timeout_s=9
+    ).stderr  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become a plain user")
+def test_a_plain_user_can_run_a_phone(phone_ready, tmp_path_factory):
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    if not limit.exists() or limit.read_text().strip() == "0":
+        pytest.skip("user namespaces are switched off on this machine")
+    folder = Path("/var/tmp") / f"harness-plain-{os.getpid()}"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    base = base_image.base_image()
+    program = textwrap.dedent(f"""
+        import os
+        import harness.virtual_phone.phone as module  # before, since the user may not read this Python
+        os.setgid(65534); os.setuid(65534)
+        module.base_image = lambda report: __import__("pathlib").Path({str(folder / "base")!r})
+        with module.virtual_phone("plain") as phone:
+            print(phone.running, os.getuid())
+    """)
+    subprocess.run(["cp", "-a", str(base), str(folder / "base")], check=True)
+    subprocess.run(["chown", "-R", "65534:65534", str(folder / "base")], check=True)  # as if the user had built it
+    environment = {**os.environ, "HARNESS_CACHE": str(folder / "cache"), "HOME": str(folder), "TMPDIR": str(folder)}
+    try:
+        finished = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        if "PermissionError" in finished.stderr and "harness" in finished.stderr:
+            pytest.skip("this checkout or its Python cannot be read by a plain user")
+        assert finished.stdout == "True 65534\n", finished.stderr
+    finally:
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+# -- official tool and GPU --
+
+
+@pytest.mark.official_tool
+def test_the_official_tool_is_the_vendor_partition(virtual_phone):
+    assert "benchmark_model" in shell(virtual_phone, "ls /vendor/tflite/phone")
+    assert "libpocl" in shell(virtual_phone, "cat /etc/OpenCL/vendors/pocl.icd")
+
+
+# -- what is missing --
+
+
+def test_missing_programs_are_named_with_their_packages(monkeypatch):
+    monkeypatch.setattr(base_image.shutil, "which", lambda program, **_: None if program == "g++" else "/bin/x")
+    with pytest.raises(NothingToRunOnError, match=r"needs g\+\+") as caught:
+        base_image.check_programs()
+    assert caught.value.advice == "On Debian: apt install g++"
+
+
+def test_the_mirror_comes_from_the_machines_own_sources(tmp_path):
+    (tmp_path / "sources.list.d").mkdir()
+    with pytest.raises(NothingToRunOnError, match="No Debian mirror"):
+        debian_mirror(tmp_path)
+    (tmp_path / "sources.list").write_text("# deb http://no/\ndeb [arch=amd64] http://old.example/debian stable main\n")
+    assert debian_mirror(tmp_path) == "http://old.example/debian"
+    (tmp_path / "sources.list.d" / "debian.sources").write_text("Types: deb\nURIs: http://new.example/debian\n")
+    assert debian_mirror(tmp_path) == "http://new.example/debian"
+
+
+# -- command line --
+
+
+def test_the_command_line_starts_changes_breaks_and_stops_a_phone(harness_cli, phone_ready):
+    started = harness_cli("phone", "start", "cli-phone", "--like", "nexus6p", "--cable", "--json")
+    assert started.returncode == 0, started.stderr
+    assert json.loads(started.stdout)["like"] == "nexus6p"
+    listed = json.loads(harness_cli("phone", "list", "--json").stdout)
+    assert "cli-phone" in {phone["name"] for phone in listed["phones"]}
+    changed = harness_cli("phone", "set", "cli-phone", "--battery-level", "7", "--temperature", "0=55.5", "--thermal-status", "3",
+                          "--setting", "global.low_power=1", "--property", "a.b=c")  # fmt: skip
+    assert changed.returncode == 0, changed.stderr
+    state = VirtualPhone("cli-phone").folder
+    assert "level: 7\n" in (state / "state/dumpsys-battery").read_text()
+    assert (state / "sys/class/thermal/thermal_zone0/temp").read_text() == "55500\n"
+    for fault in (
+        "hang",
+        "unhang",
+        "slow-cable",
+        "cut-cable",
+        "plug-cable",
+        "fill-storage",
+        "free-storage",
+        "off",
+        "on",
+    ):
+        finished = harness_cli("phone", "fault", "cli-phone", fault)
+        assert finished.returncode == 0, (fault, finished.stderr)
+    assert harness_cli("phone", "stop", "cli-phone").returncode == 0
+    again = harness_cli("phone", "stop", "cli-phone")
+    assert again.returncode == 2
+    assert "No virtual phone 'cli-phone' runs" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("phone", "stop"), "Name one phone, or say --all"),
+        (("phone", "fault", "nosuch", "crash"), "'nosuch' is not running"),
+        (("phone", "set", "nosuch", "--temperature", "x=y"), "found x=y"),
+        (("phone", "start", "a b"), "'a b' is no name for a phone"),
+        (("phone", "start", "x", "--like", "nokia"), "No costume 'nokia'"),
+    ],
+)
+def test_bad_usage_is_one_sentence(harness_cli, phone_ready, arguments, sentence):
+    finished = harness_cli(*arguments)
+    assert finished.returncode == 2
+    assert sentence in finished.stderr
+    assert "Traceback" not in finished.stderr
