@@ -38,10 +38,12 @@ def make_variant(model: ModelSpec, recipe: Recipe, *, cache: Path, report: Calla
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            return _cached(path, lineage) or _make(model, recipe, lineage, path=path, cache=cache, report=report)
+            variant = _cached(path, lineage) or _make(model, recipe, lineage, path=path, cache=cache, report=report)
     except OSError as error:
         failure_class = FailureClass.STORAGE_FULL if error.errno == 28 else FailureClass.INTERNAL  # noqa: PLR2004
         raise CompressionError(Failure(failure_class, f"{path}: cannot be written ({error.strerror}).")) from error
+    _check_promise(variant.card, recipe)
+    return variant
 
 
 def _cached(path: Path, lineage: Lineage) -> Variant | None:
@@ -69,7 +71,6 @@ def _make(
         )
         run_worker(job)
         card = build_card(job.variant.read_bytes(), lineage, seconds=time.monotonic() - start)
-        _check_promise(card, recipe)
         # The card comes last: a variant without one counts as not made.
         job.variant.replace(path)
         card_path = Path(folder) / "card.json"

@@ -68,8 +68,11 @@ def to_dynamic_int8(graph: bytes, *, per_channel_dense: bool) -> bytes:
     return _quantize(graph, recipe)
 
 
-def to_static_int8(graph: bytes, samples: list[Sample], *, float_io: bool) -> bytes:
-    """Store weights and activations as int8, with ranges from `samples`; see `ensure_signature`."""
+def to_static_int8(graph: bytes, samples: list[Sample], *, float_io: bool, extremes: bool) -> bytes:
+    """Store weights and activations as int8, with ranges from `samples`; see `ensure_signature`.
+
+    A range is the moving average of each sample's smallest and largest value, or with `extremes` those of all samples.
+    """
     from litert_quantizer import qtyping
 
     recipe = _new_recipe()
@@ -78,7 +81,7 @@ def to_static_int8(graph: bytes, samples: list[Sample], *, float_io: bool) -> by
     if float_io:
         for end in (names.INPUT, names.OUTPUT):
             recipe.add_quantization_config(_EVERY_NAME, end, algorithm_key="no_quantize")
-    return _quantize(graph, recipe, samples)
+    return _quantize(graph, recipe, _ranges(graph, recipe, samples, extremes))
 
 
 def _new_recipe() -> Any:  # noqa: ANN401 - the library has no types
@@ -87,13 +90,22 @@ def _new_recipe() -> Any:  # noqa: ANN401 - the library has no types
     return recipe_manager.RecipeManager()
 
 
-def _quantize(graph: bytes, recipe: Any, samples: list[Sample] | None = None) -> bytes:  # noqa: ANN401 - as above
+def _quantize(graph: bytes, recipe: Any, ranges: Any = None) -> bytes:  # noqa: ANN401 - as above
     from litert_quantizer.quantizer import Quantizer
 
     quantizer = Quantizer(bytearray(graph), recipe.get_quantization_recipe())
-    ranges = None if samples is None else quantizer.calibrate({_signature_of(graph): samples}, num_threads=1)
     result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
+
+
+def _ranges(graph: bytes, recipe: Any, samples: list[Sample], extremes: bool) -> Any:  # noqa: ANN401 - as above
+    from litert_quantizer.calibrator import Calibrator
+    from litert_quantizer.utils import qsv_utils
+
+    update = {"qsv_update_func": qsv_utils.min_max_update} if extremes else {}
+    calibrator = Calibrator(bytearray(graph), num_threads=1, **update)
+    calibrator.calibrate({_signature_of(graph): samples}, recipe)
+    return calibrator.get_model_qsvs()
 
 
 def _signature_of(graph: bytes) -> str:

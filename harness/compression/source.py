@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from harness.compression.flatbuffer import MAX_BYTES
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import EfficientNetLite0, KerasApplication, KerasFile, ModelSpec, TfliteFile
 
@@ -22,6 +23,9 @@ def source_file(model: ModelSpec) -> Path | None:
 def read_source_file(path: Path) -> bytes:
     """Return the content. Raises `CompressionError` (invalid_model) with the reason."""
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise _invalid(f"{path} has {size} bytes; models of more than 2 GiB cannot become a .tflite file.")
         content = path.read_bytes()
     except OSError as error:
         raise _invalid(f"{path}: the model file cannot be read ({error.strerror}).") from error

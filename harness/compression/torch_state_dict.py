@@ -61,7 +61,15 @@ def read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
     try:
         tensors = _read_zip(path) if zipfile.is_zipfile(path) else _read_stream(path)
         return {name: tensor.array() for name, tensor in tensors.items() if isinstance(tensor, _Tensor)}
-    except (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError, KeyError, AttributeError) as error:
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        struct.error,
+        EOFError,
+        LookupError,
+        AttributeError,
+        ValueError,
+    ) as error:
         raise ValueError(f"{path.name} is not a plain PyTorch state_dict: {error}") from error
 
 

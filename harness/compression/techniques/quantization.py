@@ -24,6 +24,8 @@ class QuantizationSettings(TechniqueSettings):
     calibration: Literal["data", "random"] = "data"
     """`random` calibrates on noise: the latency is real, the accuracy is not."""
     calibration_samples: int = Field(default=200, ge=1, le=100_000)
+    ranges: Literal["average", "extremes"] = "average"
+    """What an activation's range is taken from: `average` ignores rare outliers, `extremes` never cuts off."""
 
     @model_validator(mode="after")
     def _formats_fit(self) -> QuantizationSettings:
@@ -53,7 +55,8 @@ def quantize(work: Workpiece, settings: QuantizationSettings) -> None:
     elif samples is None:
         work.replace_graph(quantizer.to_dynamic_int8(graph, per_channel_dense=work.target_runtime == CURRENT))
     else:
-        work.replace_graph(quantizer.to_static_int8(graph, samples, float_io=settings.io == "float"))
+        extremes = settings.ranges == "extremes"
+        work.replace_graph(quantizer.to_static_int8(graph, samples, float_io=settings.io == "float", extremes=extremes))
 
 
 def _float_graph(work: Workpiece) -> bytes:

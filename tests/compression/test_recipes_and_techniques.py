@@ -1,0 +1,90 @@
+"""Recipes and the registry of techniques: what is known, and how mistakes are told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.compression.recipes import builtin_recipes, calibration_request, find_recipe
+from harness.compression.registry import TechniqueSettings, all_techniques, technique
+from harness.errors import UsageError
+
+
+def test_the_built_in_recipes() -> None:
+    recipes = builtin_recipes()
+    assert list(recipes) == ["fp32", "fp16", "dynamic-int8", "int8", "int8-io", "as-is"]
+    assert all(recipe.target_runtime == "2.14" for name, recipe in recipes.items() if name != "as-is")
+    assert [name for name, recipe in recipes.items() if calibration_request(recipe)] == ["int8", "int8-io"]
+
+
+def test_every_technique_has_a_summary_and_settings_with_defaults() -> None:
+    techniques = all_techniques()
+    assert "quantization" in techniques
+    for one in techniques.values():
+        assert one.summary
+        one.settings_type()
+
+
+def test_two_techniques_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="quantization"):
+        technique("quantization", TechniqueSettings)(lambda _work, _settings: None)
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'name = "mine"\ntarget_runtime = "current"\n'
+        '[[steps]]\ntechnique = "quantization"\nsettings = { activations = "int8", calibration = "random" }\n'
+    )
+    recipe = find_recipe(str(path))
+    assert (recipe.name, recipe.target_runtime) == ("mine", "current")
+    request = calibration_request(recipe)
+    assert request is not None
+    assert request.kind == "random"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('name = "r"\ntargt_runtime = "2.14"', "Did you mean 'target_runtime'"),
+        ('name = "r"\ntarget_runtime = "1.9"', "found '1.9'; known are 2.14, current"),
+        ('name = "r"\n[[steps]]\ntechnique = "prunning"', "unknown technique 'prunning'"),
+        ('name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { weight = "int8" }', "Did you mean 'weights'"),
+        ('name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { weights = "int3" }', "int3"),
+        (
+            'name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { io = "int8" }',
+            'io = "int8" needs activations = "int8"',
+        ),
+        (
+            'name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { weights = "fp16", activations = "int8" }',
+            'activations = "int8" needs weights = "int8"',
+        ),
+        ("name = ", "not valid TOML"),
+    ],
+)
+def test_mistakes_name_the_file_and_what_is_allowed(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        find_recipe(str(path))
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_an_unknown_recipe_gets_a_suggestion() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'int8-io'"):
+        find_recipe("int8_io")
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "import harness.cli.recipes, harness.cli.compress\n"
+        "harness.cli.recipes.all_techniques(); harness.cli.recipes.builtin_recipes()\n"
+        "print(sorted({'tensorflow', 'keras', 'litert_quantizer', 'numpy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
