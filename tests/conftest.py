@@ -18,6 +18,10 @@ from typing import NoReturn
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
+
+settings.register_profile("harness", deadline=None)  # timing never decides a test
+settings.load_profile("harness")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_ARCHIVES = REPOSITORY.parent / "shared" / "tflite-tools"

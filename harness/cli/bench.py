@@ -29,12 +29,14 @@ def bench(
     as_json: bool = JsonOption,
 ) -> None:
     """Measure one .tflite file as it is: a sweep of one variant, its outputs checked on random inputs."""
-    from harness.sweep.runner import AS_IS_RECIPE
     from harness.spec.sweep import load_sweep_spec
+    from harness.sweep.runner import AS_IS_RECIPE
 
     if file.suffix != ".tflite":
         raise UsageError(f"{file} is not a .tflite file.", "For other models: harness sweep --model MODEL.")
-    overrides = {"model": str(file), "recipes": [AS_IS_RECIPE], "devices": device, "delegates": delegate, "threads": threads,
-                 "preset": preset}  # fmt: skip
+    overrides = {
+        "model": str(file), "recipes": [AS_IS_RECIPE], "devices": device, "delegates": delegate, "threads": threads,
+        "preset": preset,
+    }  # fmt: skip
     spec = load_sweep_spec(None, {key: value for key, value in overrides.items() if value})
     run_sweep(spec, results=results, as_json=as_json)

@@ -62,7 +62,8 @@ class SweepSpec(SpecModel):
     def _apply_preset(cls, values: Any) -> Any:  # noqa: ANN401
         if not isinstance(values, dict):
             return values
-        chosen = PRESETS.get(values.get("preset", "quick"), PRESETS["quick"])
+        preset = values.get("preset", "quick")
+        chosen = PRESETS[preset] if isinstance(preset, str) and preset in PRESETS else PRESETS["quick"]
         given = values.get("measurement", {})
         return {**values, "measurement": {**chosen, **given} if isinstance(given, dict) else given}
 
