@@ -38,7 +38,7 @@ def make_variant(model: ModelSpec, recipe: Recipe, *, cache: Path, report: Calla
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            variant = _cached(path, lineage) or _make(model, recipe, lineage, path=path, cache=cache, report=report)
+            variant = _cached(path) or _make(model, recipe, lineage, path=path, cache=cache, report=report)
     except OSError as error:
         failure_class = FailureClass.STORAGE_FULL if error.errno == 28 else FailureClass.INTERNAL  # noqa: PLR2004
         raise CompressionError(Failure(failure_class, f"{path}: cannot be written ({error.strerror}).")) from error
@@ -46,14 +46,14 @@ def make_variant(model: ModelSpec, recipe: Recipe, *, cache: Path, report: Calla
     return variant
 
 
-def _cached(path: Path, lineage: Lineage) -> Variant | None:
+def _cached(path: Path) -> Variant | None:
     """Return the variant in the cache; None when it is missing or no longer what its card says."""
     try:
         card = VariantCard.model_validate_json(_card_path(path).read_text(encoding="utf-8"))
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except (FileNotFoundError, ValidationError, UnicodeDecodeError):
         return None
-    return Variant(path, card) if digest == card.sha256 and card.model == lineage.model else None
+    return Variant(path, card) if digest == card.sha256 else None
 
 
 def _make(

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from harness.compression.calibration import Sample
 
 SIGNATURE = "serving_default"
 PER_CHANNEL_DENSE_VERSION = 12
 """The FULLY_CONNECTED version from which a runtime reads one scale a channel while activations are float."""
+
+SMALLEST_RANGE = 1e-5
+"""Activations of untrained networks fade to nothing; a scale fitted to that overflows the runtime's limit of ReLU6
+(`no_integer_overflow_from_quantization was not true` in TensorFlow Lite 2.14.1)."""
 
 _EVERY_NAME = ".*"
 
@@ -105,7 +111,14 @@ def _ranges(graph: bytes, recipe: Any, samples: list[Sample], extremes: bool) ->
     update = {"qsv_update_func": qsv_utils.min_max_update} if extremes else {}
     calibrator = Calibrator(bytearray(graph), num_threads=1, **update)
     calibrator.calibrate({_signature_of(graph): samples}, recipe)
-    return calibrator.get_model_qsvs()
+    return {name: _widened(found) for name, found in calibrator.get_model_qsvs().items()}
+
+
+def _widened(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a tensor's statistics with a range of at least `SMALLEST_RANGE`."""
+    if not {"min", "max"} <= found.keys():
+        return found
+    return {**found, "max": np.maximum(found["max"], found["min"] + SMALLEST_RANGE)}
 
 
 def _signature_of(graph: bytes) -> str:

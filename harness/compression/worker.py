@@ -55,7 +55,8 @@ class _StoredFailure(BaseModel):
 
 def run_worker(job: Job, *, time_limit_s: float = TIME_LIMIT_S) -> None:
     """Start a worker, wait for it. Raises `CompressionError` with what it printed as evidence."""
-    command = [sys.executable, "-m", "harness.compression.worker"]
+    # -P: a file called keras.py in the working folder must not be taken for the library.
+    command = [sys.executable, "-P", "-m", "harness.compression.worker"]
     # A file instead of a pipe: what a crashed worker printed is kept, and no reader thread is needed.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(

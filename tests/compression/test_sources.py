@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from harness.compression.recipes import builtin_recipes
 from harness.compression.variant import Variant
 from harness.errors import CompressionError, FailureClass, UsageError
 from harness.spec.model import EfficientNetLite0, KerasApplication, ModelSpec, find_model, shipped_models
+from harness.spec.recipe import Recipe, Step
 
 
 def _make(model: ModelSpec, cache: Path, recipe: str = "fp32") -> Variant:
@@ -116,15 +118,39 @@ def test_several_inputs_and_outputs_convert(tmp_path: Path) -> None:
     assert sorted(tensor.shape for tensor in card.outputs) == [(1, 2), (1, 3)]
 
 
-@pytest.mark.training
-def test_a_keras_application_without_weights_is_the_same_every_time(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def untrained() -> ModelSpec:
     source = KerasApplication(
         kind="keras-application", application="MobileNet", weights="none", input_shape=(32, 32, 3)
     )
-    model = ModelSpec(name="mobilenet", source=source)
-    first, second = (_make(model, tmp_path / name) for name in ("one", "two"))
+    return ModelSpec(name="mobilenet", source=source)
+
+
+@pytest.fixture(scope="module")
+def untrained_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("untrained")
+
+
+@pytest.mark.training
+def test_a_keras_application_without_weights_is_the_same_every_time(
+    untrained: ModelSpec, untrained_cache: Path, tmp_path: Path
+) -> None:
+    first, second = (_make(untrained, cache) for cache in (untrained_cache, tmp_path))
     assert first.sha256 == second.sha256
     assert first.card.operators["DEPTHWISE_CONV_2D"] == 13
+
+
+@pytest.mark.training
+@pytest.mark.official_tool
+def test_int8_of_untrained_weights_runs_in_2_14(
+    untrained: ModelSpec, untrained_cache: Path, official_tools: Path
+) -> None:
+    settings = {"activations": "int8", "calibration": "random", "calibration_samples": 5}
+    recipe = Recipe(name="noise", steps=(Step(technique="quantization", settings=settings),))
+    variant = make_variant(untrained, recipe, cache=untrained_cache, report=print)
+    command = [official_tools / "benchmark_model", f"--graph={variant.path}", "--num_runs=1", "--min_secs=0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.training
