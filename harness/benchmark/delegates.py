@@ -36,7 +36,8 @@ DELEGATES: dict[str, Delegate] = {
             (("use_gpu", "true"),),
             False,
             ("GPU", "TfLiteGpuDelegate"),
-            (("use_gpu", "true"), ("use_cpu", "false")),
+            # without the last one, LiteRT's tool adds the CPU by itself and runs there what the GPU does not take
+            (("use_gpu", "true"), ("use_cpu", "false"), ("require_full_delegation", "true")),
         ),
         Delegate("nnapi", (("use_nnapi", "true"),), False, ("NNAPI", "TfLiteNnapiDelegate")),
         Delegate(

@@ -86,6 +86,11 @@ RULES: tuple[Rule, ...] = (
         "The delegate did not take the whole graph, which was required.",
     ),
     _rule(
+        r"\((cl[A-Z]\w+)\): ",
+        FailureClass.DELEGATE_FAILED,
+        "The GPU driver refused what the delegate asked of it ({0}).",
+    ),
+    _rule(
         r"Can not open OpenCL library|clGetPlatformIDs returned|clGetDeviceIDs returned|OpenGL-based API disabled",
         FailureClass.DELEGATE_UNAVAILABLE,
         "The device has no GPU driver that the delegate can use.",

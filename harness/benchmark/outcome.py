@@ -17,6 +17,12 @@ STREAM_MARK = "\n----- stderr -----\n"
 
 _SHELL_SIGNAL_BASE = 128
 _LAST_SIGNAL = 64
+_NOT_STARTED = {126: "cannot be executed", 127: "cannot be started: it, or its loader, is not there"}
+"""What a shell's own exit codes mean."""
+_LAST_CHARACTERS = 400
+_US_PER_S = 1e6
+_MOST = 0.9
+"""Part of its time limit that a tool has spent in timed runs when it was the limit that ended them."""
 
 
 def join_streams(result: CommandResult) -> str:
@@ -42,7 +48,10 @@ def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Fa
     if killed:
         return Failure(FailureClass.CRASHED, f"The tool was killed by {_signal_name(killed)}.", last_words)
     if result.exit_code != 0:
-        return _unreadable(f"The tool ended with exit code {result.exit_code}.", last_words)
+        how = _NOT_STARTED.get(result.exit_code or 0, "ended")
+        return _unreadable(
+            f"The tool {how} (exit code {result.exit_code}).", last_words or result.stderr.strip()[-_LAST_CHARACTERS:]
+        )
     return _measurement(log, request)
 
 
@@ -63,8 +72,8 @@ def _measurement(log: BenchmarkLog, request: InvocationRequest) -> Measurement |
         latency_median_us=stats.median,
         init_us=log.init_us,
         first_inference_us=log.first_inference_us if log.warmup_stats and log.warmup_stats.count else None,
-        memory_init_mb=log.memory_init_mb,
-        memory_overall_mb=log.memory_overall_mb,
+        memory_init_mb=log.memory_init_mb if log.memory_overall_mb else None,
+        memory_overall_mb=log.memory_overall_mb or None,  # 0: the kernel did not tell the tool, not "no memory"
         peak_memory_mb=log.peak_memory_mb,
     )
 
@@ -79,12 +88,22 @@ def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | N
     if stats.mean is None or not math.isclose(stats.mean, average, rel_tol=1e-3):
         return _unreadable("The tool's summary does not fit its measured block.", f"{stats.mean} against {average}")
     if stats.count != request.runs:
-        return _unreadable(
-            f"{stats.count} timed runs were made, not the {request.runs} that were asked for.", f"count={stats.count}"
-        )
-    if request.purpose is Pass.MEMORY and log.peak_memory_mb is None and log.memory_overall_mb is None:
+        return _wrong_count(stats.count, average, request)
+    if request.purpose is Pass.MEMORY and not log.peak_memory_mb and not log.memory_overall_mb:
         return _unreadable("The tool printed no memory figures.", "")
     return None
+
+
+def _wrong_count(count: int, average_us: float, request: InvocationRequest) -> Failure:
+    """Tell a model that is too slow for the tool's own time limit from a log that cannot be right."""
+    evidence = f"count={count} avg={average_us:g} us"
+    if count < request.runs and count * average_us > _MOST * request.max_s * _US_PER_S:
+        return Failure(
+            FailureClass.TIMEOUT,
+            f"Only {count} of {request.runs} timed runs fitted into the tool's own limit of {request.max_s:g} s.",
+            evidence,
+        )
+    return _unreadable(f"{count} timed runs were made, not the {request.runs} that were asked for.", evidence)
 
 
 def _unreadable(message: str, evidence: str) -> Failure:

@@ -68,8 +68,11 @@ class ToolRegistry:
     def find(self, text: str) -> Tool:
         """Return the one tool whose SHA-256 starts with, or whose name is, `text`."""
         found = [tool for tool in self.tools() if tool.sha256.startswith(text) or tool.name == text]
-        if len(found) != 1:
-            raise UsageError(f"{len(found)} tools match {text!r}.", "Run `harness tools list` and name one.")
+        if not found:
+            raise UsageError(f"No tool is called {text!r}.", "`harness tools list` shows all.")
+        if len(found) > 1:
+            hashes = ", ".join(f"{tool.sha256[:12]} ({tool.system})" for tool in found)
+            raise UsageError(f"{len(found)} tools match {text!r}.", f"Name one by its SHA-256: {hashes}.")
         return found[0]
 
     def remember_flags(self, tool: Tool, flags: Iterable[str]) -> Tool:
@@ -143,7 +146,7 @@ class ToolRegistry:
             half.mkdir(parents=True)
             try:
                 with tarfile.open(archive) as tar:
-                    tar.extractall(half, filter="tar")  # filter: nothing lands outside the folder
+                    tar.extractall(half, filter="data")  # filter: neither files nor links lead outside
                 half.rename(target)
             except (tarfile.TarError, OSError, EOFError) as error:
                 shutil.rmtree(half, ignore_errors=True)

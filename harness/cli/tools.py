@@ -86,12 +86,19 @@ def probe(
     """Ask a binary for its flags with --help, and remember them."""
     from harness.benchmark.probe import probe_flags
     from harness.benchmark.registry import ToolRegistry
+    from harness.benchmark.tool import ToolSystem
     from harness.devices.base import Device
     from harness.devices.discovery import open_device
     from harness.devices.host import HostDevice
+    from harness.errors import UsageError
 
     registry = ToolRegistry()
     found = registry.find(tool)
+    if device is None and found.system is not ToolSystem.LINUX:
+        raise UsageError(
+            f"{found.name} ({found.sha256[:12]}) is built for {found.system}, not for this host.",
+            "Name a device that runs it: --device SERIAL. A sweep asks it by itself before its first use.",
+        )
     where: Device = open_device(device) if device else HostDevice()
     flags = probe_flags(where, found, where.push(found.path))
     registry.remember_flags(found, flags)
@@ -123,16 +130,14 @@ def _show(tools: list[Tool], as_json: bool) -> None:
             "No tools are registered. Add one: harness tools fetch android-arm64, or harness tools add PATH."
         )
         return
-    table = Table()
-    for heading in ("SHA-256", "runs on", "ABI", "family", "flags"):
+    table = Table(show_lines=True)
+    for heading in ("SHA-256", "runs on", "flags"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("name", "origin"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("tool, family and origin", overflow="fold")
     for tool in tools:
         flags = "not probed" if tool.flags is None else str(len(tool.flags))
-        table.add_row(
-            tool.sha256[:12], tool.system, tool.abi, tool.family, flags, escape(tool.name), escape(tool.origin)
-        )
+        described = escape(f"{tool.name} ({tool.family})\n{tool.origin}")
+        table.add_row(tool.sha256[:12], f"{tool.system}\n{tool.abi}", flags, described)
     console().print(table)
 
 
