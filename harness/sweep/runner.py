@@ -120,7 +120,7 @@ class SweepRunner:
             raise
 
     def _fail_device(self, context: SweepContext, serial: str, failure: Failure) -> None:
-        self._observer.note(f"{serial}: {failure.message}")
+        self._observer.note(failure.message)
         context.store.add_device_failure(context.sweep_id, serial, failure)
 
 

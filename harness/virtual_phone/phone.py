@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
 _FIRST_PORT, _LAST_PORT = 6100, 9000
 """Away from 5555 to 5585, where the adb server takes what listens for an emulator."""
 _POLL_S = 0.03
+_one_start_at_a_time = threading.Lock()
+"""From choosing a port until adbd listens there, so that two threads do not choose the same."""
 _STATE_FILE = "phone.json"
 
 
@@ -69,7 +72,7 @@ class VirtualPhone:
         _check_name(name)
         costume = load_costume(like)
         base = base_image(report)
-        with _claim(phone):
+        with _claim(phone), _one_start_at_a_time:
             _clear(phone.folder)
             dress(costume, phone.folder, phone_name=name)
             for part in ("log", "merged", "upper", "work"):
