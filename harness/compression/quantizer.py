@@ -56,21 +56,22 @@ def to_fp16(graph: bytes) -> bytes:
     return _quantize(graph, recipe)
 
 
-def to_dynamic_int8(graph: bytes, *, per_channel_dense: bool) -> bytes:
+def to_dynamic_int8(graph: bytes, *, newest_kernels: bool) -> bytes:
     """Store the weights as int8; activations stay float and are quantized while running.
 
-    Without `per_channel_dense`, FULLY_CONNECTED gets one scale a tensor: runtimes before version 12 of it take the
-    first channel's scale for all and compute nonsense without a word (seen with TensorFlow Lite 2.14.1).
+    Without `newest_kernels`, two operators are left as runtimes like TensorFlow Lite 2.14.1 compute them rightly:
+    FULLY_CONNECTED gets one scale a tensor, since before version 12 of it the first channel's scale is silently taken
+    for all; TRANSPOSE_CONV turns its weights back into float first, since it refuses int8 weights on float inputs.
     """
     from litert_quantizer import qtyping
 
+    names = qtyping.TFLOperationName
     recipe = _new_recipe()
-    recipe.add_dynamic_config(_EVERY_NAME, qtyping.TFLOperationName.ALL_SUPPORTED, 8)
-    if per_channel_dense:
+    recipe.add_dynamic_config(_EVERY_NAME, names.ALL_SUPPORTED, 8)
+    if newest_kernels:
         return _stamp_per_channel_dense(_quantize(graph, recipe))
-    recipe.add_dynamic_config(
-        _EVERY_NAME, qtyping.TFLOperationName.FULLY_CONNECTED, 8, qtyping.QuantGranularity.TENSORWISE
-    )
+    recipe.add_dynamic_config(_EVERY_NAME, names.FULLY_CONNECTED, 8, qtyping.QuantGranularity.TENSORWISE)
+    recipe.add_weight_only_config(_EVERY_NAME, names.CONV_2D_TRANSPOSE, 8)
     return _quantize(graph, recipe)
 
 

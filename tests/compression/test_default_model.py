@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from official_runtime import run_official
 
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
@@ -124,19 +125,6 @@ def test_runtime_2_14_is_foreseen_to_refuse_only_the_variant_for_newer_ones(vari
     assert refused == {"newer"}
 
 
-def _run_official(
-    tools: Path, variant: Variant, inputs: NDArray[np.float32], folder: Path, *flags: str
-) -> subprocess.CompletedProcess[str]:
-    _quantized(inputs, variant).tofile(folder / "in.bin")
-    shape = ",".join(str(size) for size in inputs.shape)
-    command = [
-        tools / "benchmark_model", f"--graph={variant.path}", "--num_runs=1", "--min_secs=0", "--warmup_runs=0",
-        "--warmup_min_secs=0", "--input_layer=x", f"--input_layer_shape={shape}",
-        f"--input_layer_value_files=x:{folder / 'in.bin'}", f"--output_filepath={folder / 'out.bin'}", *flags,
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-
 @pytest.mark.official_tool
 @pytest.mark.parametrize("delegate", ["--use_xnnpack=true", "--use_xnnpack=false", "--use_gpu=true"])
 @pytest.mark.parametrize("name", NAMES)
@@ -149,7 +137,7 @@ def test_the_official_2_14_tool_computes_what_the_host_does(
     tmp_path: Path,
 ) -> None:
     inputs, variant = labelled[0][::10], variants[name]
-    done = _run_official(official_tools, variant, inputs, tmp_path, delegate)
+    done = run_official(official_tools, variant.path, _quantized(inputs, variant), tmp_path, delegate)
     if "clCreateImage" in done.stderr:
         pytest.skip("on AMD's CPUs, TFLite takes PoCL for an AMD GPU and asks for images that PoCL lacks")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -164,7 +152,7 @@ def test_the_official_2_14_tool_refuses_the_variant_for_newer_runtimes(
     official_tools: Path,
     tmp_path: Path,
 ) -> None:
-    done = _run_official(official_tools, variants["newer"], labelled[0][:10], tmp_path)
+    done = run_official(official_tools, variants["newer"].path, labelled[0][:10], tmp_path)
     assert done.returncode != 0
     assert "FULLY_CONNECTED" in done.stdout + done.stderr
     assert "version '12'" in done.stdout + done.stderr

@@ -53,7 +53,7 @@ def quantize(work: Workpiece, settings: QuantizationSettings) -> None:
     if settings.weights == "fp16":
         work.replace_graph(quantizer.to_fp16(graph))
     elif samples is None:
-        work.replace_graph(quantizer.to_dynamic_int8(graph, per_channel_dense=work.target_runtime == CURRENT))
+        work.replace_graph(quantizer.to_dynamic_int8(graph, newest_kernels=work.target_runtime == CURRENT))
     else:
         extremes = settings.ranges == "extremes"
         work.replace_graph(quantizer.to_static_int8(graph, samples, float_io=settings.io == "float", extremes=extremes))
