@@ -30,7 +30,7 @@ def _rule(pattern: str, failure_class: FailureClass, message: str) -> Rule:
 RULES: tuple[Rule, ...] = (
     _rule(
         r"not executable: \d+-bit ELF file|[Ee]xec format error|cannot execute binary file|no closing quote"
-        r"|syntax error: .*unexpected",
+        r"|syntax error: .*unexpected|\x7fELF",  # a shell that reads the binary as a script names its first bytes
         FailureClass.WRONG_ABI,
         "The tool was built for another kind of processor than this device's.",
     ),

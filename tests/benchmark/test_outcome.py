@@ -98,6 +98,36 @@ def test_a_latency_of_zero_is_no_measurement():
     assert judged(out=zero).failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE
 
 
+def test_no_memory_figure_is_not_zero_megabytes():
+    before = GOOD["out"].rpartition("start of the tool (MB): ")[0]
+    measured = judged(out=before + "start of the tool (MB): init=0 overall=0\n")
+    assert measured.memory_init_mb is None
+    assert measured.memory_overall_mb is None
+
+
+@pytest.mark.parametrize(
+    ("average", "failure_class"), [(2e6, FailureClass.TIMEOUT), (3, FailureClass.TOOL_OUTPUT_UNREADABLE)]
+)
+def test_fewer_runs_than_asked_for_are_a_slow_model_or_a_bad_log(average, failure_class):
+    log = (
+        "Running benchmark for at least 100 iterations\n"
+        f"count=75 first=1 curr=1 min=1 max=9 avg={average:g} std=0\n"
+        f"Inference timings in us: Init: 1, First inference: 0, Warmup (avg): 0, Inference (avg): {average:g}\n"
+    )
+    outcome = judge(CommandResult(0, log, "", 150.0), InvocationRequest("m", "cpu", runs=100, max_s=150))
+    assert outcome.failure_class is failure_class
+    assert "75" in outcome.message
+    assert "100" in outcome.message
+
+
+def test_a_gpu_driver_that_refuses_is_not_a_missing_one():
+    said = "ERROR: Failed to create Image from Buffer (clCreateImage): Invalid memory object\n"
+    outcome = judge(CommandResult(1, "", said + situations()["gpu_gl"]["err"], 1.0), InvocationRequest("m", "gpu"))
+    assert outcome.failure_class is FailureClass.DELEGATE_FAILED
+    assert "clCreateImage" in outcome.message
+    assert outcome_of("gpu_gl").failure_class is FailureClass.DELEGATE_UNAVAILABLE
+
+
 def test_a_summary_that_does_not_fit_its_block_is_no_measurement():
     number = GOOD["out"].rpartition("Inference (avg): ")[2].split()[0]
     other = GOOD["out"].replace(f"Inference (avg): {number}", "Inference (avg): 1.5")
@@ -122,6 +152,7 @@ def test_time_limit_and_signals():
     [
         ("/system/bin/sh: ./benchmark_model: not executable: 64-bit ELF file", FailureClass.WRONG_ABI),
         ("/system/bin/sh: /data/local/tmp/b[3]: syntax error: '(' unexpected", FailureClass.WRONG_ABI),
+        ("/data/local/tmp/b[2]: \x7fELF\x02\x01: inaccessible or not found", FailureClass.WRONG_ABI),
         (
             "/bin/sh: /data/local/tmp/harness/blobs/ab: can't execute: Permission denied",
             FailureClass.TOOL_OUTPUT_UNREADABLE,
