@@ -59,6 +59,10 @@ def _start_server(port: int) -> None:
         raise NothingToRunOnError(
             f"`adb start-server` did not end within {START_TIMEOUT_S:.0f} s.", "Run it by hand and read what it says."
         ) from error
+    except OSError as error:
+        raise NothingToRunOnError(
+            f"{adb_program()} cannot be started: {error.strerror}.", "Install Android's platform-tools, or mend the path."
+        ) from error
     if finished.returncode != 0 or not _listens("127.0.0.1", port):
         said = (finished.stderr or finished.stdout).strip().splitlines()
         raise NothingToRunOnError(

@@ -15,7 +15,7 @@ from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe
-from harness.errors import DeviceError, Failure, FailureClass, HarnessError, NothingToRunOnError
+from harness.errors import Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
 from harness.paths import cache_folder
 from harness.results.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.results.store import Store
@@ -110,7 +110,7 @@ class SweepRunner:
             with opened(name, context.registry, broken_gpu=context.spec.broken_gpu) as device:
                 serial = device.serial
                 DeviceRun(context, device).run()
-        except DeviceError as error:
+        except FailureError as error:
             self._fail_device(context, serial, error.failure)
         except NothingToRunOnError as error:
             failure = Failure(FailureClass.DEVICE_LOST, str(error), error.advice)
