@@ -82,7 +82,7 @@ class ToolRegistry:
         return probed
 
     def choose(self, facts: DeviceFacts) -> Tool:
-        """Return the tool for a device. Raises `DeviceError` (`wrong_abi`) when none is built for it.
+        """Return the tool for a device. Raises `DeviceError` (`wrong_abi`) when none is built for it, or it is gone.
 
         A host without a registered tool is measured with LiteRT's own Python benchmark.
         """
@@ -93,7 +93,7 @@ class ToolRegistry:
         for abi in facts.executable_abis:  # best first
             fitting = [tool for tool in tools if tool.abi == abi]
             if fitting:
-                return min(fitting, key=lambda tool: tool.family is not ToolFamily.INTERPRETER)
+                return _present(min(fitting, key=lambda tool: tool.family is not ToolFamily.INTERPRETER))
         if facts.kind is DeviceKind.HOST:
             return _litert_python()
         wanted = ", ".join(facts.executable_abis) or "an unknown ABI"
@@ -169,6 +169,20 @@ class ToolRegistry:
     def _locked(self) -> FileLock:
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / ".lock", timeout=_LOCK_TIMEOUT_S)
+
+
+def _present(tool: Tool) -> Tool:
+    """Return a tool whose file is still there; one added as a folder stays where the user has it."""
+    if tool.path.is_file():
+        return tool
+    name = tool.sha256[:12]
+    raise DeviceError(
+        Failure(
+            FailureClass.WRONG_ABI,
+            f"The registered tool {name} is no longer at {tool.path}.",
+            f"run `harness tools remove {name}`, then `harness tools add` with where it is now",
+        )
+    )
 
 
 def sha256_of(path: Path) -> str:

@@ -75,10 +75,12 @@ def _virtual_phone(name: str, registry: ToolRegistry, broken_gpu: bool) -> Itera
     """Run a virtual phone, connected to the adb server, for the length of a `with` block."""
     from harness.virtual_phone.phone import DEFAULT_COSTUME, virtual_phone
 
-    vendor = next((tool.vendor_folder for tool in registry.tools() if tool.system is ToolSystem.VIRTUAL_PHONE), None)
+    tools = [tool for tool in registry.tools() if tool.system is ToolSystem.VIRTUAL_PHONE]
+    vendor = next((tool.vendor_folder for tool in tools if tool.path.is_file()), None)
     if vendor is None:
+        gone = f": {tools[0].path} is no longer there" if tools else " is registered, so there is nothing to run on one"
         raise NothingToRunOnError(
-            "No tool for virtual phones is registered, so there is nothing to run on one.",
+            f"No tool for virtual phones{gone}.",
             "Add the archive of the official tools: `harness tools add tflite-tools-VERSION.tar.xz`.",
         )
     costume = name.partition(":")[2] or DEFAULT_COSTUME

@@ -73,6 +73,14 @@ def test_add_choose_remember_remove(registry, android_tool):
     assert registry.tools() == []
 
 
+def test_a_tool_that_is_gone_is_told(registry, android_tool):
+    (tool,) = registry.add(android_tool)
+    tool.path.unlink()
+    with pytest.raises(DeviceError, match="no longer at") as caught:
+        registry.choose(facts())
+    assert tool.sha256[:12] in caught.value.failure.evidence
+
+
 def test_adding_twice_keeps_one(registry, android_tool):
     registry.add(android_tool)
     registry.add(android_tool)
