@@ -55,14 +55,19 @@ class ToolRegistry:
         if path.is_dir():
             return self._store(self._bundle_tools(path.resolve(), origin))
         if tarfile.is_tarfile(path):
-            return self._store(self._bundle_tools(self._unpack(path), origin))
+            return self._store(self._archived_tools(path, origin))
         return self._store([self._single_tool(path, family or ToolFamily.INTERPRETER, origin)])
 
     def remove(self, sha256_prefix: str) -> Tool:
-        """Forget one tool. Raises `UsageError` when the prefix names none or several."""
+        """Forget one tool, and delete what the registry holds of it. Raises `UsageError` as `find` does."""
         tool = self.find(sha256_prefix)
         with self._locked():
-            self._write([other for other in self.tools() if other.sha256 != tool.sha256])
+            left = [other for other in self.tools() if other.sha256 != tool.sha256]
+            self._write(left)
+            places = (self.folder, self.folder / "bundles")
+            kept = next((folder for folder in tool.path.parents if folder.parent in places), None)
+            if kept and not any(other.path.is_relative_to(kept) for other in left):
+                shutil.rmtree(kept, ignore_errors=True)
         return tool
 
     def find(self, text: str) -> Tool:
@@ -120,10 +125,13 @@ class ToolRegistry:
 
     def _bundle_tools(self, folder: Path, origin: str) -> list[Tool]:
         """Return a bundle's tools: `NAME` + `NAME.bin` for this host, `phone/NAME` for a virtual phone."""
+        inside = list(folder.iterdir())
+        if len(inside) == 1 and inside[0].is_dir():  # an archive holds one folder
+            folder = inside[0]
         host, phone = folder / _BUNDLE_PROGRAM, folder / "phone" / _BUNDLE_PROGRAM
         if not phone.is_file() or not host.with_suffix(".bin").is_file():
             raise UsageError(
-                f"{folder} holds no {_BUNDLE_PROGRAM}: it is not a bundle of the official tools.",
+                f"{origin} holds no {_BUNDLE_PROGRAM}: it is not a bundle of the official tools.",
                 "Name a benchmark_model binary, or the folder that holds phone/benchmark_model_verbose.",
             )
         phone_binary: Binary = read_binary(phone)
@@ -138,8 +146,16 @@ class ToolRegistry:
         )  # fmt: skip
         return [on_host, on_phone]
 
+    def _archived_tools(self, archive: Path, origin: str) -> list[Tool]:
+        folder = self._unpack(archive)
+        try:
+            return self._bundle_tools(folder, origin)
+        except UsageError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
     def _unpack(self, archive: Path) -> Path:
-        """Unpack an archive under its own hash and return the one folder that it holds."""
+        """Unpack an archive under its own hash and return the folder."""
         target = self.folder / "bundles" / sha256_of(archive)
         if not target.is_dir():
             half = target.with_name(f"{target.name}.{os.getpid()}.part")
@@ -152,8 +168,7 @@ class ToolRegistry:
                 shutil.rmtree(half, ignore_errors=True)
                 if not target.is_dir():  # another process may have been faster
                     raise UsageError(f"{archive} cannot be unpacked: {error}.", "Download it again.") from error
-        inside = list(target.iterdir())
-        return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
+        return target
 
     def _store(self, added: list[Tool]) -> list[Tool]:
         with self._locked():

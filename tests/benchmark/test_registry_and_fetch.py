@@ -4,7 +4,9 @@ import http.server
 import json
 import shutil
 import struct
+import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -71,6 +73,7 @@ def test_add_choose_remember_remove(registry, android_tool):
     assert ToolRegistry(registry.folder).find(tool.sha256[:8]).flags == {"graph"}
     registry.remove(tool.sha256)
     assert registry.tools() == []
+    assert not tool.path.exists()
 
 
 def test_a_tool_that_is_gone_is_told(registry, android_tool):
@@ -127,6 +130,66 @@ def test_a_bundle_gives_a_host_tool_and_a_phone_tool(registry, official_tools):
     tools = registry.add(official_tools)
     assert {tool.system for tool in tools} == {ToolSystem.LINUX, ToolSystem.VIRTUAL_PHONE}
     assert registry.choose(facts(DeviceKind.VIRTUAL, abis=("x86_64",))).vendor_folder == official_tools
+
+
+def test_an_archive_is_unpacked_once_and_goes_with_its_last_tool(registry, tmp_path):
+    bundle = tmp_path / "tools-1"
+    (bundle / "phone").mkdir(parents=True)
+    for name, extra in (("benchmark_model_verbose.bin", b"host"), ("phone/benchmark_model_verbose", b"phone")):
+        (bundle / name).write_bytes(elf(62, extra))
+    (bundle / "benchmark_model_verbose").write_text("#!/bin/sh\n")
+    archive = tmp_path / "tools-1.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        tar.add(bundle, "tools-1")
+    tools = registry.add(archive)
+    assert registry.add(archive) == tools
+    assert all(tool.path.is_relative_to(registry.folder) for tool in tools)
+    registry.remove(tools[0].sha256)
+    assert tools[1].path.exists()
+    registry.remove(tools[1].sha256)
+    assert list((registry.folder / "bundles").iterdir()) == []
+
+
+def test_a_folder_of_the_users_stays_when_its_tool_is_forgotten(registry, tmp_path, android_tool):
+    (tool,) = registry.add(android_tool)
+    registry.remove(tool.sha256)
+    assert android_tool.exists()
+
+
+@pytest.mark.parametrize("member", ["../outside", "/tmp/outside", "link"])
+def test_an_archive_that_reaches_outside_its_folder_is_refused(registry, tmp_path, member):
+    archive = tmp_path / "evil.tar"
+    with tarfile.open(archive, "w") as tar:
+        entry = tarfile.TarInfo(member)
+        if member == "link":
+            entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(entry)
+    with pytest.raises(UsageError, match=r"evil\.tar"):
+        registry.add(archive)
+    assert registry.tools() == []
+    assert [path for path in registry.folder.rglob("*") if path.name not in (".lock", "bundles")] == []
+
+
+def test_a_cut_archive_is_refused_and_leaves_nothing(registry, tmp_path):
+    whole = tmp_path / "whole.tar"
+    (tmp_path / "content").write_bytes(bytes(100_000))
+    with tarfile.open(whole, "w") as tar:
+        tar.add(tmp_path / "content", "content")
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(whole.read_bytes()[:50_000])
+    with pytest.raises(UsageError, match="cannot be unpacked"):
+        registry.add(cut)
+    assert list((registry.folder / "bundles").iterdir()) == []
+
+
+def test_processes_that_add_at_once_lose_nothing(registry, tmp_path):
+    files = []
+    for number in range(8):
+        files.append(tmp_path / f"tool{number}")
+        files[-1].write_bytes(ANDROID_ARM64 + bytes([number]))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda file: ToolRegistry(registry.folder).add(file), files))
+    assert {tool.name for tool in registry.tools()} == {file.name for file in files}
 
 
 @pytest.mark.official_tool
