@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class ResumingDownloader:
             try:
                 if self._carry_on(url, part):
                     part.replace(target)
+                    part.with_suffix(".version").unlink()
                     return
             except urllib.error.HTTPError as error:
                 if error.code == _RANGE_NOT_SATISFIABLE:  # the file changed and is shorter now
@@ -103,20 +105,34 @@ class ResumingDownloader:
         raise _failure(url, last_error) from last_error
 
     def _carry_on(self, url: str, part: Path) -> bool:
-        """Ask for what is missing; return whether the file is whole now."""
-        have = part.stat().st_size if part.exists() else 0
-        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
+        """Ask for what is missing; return whether the file is whole now.
+
+        `If-Range` makes the server send the whole file when it is another one by now: "latest" moves every night, and
+        two halves of two binaries would look like one. What came without a version is never carried on.
+        """
+        version_file = part.with_suffix(".version")
+        version = version_file.read_text() if version_file.exists() else ""
+        have = part.stat().st_size if version and part.exists() else 0
+        headers = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - addresses of ours
         with urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT_S) as response:  # noqa: S310 - addresses of ours
             if have and response.status != _PARTIAL_CONTENT:
                 have = 0  # this server sends the whole again
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
+            version_file.write_text(_version(response.headers))
             with part.open("ab" if have else "wb") as file:
                 while chunk := response.read(CHUNK_BYTES):
                     file.write(chunk)
                     have += len(chunk)
                     self._progress(have, total)
         return total is None or have >= total
+
+
+def _version(headers: Message) -> str:
+    """Return what names this very file: its ETag if that is a strong one, else its date, else nothing."""
+    tag = headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
 def _failure(url: str, error: Exception | None) -> NothingToRunOnError:

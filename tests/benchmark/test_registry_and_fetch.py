@@ -218,9 +218,10 @@ def test_help_is_read_in_the_tools_own_form():
 class Server:
     """A local web server that cuts the connection in the middle of the first answers."""
 
-    def __init__(self, content, *, cuts=0, ranges=True, status=200):
+    def __init__(self, content, *, cuts=0, ranges=True, status=200, version='"1"'):
         outer = self
         self.requests = []
+        self.content, self.version = content, version
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
@@ -228,10 +229,14 @@ class Server:
                 if status != 200:
                     self.send_error(status)
                     return
-                start = int(self.headers["Range"][6:-1]) if self.headers.get("Range") and ranges else 0
-                body = content[start:]
+                asked = self.headers.get("Range")
+                same = self.headers.get("If-Range") == outer.version
+                start = int(asked[6:-1]) if asked and ranges and same else 0
+                body = outer.content[start:]
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(body)))
+                if outer.version:
+                    self.send_header("ETag", outer.version)
                 self.end_headers()
                 if len(outer.requests) <= cuts:
                     body = body[: len(body) // 2]
@@ -287,6 +292,30 @@ def test_a_broken_connection_is_carried_on(serve, registry, tmp_path, ranges):
     assert target.read_bytes() == CONTENT
     assert server.requests[0] is None
     assert server.requests[1] == f"bytes={len(CONTENT) // 2}-"
+
+
+def downloaded(server, target):
+    ResumingDownloader(lambda _have, _all: None, pause_s=0)(server.url, str(target), None)
+    return target.read_bytes()
+
+
+def test_what_an_earlier_try_left_is_carried_on(serve, tmp_path):
+    server = serve(CONTENT, cuts=7)
+    with pytest.raises(NothingToRunOnError, match="connection broke"):
+        downloaded(server, tmp_path / "out")
+    before = len(server.requests)
+    assert downloaded(server, tmp_path / "out") == CONTENT
+    assert int(server.requests[before].removeprefix("bytes=").rstrip("-")) > len(CONTENT) // 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("version", ['"2"', "", 'W/"1"'])
+def test_two_versions_are_never_put_together(serve, tmp_path, version):
+    server = serve(CONTENT, cuts=5, version='"1"' if version == '"2"' else version)
+    with pytest.raises(NothingToRunOnError):
+        downloaded(server, tmp_path / "out")
+    server.content, server.version = CONTENT[::-1], version
+    assert downloaded(server, tmp_path / "out") == CONTENT[::-1]
 
 
 def test_a_refusal_is_final_and_clear(serve, registry):
