@@ -19,18 +19,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from harness.accuracy.dataset import choose_samples, load_dataset
 from harness.benchmark.registry import ToolRegistry
 from harness.cli.progress import ProgressBars
+from harness.compression.make import make_variant
+from harness.compression.recipes import find_recipe
 from harness.devices.discovery import connect, disconnect, open_device
 from harness.devices.server import adb_program
 from harness.devices.telemetry import read_telemetry
+from harness.paths import cache_folder
 from harness.results.store import Store
 from harness.spec.model import find_model
-from harness.spec.sweep import load_sweep_spec
+from harness.spec.sweep import SweepSpec, load_sweep_spec
 from harness.sweep.progress import SilentObserver
 from harness.sweep.runner import SweepRunner
 from harness.virtual_phone.phone import virtual_phone
@@ -103,7 +107,7 @@ def clean(serial: str) -> None:
     device.remove(device.work_folder)
 
 
-def accuracy_commands(spec: Any, commands: list[list[str]], accuracies: Any) -> list[list[str]]:  # noqa: ANN401
+def accuracy_commands(spec: SweepSpec, commands: list[list[str]], accuracies: pd.DataFrame) -> list[list[str]]:
     """Return the accuracy pass of each cell as a command line: one process for all samples."""
     samples = min(spec.measurement.accuracy_samples, 500)
     first = {next(part for part in command if part.startswith("--graph=")): command for command in commands}
@@ -120,15 +124,11 @@ def bare_loop(
     serial: str,
     commands: list[list[str]],
     accuracy: list[list[str]],
-    spec: Any,
+    spec: SweepSpec,
     registry: ToolRegistry,
-    folder: Path,  # noqa: ANN401
+    folder: Path,
 ) -> float:
     """Push the files, then make every invocation by `adb shell`; return the wall time in seconds."""
-    from harness.compression.make import make_variant
-    from harness.compression.recipes import find_recipe
-    from harness.paths import cache_folder
-
     model = find_model(spec.model)
     variants = [make_variant(model, find_recipe(name), cache=cache_folder(), report=print) for name in spec.recipes]
     tool = next(tool for tool in registry.tools() if tool.vendor_folder)
@@ -173,7 +173,7 @@ def show(figures: dict[str, float]) -> None:
         "ratio": f"{figures['ratio']:.3f}",
         "processes of the tool": f"{figures['invocations']:.0f}",
         "of the difference: telemetry": f"{figures['telemetry_s']:.2f} s ({figures['telemetry_ms_each']:.1f} ms a look)",
-        "of the difference: all else": f"{figures['rest_s']:+.2f} s (hashes, checks, storing, less adb's own start)",
+        "of the difference: all else": f"{figures['rest_s']:+.2f} s (hashes, checks, storing, less adb's start)",
     }
     for what, figure in rows.items():
         table.add_row(what, figure)

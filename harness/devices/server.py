@@ -61,7 +61,7 @@ def _start_server(port: int) -> None:
         ) from error
     except OSError as error:
         raise NothingToRunOnError(
-            f"{adb_program()} cannot be started: {error.strerror}.", "Install Android's platform-tools, or mend the path."
+            f"{adb_program()} cannot be started: {error.strerror}.", "Install Android's platform-tools."
         ) from error
     if finished.returncode != 0 or not _listens("127.0.0.1", port):
         said = (finished.stderr or finished.stdout).strip().splitlines()
