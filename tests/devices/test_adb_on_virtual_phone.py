@@ -37,7 +37,7 @@ def failure_of(action):
 def wait_for_state(serial, state, timeout_s=20):
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        if dict((d.serial, d.state) for d in list_devices()).get(serial) == state:
+        if {device.serial: device.state for device in list_devices()}.get(serial) == state:
             return
         time.sleep(0.1)
     raise AssertionError(f"{serial} did not become {state}")

@@ -1,0 +1,173 @@
+"""The store: nothing that is finished is lost, whatever dies."""
+
+import dataclasses
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+from results_examples import (
+    SWEEP,
+    accuracy_outcome,
+    add,
+    begin,
+    card,
+    cell,
+    facts,
+    failed,
+    measure,
+    succeeded,
+    sweep_record,
+    tool,
+)
+
+from harness.benchmark.measurement import Pass
+from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
+from harness.results.records import SweepStatus, new_sweep_id
+from harness.results.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.open(tmp_path) as opened:
+        yield opened
+
+
+def test_what_goes_in_comes_out(store):
+    begin(store)
+    measure(store, cell(), [100.0, 101.0], outcome=accuracy_outcome())
+    invocations = store.invocations(SWEEP)
+    latency = invocations[invocations.purpose == "latency"]
+    assert list(latency.latency_avg_us) == [100.0, 101.0]
+    assert list(invocations.failure_class.isna()) == [True] * 3
+    assert (store.folder / latency.log_path.iloc[0]).exists()
+    assert len(store.accuracies(SWEEP)) == 1
+    assert store.find_sweep("latest").id == SWEEP
+    assert store.find_sweep("20261124").spec["model"] == "fashion-dscnn"
+
+
+def test_every_attempt_is_kept_and_the_last_decides(store):
+    begin(store)
+    store.add_cell(SWEEP, cell())
+    add(store, cell(), 0, failed(Failure(FailureClass.DEVICE_LOST, "Gone.", "x")))
+    assert store.done(SWEEP) == set()  # a lost phone says nothing of the cell
+    add(store, cell(), 0, succeeded())
+    assert store.done(SWEEP) == {(cell().key, Pass.LATENCY, 0)}
+    assert list(store.invocations(SWEEP).attempt) == [1, 2]
+
+
+def test_a_failure_of_the_cell_itself_is_done(store):
+    begin(store)
+    store.add_cell(SWEEP, cell())
+    add(store, cell(), 0, failed(Failure(FailureClass.UNSUPPORTED_OP, "No such operator.", "x")))
+    assert store.done(SWEEP) == {(cell().key, Pass.LATENCY, 0)}
+
+
+def test_a_failed_device_keeps_its_facts(store):
+    begin(store)
+    store.add_device_failure(SWEEP, "R58M", Failure(FailureClass.DEVICE_LOST, "Gone."))
+    (row,) = store.devices(SWEEP).to_dict("records")
+    assert (row["title"], row["failure_class"]) == ("Google Pixel 8", "device_lost")
+
+
+def test_status_follows_the_sweep(store):
+    store.start_sweep(sweep_record())
+    assert store.find_sweep(SWEEP).status is SweepStatus.RUNNING
+    store.finish_sweep(SWEEP, SweepStatus.INTERRUPTED)
+    assert store.find_sweep(SWEEP).status is SweepStatus.INTERRUPTED
+    store.resume_sweep(SWEEP)
+    assert store.find_sweep(SWEEP).finished_at is None
+
+
+def test_ids_sort_by_time_and_do_not_collide():
+    ids = {new_sweep_id(sweep_record().started_at) for _ in range(50)}
+    assert len(ids) > 45
+    assert all(identity.startswith("20261124-083000-") for identity in ids)
+
+
+def test_the_key_of_a_cell_changes_with_everything_that_makes_it_another():
+    base = cell()
+    for field in dataclasses.fields(base):
+        value = {"x": 1} if field.name == "mode" else 7 if field.name == "threads" else "other"
+        assert dataclasses.replace(base, **{field.name: value}).key != base.key, field.name
+
+
+def test_several_threads_write_at_once(store):
+    begin(store, devices=[facts(f"S{n}") for n in range(4)])
+
+    def one_device(serial):
+        measure(store, cell(serial=serial), [1.0] * 25, outcome=accuracy_outcome())
+
+    threads = [threading.Thread(target=one_device, args=(f"S{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.invocations(SWEEP)) == 4 * 26
+
+
+def test_kill_9_keeps_every_finished_invocation(tmp_path):
+    program = textwrap.dedent(f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        from pathlib import Path
+        from results_examples import *
+        from harness.results.store import Store
+        store = Store.open(Path({str(tmp_path)!r}))
+        begin(store)
+        store.add_cell(SWEEP, cell())
+        for index in range(10_000):
+            add(store, cell(), index, succeeded())
+            print(index, flush=True)
+    """)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as writer:
+        finished = -1
+        for line in writer.stdout:
+            finished = int(line)
+            if finished >= 20:
+                os.kill(writer.pid, signal.SIGKILL)
+                break
+    with Store.open(tmp_path) as store:
+        invocations = store.invocations(SWEEP)
+        assert len(invocations) >= finished + 1
+        for path in invocations.log_path:
+            assert (store.folder / path).stat().st_size > 0
+
+
+def test_places_that_are_no_store(tmp_path):
+    with pytest.raises(NothingToRunOnError, match="There are no results"):
+        Store.open(tmp_path / "nosuch", must_exist=True)
+    (tmp_path / "results.sqlite3").write_bytes(b"this is no database" * 100)
+    with pytest.raises(HarnessError):
+        Store.open(tmp_path).sweeps()
+
+
+def test_a_newer_store_is_not_touched(tmp_path):
+    with Store.open(tmp_path):
+        pass
+    with sqlite3.connect(tmp_path / "results.sqlite3") as connection:
+        connection.execute("UPDATE schema_versions SET version = 999")
+    with pytest.raises(UsageError, match="schema version 999"):
+        Store.open(tmp_path)
+
+
+def test_an_unknown_sweep_and_an_unclear_one(store):
+    with pytest.raises(NothingToRunOnError, match="There are no sweeps"):
+        store.find_sweep("latest")
+    store.start_sweep(sweep_record("20261124-083000-aaaa"))
+    store.start_sweep(sweep_record("20261124-083000-bbbb"))
+    with pytest.raises(UsageError):
+        store.find_sweep("20261124")
+    assert store.find_sweep("20261124-083000-b").id.endswith("bbbb")
+
+
+def test_tools_and_variants_are_stored_once(store):
+    begin(store)
+    store.add_tool(SWEEP, tool())
+    store.add_variant(SWEEP, card())
+    assert len(store.tools(SWEEP)) == len(store.variants(SWEEP)) == 1

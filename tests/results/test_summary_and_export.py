@@ -1,0 +1,173 @@
+"""What a sweep says: medians with intervals, verdicts, ranks, exports."""
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from results_examples import SWEEP, accuracy_outcome, begin, cell, facts, failed, measure
+
+from harness.errors import Failure, FailureClass
+from harness.results.columns import COLUMNS
+from harness.results.export import to_csv, to_json, to_markdown, to_rows
+from harness.results.statistics import Estimate, median_with_interval
+from harness.results.store import Store
+from harness.results.summary import summarize
+from harness.results.verdict import Facts, Verdict, judge_cell, rank
+
+FAST, SLOW = [100.0, 101.0, 102.0, 101.5, 100.5], [200.0, 201.0, 202.0, 201.5, 200.5]
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.open(tmp_path) as opened:
+        yield opened
+
+
+def rows_by_variant(store):
+    return {row["variant"]: row for row in to_rows(summarize(store, SWEEP))}
+
+
+def test_one_row_a_cell_with_every_documented_column(store):
+    begin(store, variants=("fp32", "int8"))
+    measure(store, cell("fp32"), SLOW, outcome=accuracy_outcome(0.915))
+    measure(store, cell("int8"), FAST, outcome=accuracy_outcome(0.905))
+    summary = summarize(store, SWEEP)
+    assert list(summary.columns) == list(COLUMNS)
+    rows = rows_by_variant(store)
+    assert rows["int8"]["latency_median_us"] == 101.0
+    assert rows["int8"]["latency_low_us"] <= 101.0 <= rows["int8"]["latency_high_us"]
+    assert rows["int8"]["memory_overall_mb"] == 4.5
+    assert rows["int8"]["accuracy_drop_points"] == pytest.approx(1.0)
+    assert (rows["int8"]["rank"], rows["int8"]["fastest"]) == (1, True)
+    assert (rows["fp32"]["rank"], rows["fp32"]["tied"]) == (2, False)
+
+
+def test_the_memory_passes_latency_is_never_used(store):
+    begin(store)
+    measure(store, cell(), FAST, outcome=accuracy_outcome())  # its memory pass says 9999 us
+    assert rows_by_variant(store)["int8"]["latency_median_us"] == 101.0
+
+
+def test_what_fell_back_is_not_ranked(store):
+    begin(store)
+    measure(store, cell(delegate="nnapi"), FAST, outcome=accuracy_outcome(), achieved="cpu", fell_back=True)
+    row = rows_by_variant(store)["int8"]
+    assert (row["rank"], row["verdict"], row["failure_class"]) == (None, "fell_back", "fell_back")
+
+
+def test_wrong_outputs_are_not_ranked(store):
+    begin(store)
+    wrong = Failure(FailureClass.WRONG_OUTPUT, "The outputs differ.")
+    measure(store, cell(delegate="gpu"), FAST, outcome=accuracy_outcome(passed=False, failure=wrong))
+    row = rows_by_variant(store)["int8"]
+    assert (row["rank"], row["failure_class"]) == (None, "wrong_output")
+
+
+def test_unchecked_outputs_are_not_ranked(store):
+    begin(store)
+    measure(store, cell(), FAST)
+    assert rows_by_variant(store)["int8"]["verdict"] == "unchecked"
+
+
+def test_variants_and_devices_that_failed_do_not_vanish(store):
+    begin(store, devices=[facts(), facts("DEAD", "Nexus", "LG")])
+    measure(store, cell(), FAST, outcome=accuracy_outcome())
+    store.add_variant_failure(SWEEP, "prune50", Failure(FailureClass.CONVERSION_FAILED, "No."))
+    store.add_device_failure(SWEEP, "DEAD", Failure(FailureClass.DEVICE_UNAUTHORIZED, "Not trusted."))
+    classes = {row["failure_class"] for row in to_rows(summarize(store, SWEEP))}
+    assert classes == {None, "conversion_failed", "device_unauthorized"}
+
+
+def test_a_cell_that_failed_says_why(store):
+    begin(store)
+    store.add_cell(SWEEP, cell())
+    from results_examples import add
+
+    add(store, cell(), 0, failed(Failure(FailureClass.OUT_OF_MEMORY, "Too little memory.", "std::bad_alloc")))
+    row = rows_by_variant(store)["int8"]
+    assert (row["failure_class"], row["failure_evidence"]) == ("out_of_memory", "std::bad_alloc")
+    assert row["failure_advice"]
+
+
+GOOD = {"is_cpu": False, "fell_back": False, "check_passed": True, "invocations_ok": 5, "invocations_failed": 0,
+        "has_failure": False}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, Verdict.RANKED),
+        ({"fell_back": True}, Verdict.FELL_BACK),
+        ({"fell_back": True, "is_cpu": True}, Verdict.RANKED),
+        ({"fell_back": None}, Verdict.UNPROVEN),
+        ({"check_passed": False}, Verdict.WRONG_OUTPUT),
+        ({"check_passed": None}, Verdict.UNCHECKED),
+        ({"invocations_ok": 4}, Verdict.INCOMPLETE),
+        ({"invocations_ok": 0}, Verdict.NOT_MEASURED),
+        ({"invocations_ok": 0, "has_failure": True}, Verdict.FAILED),
+        ({"invocations_failed": 1}, Verdict.UNRELIABLE),
+    ],
+)
+def test_verdicts(changes, verdict):
+    assert judge_cell(Facts(**(GOOD | changes))) is verdict
+
+
+def test_ties_are_shown_as_ties():
+    places = rank({"a": Estimate(10, 9, 12, 5), "b": Estimate(11, 10, 13, 5), "c": Estimate(20, 19, 21, 5)})
+    assert {key: (place.place, place.tied) for key, place in places.items()} == {
+        "a": (1, True), "b": (1, True), "c": (3, False),
+    }  # fmt: skip
+
+
+LATENCIES = st.lists(st.floats(0.001, 1e9), min_size=2, max_size=20)
+
+
+@given(LATENCIES)
+def test_the_interval_holds_the_median_and_lies_within_the_data(values):
+    estimate = median_with_interval(values)
+    inside = [min(values), estimate.low, estimate.value, estimate.high, max(values)]
+    for left, right in zip(inside, inside[1:], strict=False):
+        assert left <= right or math.isclose(left, right)
+    assert estimate == median_with_interval(values)
+
+
+def test_too_few_values_have_no_interval():
+    assert median_with_interval([]) is None
+    assert median_with_interval([5.0]) == Estimate(5.0, None, None, 1)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=30)
+TABLES = st.lists(st.fixed_dictionaries({"a": TEXT, "b": st.floats() | st.none()}), min_size=1, max_size=4).map(
+    pd.DataFrame
+)
+
+
+@given(TABLES)
+def test_csv_comes_back_and_holds_no_formula(table):
+    parsed = list(csv.DictReader(io.StringIO(to_csv(table), newline="")))
+    assert len(parsed) == len(table)
+    for row, original in zip(parsed, table["a"], strict=True):
+        assert not row["a"].startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert row["a"].removeprefix("'") == original.removeprefix("'") or row["a"] == original
+
+
+@given(TABLES)
+def test_json_is_strict_and_has_a_version(table):
+    document = json.loads(to_json(table), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert document["schema_version"] == 1
+    for row, value in zip(document["rows"], table["b"], strict=True):
+        assert row["b"] is None if value is None or not np.isfinite(value) else row["b"] == value
+
+
+@given(TABLES)
+def test_markdown_has_one_line_a_row_and_no_markup_from_outside(table):
+    lines = to_markdown(table).splitlines()
+    assert len(lines) == len(table) + 2
+    for line in lines[2:]:
+        assert line.replace("\\\\", "").replace("\\|", "").count("|") == 3
