@@ -8,7 +8,7 @@ from harness.benchmark.delegates import Delegate, find_delegate
 from harness.benchmark.log import BenchmarkLog, DelegateUse, ExplicitDelegate
 from harness.benchmark.measurement import Delegation
 
-_UNSUPPORTED_PLATFORM = re.compile(r"(\S+) acceleration is unsupported on this platform")
+_UNSUPPORTED_PLATFORM = re.compile(r"acceleration is unsupported on this platform")
 _REFUSED_OPERATIONS = re.compile(r"Following operations are not supported by (.*) delegate")
 _FAILED_TO_APPLY = re.compile(r"Failed to apply .* delegate")
 _CREATED_KERNELS = re.compile(r"Created (\d+) GPU delegate kernels")

@@ -16,7 +16,7 @@ from harness.benchmark.log_text import LogLine, split_lines
 from harness.benchmark.op_profile import OpProfileRow, parse_op_profile
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_COUNT = re.compile(r"^(?:(?P<option>.*\S): )?count=(?P<count>\d+)(?P<rest>(?: .*)?)$")
+_COUNT = re.compile(r"^(?:(?P<option>.*\S): )?count=(?P<count>\d{1,18})(?P<rest>(?: .*)?)$")
 _STATISTIC = re.compile(rf"\b(first|curr|min|max|avg|std|p5|median|p95)=({_NUMBER})")
 _HEADER = re.compile(r"Running benchmark for at least (\d+) iterations")
 _TIMINGS = re.compile(r"(?:Inference|Average inference) timings in us: (?P<values>.*)")
@@ -38,17 +38,18 @@ _PEAK_MEMORY = re.compile(rf"Overall peak memory footprint \(MB\) via periodic m
 _MODEL_SIZE = re.compile(rf"The input model file size \(MB\): ({_NUMBER})")
 _SESSION = re.compile(rf"Initialized session in ({_NUMBER})ms")
 _REPLACING = re.compile(
-    r"Replacing (?P<delegated>\d+) out of (?P<total>\d+) node\(s\) with delegate \((?P<delegate>[^)]*)\) node, "
-    r"yielding (?P<partitions>\d+) partitions"
+    r"Replacing (?P<delegated>\d{1,18}) out of (?P<total>\d{1,18}) node\(s\) "
+    r"with delegate \((?P<delegate>[^)]*)\) node, yielding (?P<partitions>\d{1,18}) partitions"
 )
 _EXPLICIT = re.compile(
     r"Explicitly applied (?P<delegate>.*?) delegate, and the model graph will be "
-    r"(?P<extent>completely|partially) executed(?: by the delegate w/ (?P<kernels>\d+) delegate kernels)?"
+    r"(?P<extent>completely|partially) executed(?: by the delegate w/ (?P<kernels>\d{1,18}) delegate kernels)?"
 )
 _NOT_EXECUTED = re.compile(
     r"Though (?P<delegate>.*?) delegate is explicitly applied, the model graph will not be executed"
 )
 _UNCONSUMED = re.compile(r"Unconsumed cmdline flags: (.*)")
+_INTEGER = re.compile(r"\d{1,18}")
 _INFERENCE_COUNTER = re.compile(r"cat \S*/inference_count\b")
 
 
@@ -347,6 +348,6 @@ def _litert_results(lines: Sequence[LogLine]) -> dict[str, float | str | None] |
 
 def _accelerator_counter(lines: Sequence[LogLine]) -> int | None:
     for index, line in enumerate(lines[:-1]):
-        if _INFERENCE_COUNTER.search(line.text) and lines[index + 1].text.isdigit():
+        if _INFERENCE_COUNTER.search(line.text) and _INTEGER.fullmatch(lines[index + 1].text):
             return int(lines[index + 1].text)
     return None

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 _LOGCAT = re.compile(
     r"^(?:\d{4}-)?\d\d-\d\d \d\d:\d\d:\d\d\.\d+\s+"  # date and time
     r"(?:(?:\d+\s+\d+|\d+-\d+/\S+)\s+)?"  # process and thread, or process/package
-    r"(?P<level>[VDIWEF])(?:/|\s+)(?P<tag>[^:()]*?)\s*(?:\(\s*\d+\))?\s*:\s"
+    r"(?P<level>[VDIWEF])(?:/|\s)(?P<tag>[^:()]*)(?:\(\s*\d+\)\s*)?:\s"
 )
 _ELIDED_LOGCAT = re.compile(r"^\.\.\.\s*(?P<tag>tflite)\s*:\s")
 _LEVEL = re.compile(r"^(?P<level>INFO|WARN|WARNING|ERROR|FATAL|VERBOSE):\s?")
+LONGEST_LINE = 10_000
+"""Characters of a line that are read: no line of the tool is near that, and patterns must not drown in noise."""
 _LEVEL_NAMES = {"V": "VERBOSE", "D": "VERBOSE", "I": "INFO", "W": "WARN", "E": "ERROR", "F": "FATAL"}
 
 
@@ -34,7 +36,7 @@ def decode_log(data: bytes) -> str:
 
 def split_lines(text: str) -> list[LogLine]:
     """Return the lines of a log without indentation, comment marks, emphasis, logcat prefixes and levels."""
-    return [_clean(line) for line in text.splitlines()]
+    return [_clean(line[:LONGEST_LINE]) for line in text.splitlines()]
 
 
 def _clean(line: str) -> LogLine:
@@ -43,7 +45,7 @@ def _clean(line: str) -> LogLine:
     level = tag = ""
     match = _LOGCAT.match(text) or _ELIDED_LOGCAT.match(text)
     if match:
-        tag = match["tag"]
+        tag = match["tag"].strip()
         level = _LEVEL_NAMES[match["level"]] if "level" in match.re.groupindex else ""
         text = text[match.end() :]
     match = _LEVEL.match(text)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from harness.benchmark.log_text import LogLine
 
 _SUMMARY_TITLE = "Summary by node type"
-_ROW = re.compile(
-    r"^(?P<node_type>\S.*?)\s*[\t,]?\s+(?P<count>\d+),?\s+(?P<avg_ms>\d+(?:\.\d+)?),?\s+(?P<avg_pct>\d+(?:\.\d+)?)%,?"
-    r"\s+\d+(?:\.\d+)?%,?\s+-?\d+(?:\.\d+)?,?\s+(?P<times_called>\d+),?$"
+_FIGURES = re.compile(
+    r"(?P<count>\d{1,18}) (?P<avg_ms>\d+(?:\.\d+)?) (?P<avg_pct>\d+(?:\.\d+)?)% "
+    r"\d+(?:\.\d+)?% -?\d+(?:\.\d+)? (?P<times_called>\d{1,18})"
 )
+_FIGURES_PER_ROW = 6
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def parse_op_profile(lines: Sequence[LogLine]) -> OpProfile:
     for index, line in enumerate(lines):
         if _SUMMARY_TITLE in line.text:
             tables.append(tuple(_rows(lines[index + 1 :])))
+    tables = [table for table in tables if table]  # a title alone tells nothing
     initialization = next((table for table in tables if _is_initialization(table)), None)
     operators = next((table for table in reversed(tables) if not _is_initialization(table)), None)
     return OpProfile(initialization, operators)
@@ -50,12 +52,14 @@ def _rows(lines: Sequence[LogLine]) -> list[OpProfileRow]:
     for line in lines:
         if "[Node type]" in line.text or "node type," in line.text.lower():
             continue
-        match = _ROW.match(line.text)
+        # Split from the right: names hold spaces and commas, and a backtracking pattern would take hours on noise.
+        parts = line.text.rsplit(None, _FIGURES_PER_ROW)
+        match = _FIGURES.fullmatch(" ".join(part.rstrip(",") for part in parts[1:]))
         if not match:
             break
         rows.append(
             OpProfileRow(
-                match["node_type"],
+                parts[0].rstrip(" \t,"),
                 int(match["count"]),
                 float(match["avg_ms"]),
                 float(match["avg_pct"]),

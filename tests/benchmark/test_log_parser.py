@@ -125,6 +125,29 @@ def test_a_log_cut_anywhere_or_with_a_line_lost_never_raises_and_never_invents(d
             assert "timings in us" in cut
 
 
+NOISE = {
+    "digits": "count="
+    + "9" * 5000
+    + "\nReplacing "
+    + "9" * 5000
+    + " out of 3 node(s) with delegate (x) node, yielding 2 "
+    "partitions for the whole graph.",
+    "no counter": "cat /sys/inference_count\n\u00b2",
+    "table": "Summary by node type =====\n[Node type]\na" + " " * 100_000 + "x\n",
+    "empty table": "Summary by node type =====\n",
+    "logcat": "11-24 10:10:10.000 1 1 I " + " " * 100_000 + "x\n",
+    "one word": "count=5 " + "first=" * 100_000,
+    "sentences": "Failed to apply " * 50_000 + "Though " * 50_000 + "Explicitly applied " * 50_000,
+    "runs": "STARTING!\n" * 5_000,
+}
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_hostile_noise_neither_raises_nor_hangs(name):
+    for run in parse_log(NOISE[name]):
+        assert log_as_dict(run, "gpu")["ok"] is (name == "one word")
+
+
 @given(st.floats(allow_nan=True, allow_infinity=True), st.integers(0, 10**9))
 def test_numbers_come_back_as_printed(value, count):
     (run,) = parse_log(
