@@ -177,7 +177,8 @@ class BenchmarkLog:
     @property
     def measured(self) -> bool:
         """Whether there is anything measured in this log, complete or not."""
-        timed = (self.inference_avg_us, self.run_stats, self.option_runs or None, self.litert_results)
+        average = self.run_stats.mean if self.run_stats else None
+        timed = (self.inference_avg_us, average, self.option_runs or None, self.litert_results)
         return self.op_profile or any(value is not None for value in timed)
 
 

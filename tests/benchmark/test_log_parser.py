@@ -126,12 +126,8 @@ def test_a_log_cut_anywhere_or_with_a_line_lost_never_raises_and_never_invents(d
 
 
 NOISE = {
-    "digits": "count="
-    + "9" * 5000
-    + "\nReplacing "
-    + "9" * 5000
-    + " out of 3 node(s) with delegate (x) node, yielding 2 "
-    "partitions for the whole graph.",
+    "digits": "count=" + "9" * 5000,
+    "nodes": "Replacing " + "9" * 5000 + " out of 3 node(s) with delegate (x) node, yielding 2 partitions",
     "no counter": "cat /sys/inference_count\n\u00b2",
     "table": "Summary by node type =====\n[Node type]\na" + " " * 100_000 + "x\n",
     "empty table": "Summary by node type =====\n",
@@ -145,7 +141,7 @@ NOISE = {
 @pytest.mark.parametrize("name", NOISE)
 def test_hostile_noise_neither_raises_nor_hangs(name):
     for run in parse_log(NOISE[name]):
-        assert log_as_dict(run, "gpu")["ok"] is (name == "one word")
+        assert log_as_dict(run, "gpu")["ok"] is False
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True), st.integers(0, 10**9))
