@@ -172,8 +172,8 @@ def show(figures: dict[str, float]) -> None:
         "bare loop, same invocations": f"{figures['bare_loop_s']:.2f} s",
         "ratio": f"{figures['ratio']:.3f}",
         "processes of the tool": f"{figures['invocations']:.0f}",
-        "of the difference: telemetry": f"{figures['telemetry_s']:.2f} s ({figures['telemetry_ms_each']:.1f} ms a look)",
-        "of the difference: all else": f"{figures['rest_s']:+.2f} s (hashes, checks, storing, less adb's start)",
+        "of the difference: looks": f"{figures['telemetry_s']:.2f} s ({figures['telemetry_ms_each']:.1f} ms each)",
+        "of the difference: all else": f"{figures['rest_s']:+.2f} s (hashes, storing; less adb)",
     }
     for what, figure in rows.items():
         table.add_row(what, figure)

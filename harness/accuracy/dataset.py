@@ -10,12 +10,12 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.variant import TensorType
+from harness.accuracy.tensors import FloatArray, sample_shape
+from harness.compression.variant import TensorType, VariantCard
 from harness.errors import UsageError
 from harness.spec.model import ModelSpec
 
 Array = NDArray[np.generic]
-FloatArray = NDArray[np.float32]
 
 RANDOM_SAMPLES = 8
 """How many random inputs check the outputs of a model without data."""
@@ -96,11 +96,32 @@ def random_samples(inputs: tuple[TensorType, ...], *, count: int = RANDOM_SAMPLE
     random = np.random.default_rng(seed)
     arrays = []
     for tensor in inputs:
-        shape = (count, *(max(1, size) for size in tensor.shape[1:]))
+        shape = (count, *sample_shape(tensor))
         whole = not tensor.type.startswith("float") and not tensor.scale
         values = random.integers(0, 10, shape) if whole else random.uniform(-1, 1, shape)
         arrays.append(values.astype(np.float32))
     return Samples(tuple(arrays), None)
+
+
+def require_fit(samples: Samples, card: VariantCard) -> None:
+    """Check that labelled samples are what a model takes and gives. Raises `UsageError` that says what differs."""
+    if samples.labels is None:
+        return
+    given = samples.inputs[0].shape[1:]
+    takes = [tensor.shape[1:] for tensor in card.inputs]
+    fits = len(takes) == 1 and len(takes[0]) == len(given)
+    if not fits or any(size not in (-1, found) for size, found in zip(takes[0], given, strict=True)):
+        raise UsageError(
+            f"{card.model}: its data are images of shape {given}, but the model takes {takes}.",
+            "Write the images in the model's own size; grey images count as one channel.",
+        )
+    scores = sample_shape(card.outputs[0])
+    highest = int(samples.labels.max())
+    if len(scores) != 1 or highest >= scores[0]:
+        raise UsageError(
+            f"{card.model}: its labels go up to {highest}, but the first output has the shape {scores} a sample.",
+            "Labels count from 0, and the model's first output must be one score a class.",
+        )
 
 
 def _read_arrays(file: Path) -> dict[str, Array]:

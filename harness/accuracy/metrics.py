@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy.dataset import FloatArray
 from harness.accuracy.outcome import Proportion
+from harness.accuracy.tensors import FloatArray
 
 CONFIDENCE = 0.95
 

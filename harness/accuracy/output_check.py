@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.accuracy.dataset import FloatArray
 from harness.accuracy.metrics import cosines, max_abs_errors, same_label_hits
 from harness.accuracy.outcome import OutputCheck
+from harness.accuracy.tensors import FloatArray
 from harness.compression.variant import VariantCard
-
 
 SHARE = 0.99
 """The share of samples that must be near. Not all: where a model wavers between two classes, correct kernels that round

@@ -6,12 +6,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from harness.accuracy.dataset import FloatArray, Samples
-from harness.accuracy.tensors import decode, encode
+from harness.accuracy.dataset import Samples
+from harness.accuracy.tensors import FloatArray, decode, encode
+from harness.benchmark.failures import find_failure
+from harness.benchmark.log_text import split_lines
 from harness.compression.variant import Variant
 from harness.errors import Failure, FailureClass, FailureError
 
@@ -27,7 +30,7 @@ class Reference:
 
     def outputs(self, variant: Variant, samples: Samples, *, threads: int = 1) -> tuple[FloatArray, ...]:
         """Return each output as (samples, ...) float32. Raises `FailureError` when the host cannot run the variant."""
-        file = self._folder / f"{variant.sha256[:32]}-{samples.sha256[:32]}.npz"
+        file = self._folder / f"{variant.sha256[:32]}-{samples.sha256[:32]}-litert-{version('ai-edge-litert')}.npz"
         with self._lock:
             if not file.exists():
                 self._compute(variant, samples, file, threads)
@@ -61,4 +64,6 @@ def _failure(variant: Variant, code: int, stderr: str) -> Failure:
         return Failure(
             FailureClass.CRASHED, f"{variant.name} crashes the host's interpreter (signal {-code}).", last[0]
         )
-    return Failure(FailureClass.INVALID_MODEL, f"The host's interpreter cannot run {variant.name}.", last[0])
+    known = find_failure(split_lines(stderr))  # such as a custom operator
+    failure_class = known.failure_class if known else FailureClass.INVALID_MODEL
+    return Failure(failure_class, f"The host's interpreter cannot run {variant.name}.", last[0])

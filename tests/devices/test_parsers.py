@@ -15,8 +15,8 @@ from harness.devices.facts import facts_from_output, facts_from_properties
 from harness.devices.getprop import decode_output, parse_properties
 from harness.devices.telemetry import parse_telemetry, parse_zones
 
-OF_KIND = {kind: sorted(n for n, (_, facts) in outputs().items() if facts["kind"].startswith(kind))
-           for kind in ("getprop", "/system/build.prop", "/proc/cpuinfo", "dumpsys battery", "adb devices")}  # fmt: skip
+KINDS = ("getprop", "/system/build.prop", "/proc/cpuinfo", "dumpsys battery", "adb devices")
+OF_KIND = {kind: sorted(n for n, (_, facts) in outputs().items() if facts["kind"].startswith(kind)) for kind in KINDS}
 OF_KIND["dumpsys battery"] = [n for n in OF_KIND["dumpsys battery"] if outputs()[n][1]["kind"] == "dumpsys battery"]
 
 

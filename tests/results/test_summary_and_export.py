@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 
@@ -132,7 +133,7 @@ LATENCIES = st.lists(st.floats(0.001, 1e9), min_size=2, max_size=20)
 def test_the_interval_holds_the_median_and_lies_within_the_data(values):
     estimate = median_with_interval(values)
     inside = [min(values), estimate.low, estimate.value, estimate.high, max(values)]
-    for left, right in zip(inside, inside[1:], strict=False):
+    for left, right in itertools.pairwise(inside):
         assert left <= right or math.isclose(left, right)
     assert estimate == median_with_interval(values)
 

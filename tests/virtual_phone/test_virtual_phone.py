@@ -220,8 +220,9 @@ def test_the_command_line_starts_changes_breaks_and_stops_a_phone(harness_cli, p
     assert json.loads(started.stdout)["like"] == "nexus6p"
     listed = json.loads(harness_cli("phone", "list", "--json").stdout)
     assert "cli-phone" in {phone["name"] for phone in listed["phones"]}
-    changed = harness_cli("phone", "set", "cli-phone", "--battery-level", "7", "--temperature", "0=55.5", "--thermal-status", "3",
-                          "--setting", "global.low_power=1", "--property", "a.b=c")  # fmt: skip
+    changes = ["--battery-level", "7", "--temperature", "0=55.5", "--thermal-status", "3"]
+    changes += ["--setting", "global.low_power=1", "--property", "a.b=c"]
+    changed = harness_cli("phone", "set", "cli-phone", *changes)
     assert changed.returncode == 0, changed.stderr
     state = VirtualPhone("cli-phone").folder
     assert "level: 7\n" in (state / "state/dumpsys-battery").read_text()
