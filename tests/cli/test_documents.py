@@ -1,0 +1,44 @@
+"""The documents say what the program does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import VERBS
+from harness.results.columns import COLUMNS
+from harness.virtual_phone.costume import shipped_costumes
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+def test_ci_calls_the_very_test_command_of_the_readme():
+    commands = re.findall(r"```sh\n(.*?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (test_command,) = [command for command in commands if "pytest" in command]
+    assert test_command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_verb_that_a_page_names_exists(page):
+    for verb in re.findall(r"`harness ([a-z-]+)", page.read_text()):
+        assert verb in VERBS, verb
+
+
+def test_every_column_is_documented():
+    text = (ROOT / "docs" / "results.md").read_text()
+    for name, (_, description) in COLUMNS.items():
+        assert f"`{name}`" in text
+        assert description in text
+
+
+def test_the_shipped_costumes_are_documented():
+    text = (ROOT / "docs" / "virtual-phone.md").read_text()
+    for name in shipped_costumes():
+        assert f"`{name}`" in text
