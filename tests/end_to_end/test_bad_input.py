@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -318,3 +319,39 @@ def test_a_fault_in_the_middle_is_survived(start_phone, official_tools, register
     (row,) = json.loads(stdout)["rows"]
     assert row["invocations_ok"] == 12
     assert row["rank"] == 1
+
+
+@pytest.mark.virtual_phone
+@pytest.mark.official_tool
+def test_unplugged_while_the_tool_is_pushed(start_phone, official_tools, registered_tools, own_results, tmp_path):
+    phone = start_phone(vendor=official_tools, cable=True)
+    phone.slow_cable(400_000)  # the tool alone has four million bytes
+    with sweep_in_background(tmp_path, phone.serial) as sweep:
+        deadline = time.monotonic() + 90
+        while not list(Path(f"/proc/{phone._init_pid()}/root/data/local/tmp/harness/blobs").glob("*.part")):
+            assert time.monotonic() < deadline, "the push did not begin"
+            time.sleep(0.1)
+        phone.cut_cable()
+        stdout, stderr = sweep.communicate(timeout=120)
+    assert sweep.returncode == 3, stderr
+    assert {row["failure_class"] for row in json.loads(stdout)["rows"]} <= {"device_lost", "device_offline"}
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.virtual_phone
+@pytest.mark.official_tool
+def test_ctrl_c_finishes_what_is_under_way_and_resumes(
+    start_phone, official_tools, registered_tools, own_results, tmp_path, harness_cli
+):
+    phone = start_phone(vendor=official_tools)
+    with sweep_in_background(tmp_path, phone.serial) as sweep:
+        wait_for_invocations(3)
+        sweep.send_signal(signal.SIGINT)
+        stdout, stderr = sweep.communicate(timeout=60)
+    assert sweep.returncode == 4, stderr
+    assert "Interrupted" in stderr
+    (row,) = json.loads(stdout)["rows"]
+    assert 3 <= row["invocations_ok"] < 12
+    with Store.open(own_results) as store:
+        assert store.sweeps()[-1].status == "interrupted"
+    assert harness_cli("sweep", "--resume", "latest").returncode == 0
