@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table
 
 from harness.cli.output import JsonOption, console, error_console, print_error, print_json
-from harness.compression.make import make_variant
-from harness.compression.recipes import calibration_request, find_recipe
-from harness.compression.variant import Variant
 from harness.errors import CompressionError, ExitCode, UsageError
 from harness.paths import cache_folder
-from harness.spec.model import ModelSpec, find_model
-from harness.spec.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness.compression.variant import Variant
+    from harness.spec.model import ModelSpec
+    from harness.spec.recipe import Recipe
 
 DEFAULT_MODEL = "fashion-dscnn"
 DEFAULT_RECIPES = ("fp32", "fp16", "dynamic-int8", "int8", "int8-io")
@@ -46,6 +48,9 @@ def compress(
     as_json: bool = JsonOption,
 ) -> None:
     """Make variants of a model and show what is in them. What was made before comes from the cache."""
+    from harness.compression.recipes import find_recipe
+    from harness.spec.model import find_model
+
     spec = find_model(model)
     recipes = [find_recipe(text) for text in recipe] if recipe else _default_recipes(spec)
     if output is not None:
@@ -85,6 +90,8 @@ def compress(
 
 def _default_recipes(spec: ModelSpec) -> list[Recipe]:
     """Return the default recipes; without data, those that need none, and say so."""
+    from harness.compression.recipes import calibration_request, find_recipe
+
     recipes = [find_recipe(name) for name in DEFAULT_RECIPES]
     if spec.data is not None:
         return recipes
@@ -96,6 +103,8 @@ def _default_recipes(spec: ModelSpec) -> list[Recipe]:
 
 
 def _make(spec: ModelSpec, recipe: Recipe, output: Path | None) -> Variant:
+    from harness.compression.make import make_variant
+
     screen = error_console()
     variant = make_variant(spec, recipe, cache=cache_folder(), report=lambda text: screen.print(text, soft_wrap=True))
     if output is None:
@@ -117,6 +126,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _table(spec: ModelSpec, made: list[Variant]) -> Table:
+    from rich.table import Table
+
     table = Table(title=f"Variants of {spec.name}", title_justify="left")
     table.add_column("variant", no_wrap=True)
     for column in ("size kB", "gzip kB", "ops"):

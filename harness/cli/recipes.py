@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
 
 from harness.cli.output import JsonOption, console, print_json
-from harness.compression.recipes import builtin_recipes
-from harness.compression.registry import all_techniques
-from harness.compression.runtime_check import known_runtimes
-from harness.spec.recipe import Recipe
+
+if TYPE_CHECKING:
+    from harness.spec.recipe import Recipe
 
 EXAMPLE = "Example: harness recipes --json"
 
@@ -21,6 +19,12 @@ app = typer.Typer(help="List recipes and techniques.", add_completion=False)
 @app.command(epilog=EXAMPLE)
 def recipes(as_json: bool = JsonOption) -> None:
     """List the built-in recipes, and the techniques with their settings for recipes of your own."""
+    from rich.table import Table
+
+    from harness.compression.recipes import builtin_recipes
+    from harness.compression.registry import all_techniques
+    from harness.compression.runtime_check import known_runtimes
+
     known = builtin_recipes()
     techniques = all_techniques()
     if as_json:
