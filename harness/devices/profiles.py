@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -39,7 +40,7 @@ def profile_text(facts: DeviceFacts) -> str:
     import tomli_w
 
     generic = match_profile(facts)
-    match = {key: value for key in ("maker", "model", "soc") if (value := getattr(facts, key))}
+    match = {key: glob.escape(value) for key in ("maker", "model", "soc") if (value := getattr(facts, key))}
     frequencies = sorted({core.max_frequency_khz for core in facts.cores if core.max_frequency_khz})
     values = {
         "name": _profile_name(facts),
