@@ -6,7 +6,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import real_logs, situations
+from recorded_logs import real_logs, situations
 
 from harness.benchmark.log import parse_log
 from harness.benchmark.log_text import decode_log

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from recorded import as_request, as_result, situations
+from recorded_logs import as_request, as_result, situations
 
 from harness.benchmark.measurement import InvocationRequest, Pass
 from harness.benchmark.outcome import judge

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from recorded import real_logs, situations
+from recorded_logs import real_logs, situations
 
 from harness.errors import ExitCode
 

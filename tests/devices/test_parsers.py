@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import outputs, phones
+from recorded_phones import outputs, phones
 
 from harness.devices.core_mask import as_mask, choose_cores
 from harness.devices.cpuinfo import parse_core_list, parse_cpuinfo
