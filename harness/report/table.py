@@ -16,7 +16,7 @@ from harness.report.text import is_missing, number, printable
 
 Row = dict[str, Any]
 
-WIDE = 116
+WIDE = 126
 """Columns of a terminal from which everything is shown."""
 MEDIUM = 106
 """From here on init and memory are shown too."""
