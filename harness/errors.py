@@ -78,8 +78,8 @@ _ADVICE: dict[FailureClass, str] = {
         "The delegate refused this model: read the runtime's own sentence in the evidence, or use the cpu delegate."
     ),
     FailureClass.FELL_BACK: (
-        "The latency is not the accelerator's alone and is not ranked: the evidence (`harness results show --json`) says "
-        "what ran where, and why if the runtime tells."
+        "The latency is not the accelerator's alone and is not ranked: `harness results show --json` has the evidence, "
+        "and the runtime's own reason where it gives one."
     ),
     FailureClass.WRONG_OUTPUT: (
         "The delegate is fast but its outputs are wrong: do not ship this variant with it; try another variant type "
