@@ -94,7 +94,8 @@ class Sender:
             self.note = f"{per_process} instead of {planned} samples a process: {reason}"
         sent = sum(len(parts[0]) for parts in self.outputs)
         if sent < len(self._samples):
-            self.note += f" {sent} of {len(self._samples)} samples in all, for want of time."
+            reason = ", for want of time" if self._clock() > self._deadline else ""
+            self.note += f" {sent} of {len(self._samples)} samples in all{reason}."
         self.note = self.note.strip()
 
     def _most_per_process(self) -> int:

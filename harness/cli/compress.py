@@ -104,6 +104,7 @@ def _default_recipes(spec: ModelSpec) -> list[Recipe]:
 
 def _make(spec: ModelSpec, recipe: Recipe, output: Path | None) -> Variant:
     from harness.compression.make import make_variant
+    from harness.compression.variant import Variant
 
     screen = error_console()
     variant = make_variant(spec, recipe, cache=cache_folder(), report=lambda text: screen.print(text, soft_wrap=True))

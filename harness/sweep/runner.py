@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from harness.accuracy.dataset import Dataset, choose_samples, load_dataset, random_samples
+from harness.accuracy.dataset import Dataset, choose_samples, load_dataset, random_samples, require_fit
 from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
@@ -52,12 +52,13 @@ class SweepRunner:
         model = find_model(spec.model)
         recipes = [find_recipe(name) for name in spec.recipes]
         dataset = load_dataset(model)  # bad data is found before any work is done
-        sweep_id = resume or self._begin(spec)
-        if resume:
-            self._store.resume_sweep(sweep_id)
         variants = make_variants(
             model, recipes, find_recipe(FLOAT_RECIPE), cache=cache_folder(), observer=self._observer
         )
+        evidence = _evidence(spec, dataset, variants)
+        sweep_id = resume or self._begin(spec)
+        if resume:
+            self._store.resume_sweep(sweep_id)
         self._store_variants(sweep_id, variants)
         if not variants.made:
             self._store.finish_sweep(sweep_id, SweepStatus.FINISHED)
@@ -66,9 +67,8 @@ class SweepRunner:
                 variants.failed[0].failure.advice,
             )
         context = SweepContext(
-            sweep_id, spec, variants.made, _evidence(spec, dataset, variants), self._store, self._registry,
-            self._observer, self._stop,
-        )  # fmt: skip
+            sweep_id, spec, variants.made, evidence, self._store, self._registry, self._observer, self._stop
+        )
         status = self._measure(context, devices)
         self._store.finish_sweep(sweep_id, status)
         return SweepOutcome(sweep_id, status)
@@ -125,9 +125,15 @@ class SweepRunner:
 
 
 def _evidence(spec: SweepSpec, dataset: Dataset | None, variants: Variants) -> Evidence | None:
-    """Return what outputs are checked with: labelled samples, or random inputs for a model without data."""
+    """Return what outputs are checked with: labelled samples, or random inputs for a model without data.
+
+    Raises `UsageError` when the data does not fit the model.
+    """
     count = spec.measurement.accuracy_samples
-    if not count:
+    if not count or not variants.made:
         return None
-    samples = choose_samples(dataset, count) if dataset else random_samples(variants.made[0].card.inputs)
+    card = variants.made[0].card
+    samples = choose_samples(dataset, count) if dataset else random_samples(card.inputs)
+    if dataset:
+        require_fit(samples, card)
     return Evidence(samples, Reference(cache_folder() / "reference"), variants.reference)

@@ -128,6 +128,8 @@ def test_what_ran_elsewhere_is_said(tools, samples, reference):
     assert outcome.note == "The samples ran on cpu, so they prove nothing about nnapi."
 
 
+@pytest.mark.virtual_phone
+@pytest.mark.official_tool
 def test_a_lost_device_is_a_value(virtual_phone, tools, samples, reference):
     device = open_device(virtual_phone.serial)
     target = target_on(device, tools[ToolSystem.VIRTUAL_PHONE], "pooled-float")
