@@ -280,11 +280,11 @@ class VirtualPhone:
         try:
             pid = int((self.folder / "pid").read_text())
             status = Path(f"/proc/{pid}/stat").read_text()
-        except (OSError, ValueError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):  # it may end between any two of these
             return None
-        if status.rpartition(")")[2].split()[0] == "Z" or b"unshare" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return None
-        return pid
+        is_zombie = status.rpartition(")")[2].split()[0] == "Z"
+        return None if is_zombie or b"unshare" not in command else pid
 
     def _init_pid(self) -> int:
         pid = self._outer_pid()
