@@ -40,6 +40,7 @@ class VirtualPhone:
     """One running phone, found again by its name from any process."""
 
     def __init__(self, name: str) -> None:
+        _check_name(name)
         self.name = name
         self.folder = virtual_phone_folder() / "phones" / name
 
@@ -69,7 +70,6 @@ class VirtualPhone:
         Raises `NothingToRunOnError` where a phone cannot run, `UsageError` for a bad or taken name.
         """
         phone = cls(name)
-        _check_name(name)
         costume = load_costume(like)
         base = base_image(report)
         with _claim(phone), _one_start_at_a_time:
@@ -141,19 +141,19 @@ class VirtualPhone:
 
     def set_battery(self, **fields: object) -> None:
         """Change fields of `dumpsys battery`, such as `level=12`."""
-        set_battery(self.folder, **fields)
+        set_battery(self._running_folder(), **fields)
 
     def set_thermal_status(self, status: int, degrees_c: float = 31.4) -> None:
         """Set Android's thermal status (0 to 6) and skin temperature."""
-        set_thermal_status(self.folder, status, degrees_c)
+        set_thermal_status(self._running_folder(), status, degrees_c)
 
     def set_zone_temperature(self, zone: int, degrees_c: float) -> None:
         """Set the temperature of one thermal zone."""
-        set_zone_temperature(self.folder, zone, degrees_c)
+        set_zone_temperature(self._running_folder(), zone, degrees_c)
 
     def set_core_frequency(self, core: int, khz: int) -> None:
         """Set a core's current frequency."""
-        file = self.folder / f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq"
+        file = self._running_folder() / f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{khz}\n")
 
@@ -182,8 +182,7 @@ class VirtualPhone:
 
     def switch_off(self) -> None:
         """Take adbd away until `switch_on`."""
-        self._inside("run/control").write_text("off\n")
-        self.crash_adbd()
+        self._end_adbd_with("off")
 
     def switch_on(self) -> None:
         """Bring it back."""
@@ -191,8 +190,7 @@ class VirtualPhone:
 
     def reboot(self, seconds: float = 2) -> None:
         """Kill everything, lose what `setprop` set, be back after `seconds`."""
-        self._inside("run/control").write_text(f"reboot {seconds}\n")
-        self.crash_adbd()
+        self._end_adbd_with(f"reboot {seconds}")
 
     def fill_storage(self, leave_bytes: int = 0) -> None:
         """Fill /data but for `leave_bytes`."""
@@ -292,6 +290,17 @@ class VirtualPhone:
         if not children:
             raise UsageError(f"The virtual phone {self.name!r} is not running.", "Run `harness phone list`.")
         return children[0]
+
+    def _end_adbd_with(self, command: str) -> None:
+        """Leave a command for init and end adbd; without an adbd nothing is left that a later fault would carry out."""
+        pid = self._adbd_pid()
+        self._inside("run/control").write_text(command + "\n")
+        os.kill(pid, signal.SIGKILL)
+
+    def _running_folder(self) -> Path:
+        """Return the phone's own folder. Raises `UsageError` when it does not run."""
+        self._init_pid()
+        return self.folder
 
     def _adbd_pid(self) -> int:
         for pid in _children(self._init_pid()):
