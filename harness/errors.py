@@ -62,6 +62,9 @@ class FailureClass(StrEnum):
         return _ADVICE[self]
 
 
+DEVICE_GONE = frozenset({FailureClass.DEVICE_LOST, FailureClass.DEVICE_OFFLINE, FailureClass.DEVICE_UNAUTHORIZED})
+"""Classes that say nothing about what was measured: the device is waited for, and the same is tried again once."""
+
 _ADVICE: dict[FailureClass, str] = {
     FailureClass.UNSUPPORTED_OP: (
         "The runtime on the device lacks an operator of this model: use a newer tool (`harness tools add`), "

@@ -17,7 +17,7 @@ from harness.benchmark.measurement import Delegation, InputFile, InvocationReque
 from harness.benchmark.tool import Tool
 from harness.compression.variant import TensorType, Variant
 from harness.devices.base import Device
-from harness.errors import DeviceError, Failure, FailureClass, FailureError
+from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass, FailureError
 
 MAX_PROCESS_BYTES = 16 * 1024 * 1024
 """Inputs of one process. The activations of as many samples are many times larger and have to fit into a phone too."""
@@ -37,7 +37,6 @@ _TOO_MUCH = frozenset(
     }
 )
 """Classes in which fewer samples may help; anything else means that the batch cannot be resized."""
-_DEVICE_GONE = frozenset({FailureClass.DEVICE_LOST, FailureClass.DEVICE_OFFLINE, FailureClass.DEVICE_UNAUTHORIZED})
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Sender:
                 break
             except FailureError as error:
                 failure = error.failure
-            if per_process == 1 or failure.failure_class in _DEVICE_GONE or self._clock() > self._deadline:
+            if per_process == 1 or failure.failure_class in DEVICE_GONE or self._clock() > self._deadline:
                 raise FailureError(failure)
             reason = failure.message
             per_process = max(1, per_process // _SHRINK) if failure.failure_class in _TOO_MUCH else 1

@@ -12,7 +12,6 @@ _HEADER = struct.Struct("<4sBB10xHH")
 _MACHINES = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86", 243: "riscv64"}
 _ANDROID_LOADERS = (b"/system/bin/linker64\0", b"/system/bin/linker\0", b"/system/bin/linker_asan64\0")
 _ANDROID_NOTE = b"Android\0"
-_VENDOR_LOADER = b"/vendor/tflite/"
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,6 @@ class Binary:
 
     abi: str
     android: bool
-    needs_vendor_folder: bool
-    """Its loader is in a virtual phone's vendor partition."""
 
 
 def read_binary(path: Path) -> Binary:
@@ -45,5 +42,4 @@ def read_binary(path: Path) -> Binary:
     return Binary(
         abi=_MACHINES[machine],
         android=any(loader in head for loader in _ANDROID_LOADERS) or _ANDROID_NOTE in head,
-        needs_vendor_folder=_VENDOR_LOADER in data,
     )

@@ -27,13 +27,6 @@ class LogLine:
     raw: str = ""
 
 
-def decode_log(data: bytes) -> str:
-    """Decode a saved log: UTF-16 with byte-order mark (PowerShell), else UTF-8 with what is not valid replaced."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors="replace")
-    return data.decode("utf-8-sig", errors="replace")
-
-
 def split_lines(text: str) -> list[LogLine]:
     """Return the lines of a log without indentation, comment marks, emphasis, logcat prefixes and levels."""
     return [_clean(line[:LONGEST_LINE]) for line in text.splitlines()]

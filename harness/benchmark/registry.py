@@ -17,6 +17,7 @@ from harness.benchmark.binary import Binary, read_binary
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.base import DeviceFacts, DeviceKind
 from harness.errors import DeviceError, Failure, FailureClass, UsageError
+from harness.files import sha256_of
 from harness.paths import cache_folder
 
 _INDEX = "tools.json"
@@ -198,12 +199,6 @@ def _present(tool: Tool) -> Tool:
             f"run `harness tools remove {name}`, then `harness tools add` with where it is now",
         )
     )
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's contents as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _litert_python() -> Tool:

@@ -28,12 +28,12 @@ def parse_log(
     """
     from harness.benchmark.delegates import find_delegate
     from harness.benchmark.log import parse_log as parse
-    from harness.benchmark.log_text import decode_log
     from harness.benchmark.log_verdict import log_as_dict
+    from harness.files import decode_saved
 
     if requested:
         find_delegate(requested)
-    runs = [log_as_dict(log, requested) for log in parse(decode_log(_read(file)))]
+    runs = [log_as_dict(log, requested) for log in parse(decode_saved(_read(file)))]
     if as_json:
         print_json({"runs": runs})
     else:

@@ -17,6 +17,7 @@ from harness.devices.base import CommandResult, DeviceFacts, DeviceKind
 from harness.devices.facts import FACTS_SCRIPT, facts_from_output
 from harness.devices.transport import LOSSES, ShellOutput, TimedDevice, describe_loss, shell_v1, shell_v2
 from harness.errors import DeviceError, Failure, FailureClass
+from harness.files import sha256_of
 
 WORK_FOLDER = "/data/local/tmp/harness"
 _BLOBS = f"{WORK_FOLDER}/blobs"
@@ -75,7 +76,7 @@ class AdbDevice:
 
     def push(self, local: Path) -> str:
         """Bring a file to the phone, named by the SHA-256 of its contents, which is checked there."""
-        data_sha256, size_bytes = _hash_and_size(local)
+        data_sha256, size_bytes = sha256_of(local), local.stat().st_size
         if data_sha256 in self._blobs:
             return self._blobs[data_sha256]
         remote = f"{_BLOBS}/{data_sha256}"
@@ -202,8 +203,3 @@ class AdbDevice:
             raise
         except LOSSES as error:
             raise describe_loss(error, self._serial) from error
-
-
-def _hash_and_size(local: Path) -> tuple[str, int]:
-    with local.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), local.stat().st_size

@@ -8,12 +8,6 @@ _START = re.compile(r"^\s*\[(?P<key>[^\]]+)\]:\s*\[(?P<value>.*)$")
 _ASSIGNMENT = re.compile(r"^\s*(?P<key>[A-Za-z0-9_.-]+)=(?P<value>.*)$")
 
 
-def decode_output(data: bytes) -> str:
-    """Decode saved output of a phone: UTF-16 with byte-order mark (PowerShell's `>`), else UTF-8, CRLF or not."""
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    return data.decode(encoding, errors="replace").replace("\r\n", "\n")
-
-
 def parse_properties(text: str) -> dict[str, str]:
     """Return all properties. A value may go over several lines; of a key that comes twice the last wins."""
     properties: dict[str, str] = {}

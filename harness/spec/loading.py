@@ -76,11 +76,11 @@ def _keys_beside(spec_type: type[SpecModel], location: tuple[Any, ...]) -> list[
     node: dict[str, Any] = schema
     for part in location[:-1]:
         node = _step(schema, node, part)
-    return sorted(_resolve(schema, node, location).get("properties", {}))
+    return sorted(_resolve(schema, node).get("properties", {}))
 
 
 def _step(schema: dict[str, Any], node: dict[str, Any], part: str | int) -> dict[str, Any]:
-    node = _resolve(schema, node, ())
+    node = _resolve(schema, node)
     if isinstance(part, int):
         return dict(node.get("items", {}))
     if "discriminator" in node:  # pydantic puts the tag of a union into the location
@@ -89,7 +89,7 @@ def _step(schema: dict[str, Any], node: dict[str, Any], part: str | int) -> dict
     return dict(properties.get(part) or node.get("additionalProperties") or {})
 
 
-def _resolve(schema: dict[str, Any], node: dict[str, Any], _unused: tuple[Any, ...]) -> dict[str, Any]:
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     while True:
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]

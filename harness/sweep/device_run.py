@@ -22,7 +22,7 @@ from harness.devices.discovery import await_device
 from harness.devices.labels import preflight_labels
 from harness.devices.profiles import match_profile
 from harness.devices.telemetry import read_telemetry
-from harness.errors import DeviceError, Failure, FailureClass
+from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
 from harness.results.records import Cell
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
@@ -40,9 +40,6 @@ HOPELESS = frozenset(
     }
 )
 """Classes that a second try cannot mend: the cell is given up after the first."""
-
-DEVICE_GONE = frozenset({FailureClass.DEVICE_LOST, FailureClass.DEVICE_OFFLINE, FailureClass.DEVICE_UNAUTHORIZED})
-"""Classes that say nothing about the cell: the device is waited for, and the invocation is made again once."""
 
 FAILURES_BEFORE_GIVING_UP = 2
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from recorded_logs import real_logs, situations
 
 from harness.benchmark.log import parse_log
-from harness.benchmark.log_text import decode_log
 from harness.benchmark.log_verdict import judge_log, log_as_dict
+from harness.files import decode_saved
 
 FIELDS = (
     "init_us", "first_inference_us", "warmup_avg_us", "inference_avg_us", "warmup_stats", "run_stats",
@@ -32,7 +32,7 @@ SHORTENED_BY_HAND = {"037": "the record writes (...) for a long condition"}
 
 def runs_of(identity):
     data, facts = real_logs()[identity]
-    return parse_log(decode_log(data)), facts
+    return parse_log(decode_saved(data)), facts
 
 
 def requested_of(facts):
@@ -104,7 +104,7 @@ def test_scientific_notation_is_seconds_not_microseconds():
 def test_a_log_saved_by_powershell():
     data, facts = real_logs()["040"]
     text = data.decode().replace("\n", "\r\n").encode("utf-16")
-    (run,) = parse_log(decode_log(text))
+    (run,) = parse_log(decode_saved(text))
     assert run.inference_avg_us == facts["inference_avg_us"]
 
 

@@ -12,8 +12,9 @@ from harness.devices.cpuinfo import parse_core_list, parse_cpuinfo
 from harness.devices.discovery import DeviceState, parse_device_list
 from harness.devices.dumpsys import parse_battery, parse_screen_on, parse_thermal
 from harness.devices.facts import facts_from_output, facts_from_properties
-from harness.devices.getprop import decode_output, parse_properties
+from harness.devices.getprop import parse_properties
 from harness.devices.telemetry import parse_telemetry, parse_zones
+from harness.files import decode_saved
 
 KINDS = ("getprop", "/system/build.prop", "/proc/cpuinfo", "dumpsys battery", "adb devices")
 OF_KIND = {kind: sorted(n for n, (_, facts) in outputs().items() if facts["kind"].startswith(kind)) for kind in KINDS}
@@ -28,7 +29,7 @@ def test_every_recorded_file_is_here():
 @pytest.mark.parametrize("number", OF_KIND["getprop"] + OF_KIND["/system/build.prop"])
 def test_properties(number):
     data, record = outputs()[number]
-    properties = parse_properties(decode_output(data))
+    properties = parse_properties(decode_saved(data))
     for key, value in record["facts"].items():
         if key.startswith("ro."):
             assert properties.get(key) == value, key
@@ -36,7 +37,7 @@ def test_properties(number):
 
 def test_a_value_over_several_lines_is_one_property():
     data, _ = outputs()["001"]
-    history = parse_properties(decode_output(data))["persist.sys.boot.reason.history"]
+    history = parse_properties(decode_saved(data))["persist.sys.boot.reason.history"]
     assert history.startswith("reboot,,1745935181\n")
     assert "[" not in history
 
@@ -44,14 +45,14 @@ def test_a_value_over_several_lines_is_one_property():
 def test_utf16_of_powershell():
     data, record = outputs()["005"]
     assert data.startswith(b"\xff\xfe")
-    facts = facts_from_properties("S", parse_properties(decode_output(data)))
+    facts = facts_from_properties("S", parse_properties(decode_saved(data)))
     assert (facts.model, facts.soc, facts.api_level) == ("SM-S936B", "SM8750", 36)
     assert facts.fingerprint == record["facts"]["ro.build.fingerprint"]
 
 
 def test_android_4_has_no_list_of_abis():
     data, _ = outputs()["004"]
-    facts = facts_from_properties("S", parse_properties(decode_output(data)))
+    facts = facts_from_properties("S", parse_properties(decode_saved(data)))
     assert facts.abis[0] == "armeabi-v7a"
     assert facts.api_level == 19
 
@@ -68,14 +69,14 @@ def test_cpuinfo(number):
 @pytest.mark.parametrize("number", OF_KIND["dumpsys battery"])
 def test_battery(number):
     data, record = outputs()[number]
-    battery, expected = parse_battery(decode_output(data)), record["facts"]
+    battery, expected = parse_battery(decode_saved(data)), record["facts"]
     assert battery.level_percent == expected["level"]
     assert battery.temperature_c == expected["temperature_tenths_c"] / 10
     assert battery.status == expected["status"]
 
 
 def test_thermal_service_without_the_sentinel():
-    thermal = parse_thermal(decode_output(outputs()["020"][0]))
+    thermal = parse_thermal(decode_saved(outputs()["020"][0]))
     assert thermal.status == 0
     assert max(thermal.temperatures_c.values()) == 25.3
     assert "TYPE_POWER_AMPLIFIER" not in thermal.temperatures_c
@@ -84,7 +85,7 @@ def test_thermal_service_without_the_sentinel():
 @pytest.mark.parametrize("number", OF_KIND["adb devices"])
 def test_adb_devices(number):
     data, record = outputs()[number]
-    found, expected = parse_device_list(decode_output(data)), record["facts"]
+    found, expected = parse_device_list(decode_saved(data)), record["facts"]
     if "devices" in expected:
         assert len(found) == expected["devices"]
         return

@@ -1,0 +1,18 @@
+"""What several parts do with files: know them by their contents, and read what people saved of a phone's output."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's contents as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def decode_saved(data: bytes) -> str:
+    """Decode saved output: UTF-16 with byte-order mark (PowerShell), else UTF-8 with what is not valid replaced."""
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    return data.decode(encoding, errors="replace").replace("\r\n", "\n")
