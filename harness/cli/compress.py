@@ -103,11 +103,12 @@ def _default_recipes(spec: ModelSpec) -> list[Recipe]:
 
 
 def _make(spec: ModelSpec, recipe: Recipe, output: Path | None) -> Variant:
+    from harness.cli.progress import ProgressBars
     from harness.compression.make import make_variant
     from harness.compression.variant import Variant
 
-    screen = error_console()
-    variant = make_variant(spec, recipe, cache=cache_folder(), report=lambda text: screen.print(text, soft_wrap=True))
+    with ProgressBars() as bars:
+        variant = make_variant(spec, recipe, cache=cache_folder(), observer=bars)
     if output is None:
         return variant
     target = output / f"{spec.name}-{recipe.name}.tflite".replace("/", "_")

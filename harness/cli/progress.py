@@ -1,4 +1,4 @@
-"""Draw what a sweep does: one bar a device, on stderr, and plain lines where nobody watches."""
+"""Draw what long work does: one bar a device or variant, on stderr, and plain lines where nobody watches."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class ProgressBars:
         with self._lock:
             self._tasks[name] = self._bars.add_task(escape(name), total=total, doing="")
 
-    def advance(self, name: str, doing: str) -> None:
-        """Move a bar by one step."""
+    def advance(self, name: str, doing: str, steps: int = 1) -> None:
+        """Move a bar by so many steps."""
         with self._lock:
-            self._bars.update(self._tasks[name], advance=1, doing=escape(doing))
+            self._bars.update(self._tasks[name], advance=steps, doing=escape(doing))
 
     def end(self, name: str) -> None:
         """Take a bar away."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 from harness.compression.flatbuffer import read_graph
 from harness.compression.lineage import Lineage
 from harness.compression.variant import VariantCard
 
 
-def build_card(content: bytes, lineage: Lineage, *, seconds: float) -> VariantCard:
+def build_card(
+    content: bytes, lineage: Lineage, *, seconds: float, step_facts: Sequence[dict[str, Any]] = ()
+) -> VariantCard:
     """Return the card of a variant that was just made. Raises `CompressionError` when the file is not a model."""
     facts = read_graph(content, name=f"variant {lineage.recipe}")
     return VariantCard(
         **lineage.model_dump(),
+        step_facts=tuple(step_facts),
         sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
         gzip_size_bytes=len(gzip.compress(content, mtime=0)),

@@ -57,6 +57,19 @@ def read_graph(content: bytes, *, name: str) -> GraphFacts:
         raise _invalid(f"{name} is corrupt or cut short ({type(error).__name__}: {error}).") from error
 
 
+def operator_scopes(content: bytes) -> list[str]:
+    """Return, for each operator of the main graph, the names of the tensors that it writes, each followed by `;`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    scopes = []
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
+        outputs = [graph.Tensors(operator.Outputs(place)).Name() for place in range(operator.OutputsLength())]
+        scopes.append("".join(f"{(name or b'').decode('utf-8', 'replace')};" for name in outputs))
+    return scopes
+
+
 class _Reader:
     """Walks the schema's generated accessors, which copy nothing."""
 

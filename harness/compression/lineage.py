@@ -9,12 +9,13 @@ import json
 from pydantic import BaseModel, ConfigDict
 
 from harness.compression.calibration import describe_calibration
-from harness.compression.recipes import calibration_request, step_settings
+from harness.compression.recipes import calibration_request, step_settings, trains
 from harness.compression.source import read_source_file, source_file
+from harness.compression.training.data import describe_training_data
 from harness.spec.model import EfficientNetLite0, ModelSpec, TfliteFile
 from harness.spec.recipe import Recipe
 
-GENERATION = 2
+GENERATION = 3
 """Raised when harness itself comes to make other bytes of the same inputs."""
 
 _GRAPH_LIBRARIES = ("ai-edge-litert", "litert-quantizer")
@@ -34,14 +35,22 @@ class Lineage(BaseModel):
     target_runtime: str
     libraries: dict[str, str]
     calibration: str | None
+    training_data: str | None = None
 
     def key(self, model: ModelSpec) -> str:
         """Return the cache key of the variant: SHA-256 in hexadecimal."""
-        return _digest({**self.model_dump(), "preprocessing": model.preprocessing.model_dump()})
+        return _digest({**self.model_dump(), **_input_settings(model)})
 
-    def graph_key(self) -> str:
-        """Return the cache key of the float graph, which all recipes without training share."""
-        return _digest({"model_sha256": self.model_sha256, "libraries": self.libraries})
+    def step_key(self, model: ModelSpec, steps: int) -> str:
+        """Return the cache key of what the first so many steps leave behind; recipes that begin alike share it."""
+        common: dict[str, object] = {
+            "model_sha256": self.model_sha256,
+            "libraries": self.libraries,
+            "steps": self.steps[:steps],
+        }
+        if steps == 0:
+            return _digest(common)
+        return _digest({**common, "training_data": self.training_data, **_input_settings(model)})
 
 
 def trace(model: ModelSpec, recipe: Recipe) -> Lineage:
@@ -63,7 +72,14 @@ def trace(model: ModelSpec, recipe: Recipe) -> Lineage:
         target_runtime=recipe.target_runtime,
         libraries=_libraries(model),
         calibration=None if request is None else describe_calibration(model, request),
+        training_data=describe_training_data(model) if trains(recipe) else None,
     )
+
+
+def _input_settings(model: ModelSpec) -> dict[str, object]:
+    """Return what decides how images reach the model, besides the images themselves."""
+    training = model.training.model_dump(mode="json") if model.training else None
+    return {"preprocessing": model.preprocessing.model_dump(), "training": training}
 
 
 def _model_digest(model: ModelSpec) -> str:

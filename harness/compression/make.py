@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 from filelock import FileLock
 from pydantic import ValidationError
@@ -17,19 +18,21 @@ from harness.compression.flatbuffer import is_quantized
 from harness.compression.lineage import Lineage, trace
 from harness.compression.runtime_check import CURRENT, foresee_failure
 from harness.compression.variant import Variant, VariantCard
-from harness.compression.worker import Job, run_worker
+from harness.compression.worker import Job, Progress, run_worker
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.progress import Observer
 from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
 
 _KEY_LETTERS = 16
 
 
-def make_variant(model: ModelSpec, recipe: Recipe, *, cache: Path, report: Callable[[str], None]) -> Variant:
+def make_variant(model: ModelSpec, recipe: Recipe, *, cache: Path, observer: Observer) -> Variant:
     """Return the variant that `recipe` makes of `model`, from `cache` (any folder) where it was made before.
 
-    `report` is told one sentence when something is really made. Several processes may ask for the same variant at
-    once: one makes it, the others wait. Raises `CompressionError`; `UsageError` for a recipe with unknown settings.
+    `observer` is told one sentence when something is really made, and how far training has come. Several processes may
+    ask for the same variant at once: one makes it, the others wait.
+    Raises `CompressionError`; `UsageError` for a recipe with unknown settings.
     """
     lineage = trace(model, recipe)
     key = lineage.key(model)
@@ -38,7 +41,7 @@ def make_variant(model: ModelSpec, recipe: Recipe, *, cache: Path, report: Calla
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            variant = _cached(path) or _make(model, recipe, lineage, path=path, cache=cache, report=report)
+            variant = _cached(path) or _make(model, recipe, lineage, path=path, cache=cache, observer=observer)
     except OSError as error:
         failure_class = FailureClass.STORAGE_FULL if error.errno == 28 else FailureClass.INTERNAL  # noqa: PLR2004
         raise CompressionError(Failure(failure_class, f"{path}: cannot be written ({error.strerror}).")) from error
@@ -57,26 +60,63 @@ def _cached(path: Path) -> Variant | None:
 
 
 def _make(
-    model: ModelSpec, recipe: Recipe, lineage: Lineage, *, path: Path, cache: Path, report: Callable[[str], None]
+    model: ModelSpec, recipe: Recipe, lineage: Lineage, *, path: Path, cache: Path, observer: Observer
 ) -> Variant:
-    report(f"Making {recipe.name} of {model.name}.")
+    observer.note(f"Making {recipe.name} of {model.name}.")
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="making-") as folder:
+        here = Path(folder).absolute()
         job = Job(
             model=model,
             recipe=recipe,
-            float_graph=(cache / "float-graphs" / f"{lineage.graph_key()}.tflite").absolute(),
-            variant=Path(folder).absolute() / "variant.tflite",
-            failure=Path(folder).absolute() / "failure.json",
+            kept=cache.absolute(),
+            step_keys=tuple(lineage.step_key(model, count) for count in range(len(recipe.steps) + 1)),
+            variant=here / "variant.tflite",
+            facts=here / "facts.json",
+            failure=here / "failure.json",
+            progress=here / "progress.json",
         )
-        run_worker(job)
-        card = build_card(job.variant.read_bytes(), lineage, seconds=time.monotonic() - start)
+        with _Bar(observer, recipe.name) as bar:
+            run_worker(job, watch=bar.show)
+        facts = json.loads(job.facts.read_text(encoding="utf-8"))
+        seconds = time.monotonic() - start
+        card = build_card(job.variant.read_bytes(), lineage, seconds=seconds, step_facts=facts)
         # The card comes last: a variant without one counts as not made.
         job.variant.replace(path)
         card_path = Path(folder) / "card.json"
         card_path.write_text(card.model_dump_json(indent=2), encoding="utf-8")
         card_path.replace(_card_path(path))
     return Variant(path, card)
+
+
+class _Bar:
+    """Shows what a worker tells: one bar a stretch of long work."""
+
+    def __init__(self, observer: Observer, recipe: str) -> None:
+        self._observer, self._recipe = observer, recipe
+        self._name: str | None = None
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def show(self, progress: Progress) -> None:
+        """Draw what the worker told."""
+        name = f"{self._recipe}: {progress.doing}"
+        if name != self._name:
+            self._end()
+            self._name, self._done = name, 0
+            self._observer.begin(name, progress.total)
+        self._observer.advance(name, progress.more, progress.done - self._done)
+        self._done = progress.done
+
+    def _end(self) -> None:
+        if self._name is not None:
+            self._observer.end(self._name)
+        self._name = None
 
 
 def _check_promise(card: VariantCard, recipe: Recipe) -> None:

@@ -1,13 +1,19 @@
 """The one door to litert-quantizer, which has been renamed and moved before.
 
-Every function takes a float graph's content and returns the quantized one's.
+Graphs are the content of `.tflite` files.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
+Ranges = dict[str, dict[str, NDArray[Any]]]
+"""Smallest and largest value (`min`, `max`) of each tensor, by its name."""
 
 if TYPE_CHECKING:
     from harness.compression.calibration import Sample
@@ -41,7 +47,99 @@ def ensure_signature(graph: bytes) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def to_fp16(graph: bytes) -> bytes:
+@dataclass(frozen=True)
+class Rule:
+    """The number formats of the operators whose scope matches; a later rule overrides an earlier one."""
+
+    weights: Literal["float", "fp16", "int8", "int4"]
+    activations: Literal["float", "int8", "int16"] = "float"
+    granularity: Literal["channel", "tensor", "block-32", "block-64", "block-128", "block-256"] = "channel"
+    """One scale a channel, a tensor, or a block of weights (dense layers with int4 weights alone)."""
+    match: str = ".*"
+    """A regular expression, searched in the names of the tensors that an operator writes."""
+
+
+def quantize(
+    graph: bytes,
+    rules: Sequence[Rule],
+    *,
+    ranges: Ranges | None = None,
+    float_io: bool = True,
+    newest_kernels: bool = False,
+) -> bytes:
+    """Quantize a float graph by rules; int8 and int16 activations need `ranges`, see `calibrate`.
+
+    Operators that cannot have a format get the nearest: depthwise convolutions int8 weights for int4.
+
+    Without `newest_kernels`, two operators with float activations are left as runtimes like TensorFlow Lite 2.14.1
+    compute them rightly: FULLY_CONNECTED gets one scale a tensor, since before version 12 of it the first channel's
+    scale is silently taken for all; TRANSPOSE_CONV turns its weights back into float first, since it refuses int8
+    weights on float inputs.
+    """
+    recipe = _new_recipe()
+    for rule in rules:
+        _add_rule(recipe, rule, newest_kernels)
+    static = any(rule.activations != "float" for rule in rules)
+    if float_io and static:
+        _leave_float(recipe, _EVERY_NAME, "INPUT", "OUTPUT")
+    quantized = _run(graph, recipe, ranges)
+    return _stamp_per_channel_dense(quantized) if newest_kernels and not static else quantized
+
+
+def calibrate(graph: bytes, samples: list[Sample], *, extremes: bool) -> Ranges:
+    """Return every tensor's range over samples, which serves any static recipe; see `ensure_signature`.
+
+    A range is the moving average of each sample's smallest and largest value, or with `extremes` those of all samples.
+    """
+    from litert_quantizer.calibrator import Calibrator
+    from litert_quantizer.utils import qsv_utils
+
+    recipe = _new_recipe()
+    _add_rule(recipe, Rule("int8", "int8"), newest_kernels=False)
+    update = {"qsv_update_func": qsv_utils.min_max_update} if extremes else {}
+    calibrator = Calibrator(bytearray(graph), num_threads=1, **update)
+    calibrator.calibrate({_signature_of(graph): samples}, recipe)
+    return {
+        name: _widened(found) for name, found in calibrator.get_model_qsvs().items() if {"min", "max"} <= found.keys()
+    }
+
+
+def _add_rule(recipe: Any, rule: Rule, newest_kernels: bool) -> None:  # noqa: ANN401 - the library has no types
+    from litert_quantizer import qtyping
+
+    names = qtyping.TFLOperationName
+    if rule.weights == "float":
+        _leave_float(recipe, rule.match, "ALL_SUPPORTED")
+    elif rule.weights == "fp16":
+        _add_fp16(recipe, rule.match)
+    elif rule.activations == "float":
+        _add_dynamic(recipe, rule, newest_kernels)
+    else:
+        bits = 8 if rule.activations == "int8" else 16
+        grain = _granularity(rule)
+        recipe.add_static_config(rule.match, names.ALL_SUPPORTED, bits, 8, grain)
+        if rule.weights == "int4":
+            for operation in (names.CONV_2D, names.FULLY_CONNECTED):
+                recipe.add_static_config(rule.match, operation, bits, 4, grain)
+
+
+def _add_dynamic(recipe: Any, rule: Rule, newest_kernels: bool) -> None:  # noqa: ANN401 - as above
+    from litert_quantizer import qtyping
+
+    names, grains = qtyping.TFLOperationName, qtyping.QuantGranularity
+    whole = grains.TENSORWISE if rule.granularity == "tensor" else grains.CHANNELWISE
+    recipe.add_dynamic_config(rule.match, names.ALL_SUPPORTED, 8, whole)
+    dense = _granularity(rule) if newest_kernels else grains.TENSORWISE
+    if rule.weights == "int4":
+        recipe.add_dynamic_config(rule.match, names.CONV_2D, 4, whole)
+        recipe.add_dynamic_config(rule.match, names.FULLY_CONNECTED, 4, dense)
+    elif not newest_kernels:
+        recipe.add_dynamic_config(rule.match, names.FULLY_CONNECTED, 8, dense)
+    if not newest_kernels:
+        recipe.add_weight_only_config(rule.match, names.CONV_2D_TRANSPOSE, 8)
+
+
+def _add_fp16(recipe: Any, match: str) -> None:  # noqa: ANN401 - as above
     """Store the weights as float16; a DEQUANTIZE before each use, which delegates fold away."""
     from litert_quantizer import qtyping
 
@@ -49,46 +147,23 @@ def to_fp16(graph: bytes) -> bytes:
     config = qtyping.OpQuantizationConfig(
         weight_tensor_config=weights, compute_precision=qtyping.ComputePrecision.FLOAT
     )
-    recipe = _new_recipe()
     names = qtyping.TFLOperationName
     for operation in (names.FULLY_CONNECTED, names.CONV_2D, names.DEPTHWISE_CONV_2D, names.CONV_2D_TRANSPOSE):
-        recipe.add_quantization_config(_EVERY_NAME, operation, config, algorithm_key="float_casting")
-    return _quantize(graph, recipe)
+        recipe.add_quantization_config(match, operation, config, algorithm_key="float_casting")
 
 
-def to_dynamic_int8(graph: bytes, *, newest_kernels: bool) -> bytes:
-    """Store the weights as int8; activations stay float and are quantized while running.
-
-    Without `newest_kernels`, two operators are left as runtimes like TensorFlow Lite 2.14.1 compute them rightly:
-    FULLY_CONNECTED gets one scale a tensor, since before version 12 of it the first channel's scale is silently taken
-    for all; TRANSPOSE_CONV turns its weights back into float first, since it refuses int8 weights on float inputs.
-    """
+def _leave_float(recipe: Any, match: str, *operations: str) -> None:  # noqa: ANN401 - as above
     from litert_quantizer import qtyping
 
-    names = qtyping.TFLOperationName
-    recipe = _new_recipe()
-    recipe.add_dynamic_config(_EVERY_NAME, names.ALL_SUPPORTED, 8)
-    if newest_kernels:
-        return _stamp_per_channel_dense(_quantize(graph, recipe))
-    recipe.add_dynamic_config(_EVERY_NAME, names.FULLY_CONNECTED, 8, qtyping.QuantGranularity.TENSORWISE)
-    recipe.add_weight_only_config(_EVERY_NAME, names.CONV_2D_TRANSPOSE, 8)
-    return _quantize(graph, recipe)
+    for operation in operations:
+        recipe.add_quantization_config(match, qtyping.TFLOperationName[operation], algorithm_key="no_quantize")
 
 
-def to_static_int8(graph: bytes, samples: list[Sample], *, float_io: bool, extremes: bool) -> bytes:
-    """Store weights and activations as int8, with ranges from `samples`; see `ensure_signature`.
-
-    A range is the moving average of each sample's smallest and largest value, or with `extremes` those of all samples.
-    """
+def _granularity(rule: Rule) -> Any:  # noqa: ANN401 - as above
     from litert_quantizer import qtyping
 
-    recipe = _new_recipe()
-    names = qtyping.TFLOperationName
-    recipe.add_static_config(_EVERY_NAME, names.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
-    if float_io:
-        for end in (names.INPUT, names.OUTPUT):
-            recipe.add_quantization_config(_EVERY_NAME, end, algorithm_key="no_quantize")
-    return _quantize(graph, recipe, _ranges(graph, recipe, samples, extremes))
+    names = {"channel": "CHANNELWISE", "tensor": "TENSORWISE"}
+    return qtyping.QuantGranularity(names.get(rule.granularity, rule.granularity.upper().replace("-", "WISE_")))
 
 
 def _new_recipe() -> Any:  # noqa: ANN401 - the library has no types
@@ -97,7 +172,7 @@ def _new_recipe() -> Any:  # noqa: ANN401 - the library has no types
     return recipe_manager.RecipeManager()
 
 
-def _quantize(graph: bytes, recipe: Any, ranges: Any = None) -> bytes:  # noqa: ANN401 - as above
+def _run(graph: bytes, recipe: Any, ranges: Ranges | None) -> bytes:  # noqa: ANN401 - as above
     from litert_quantizer.quantizer import Quantizer
 
     quantizer = Quantizer(bytearray(graph), recipe.get_quantization_recipe())
@@ -105,21 +180,9 @@ def _quantize(graph: bytes, recipe: Any, ranges: Any = None) -> bytes:  # noqa: 
     return bytes(result.quantized_model)
 
 
-def _ranges(graph: bytes, recipe: Any, samples: list[Sample], extremes: bool) -> Any:  # noqa: ANN401 - as above
-    from litert_quantizer.calibrator import Calibrator
-    from litert_quantizer.utils import qsv_utils
-
-    update = {"qsv_update_func": qsv_utils.min_max_update} if extremes else {}
-    calibrator = Calibrator(bytearray(graph), num_threads=1, **update)
-    calibrator.calibrate({_signature_of(graph): samples}, recipe)
-    return {name: _widened(found) for name, found in calibrator.get_model_qsvs().items()}
-
-
 def _widened(found: dict[str, Any]) -> dict[str, Any]:
     """Return a tensor's statistics with a range of at least `SMALLEST_RANGE`."""
-    if not {"min", "max"} <= found.keys():
-        return found
-    return {**found, "max": np.maximum(found["max"], found["min"] + SMALLEST_RANGE)}
+    return {"min": np.asarray(found["min"]), "max": np.maximum(found["max"], found["min"] + SMALLEST_RANGE)}
 
 
 def _signature_of(graph: bytes) -> str:

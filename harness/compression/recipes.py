@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from harness.compression.calibration import CalibrationRequest
-from harness.compression.registry import TechniqueSettings, get_technique
+from harness.compression.registry import Stage, Technique, TechniqueSettings, get_technique
 from harness.compression.runtime_check import CURRENT, known_runtimes
 from harness.errors import UsageError
 from harness.spec.loading import load_spec, validate_spec
@@ -42,6 +42,17 @@ def step_settings(recipe: Recipe, *, origin: str) -> list[TechniqueSettings]:
     return [get_technique(step.technique, origin=origin).settings(step, origin=origin) for step in recipe.steps]
 
 
+def trains(recipe: Recipe) -> bool:
+    """Whether a recipe needs labelled images to train on."""
+    return any(settings.needs_training_data() for settings in step_settings(recipe, origin=f"recipe {recipe.name}"))
+
+
+def leading_weight_steps(recipe: Recipe) -> int:
+    """Return how many steps at a recipe's start change weights; the converted graph after them can be shared."""
+    stages = [get_technique(step.technique, origin=f"recipe {recipe.name}").stage for step in recipe.steps]
+    return next((index for index, stage in enumerate(stages) if stage is not Stage.WEIGHTS), len(stages))
+
+
 def calibration_request(recipe: Recipe) -> CalibrationRequest | None:
     """Return which calibration data a recipe needs: that of its first step that needs any."""
     requests = (settings.calibration_request() for settings in step_settings(recipe, origin=f"recipe {recipe.name}"))
@@ -56,4 +67,19 @@ def _checked(recipe: Recipe, *, origin: str) -> Recipe:
             "Mend the recipe and run the command again.",
         )
     step_settings(recipe, origin=origin)
+    _check_order([get_technique(step.technique, origin=origin) for step in recipe.steps], origin=origin)
     return recipe
+
+
+def _check_order(techniques: list[Technique], *, origin: str) -> None:
+    """Refuse an order of steps in which one undoes, or cannot follow, another; say why."""
+    for index, technique in enumerate(techniques):
+        for earlier in techniques[:index]:
+            reason = technique.refused_after.get(earlier.name)
+            if reason is None and technique.stage is Stage.WEIGHTS and earlier.stage is Stage.GRAPH:
+                reason = f"{earlier.name} works on the converted graph, which can no longer be changed or trained"
+            if reason is not None:
+                raise UsageError(
+                    f"{origin}: {technique.name} cannot come after {earlier.name}: {reason}.",
+                    f"Put {technique.name} before {earlier.name}, or leave one of them out.",
+                )

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.compression import techniques
@@ -28,6 +29,19 @@ class TechniqueSettings(SpecModel):
         """Return which calibration data these settings need, None for none."""
         return None
 
+    def needs_training_data(self) -> bool:
+        """Whether these settings train, and so need labelled images."""
+        return False
+
+
+class Stage(StrEnum):
+    """What a technique changes, which decides the order of a recipe's steps."""
+
+    WEIGHTS = "weights"
+    """The Keras model, or the float constants of a `.tflite` file; these come first."""
+    GRAPH = "graph"
+    """The converted graph."""
+
 
 SettingsType = TypeVar("SettingsType", bound=TechniqueSettings)
 
@@ -40,6 +54,9 @@ class Technique:
     summary: str
     """The first line of its function's docstring."""
     settings_type: type[TechniqueSettings]
+    stage: Stage
+    refused_after: Mapping[str, str]
+    """Why this technique may not follow another, by that one's name."""
     apply: Callable[[Workpiece, Any], None]
     """Change the workpiece; raises `CompressionError`."""
 
@@ -52,7 +69,11 @@ _TECHNIQUES: dict[str, Technique] = {}
 
 
 def technique(
-    name: str, settings_type: type[SettingsType]
+    name: str,
+    settings_type: type[SettingsType],
+    *,
+    stage: Stage = Stage.WEIGHTS,
+    refused_after: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[[Workpiece, SettingsType], None]], Callable[[Workpiece, SettingsType], None]]:
     """Register the decorated function as the technique `name`."""
 
@@ -60,7 +81,7 @@ def technique(
         if name in _TECHNIQUES:
             raise ValueError(f"two techniques are called {name!r}")
         summary = (apply.__doc__ or "").strip().splitlines()[0]
-        _TECHNIQUES[name] = Technique(name, summary, settings_type, apply)
+        _TECHNIQUES[name] = Technique(name, summary, settings_type, stage, refused_after or {}, apply)
         return apply
 
     return register

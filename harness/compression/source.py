@@ -38,7 +38,7 @@ def load_keras_model(model: ModelSpec) -> Any:  # noqa: ANN401 - Keras has no ty
     """Load or build the Keras model. Imports TensorFlow. Raises `CompressionError`."""
     source = model.source
     if isinstance(source, KerasFile):
-        return _load_file(model.locate(source.path))
+        return load_keras_file(model.locate(source.path))
     if isinstance(source, KerasApplication):
         return _load_application(source)
     if isinstance(source, EfficientNetLite0):
@@ -53,7 +53,8 @@ def load_keras_model(model: ModelSpec) -> Any:  # noqa: ANN401 - Keras has no ty
     )
 
 
-def _load_file(path: Path) -> Any:  # noqa: ANN401 - as above
+def load_keras_file(path: Path) -> Any:  # noqa: ANN401 - as above
+    """Load a Keras file safely. Raises `CompressionError` (invalid_model)."""
     import keras
 
     read_source_file(path)

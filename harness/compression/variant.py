@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,7 +27,7 @@ class VariantCard(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: int = 1
+    schema_version: int = 2
     model: str
     model_sha256: str
     recipe: str
@@ -36,6 +37,10 @@ class VariantCard(BaseModel):
     """Versions of the libraries that made it, by package name."""
     calibration: str | None
     """How the calibration data was chosen, with its SHA-256; None where the recipe needs none."""
+    training_data: str | None = None
+    """What techniques that train learnt from; None where none trained."""
+    step_facts: tuple[dict[str, Any], ...] = ()
+    """What each step had to say: sparsity reached, layers left in float, seconds and memory of training, ..."""
     sha256: str
     size_bytes: int
     gzip_size_bytes: int

@@ -6,32 +6,45 @@ The job comes in on stdin as JSON; the variant and, should it fail, the failure 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
+from harness.compression.recipes import leading_weight_steps, trains
 from harness.compression.source import load_keras_model, read_source_file, source_file
-from harness.compression.workpiece import Workpiece
+from harness.compression.workpiece import Surroundings, Workpiece
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec, TfliteFile
 from harness.spec.recipe import Recipe
 
-TIME_LIMIT_S = 4 * 3600.0
-"""Long enough for recipes that train; a hung converter ends some time all the same."""
+TIME_LIMIT_S = 2 * 3600.0
+"""For recipes without training: a hung converter ends some time."""
+
+TRAINING_TIME_LIMIT_S = 14 * 24 * 3600.0
+"""Large networks on a CPU take days; whoever watches sees the progress and can stop, and nothing is lost."""
+
+_POLL_S = 0.1
 
 _EVIDENCE_LINES = 40
 _SIGKILL = 9
 _QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",  # constant folding must not depend on the host's CPU
-    "CUDA_VISIBLE_DEVICES": "-1",
     "PYTHONHASHSEED": "0",
 }
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+"""Converting needs no GPU, and starting one takes seconds and memory; training uses one where there is one."""
 
 
 class Job(BaseModel):
@@ -41,10 +54,27 @@ class Job(BaseModel):
 
     model: ModelSpec
     recipe: Recipe
-    float_graph: Path
-    """Where the converted float graph is kept for the next recipe."""
+    kept: Path
+    """Folder for what recipes share: converted graphs and trained weights."""
+    step_keys: tuple[str, ...]
+    """Name of what the first 0, 1, ... steps leave behind, in that folder."""
     variant: Path
+    facts: Path
+    """What the steps have to say, as JSON."""
     failure: Path
+    progress: Path
+    """Its content is how far long work has come, as JSON."""
+
+
+class Progress(BaseModel):
+    """How far long work has come."""
+
+    model_config = ConfigDict(frozen=True)
+
+    doing: str
+    total: int
+    done: int
+    more: str
 
 
 class _StoredFailure(BaseModel):
@@ -53,21 +83,24 @@ class _StoredFailure(BaseModel):
     evidence: str
 
 
-def run_worker(job: Job, *, time_limit_s: float = TIME_LIMIT_S) -> None:
-    """Start a worker, wait for it. Raises `CompressionError` with what it printed as evidence."""
+def run_worker(job: Job, *, watch: Callable[[Progress], None] | None = None, time_limit_s: float | None = None) -> None:
+    """Start a worker, wait for it, tell `watch` how far it is.
+
+    Raises `CompressionError` with what the worker printed as evidence.
+    """
     # -P: a file called keras.py in the working folder must not be taken for the library.
     command = [sys.executable, "-P", "-m", "harness.compression.worker"]
+    training = trains(job.recipe)
+    limit_s = time_limit_s or (TRAINING_TIME_LIMIT_S if training else TIME_LIMIT_S)
+    environment = {**os.environ, **_QUIET, **({} if training else _NO_GPU)}
     # A file instead of a pipe: what a crashed worker printed is kept, and no reader thread is needed.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=output, env={**os.environ, **_QUIET}
-        )
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
         try:
-            process.communicate(job.model_dump_json().encode(), timeout=time_limit_s)
-        except subprocess.TimeoutExpired:
-            raise CompressionError(
-                Failure(FailureClass.TIMEOUT, f"Recipe {job.recipe.name} was not done after {time_limit_s:.0f} s.")
-            ) from None
+            assert process.stdin is not None  # noqa: S101 - it was asked for
+            with contextlib.suppress(BrokenPipeError), process.stdin:  # a worker may die before it has read its job
+                process.stdin.write(job.model_dump_json().encode())
+            _wait(process, job, watch, limit_s)
         finally:
             process.kill()
             process.wait()
@@ -79,6 +112,28 @@ def run_worker(job: Job, *, time_limit_s: float = TIME_LIMIT_S) -> None:
         raise CompressionError(Failure(stored.failure_class, stored.message, evidence))
     if process.returncode != 0 or not job.variant.is_file():
         raise CompressionError(_ended_badly(job.recipe.name, process.returncode, printed))
+
+
+def _wait(
+    process: subprocess.Popen[bytes], job: Job, watch: Callable[[Progress], None] | None, time_limit_s: float
+) -> None:
+    deadline = time.monotonic() + time_limit_s
+    seen = b""
+    while True:
+        try:
+            process.wait(timeout=_POLL_S)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            return
+        if time.monotonic() > deadline:
+            raise CompressionError(
+                Failure(FailureClass.TIMEOUT, f"Recipe {job.recipe.name} was not done after {time_limit_s:.0f} s.")
+            )
+        told = job.progress.read_bytes() if watch and job.progress.is_file() else b""
+        if watch and told != seen:
+            seen = told
+            watch(Progress.model_validate_json(told))
 
 
 def _ended_badly(recipe: str, exit_code: int, printed: str) -> Failure:
@@ -96,14 +151,19 @@ def _load_graph(job: Job) -> bytes:
     path = source_file(job.model)
     if path is not None and isinstance(job.model.source, TfliteFile):
         return read_source_file(path)
-    if job.float_graph.is_file():
-        return job.float_graph.read_bytes()
+    kept = _kept_graph(job, 0)
+    if kept.is_file():
+        return kept.read_bytes()
     graph = _convert(load_keras_model(job.model))
-    _write(job.float_graph, graph)
+    _write(kept, graph)
     return graph
 
 
-def _convert(keras_model: object) -> bytes:
+def _kept_graph(job: Job, steps: int) -> Path:
+    return job.kept / "float-graphs" / f"{job.step_keys[steps]}.tflite"
+
+
+def _convert(keras_model: Any) -> bytes:  # noqa: ANN401 - Keras has no types
     from harness.compression.convert import convert
 
     return convert(keras_model)
@@ -121,20 +181,64 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _make(job: Job) -> bytes:
+    """Carry out the recipe. The graph after its leading weight steps is kept, or taken from an earlier recipe."""
+    work = Workpiece(job.model, job.recipe.target_runtime, _surroundings(job))
+    first = 0 if isinstance(job.model.source, TfliteFile) else leading_weight_steps(job.recipe)
+    if isinstance(job.model.source, TfliteFile):
+        work.graph()
+    elif first:
+        _weight_steps(job, work, first)
+    for index in range(first, len(job.recipe.steps)):
+        _apply(job, work, index)
+    graph = work.graph()
+    _write(job.facts, json.dumps(work.facts).encode())
+    return graph
+
+
+def _weight_steps(job: Job, work: Workpiece, count: int) -> None:
+    graph, facts = _kept_graph(job, count), _kept_graph(job, count).with_suffix(".json")
+    if graph.is_file() and facts.is_file():
+        work.facts = json.loads(facts.read_text(encoding="utf-8"))
+        work.replace_graph(graph.read_bytes())
+        return
+    for index in range(count):
+        _apply(job, work, index)
+    _write(facts, json.dumps(work.facts).encode())
+    _write(graph, work.graph())
+
+
+def _apply(job: Job, work: Workpiece, index: int) -> None:
     from harness.compression.registry import get_technique
 
-    work = Workpiece(
-        job.model,
-        job.recipe.target_runtime,
+    origin = f"recipe {job.recipe.name}"
+    step = job.recipe.steps[index]
+    technique = get_technique(step.technique, origin=origin)
+    work.begin_step(index, technique.name)
+    folder = work.step_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # another recipe may begin with the same step at the same time
+        technique.apply(work, technique.settings(step, origin=origin))
+
+
+def _surroundings(job: Job) -> Surroundings:
+    told_at = 0.0
+
+    def progress(doing: str, total: int, done: int, more: str) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if now - told_at < _POLL_S and done < total:
+            return
+        told_at = now
+        _write(job.progress, Progress(doing=doing, total=total, done=done, more=more).model_dump_json().encode())
+
+    return Surroundings(
         load_keras_model=lambda: load_keras_model(job.model),
         load_graph=lambda: _load_graph(job),
         convert=_convert,
+        kept_folder=job.kept,
+        step_folder=lambda index: job.kept / "trainings" / job.step_keys[index + 1],
+        progress=progress,
     )
-    origin = f"recipe {job.recipe.name}"
-    for step in job.recipe.steps:
-        technique = get_technique(step.technique, origin=origin)
-        technique.apply(work, technique.settings(step, origin=origin))
-    return work.graph()
 
 
 def main() -> None:

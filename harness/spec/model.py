@@ -57,6 +57,53 @@ class Data(SpecModel):
     origin: str
 
 
+class KerasDataset(SpecModel):
+    """A data set of `keras.datasets`; Fashion-MNIST is taken from Debian's package where that is installed."""
+
+    kind: Literal["keras-dataset"]
+    name: Literal["mnist", "fashion_mnist", "cifar10", "cifar100"]
+
+
+class TfdsDataset(SpecModel):
+    """A labelled image data set of TensorFlow Datasets (extra `tfds`)."""
+
+    kind: Literal["tfds"]
+    name: str
+    split: str = "train"
+
+
+class ImageFolder(SpecModel):
+    """A folder with one folder of images a class; classes count from 0 in alphabetical order."""
+
+    kind: Literal["image-folder"]
+    path: Path
+
+
+class NumpyFile(SpecModel):
+    """An `.npz` file: `train_images` (N, height, width[, channels]) uint8, `train_labels` (N,) integer."""
+
+    kind: Literal["numpy"]
+    path: Path
+
+
+class Augmentation(SpecModel):
+    """What is done to each image at random while training."""
+
+    shift_pixels: int = Field(default=0, ge=0, le=64)
+    """Up to so many pixels up, down, left and right; what comes in is black."""
+    mirror: bool = False
+    """Left and right are swapped half of the time."""
+
+
+class Training(SpecModel):
+    """What techniques that train learn from."""
+
+    data: Annotated[KerasDataset | TfdsDataset | ImageFolder | NumpyFile, Field(discriminator="kind")]
+    augmentation: Augmentation = Augmentation()
+    validation_share: float = Field(default=0.05, gt=0, lt=0.5)
+    """This share of the images is never trained on: early stopping and accuracy budgets decide by it."""
+
+
 class Preprocessing(SpecModel):
     """`input = image * scale + offset`, as float32."""
 
@@ -72,6 +119,7 @@ class ModelSpec(SpecModel):
     licence: str = ""
     source: Source
     data: Data | None = None
+    training: Training | None = None
     preprocessing: Preprocessing = Preprocessing()
     folder: Path = Path()
 

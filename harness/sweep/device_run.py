@@ -23,11 +23,11 @@ from harness.devices.labels import preflight_labels
 from harness.devices.profiles import match_profile
 from harness.devices.telemetry import read_telemetry
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
+from harness.progress import Observer
 from harness.results.records import Cell
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
 from harness.sweep.plan import PlannedInvocation, plan_invocations
-from harness.sweep.progress import Observer
 
 HOPELESS = frozenset(
     {

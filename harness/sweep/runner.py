@@ -17,12 +17,12 @@ from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe
 from harness.errors import Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
 from harness.paths import cache_folder
+from harness.progress import Observer
 from harness.results.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
 from harness.sweep.device_run import DeviceRun, SweepContext
-from harness.sweep.progress import Observer
 from harness.sweep.targets import opened
 from harness.sweep.variants import Variants, make_variants
 

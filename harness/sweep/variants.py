@@ -9,9 +9,9 @@ from pathlib import Path
 from harness.compression.make import make_variant
 from harness.compression.variant import Variant
 from harness.errors import CompressionError, Failure
+from harness.progress import Observer
 from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
-from harness.sweep.progress import Observer
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def make_variants(
     observer.begin(bar, len(recipes))
     for recipe in recipes:
         try:
-            made.append(make_variant(model, recipe, cache=cache, report=observer.note))
+            made.append(make_variant(model, recipe, cache=cache, observer=observer))
         except CompressionError as error:
             failed.append(FailedVariant(recipe.name, error.failure))
         observer.advance(bar, recipe.name)
@@ -52,6 +52,6 @@ def make_variants(
 
 def _reference_variant(model: ModelSpec, recipe: Recipe, cache: Path, observer: Observer) -> Variant | None:
     try:
-        return make_variant(model, recipe, cache=cache, report=observer.note)
+        return make_variant(model, recipe, cache=cache, observer=observer)
     except CompressionError:
         return None

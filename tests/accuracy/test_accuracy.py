@@ -24,6 +24,7 @@ from harness.devices.discovery import open_device
 from harness.devices.host import HostDevice
 from harness.errors import FailureClass, FailureError, UsageError
 from harness.paths import cache_folder
+from harness.progress import SilentObserver
 from harness.spec.model import Data, ModelSpec, TfliteFile, find_model
 
 DATA = Path(__file__).parent / "data"
@@ -32,7 +33,7 @@ DATA = Path(__file__).parent / "data"
 def variant_of(name):
     """Return one of the tiny models as a variant."""
     return make_variant(
-        find_model(str(DATA / f"{name}.tflite")), find_recipe("as-is"), cache=cache_folder(), report=print
+        find_model(str(DATA / f"{name}.tflite")), find_recipe("as-is"), cache=cache_folder(), observer=SilentObserver()
     )
 
 

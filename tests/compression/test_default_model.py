@@ -15,6 +15,7 @@ from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
 from harness.compression.runtime_check import foresee_failure
 from harness.compression.variant import Variant
+from harness.progress import SilentObserver
 from harness.spec.model import ModelSpec, find_model
 from harness.spec.recipe import Recipe, Step
 
@@ -39,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def variants(model: ModelSpec, cache: Path) -> dict[str, Variant]:
     recipes = [*(builtin_recipes()[name] for name in NAMES), NEWER]
-    return {recipe.name: make_variant(model, recipe, cache=cache, report=print) for recipe in recipes}
+    return {recipe.name: make_variant(model, recipe, cache=cache, observer=SilentObserver()) for recipe in recipes}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_the_variants_are_what_their_names_say(variants: dict[str, Variant]) -> 
 
 def test_conversion_is_deterministic(model: ModelSpec, variants: dict[str, Variant], tmp_path: Path) -> None:
     for name in ("fp32", "int8"):
-        again = make_variant(model, builtin_recipes()[name], cache=tmp_path, report=print)
+        again = make_variant(model, builtin_recipes()[name], cache=tmp_path, observer=SilentObserver())
         assert again.sha256 == variants[name].sha256
 
 
@@ -113,7 +114,7 @@ def test_the_cache_needs_no_tensorflow(cache: Path, variants: dict[str, Variant]
         "from harness.compression.make import make_variant\n"
         "from harness.compression.recipes import find_recipe\n"
         "from harness.spec.model import find_model\n"
-        f"make_variant(find_model('fashion-dscnn'), find_recipe('int8'), cache=Path({str(cache)!r}), report=sys.exit)\n"
+        f"make_variant(find_model('fashion-dscnn'), find_recipe('int8'), cache=Path({str(cache)!r}), observer=None)\n"
         "print(sorted({'tensorflow', 'keras', 'litert_quantizer', 'ai_edge_litert'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -17,6 +17,7 @@ from harness.compression.recipes import builtin_recipes
 from harness.compression.variant import Variant
 from harness.compression.worker import Job, run_worker
 from harness.errors import CompressionError, FailureClass
+from harness.progress import SilentObserver
 from harness.spec.model import Data, ModelSpec, Preprocessing, find_model
 from harness.spec.recipe import Recipe, Step
 
@@ -26,7 +27,15 @@ ModelMaker = Callable[..., ModelSpec]
 
 def _make(model: ModelSpec, recipe: str | Recipe, cache: Path, said: list[str] | None = None) -> Variant:
     chosen = RECIPES[recipe] if isinstance(recipe, str) else recipe
-    return make_variant(model, chosen, cache=cache, report=(said if said is not None else []).append)
+    return make_variant(model, chosen, cache=cache, observer=_Listener(said if said is not None else []))
+
+
+class _Listener(SilentObserver):
+    def __init__(self, said: list[str]) -> None:
+        self._said = said
+
+    def note(self, text: str) -> None:
+        self._said.append(text)
 
 
 def _random_int8(**settings: object) -> Recipe:
@@ -262,8 +271,8 @@ def test_a_cache_that_cannot_be_written(graph_model: ModelMaker, tmp_path: Path)
 
 def _job(model: ModelSpec, folder: Path) -> Job:
     return Job(
-        model=model, recipe=RECIPES["fp16"], float_graph=folder / "float.tflite",
-        variant=folder / "variant.tflite", failure=folder / "failure.json",
+        model=model, recipe=RECIPES["fp16"], kept=folder, step_keys=("none", "all"), variant=folder / "variant.tflite",
+        facts=folder / "facts.json", failure=folder / "failure.json", progress=folder / "progress.json",
     )  # fmt: skip
 
 

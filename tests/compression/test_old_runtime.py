@@ -11,6 +11,7 @@ from official_runtime import run_official
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
 from harness.compression.variant import Variant
+from harness.progress import SilentObserver
 from harness.spec.model import ModelSpec, Preprocessing, find_model
 from harness.spec.recipe import Recipe, Step
 
@@ -65,7 +66,7 @@ def test_2_14_computes_nearly_what_the_float_model_does(
     model: ModelSpec, cache: Path, official_tools: Path, tmp_path: Path, name: str, flag: str
 ) -> None:
     plain, variant = (
-        make_variant(model, recipe, cache=cache, report=print)
+        make_variant(model, recipe, cache=cache, observer=SilentObserver())
         for recipe in (builtin_recipes()["fp32"], builtin_recipes().get(name, NOISE))
     )
     assert variant.card.operators["TRANSPOSE_CONV"] == 1

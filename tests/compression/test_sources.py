@@ -14,12 +14,13 @@ from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
 from harness.compression.variant import Variant
 from harness.errors import CompressionError, FailureClass, UsageError
+from harness.progress import SilentObserver
 from harness.spec.model import EfficientNetLite0, KerasApplication, ModelSpec, find_model, shipped_models
 from harness.spec.recipe import Recipe, Step
 
 
 def _make(model: ModelSpec, cache: Path, recipe: str = "fp32") -> Variant:
-    return make_variant(model, builtin_recipes()[recipe], cache=cache, report=print)
+    return make_variant(model, builtin_recipes()[recipe], cache=cache, observer=SilentObserver())
 
 
 def test_every_shipped_model_file_is_valid() -> None:
@@ -147,7 +148,7 @@ def test_int8_of_untrained_weights_runs_in_2_14(
 ) -> None:
     settings = {"activations": "int8", "calibration": "random", "calibration_samples": 5}
     recipe = Recipe(name="noise", steps=(Step(technique="quantization", settings=settings),))
-    variant = make_variant(untrained, recipe, cache=untrained_cache, report=print)
+    variant = make_variant(untrained, recipe, cache=untrained_cache, observer=SilentObserver())
     command = [official_tools / "benchmark_model", f"--graph={variant.path}", "--num_runs=1", "--min_secs=0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

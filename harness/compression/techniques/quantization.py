@@ -2,61 +2,213 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from harness.compression.calibration import CalibrationRequest, calibration_samples
-from harness.compression.flatbuffer import is_quantized, read_graph
-from harness.compression.registry import TechniqueSettings, technique
+from harness.compression.flatbuffer import is_quantized, operator_scopes, read_graph
+from harness.compression.registry import Stage, TechniqueSettings, technique
 from harness.compression.runtime_check import CURRENT
 from harness.compression.workpiece import Workpiece
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.spec.loading import SpecModel
+
+if TYPE_CHECKING:
+    from harness.compression.precision_budget import Judge, Kept
+    from harness.compression.quantizer import Ranges, Rule
+
+Weights = Literal["float", "fp16", "int8", "int4", "int3"]
+Activations = Literal["float", "int8", "int16"]
+Granularity = Literal["channel", "tensor", "block-32", "block-64", "block-128", "block-256"]
+
+BUDGET_SAMPLES = 3000
+"""Labelled samples that decide whether an accuracy budget is kept."""
+_COSTS_TOLD = 8
+
+
+class LayerFormat(SpecModel):
+    """Another format for some layers: mixed precision."""
+
+    match: str
+    """A regular expression, searched in the names of the tensors that an operator writes."""
+    weights: Weights = "float"
+    activations: Activations = "float"
+    granularity: Granularity = "channel"
 
 
 class QuantizationSettings(TechniqueSettings):
     """Number formats of a quantized graph."""
 
-    weights: Literal["fp16", "int8"] = "int8"
-    activations: Literal["float", "int8"] = "float"
-    io: Literal["float", "int8"] = "float"
+    weights: Literal["fp16", "int8", "int4", "int3"] = "int8"
+    """`int3` is stored as int4."""
+    activations: Activations = "float"
+    io: Literal["float", "int8", "int16"] = "float"
     """Format of the graph's inputs and outputs."""
+    granularity: Granularity = "channel"
+    """What has a scale of its own. Blocks are for dense layers with int4 weights and float activations."""
+    scale: Literal["largest", "least-error"] = "largest"
+    """A weight's scale reaches the largest weight, or has the least squared error over those that are not zero."""
+    layers: tuple[LayerFormat, ...] = ()
+    """Exceptions, the last that matches counts."""
     calibration: Literal["data", "random"] = "data"
     """`random` calibrates on noise: the latency is real, the accuracy is not."""
     calibration_samples: int = Field(default=200, ge=1, le=100_000)
     ranges: Literal["average", "extremes"] = "average"
     """What an activation's range is taken from: `average` ignores rare outliers, `extremes` never cuts off."""
+    max_drop_points: float | None = Field(default=None, gt=0, le=100)
+    """Give the costliest layers their precision back until at most so many points of top-1 are lost."""
 
     @model_validator(mode="after")
     def _formats_fit(self) -> QuantizationSettings:
-        if self.weights == "fp16" and self.activations == "int8":
-            raise ValueError('activations = "int8" needs weights = "int8"')
-        if self.io == "int8" and self.activations == "float":
-            raise ValueError('io = "int8" needs activations = "int8"')
+        every: tuple[QuantizationSettings | LayerFormat, ...] = (self, *self.layers)
+        for one in every:
+            if one.weights in ("fp16", "float") and one.activations != "float":
+                raise ValueError(f'activations = "{one.activations}" needs integer weights')
+            if one.granularity.startswith("block") and (one.weights != "int4" or one.activations != "float"):
+                raise ValueError('granularity in blocks needs weights = "int4" and float activations')
+        if self.io not in ("float", self.activations):
+            raise ValueError(f'io = "{self.io}" needs activations = "{self.io}"')
+        for layer in self.layers:
+            try:
+                re.compile(layer.match)
+            except re.error as error:
+                raise ValueError(f"match = {layer.match!r} is not a regular expression ({error})") from error
         return self
 
     def calibration_request(self) -> CalibrationRequest | None:
         """Return which data the activations are calibrated on; None where they stay float."""
-        if self.activations == "float":
+        if self.activations == "float" and all(layer.activations == "float" for layer in self.layers):
             return None
         return CalibrationRequest(self.calibration, self.calibration_samples)
 
 
-@technique("quantization", QuantizationSettings)
+@technique(
+    "quantization",
+    QuantizationSettings,
+    stage=Stage.GRAPH,
+    refused_after={
+        "quantization": "the weights are quantized already",
+        "sparse-storage": "the quantizer does not read sparse tensors",
+    },
+)
 def quantize(work: Workpiece, settings: QuantizationSettings) -> None:
     """Store weights, and compute, in fewer bits, without training."""
     from harness.compression import quantizer
+    from harness.compression.weight_grid import regrid
 
     graph = quantizer.ensure_signature(_float_graph(work))
+    _require_matches(work, graph, settings)
+    ranges = _ranges(work, graph, settings)
+    bits = 3 if settings.weights == "int3" else None
+
+    def make(rules: Sequence[Rule], *, float_io: bool = True) -> bytes:
+        newest = work.target_runtime == CURRENT
+        made = quantizer.quantize(graph, rules, ranges=ranges, float_io=float_io, newest_kernels=newest)
+        if bits or settings.scale == "least-error":
+            return regrid(made, graph, bits=bits, rule=settings.scale)
+        return made
+
+    rules: Sequence[Rule] = [_rule(settings, ".*"), *(_rule(layer, layer.match) for layer in settings.layers)]
+    if settings.max_drop_points is not None:
+        rules = _within_budget(work, settings, graph, make, rules)
+    work.replace_graph(make(rules, float_io=settings.io == "float"))
+
+
+def _rule(formats: QuantizationSettings | LayerFormat, match: str) -> Rule:
+    from harness.compression.quantizer import Rule
+
+    weights = "int4" if formats.weights == "int3" else formats.weights
+    return Rule(weights, formats.activations, formats.granularity, match)
+
+
+def _ranges(work: Workpiece, graph: bytes, settings: QuantizationSettings) -> Ranges | None:
+    """Return the activations' ranges: measured once for a graph and its samples, then kept for the next recipe."""
+    from harness.compression import quantizer
+    from harness.compression.range_file import ranges_file, read_ranges, write_ranges
+
     request = settings.calibration_request()
-    samples = None if request is None else calibration_samples(work.model, graph, request)
-    if settings.weights == "fp16":
-        work.replace_graph(quantizer.to_fp16(graph))
-    elif samples is None:
-        work.replace_graph(quantizer.to_dynamic_int8(graph, newest_kernels=work.target_runtime == CURRENT))
+    if request is None:
+        return None
+    samples = calibration_samples(work.model, graph, request)
+    file = ranges_file(work.kept_folder() / "ranges", graph, samples, settings.ranges)
+    ranges = read_ranges(file)
+    if ranges is None:
+        ranges = quantizer.calibrate(graph, samples, extremes=settings.ranges == "extremes")
+        write_ranges(file, ranges)
+    return ranges
+
+
+def _within_budget(
+    work: Workpiece,
+    settings: QuantizationSettings,
+    graph: bytes,
+    make: Callable[[Sequence[Rule]], bytes],
+    rules: Sequence[Rule],
+) -> Sequence[Rule]:
+    from harness.compression.precision_budget import keep_within
+
+    assert settings.max_drop_points is not None  # noqa: S101 - the caller has looked
+    judge, source = _judge(work)
+    kept = keep_within(
+        make, rules, operator_scopes(graph), judge, max_drop_points=settings.max_drop_points,
+        progress=lambda total, done, more: work.progress("ranking layers by their cost", total, done, more),
+    )  # fmt: skip
+    work.report(**_budget_facts(settings.max_drop_points, kept, len(judge.labels), source))
+    return kept.rules
+
+
+def _budget_facts(points: float, kept: Kept, samples: int, source: str) -> dict[str, Any]:
+    return {
+        "max_drop_points": points,
+        "budget_kept": kept.within,
+        "drop_points": round(kept.drop.points, 3),
+        "drop_upper_points": round(kept.drop.upper_points, 3),
+        "judged_on": f"{samples} {source}",
+        "reverted_layers": list(kept.reverted),
+        "costliest_layers": [[layer, cost] for layer, cost in kept.costs[:_COSTS_TOLD]],
+    }
+
+
+def _judge(work: Workpiece) -> tuple[Judge, str]:
+    """Return labelled samples with the float model's answers: held-back training images, else the test images."""
+    from harness.accuracy.dataset import choose_samples, load_dataset
+    from harness.compression.precision_budget import Judge, run_graph
+
+    reference = work.float_graph()
+    if work.model.training is not None:
+        from harness.compression.training.data import as_input, load_training_data
+
+        shape = read_graph(reference, name=work.model.name).inputs[0].shape[1:]
+        held_back = load_training_data(work.model, shape).validation
+        count = min(BUDGET_SAMPLES, len(held_back))
+        inputs, labels = as_input(held_back.images[:count], work.model.preprocessing), held_back.labels[:count]
+        source = "held-back training images"
     else:
-        extremes = settings.ranges == "extremes"
-        work.replace_graph(quantizer.to_static_int8(graph, samples, float_io=settings.io == "float", extremes=extremes))
+        dataset = load_dataset(work.model)
+        if dataset is None:
+            message = (
+                f"{work.model.name} has no labelled images, which an accuracy budget needs: add [data] or [training]."
+            )
+            raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
+        samples = choose_samples(dataset, BUDGET_SAMPLES)
+        assert samples.labels is not None  # noqa: S101 - chosen from a data set
+        inputs, labels = samples.inputs[0], samples.labels
+        source = "test images, which also serve for the final accuracy: it is a little too kind"
+    return Judge(inputs, labels, run_graph(reference, inputs)), source
+
+
+def _require_matches(work: Workpiece, graph: bytes, settings: QuantizationSettings) -> None:
+    scopes = operator_scopes(graph)
+    for layer in settings.layers:
+        if not any(re.search(layer.match, scope) for scope in scopes):
+            message = (
+                f"{work.model.name} has no operator whose name matches {layer.match!r}. "
+                "`harness compress --show layers` lists them."
+            )
+            raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
 
 
 def _float_graph(work: Workpiece) -> bytes:

@@ -1,4 +1,4 @@
-"""What a sweep tells whoever watches it; the command line draws it, tests collect it."""
+"""What long work tells whoever watches it; the command line draws it, tests collect it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Observer(Protocol):
         ...
 
     def begin(self, name: str, total: int) -> None:
-        """Begin a bar called `name` (a device, or the making of variants) of `total` steps."""
+        """Begin a bar called `name` (a device, or the making of a variant) of `total` steps."""
         ...
 
-    def advance(self, name: str, doing: str) -> None:
-        """One step of the bar is done; `doing` says what comes next."""
+    def advance(self, name: str, doing: str, steps: int = 1) -> None:
+        """So many steps of the bar are done; `doing` says what comes next."""
         ...
 
     def end(self, name: str) -> None:
@@ -34,7 +34,7 @@ class SilentObserver:
     def begin(self, name: str, total: int) -> None:
         """Draw nothing."""
 
-    def advance(self, name: str, doing: str) -> None:
+    def advance(self, name: str, doing: str, steps: int = 1) -> None:
         """Draw nothing."""
 
     def end(self, name: str) -> None:

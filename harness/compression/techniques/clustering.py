@@ -1,0 +1,80 @@
+"""Clustering: few distinct values for many weights, so that the file packs well."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from harness.compression.registry import technique
+from harness.compression.training.settings import TrainingSettings
+from harness.compression.workpiece import Workpiece
+from harness.errors import CompressionError, Failure, FailureClass
+
+
+class ClusteringSettings(TrainingSettings):
+    """How many values a tensor may have. Fine-tuning follows (`epochs`, 0 for none); values stay shared in it."""
+
+    clusters: int = Field(default=16, ge=3, le=256)
+    """Distinct values a tensor, zero among them."""
+    scale: Literal["channel", "tensor"] = "channel"
+    """Values are shared in units of each output channel's largest weight, which int8 codes keep, or of the tensor's."""
+
+
+@technique("clustering", ClusteringSettings)
+def cluster(work: Workpiece, settings: ClusteringSettings) -> None:
+    """Replace the weights of a tensor by a few shared values, found by k-means; zeros stay zero."""
+    if work.is_graph:
+        _cluster_constants(work, settings)
+    else:
+        _cluster_keras(work, settings)
+    work.keeps_clusters = settings.clusters
+    work.clusters_per_tensor = settings.scale == "tensor"
+    work.report(clusters=settings.clusters)
+
+
+def _cluster_keras(work: Workpiece, settings: ClusteringSettings) -> None:
+    from harness.compression.training.fit import Plan, train
+    from harness.compression.training.keeping import shared_view, zeros_view
+    from harness.compression.training.kernels import find_kernels
+    from harness.compression.training.views import settle
+
+    kernels = find_kernels(work.keras_model())
+    if not kernels:
+        raise _no_weights(work)
+    per_tensor = settings.scale == "tensor"
+    views = {
+        kernel.name: [*zeros_view(work, kernel), shared_view(kernel, settings.clusters, per_tensor=per_tensor)]
+        for kernel in kernels
+    }
+    if settings.epochs:
+        train(work, settings, Plan("fine-tuning after clustering", views, views))
+    else:
+        settle(kernels, views)
+
+
+def _cluster_constants(work: Workpiece, settings: ClusteringSettings) -> None:
+    from harness.compression.constants import replace_weights, weights
+    from harness.compression.weight_sharing import share
+
+    if settings.epochs:
+        raise CompressionError(
+            Failure(
+                FailureClass.CONVERSION_FAILED,
+                f"{work.model.name} is a graph, which cannot be trained: set epochs = 0.",
+            )
+        )
+    found = weights(work.graph())
+    if not found:
+        raise _no_weights(work)
+    shared: dict[str, Any] = {}
+    for name, weight in found.items():
+        kept = () if settings.scale == "tensor" else (weight.output_channel_axis,)
+        axes = tuple(axis for axis in range(weight.values.ndim) if axis not in kept)
+        shared[name] = share(weight.values, settings.clusters, reduced_axes=axes).values()
+    work.replace_graph(replace_weights(work.graph(), shared))
+
+
+def _no_weights(work: Workpiece) -> CompressionError:
+    message = f"{work.model.name} has no convolution or dense layer with float weights, so there is nothing to cluster."
+    return CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))

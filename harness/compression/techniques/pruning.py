@@ -1,0 +1,171 @@
+"""Pruning: weights that matter least become zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from harness.compression.registry import technique
+from harness.compression.training.settings import TrainingSettings
+from harness.compression.workpiece import Workpiece
+from harness.errors import CompressionError, Failure, FailureClass
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[np.floating[Any]]]
+    Masks = dict[str, NDArray[np.bool_]]
+
+GRADUAL_SHARE = 0.75
+"""A gradual schedule reaches its sparsity after this share of the steps; the rest of the training heals."""
+
+_GRADUAL_CHANGES = 30
+
+
+class PruningSettings(TrainingSettings):
+    """Which weights become zero, and when. Fine-tuning follows (`epochs`, 0 for none); zeros stay zero in it."""
+
+    sparsity: float = Field(default=0.5, gt=0, lt=1)
+    """Share of zeros in the end; `pattern = "n:m"` fixes it by itself."""
+    scope: Literal["global", "local", "lamp"] = "global"
+    """Rank the weights of all layers together, of each layer alone, or together by layer-adaptive score."""
+    pattern: Literal["single", "block", "n:m"] = "single"
+    block: int = Field(default=4, ge=2, le=64)
+    """Weights in a row along the input channels that stay or go together."""
+    n: int = Field(default=2, ge=1, le=63)
+    m: int = Field(default=4, ge=2, le=64)
+    """Of every `m` weights along the input channels, the `n` largest stay."""
+    depthwise: bool = False
+    """Prune the kernels of depthwise convolutions too: they are few, and each weight of them matters."""
+    schedule: Literal["one-shot", "gradual"] = "one-shot"
+    """All at once before fine-tuning, or little by little during it."""
+    start: Literal["trained", "fresh"] = "trained"
+    """`fresh` forgets the trained weights after choosing the zeros: pruning before training."""
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> PruningSettings:
+        if self.n >= self.m:
+            raise ValueError("n must be smaller than m")
+        if self.epochs == 0 and (self.schedule == "gradual" or self.start == "fresh"):
+            raise ValueError('schedule = "gradual" and start = "fresh" need epochs')
+        if self.pattern == "n:m" and self.schedule == "gradual":
+            raise ValueError('pattern = "n:m" is one-shot: it has no sparsity to grow')
+        return self
+
+
+@technique(
+    "pruning",
+    PruningSettings,
+    refused_after={"clustering": "clusters would lose members to zero; prune first, clustering keeps the zeros"},
+)
+def prune(work: Workpiece, settings: PruningSettings) -> None:
+    """Set the smallest weights to zero, by magnitude."""
+    if work.is_graph:
+        _prune_constants(work, settings)
+    else:
+        _prune_keras(work, settings)
+    work.keeps_zeros = True
+
+
+def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
+    from harness.compression.sparsity import sparsity_of
+    from harness.compression.training.fit import Plan, train
+    from harness.compression.training.kernels import find_kernels
+    from harness.compression.training.views import Masked, settle
+
+    network = work.keras_model()
+    every = find_kernels(network)
+    kernels = [kernel for kernel in every if settings.depthwise or not kernel.is_depthwise]
+    if not kernels:
+        raise _no_weights(work)
+
+    def masks(sparsity: float) -> Masks:
+        weights = {kernel.name: kernel.variable.numpy() for kernel in kernels}
+        # Kernels hold the input channels on the last axis but one, depthwise ones on none.
+        return choose_masks(weights, settings, sparsity, input_axis=lambda weight: weight.ndim - 2)
+
+    gradual = settings.schedule == "gradual"
+    views = {name: [Masked(mask)] for name, mask in masks(0.0 if gradual else settings.sparsity).items()}
+    if settings.start == "fresh":
+        _forget(network, settings.seed)
+    if settings.epochs:
+        callbacks = (_gradual(views, masks, settings),) if gradual else ()
+        doing = "pruning while training" if gradual else "fine-tuning after pruning"
+        train(work, settings, Plan(doing, views, views, callbacks=callbacks))
+    else:
+        settle(kernels, views)
+    work.report(sparsity=round(sparsity_of({kernel.name: kernel.variable.numpy() for kernel in every}), 4))
+
+
+def _prune_constants(work: Workpiece, settings: PruningSettings) -> None:
+    from harness.compression.constants import replace_weights, weights
+    from harness.compression.sparsity import sparsity_of
+
+    if settings.epochs:
+        raise CompressionError(
+            Failure(
+                FailureClass.CONVERSION_FAILED,
+                f"{work.model.name} is a graph, which cannot be trained: set epochs = 0 to prune it without training.",
+            )
+        )
+    every = weights(work.graph())
+    found = {
+        name: weight.values
+        for name, weight in every.items()
+        if settings.depthwise or weight.operator != "DEPTHWISE_CONV_2D"
+    }
+    if not found:
+        raise _no_weights(work)
+    masks = choose_masks(found, settings, settings.sparsity, input_axis=lambda weight: weight.ndim - 1)
+    pruned = {name: values * masks[name] for name, values in found.items()}
+    work.replace_graph(replace_weights(work.graph(), pruned))
+    work.report(sparsity=round(sparsity_of({name: weight.values for name, weight in every.items()} | pruned), 4))
+
+
+def choose_masks(weights: Arrays, settings: PruningSettings, sparsity: float, *, input_axis: Any) -> Masks:  # noqa: ANN401 - a function of an array
+    """Return the masks that the settings ask for, at a sparsity that a schedule may change."""
+    from harness.compression.sparsity import block_scores, magnitude_masks, n_of_m_mask
+
+    axes = {name: input_axis(weight) for name, weight in weights.items()}
+    if settings.pattern == "n:m":
+        return {name: n_of_m_mask(weight, settings.n, settings.m, axes[name]) for name, weight in weights.items()}
+    if settings.pattern == "block":
+        weights = {name: block_scores(weight, settings.block, axes[name]) for name, weight in weights.items()}
+    return magnitude_masks(weights, sparsity, settings.scope)
+
+
+def _gradual(views: Mapping[str, Any], masks: Any, settings: PruningSettings) -> Any:  # noqa: ANN401 - Keras has no types
+    """Return the callback that raises the sparsity step by step; a weight may come back until the schedule ends."""
+    import keras
+
+    from harness.compression.sparsity import polynomial_sparsity
+
+    class Gradual(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
+        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ANN401 - Keras's own
+            self.last = max(1, int(GRADUAL_SHARE * settings.epochs * self.params["steps"]))
+            self.every = max(1, self.last // _GRADUAL_CHANGES)
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ANN401 - as above
+            step = int(self.model.optimizer.iterations.numpy())
+            if (step <= self.last and step % self.every == 0) or step == self.last:
+                for name, mask in masks(polynomial_sparsity(settings.sparsity, step, self.last)).items():
+                    views[name][0].change(mask)
+
+    return Gradual()
+
+
+def _forget(network: Any, seed: int) -> None:  # noqa: ANN401 - Keras has no types
+    """Give every weight a fresh start."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    fresh = keras.models.clone_model(network)
+    network.set_weights(fresh.get_weights())
+
+
+def _no_weights(work: Workpiece) -> CompressionError:
+    message = f"{work.model.name} has no convolution or dense layer with float weights, so there is nothing to prune."
+    return CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))

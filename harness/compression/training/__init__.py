@@ -1,0 +1,1 @@
+"""Training a Keras model while what earlier steps made of its weights is kept."""

@@ -1,0 +1,98 @@
+"""Replace layers of a Keras network by two thinner ones, by singular value decomposition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+DEFAULT_ENERGY = 0.95
+
+Matrix = NDArray[np.floating[Any]]
+
+
+def factorized(network: Any, *, energy: float | None, ratio: float | None) -> tuple[Any, dict[str, int]]:  # noqa: ANN401 - Keras has no types
+    """Return the network with thinner layers and the rank of each layer that was replaced, by its name.
+
+    A dense kernel (inputs, outputs) becomes (inputs, rank) and (rank, outputs). A convolution (height, width, inputs,
+    outputs) becomes one of `rank` filters and a pointwise one (Zhang et al. 2016, "Accelerating Very Deep Convolutional
+    Networks", section 3.1). With `ratio` the rank leaves at most that share of weights; else it keeps `energy`.
+    """
+    ranks: dict[str, int] = {}
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for layer in network.layers:
+        matrix = _matrix(layer)
+        if matrix is None:
+            continue
+        rank = _rank(matrix, energy=energy, ratio=ratio)
+        if rank * sum(matrix.shape) < matrix.size:
+            ranks[layer.name] = rank
+            pairs[layer.name] = _two_layers(layer, matrix, rank)
+
+    def call(layer: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - Keras's own
+        if layer.name not in pairs:
+            return layer(*arguments, **options)
+        first, second = pairs[layer.name]
+        return second(first(*arguments))
+
+    if not ranks:
+        return network, ranks
+    smaller = keras.models.clone_model(network, call_function=call)
+    _copy_weights(network, smaller, pairs)
+    return smaller, ranks
+
+
+def best_rank(singular_values: Matrix, energy: float) -> int:
+    """Return the smallest rank that keeps a share of the squared singular values (Eckart and Young 1936)."""
+    kept = np.cumsum(singular_values**2) / np.sum(singular_values**2)
+    return int(np.searchsorted(kept, energy) + 1)
+
+
+def _matrix(layer: Any) -> Matrix | None:  # noqa: ANN401 - Keras has no types
+    """Return a layer's kernel as (everything else, outputs); None for what cannot be split."""
+    if isinstance(layer, keras.layers.Dense):
+        return np.asarray(layer.kernel.numpy())
+    if type(layer) is keras.layers.Conv2D and layer.groups == 1:
+        kernel = layer.kernel.numpy()
+        return np.asarray(kernel.reshape(-1, kernel.shape[-1]))
+    return None
+
+
+def _rank(matrix: Matrix, *, energy: float | None, ratio: float | None) -> int:
+    if ratio is not None:
+        return max(1, int(ratio * matrix.size / sum(matrix.shape)))
+    values = np.linalg.svd(matrix, compute_uv=False)
+    return best_rank(values, energy or DEFAULT_ENERGY) if values.any() else 1
+
+
+def _two_layers(layer: Any, matrix: Matrix, rank: int) -> tuple[Any, Any]:  # noqa: ANN401 - Keras has no types
+    """Return unbuilt layers; their weights wait in `factors` until the network has been rebuilt."""
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    root = np.sqrt(values[:rank])
+    factors = left[:, :rank] * root, root[:, None] * right[:rank]
+    config = layer.get_config()
+    size = "filters" if isinstance(layer, keras.layers.Conv2D) else "units"
+    first = type(layer).from_config(
+        {**config, "name": f"{layer.name}_thin", size: rank, "use_bias": False, "activation": "linear"}
+    )
+    last = {**config, "name": layer.name}
+    if size == "filters":
+        last |= {"kernel_size": (1, 1), "strides": (1, 1), "dilation_rate": (1, 1), "padding": "valid"}
+    second = type(layer).from_config(last)
+    first.factor = factors[0].reshape(*layer.kernel.shape[:-1], rank)
+    second.factor = factors[1].reshape((1, 1, *factors[1].shape) if size == "filters" else factors[1].shape)
+    return first, second
+
+
+def _copy_weights(network: Any, smaller: Any, pairs: dict[str, tuple[Any, Any]]) -> None:  # noqa: ANN401 - as above
+    for layer in network.layers:
+        if layer.name not in pairs:
+            if layer.weights:
+                smaller.get_layer(layer.name).set_weights(layer.get_weights())
+            continue
+        for part in pairs[layer.name]:
+            part.kernel.assign(part.factor)
+        if layer.use_bias:
+            pairs[layer.name][1].bias.assign(layer.bias)

@@ -1,0 +1,89 @@
+"""How the network sees a weight while it trains: masked, shared, or on a grid of few bits.
+
+The variable itself stays float and free; gradients reach it through the view. `settle` writes the view of what must
+stay (zeros, shared values, the grid) into the variable when training ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from harness.compression.training.kernels import Kernel
+from harness.compression.weight_sharing import Sharing
+
+SMALLEST_SCALE = 1e-12
+
+
+class View(Protocol):
+    """One change of a weight, as a differentiable function."""
+
+    def __call__(self, weight: Any) -> Any:  # noqa: ANN401 - TensorFlow has no types
+        """Return the weight as the network sees it; same shape."""
+        ...
+
+
+class Masked:
+    """Zeros where the mask is 0; no gradient reaches a masked weight. The mask may change while training."""
+
+    def __init__(self, mask: NDArray[np.bool_]) -> None:
+        self._mask = keras.Variable(mask.astype(np.float32), trainable=False, name="mask")
+
+    def change(self, mask: NDArray[np.bool_]) -> None:
+        """Put another mask in place."""
+        self._mask.assign(mask.astype(np.float32))
+
+    def __call__(self, weight: Any) -> Any:  # noqa: ANN401 - as above
+        """Return the weight with zeros."""
+        return weight * self._mask.value
+
+
+class Shared:
+    """Weights of one cluster move together: each is seen as its cluster's mean magnitude times its sign and scale."""
+
+    def __init__(self, sharing: Sharing) -> None:
+        self._scale = tf.constant(sharing.scale, tf.float32)
+        self._sign = tf.constant(sharing.sign, tf.float32)
+        self._cluster = tf.constant(sharing.cluster.reshape(-1), tf.int32)
+        sizes = np.bincount(sharing.cluster.reshape(-1), minlength=sharing.clusters)
+        self._sizes = tf.constant(np.maximum(sizes, 1), tf.float32)
+        self._shape = sharing.cluster.shape
+
+    def __call__(self, weight: Any) -> Any:  # noqa: ANN401 - as above
+        """Return the weight in shared values."""
+        magnitudes = tf.reshape(weight / self._scale * self._sign, [-1])
+        means = tf.math.unsorted_segment_sum(magnitudes, self._cluster, len(self._sizes)) / self._sizes
+        return tf.reshape(tf.gather(means, self._cluster), self._shape) * self._sign * self._scale
+
+
+class OnGrid:
+    """Fake quantization: symmetric, one scale a channel, rounded to `bits`; gradients pass straight through.
+
+    The scale is the largest magnitude over 2**(bits - 1) - 1, as the quantizer's (Jacob et al. 2018, "Quantization and
+    Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). One scale a channel makes folding of
+    batch normalization harmless: it multiplies weight and scale alike.
+    """
+
+    def __init__(self, bits: int, reduced_axes: tuple[int, ...]) -> None:
+        self._limit = float(2 ** (bits - 1) - 1)
+        self._axes = reduced_axes
+
+    def __call__(self, weight: Any) -> Any:  # noqa: ANN401 - as above
+        """Return the weight on the grid."""
+        largest = tf.stop_gradient(tf.reduce_max(tf.abs(weight), axis=self._axes, keepdims=True))
+        scale = tf.maximum(largest / self._limit, SMALLEST_SCALE)
+        return weight + tf.stop_gradient(tf.round(weight / scale) * scale - weight)
+
+
+def settle(kernels: Sequence[Kernel], views: Mapping[str, Sequence[View]]) -> None:
+    """Write each weight's view into its variable."""
+    for kernel in kernels:
+        value = kernel.variable.value
+        for view in views.get(kernel.name, ()):
+            value = view(value)
+        kernel.variable.assign(value)
