@@ -1,0 +1,118 @@
+"""Read and replace the float weights of a graph, without its training framework.
+
+The new numbers are written over the old ones: nothing else in the file changes, not even the order of its tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import CompressionError, Failure, FailureClass
+
+OUTPUT_CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
+"""The operators with a kernel, and which axis of it counts their output channels.
+
+Their kernels are laid out [O, H, W, I], [1, H, W, O], [O, I] and [O, H, W, I].
+"""
+
+KERNEL_INPUT = 1
+"""At which of its inputs each of these operators takes its kernel."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One constant kernel of a graph, as the first operator that uses it does."""
+
+    name: str
+    operator: str
+    values: NDArray[np.float32]
+    """In the graph's own layout; read-only."""
+
+    output_channel_axis: int
+    role: Literal["kernel"] = "kernel"
+
+
+def weights(graph: bytes) -> dict[str, Weight]:
+    """Return the float32 kernels of a `.tflite` file's content by name, in the order of their first use.
+
+    A kernel that several operators share appears once. Kernels kept as float16 (behind a DEQUANTIZE) or as integers are
+    left out: rewrite the float graph, then quantize it. Raises `CompressionError` when a kernel is not finite.
+    """
+    found = {}
+    for weight, _ in _kernels(graph):
+        if not np.isfinite(weight.values).all():
+            count = int(np.count_nonzero(~np.isfinite(weight.values)))
+            raise CompressionError(
+                Failure(
+                    FailureClass.INVALID_MODEL,
+                    f"{count} of the {weight.values.size} weights of {weight.name!r} are NaN or infinite; nothing can "
+                    "be made of them. Train the model again, with a smaller learning rate.",
+                )
+            )
+        found[weight.name] = weight
+    return found
+
+
+def replace_weights(graph: bytes, values: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return the graph with other numbers in the kernels named; see `weights` for their names and shapes.
+
+    Raises `ValueError` for a name that the graph does not have, or for another shape.
+    """
+    content = bytearray(graph)
+    missing = set(values)
+    for weight, stored in _kernels(content):
+        if weight.name not in values:
+            continue
+        missing.remove(weight.name)
+        new = np.asarray(values[weight.name], "<f4")
+        if new.shape != weight.values.shape:
+            raise ValueError(f"{weight.name!r} has the shape {weight.values.shape}, not {new.shape}")
+        stored[:] = np.frombuffer(new.tobytes(), np.uint8)
+    if missing:
+        raise ValueError(f"the graph has no float32 kernel named {sorted(missing)}")
+    return bytes(content)
+
+
+def _kernels(content: bytes | bytearray) -> Iterator[tuple[Weight, NDArray[np.uint8]]]:
+    """Yield each kernel with its bytes, which are a view into `content`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    operators = {getattr(schema.BuiltinOperator, name): name for name in OUTPUT_CHANNEL_AXES}
+    addresses: set[int] = set()
+    names: set[str] = set()
+    for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
+        for node in (graph.Operators(index) for index in range(graph.OperatorsLength())):
+            code = model.OperatorCodes(node.OpcodeIndex())
+            # Codes above 127 do not fit the old field, which then holds a placeholder (see the schema's own comment).
+            operator = operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
+            if operator is None:
+                continue
+            index = int(node.Inputs(KERNEL_INPUT))
+            tensor = graph.Tensors(index)
+            buffer = model.Buffers(tensor.Buffer())
+            if tensor.Type() != schema.TensorType.FLOAT32 or not buffer.DataLength():
+                continue
+            stored = buffer.DataAsNumpy()
+            if stored.ctypes.data in addresses:
+                continue
+            addresses.add(stored.ctypes.data)
+            name = _unique((tensor.Name() or b"").decode("utf-8", "replace") or f"tensor {index}", names)
+            values = stored.view("<f4").reshape(tensor.ShapeAsNumpy())
+            values.flags.writeable = False
+            yield Weight(name, operator, values, OUTPUT_CHANNEL_AXES[operator]), stored
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """Return the name, with a number after it when another kernel has it already, and take it."""
+    number, result = 1, name
+    while result in taken:
+        number += 1
+        result = f"{name} #{number}"
+    taken.add(result)
+    return result
