@@ -35,6 +35,13 @@ OutputOption = typer.Option(
     None, "--output", "-o", help="Folder for MODEL-RECIPE.tflite and its card; without it they stay in the cache."
 )
 
+MaxDropOption = typer.Option(
+    None,
+    "--max-drop",
+    min=0.01,
+    help="Points of top-1 that quantized variants may lose: the costliest layers get their precision back.",
+)
+
 app = typer.Typer(help="Make variants of a model.", add_completion=False)
 
 
@@ -45,14 +52,18 @@ def compress(
     ),
     recipe: list[str] | None = RecipeOption,
     output: Path | None = OutputOption,
+    max_drop: float | None = MaxDropOption,
+    show: bool = typer.Option(False, "--show", help="Show what each step did and how every tensor stores its numbers."),
     as_json: bool = JsonOption,
 ) -> None:
     """Make variants of a model and show what is in them. What was made before comes from the cache."""
-    from harness.compression.recipes import find_recipe
+    from harness.compression.recipes import find_recipe, within_budget
     from harness.spec.model import find_model
 
     spec = find_model(model)
     recipes = [find_recipe(text) for text in recipe] if recipe else _default_recipes(spec)
+    if max_drop is not None:
+        recipes = [within_budget(one, max_drop) for one in recipes]
     if output is not None:
         _make_folder(output)
     made: list[Variant] = []
@@ -68,7 +79,7 @@ def compress(
         print_json(
             {
                 "model": spec.name,
-                "variants": [{"path": str(variant.path), **variant.card.model_dump(mode="json")} for variant in made],
+                "variants": [_as_json(variant, show) for variant in made],
                 "failures": [
                     {
                         "recipe": name,
@@ -83,6 +94,8 @@ def compress(
     elif made:
         console().print(_table(spec, made))
         for variant in made:
+            if show:
+                _show(variant)
             console().print(f"{variant.name}: {variant.path}", soft_wrap=True)
     if failed:
         raise typer.Exit(ExitCode.CELL_FAILED)
@@ -149,6 +162,50 @@ def _table(spec: ModelSpec, made: list[Variant]) -> Table:
             f"{card.seconds:.1f} s",
         )
     return table
+
+
+def _as_json(variant: Variant, show: bool) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from harness.compression.grids import read_grids
+
+    grids = {"tensors": [asdict(grid) for grid in read_grids(variant.path.read_bytes())]} if show else {}
+    return {"path": str(variant.path), **variant.card.model_dump(mode="json"), **grids}
+
+
+def _show(variant: Variant) -> None:
+    """Print the steps' own words, and the tensors' number formats."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.compression.grids import read_grids
+
+    for facts in variant.card.step_facts:
+        words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if key != "technique")
+        console().print(Text(f"{facts['technique']}: {words or 'done'}"), soft_wrap=True)
+    table = Table(title=f"Tensors of {variant.name}: code = round(real / step + offset)", title_justify="left")
+    for heading in ("tensor", "what", "type"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("range", "step", "offset"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for grid in read_grids(variant.path.read_bytes()):
+        spread = "" if grid.scales <= 1 else f"\n({grid.scales} steps)"
+        table.add_row(
+            Text(_short(grid.tensor)), grid.written_by, grid.type,
+            "-" if grid.low is None else _range(grid.low, grid.high or 0.0),
+            "-" if grid.steps is None else _range(*grid.steps) + spread,
+            "-" if grid.offsets is None else _range(*grid.offsets),
+        )  # fmt: skip
+    console().print(table)
+
+
+def _short(tensor: str) -> str:
+    """Return the layer's part of a converter's name, which joins the paths of all that was fused."""
+    return "/".join(tensor.split(";", maxsplit=1)[0].split("/")[-2:])
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}"
 
 
 def _weights(types: dict[str, int]) -> str:

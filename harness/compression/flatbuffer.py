@@ -118,14 +118,11 @@ class _Reader:
         return range(length)
 
     def _operator_code(self, index: int) -> tuple[str, int, bool]:
-        code = self._model.OperatorCodes(index)
-        # Codes above 127 do not fit the old field, which then holds a placeholder (see the schema's own comment).
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        name = _operator_names().get(number, f"BUILTIN_{number}")
-        if name != "CUSTOM":
-            return name, code.Version(), False
-        custom = code.CustomCode()
-        return custom.decode("utf-8", "replace") if custom else "CUSTOM", code.Version(), True
+        return (
+            operator_name(self._model, index),
+            self._model.OperatorCodes(index).Version(),
+            _is_custom(self._model, index),
+        )
 
     def _constant_bytes(self, buffer_index: int, seen: set[int]) -> int:
         if buffer_index in seen or buffer_index == 0:  # buffer 0 is the empty one, by convention of the schema
@@ -157,6 +154,30 @@ class _Reader:
             scale=float(quantization.Scale(0)) if quantized else None,
             zero_point=int(quantization.ZeroPoint(0)) if quantized and quantization.ZeroPointLength() else None,
         )
+
+
+def operator_name(model: Any, index: int) -> str:  # noqa: ANN401 - generated code has no types
+    """Return the name of a model's operator code, such as `CONV_2D`, or a custom operator's own."""
+    code = model.OperatorCodes(index)
+    if _is_custom(model, index):
+        custom = code.CustomCode()
+        return custom.decode("utf-8", "replace") if custom else "CUSTOM"
+    number = _operator_number(code)
+    return _operator_names().get(number, f"BUILTIN_{number}")
+
+
+def _is_custom(model: Any, index: int) -> bool:  # noqa: ANN401 - as above
+    return _operator_names().get(_operator_number(model.OperatorCodes(index))) == "CUSTOM"
+
+
+def _operator_number(code: Any) -> int:  # noqa: ANN401 - as above
+    # Codes above 127 do not fit the old field, which then holds a placeholder (see the schema's own comment).
+    return int(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
+
+
+def tensor_type_name(tensor: Any) -> str:  # noqa: ANN401 - as above
+    """Return NumPy's name of a tensor's type."""
+    return _type_name(tensor.Type())
 
 
 @cache

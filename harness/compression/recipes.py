@@ -13,6 +13,7 @@ from harness.errors import UsageError
 from harness.spec.loading import load_spec, validate_spec
 from harness.spec.recipe import Recipe
 
+QUANTIZATION = "quantization"
 _BUILTIN = Path(__file__).with_name("recipes.toml")
 
 
@@ -35,6 +36,20 @@ def find_recipe(text: str) -> Recipe:
     raise UsageError(
         f"There is no recipe {text!r}.{hint}", f"Name a built-in one ({', '.join(recipes)}) or a recipe's TOML file."
     )
+
+
+def within_budget(recipe: Recipe, max_drop_points: float) -> Recipe:
+    """Return a recipe whose quantization keeps an accuracy budget; one without quantization stays as it is."""
+    if not any(step.technique == QUANTIZATION for step in recipe.steps):
+        return recipe
+    steps = tuple(
+        step.model_copy(update={"settings": {**step.settings, "max_drop_points": max_drop_points}})
+        if step.technique == QUANTIZATION
+        else step
+        for step in recipe.steps
+    )
+    name = f"{recipe.name}-drop{max_drop_points:g}"
+    return _checked(recipe.model_copy(update={"name": name, "steps": steps}), origin=f"recipe {name}")
 
 
 def step_settings(recipe: Recipe, *, origin: str) -> list[TechniqueSettings]:

@@ -206,7 +206,7 @@ def _require_matches(work: Workpiece, graph: bytes, settings: QuantizationSettin
         if not any(re.search(layer.match, scope) for scope in scopes):
             message = (
                 f"{work.model.name} has no operator whose name matches {layer.match!r}. "
-                "`harness compress --show layers` lists them."
+                "`harness compress --show` lists them."
             )
             raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
 
