@@ -17,6 +17,7 @@ The GPU delegate of 2.14.1 refuses the whole model where a sparse kernel is int8
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,7 +139,7 @@ class _Rewriter:
             "rank": len(tensor.shape),
             "dense_bytes": len(data),
         }
-        if reason := self._obstacle(index):
+        if reason := next(self._obstacles(index), None):
             return TensorStorage(**facts, kept_dense=reason)
         values = np.frombuffer(data, self._numpy_types[tensor.type]).reshape(tensor.shape)
         facts["sparsity"] = 1 - int(np.count_nonzero(values)) / values.size
@@ -152,37 +153,35 @@ class _Rewriter:
         self._rewrite(index, sparse)
         return TensorStorage(**facts)
 
-    def _obstacle(self, index: int) -> str:
-        """Say why a tensor cannot be stored sparse, whatever its values; empty when it can."""
+    def _obstacles(self, index: int) -> Iterator[str]:
+        """Yield why a tensor cannot be stored sparse, whatever its values."""
         tensor = self._graph.tensors[index]
         if tensor.sparsity is not None:
-            return "it is sparse already"
+            yield "it is sparse already"
+        for node in self._users(index):
+            yield from self._refusals(node, tensor)
         if tensor.type not in self._numpy_types:
-            return "it is neither float32 nor int8"
+            yield "it is neither float32 nor int8"
         zero_points = None if tensor.quantization is None else tensor.quantization.zeroPoint
         if zero_points is not None and np.any(zero_points):
-            return "DENSIFY fills the gaps with the number 0, which does not stand for zero here"
-        sharing = [other for graph in self._model.subgraphs for other in graph.tensors if other.buffer == tensor.buffer]
-        if len(sharing) > 1:
-            return "several tensors share it"
+            yield "DENSIFY fills the gaps with the number 0, which does not stand for zero here"
+        if sum(other.buffer == tensor.buffer for graph in self._model.subgraphs for other in graph.tensors) > 1:
+            yield "several tensors share it"
         if index in self._graph.outputs:
-            return "it is an output of the model"
-        return next(filter(None, (self._refusal(node, tensor) for node in self._users(index))), "")
+            yield "it is an output of the model"
 
-    def _refusal(self, node: Any, tensor: Any) -> str:  # noqa: ANN401 - generated code has no types
-        """Say why an operator must not get its kernel from DENSIFY; see the table above."""
+    def _refusals(self, node: Any, tensor: Any) -> Iterator[str]:  # noqa: ANN401 - generated code has no types
+        """Yield why an operator must not get its kernel from DENSIFY; see the table above."""
         operator = self._operator(node)
         if operator == "DEQUANTIZE":
-            return "with XNNPACK, a DEQUANTIZE behind DENSIFY can read memory that nothing was written to"
-        if operator not in OUTPUT_CHANNEL_AXES:
-            return f"{operator} uses it too"
-        if tensor.type != self._schema.TensorType.INT8:
-            return ""
-        if operator == "FULLY_CONNECTED":
-            return "newer versions of XNNPACK refuse dense layers with sparse int8 weights"
-        if self._graph.tensors[node.outputs[0]].type == self._schema.TensorType.FLOAT32:
-            return "newer versions of XNNPACK refuse sparse int8 weights beside float activations"
-        return ""
+            yield "with XNNPACK, a DEQUANTIZE behind DENSIFY can read memory that nothing was written to"
+        elif operator not in OUTPUT_CHANNEL_AXES:
+            yield f"{operator} uses it too"
+        elif tensor.type == self._schema.TensorType.INT8:
+            if operator == "FULLY_CONNECTED":
+                yield "newer versions of XNNPACK refuse dense layers with sparse int8 weights"
+            if self._graph.tensors[node.outputs[0]].type == self._schema.TensorType.FLOAT32:
+                yield "newer versions of XNNPACK refuse sparse int8 weights beside float activations"
 
     def _operator(self, node: Any) -> str:  # noqa: ANN401 - generated code has no types
         return self._names[self._model.operatorCodes[node.opcodeIndex].builtinCode]
