@@ -44,7 +44,9 @@ class Layout:
         return tuple(axis for axis, size in enumerate(self.block) if size > 1)
 
     def __str__(self) -> str:
-        levels = ", ".join(f"{axis}{'*' if sparse else ''}" for axis, sparse in zip(self.order, self.sparse, strict=True))
+        levels = ", ".join(
+            f"{axis}{'*' if sparse else ''}" for axis, sparse in zip(self.order, self.sparse, strict=True)
+        )
         blocks = "x".join(map(str, self.block))
         return f"axes {levels}" + (f" in blocks of {blocks}" if self.block_axes else "") + " (* sparse)"
 
@@ -70,39 +72,46 @@ class SparseValues:
 
     values: NDArray[Any]
 
+    @property
+    def bytes(self) -> int:
+        """Of the values and their places."""
+        places = (array for level in self.levels for array in (level.segments, level.indices) if array is not None)
+        return int(self.values.nbytes) + sum(int(array.nbytes) for array in places)
+
 
 def encode(values: NDArray[Any], layout: Layout) -> SparseValues:
     """Store a tensor in a layout. Zeros of either sign are left out, unless a dense level has to keep them."""
-    kept = _kept(values)
-    grid, inside = _grid(values.shape, layout.block)
-    # [every outer axis in walking order, then the inside of the blocks, whose order is ascending]
-    axes = [2 * axis for axis in layout.order] + [2 * axis + 1 for axis in layout.block_axes]
-    axes += [axis for axis in range(2 * values.ndim) if axis not in axes]  # of size 1
-    shape = [size for pair in zip(grid, layout.block, strict=True) for size in pair]
-    nodes = values.reshape(shape).transpose(axes).reshape(1, -1)
-    mask = kept.reshape(shape).transpose(axes).reshape(1, -1)
+    grid = _grid(values.shape, layout.block)
+    nodes, kept = (_in_walking_order(array, layout).reshape(1, -1) for array in (values, _kept(values)))
     levels = []
     for axis, sparse in zip(layout.order, layout.sparse, strict=True):
-        size = grid[axis]
-        nodes, mask = (array.reshape(len(array), size, -1) for array in (nodes, mask))
-        if not sparse:
-            levels.append(Level(size))
-            nodes, mask = (array.reshape(-1, array.shape[2]) for array in (nodes, mask))
-            continue
-        filled = mask.any(axis=2)
-        segments = np.concatenate([[0], np.cumsum(filled.sum(axis=1))])
-        levels.append(Level(size, _narrow(segments), _narrow(np.nonzero(filled)[1])))
-        nodes, mask = nodes[filled], mask[filled]
-    levels += [Level(size) for size in inside]
+        # [nodes of the level above, their children, all that is below a child]
+        shape = (len(nodes), grid[axis], -1)
+        filled = np.asarray(kept.reshape(shape).any(axis=2)) if sparse else np.ones(shape[:2], np.bool_)
+        nodes, kept = nodes.reshape(shape)[filled], kept.reshape(shape)[filled]
+        levels.append(_sparse_level(filled) if sparse else Level(grid[axis]))
+    levels += [Level(layout.block[axis]) for axis in layout.block_axes]
     return SparseValues(layout, tuple(levels), nodes.reshape(-1))
+
+
+def _in_walking_order(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """Return the values with one axis a level: those of the blocks as the layout walks them, then their insides."""
+    outer = [2 * axis for axis in layout.order]
+    inner = [2 * axis + 1 for axis in range(values.ndim)]
+    return _cut(values, layout.block).transpose(outer + inner)
+
+
+def _sparse_level(filled: Mask) -> Level:
+    """Return the level whose nodes (rows) have these children (columns)."""
+    segments = np.concatenate([[0], np.cumsum(filled.sum(axis=1))])
+    return Level(filled.shape[1], _narrow(segments), _narrow(np.nonzero(filled)[1]))
 
 
 def smallest(values: NDArray[Any]) -> SparseValues:
     """Store a tensor in the layout that needs the fewest bytes, of all orders, sparse levels and blocks."""
+    kept = _kept(values)
     layouts = (
-        (size, layout)
-        for block in _blocks(values.shape)
-        for size, layout in _sizes(values.shape, _kept(values), block, values.itemsize)
+        (size, layout) for block in _blocks(values.shape) for size, layout in _sizes(kept, block, values.itemsize)
     )
     _, best = min(layouts, key=lambda pair: pair[0])
     return encode(values, best)
@@ -110,29 +119,34 @@ def smallest(values: NDArray[Any]) -> SparseValues:
 
 def _kept(values: NDArray[Any]) -> Mask:
     """Return which values are stored: all but the zeros, and at least one, since an empty constant is none."""
-    kept = values != 0
+    kept = np.asarray(values != 0)
     if not kept.any():
         kept.flat[0] = True
     return kept
 
 
-def _grid(shape: tuple[int, ...], block: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the number of blocks along each axis, and the sizes of those axes of a block that are cut."""
-    return tuple(size // part for size, part in zip(shape, block, strict=True)), tuple(b for b in block if b > 1)
+def _grid(shape: tuple[int, ...], block: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the number of blocks along each axis."""
+    return tuple(size // part for size, part in zip(shape, block, strict=True))
+
+
+def _cut(values: NDArray[Any], block: tuple[int, ...]) -> NDArray[Any]:
+    """Return the values with two axes for each of theirs: which block, and where in it."""
+    pairs = zip(_grid(values.shape, block), block, strict=True)
+    return values.reshape([size for pair in pairs for size in pair])
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     return product(*([part for part in BLOCK_SIZES if size % part == 0] for size in shape))
 
 
-def _sizes(shape: tuple[int, ...], kept: Mask, block: tuple[int, ...], itemsize: int) -> Iterator[tuple[int, Layout]]:
+def _sizes(kept: Mask, block: tuple[int, ...], itemsize: int) -> Iterator[tuple[int, Layout]]:
     """Yield each layout with one block and its size in bytes, counted without storing anything.
 
     What a level holds depends only on which axes come before it: below how many of their places a value stands.
     """
-    grid, _ = _grid(shape, block)
-    cut = kept.reshape([size for pair in zip(grid, block, strict=True) for size in pair])
-    blocks: Mask = cut.any(axis=tuple(range(1, 2 * len(shape), 2)))
+    grid = _grid(kept.shape, block)
+    blocks = np.asarray(_cut(kept, block).any(axis=tuple(range(1, 2 * kept.ndim, 2))))
     real = [axis for axis, size in enumerate(grid) if size > 1]
     flat = tuple(axis for axis, size in enumerate(grid) if size == 1)
     filled = {

@@ -1,10 +1,23 @@
 """Store weights that are mostly zeros as sparse tensors, which a DENSIFY operator unpacks when the model is loaded.
 
-Runtimes read them since TensorFlow Lite 2.3. The file shrinks; the running model does not, and is as fast as before.
+Only what every runtime tried computes exactly as before is stored so. Seen with sparse kernels, in TensorFlow Lite
+2.14.1 and LiteRT 2.3 (both with XNNPACK and without):
+
+| kernel | in | what happens |
+|---|---|---|
+| float32 | CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV, FULLY_CONNECTED | the same outputs everywhere |
+| int8, integer activations | CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV | the same outputs everywhere |
+| int8, integer activations | FULLY_CONNECTED | LiteRT's XNNPACK refuses the model |
+| int8, float activations | any | LiteRT's XNNPACK refuses the model |
+| float16 or int8 | any, behind a DEQUANTIZE | both XNNPACK compute with memory that nothing was written to, \
+where the operator is one that they leave to the runtime |
+
+The GPU delegate of 2.14.1 refuses the whole model where a sparse kernel is int8, or belongs to a dense layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +27,15 @@ from numpy.typing import NDArray
 from harness.compression.constants import KERNEL_INPUT, OUTPUT_CHANNEL_AXES
 from harness.compression.sparse_format import Level, SparseValues, smallest
 
+GPU_RANK = 4
+"""The GPU delegate densifies the kernels of convolutions alone."""
+
 MINIMUM_SPARSITY = 0.5
 """The share of zeros from which it is tried: below it, little is won for the time that unpacking takes."""
 
 DENSIFY_VERSION = 1
-OPERATOR_BYTES = 200
-"""About what the operator, the tensor that it fills and their names add to the file."""
+OVERHEAD_BYTES = 300
+"""About what the file needs for a sparse tensor beside its values and their places: tables, operator, dense tensor."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +44,13 @@ class TensorStorage:
 
     name: str
     type: str
-    sparsity: float
-    """The share of its values that are zero."""
-
+    rank: int
     dense_bytes: int
+    sparsity: float | None = None
+    """The share of its values that are zero; None when they were not looked at."""
+
     sparse_bytes: int | None = None
-    """Bytes with all that the file needs to unpack it, or None when it was not tried."""
+    """With all that the file needs to unpack it; None when it was not tried."""
 
     layout: str = ""
     kept_dense: str = ""
@@ -51,6 +68,15 @@ class SparseReport:
     bytes_after: int
 
     @property
+    def advice(self) -> str:
+        """What the file can no longer do; empty when nothing."""
+        if any(tensor.type != "float32" or tensor.rank != GPU_RANK for tensor in self.stored):
+            return (
+                "The GPU delegate refuses this file (DENSIFY of int8 or of a dense layer's weights): run it on the CPU."
+            )
+        return ""
+
+    @property
     def stored(self) -> tuple[TensorStorage, ...]:
         """The weights that are stored sparse now."""
         return tuple(tensor for tensor in self.tensors if not tensor.kept_dense)
@@ -59,8 +85,8 @@ class SparseReport:
 def store_sparse(graph: bytes, *, minimum_sparsity: float = MINIMUM_SPARSITY) -> tuple[bytes, SparseReport]:
     """Return the graph with those kernels stored sparse that have the zeros for it and get smaller by it.
 
-    Looks at the kernels, as float32, float16 or int8, of convolutions and dense layers, in the layout that takes the
-    fewest bytes. The outputs do not change. A graph in which no kernel gets smaller is returned as it is.
+    Each kernel takes the layout with the fewest bytes. The outputs do not change. A graph in which no kernel gets
+    smaller is returned as it is.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -83,67 +109,85 @@ class _Rewriter:
         self._model = model
         self._graph = model.subgraphs[0]
         self._minimum_sparsity = minimum_sparsity
-        self._numpy_types = {
+        self._names: dict[int, str] = {number: name for name, number in vars(schema.BuiltinOperator).items()}
+        self._numpy_types: dict[int, np.dtype[Any]] = {
             schema.TensorType.FLOAT32: np.dtype("<f4"),
-            schema.TensorType.FLOAT16: np.dtype("<f2"),
             schema.TensorType.INT8: np.dtype("i1"),
         }
 
     def kernels(self) -> list[int]:
         """Return the tensors that are constant kernels, or what a DEQUANTIZE makes kernels of, in order of use."""
-        schema = self._schema
-        with_kernel = {getattr(schema.BuiltinOperator, name) for name in OUTPUT_CHANNEL_AXES}
         dequantized: dict[int, int] = {}
         found: dict[int, None] = {}
         for node in self._graph.operators:
-            code = self._model.operatorCodes[node.opcodeIndex].builtinCode
-            if code == schema.BuiltinOperator.DEQUANTIZE:
+            operator = self._operator(node)
+            if operator == "DEQUANTIZE":
                 dequantized[int(node.outputs[0])] = int(node.inputs[0])
-            elif code in with_kernel:
+            elif operator in OUTPUT_CHANNEL_AXES:
                 index = int(node.inputs[KERNEL_INPUT])
                 index = dequantized.get(index, index)
-                if self._data(index) is not None:
+                if self._data(index):
                     found[index] = None
         return list(found)
 
     def store(self, index: int) -> TensorStorage:
         """Store a tensor sparse, or say why not."""
-        tensor = self._graph.tensors[index]
+        tensor, data = self._graph.tensors[index], self._data(index)
         facts: dict[str, Any] = {
             "name": (tensor.name or b"").decode("utf-8", "replace"),
             "type": _type_name(tensor.type),
-            "dense_bytes": len(self._data(index)),
+            "rank": len(tensor.shape),
+            "dense_bytes": len(data),
         }
-        if reason := self._obstacle(index):
-            return TensorStorage(**facts, sparsity=0.0, kept_dense=reason)
-        values = self._data(index).view(self._numpy_types[tensor.type]).reshape(tensor.shape)
+        if reason := next(self._obstacles(index), None):
+            return TensorStorage(**facts, kept_dense=reason)
+        values = np.frombuffer(data, self._numpy_types[tensor.type]).reshape(tensor.shape)
         facts["sparsity"] = 1 - int(np.count_nonzero(values)) / values.size
         if facts["sparsity"] < self._minimum_sparsity:
             return TensorStorage(**facts, kept_dense=f"fewer than {self._minimum_sparsity:.0%} of it are zeros")
         sparse = smallest(values)
-        size = len(sparse.values.tobytes()) + _extra_bytes(sparse)
+        size = sparse.bytes + OVERHEAD_BYTES
         facts |= {"sparse_bytes": size, "layout": str(sparse.layout)}
         if size >= facts["dense_bytes"]:
             return TensorStorage(**facts, kept_dense="it would not get smaller")
         self._rewrite(index, sparse)
         return TensorStorage(**facts)
 
-    def _obstacle(self, index: int) -> str:
-        """Say why a tensor cannot be stored sparse, whatever its values; empty when it can."""
+    def _obstacles(self, index: int) -> Iterator[str]:
+        """Yield why a tensor cannot be stored sparse, whatever its values."""
         tensor = self._graph.tensors[index]
         if tensor.sparsity is not None:
-            return "it is sparse already"
+            yield "it is sparse already"
+        for node in self._users(index):
+            yield from self._refusals(node, tensor)
         if tensor.type not in self._numpy_types:
-            return "DENSIFY unpacks float32, float16 and int8 alone"
+            yield "it is neither float32 nor int8"
         zero_points = None if tensor.quantization is None else tensor.quantization.zeroPoint
         if zero_points is not None and np.any(zero_points):
-            return "DENSIFY fills the gaps with the number 0, which does not stand for zero here"
-        users = [other for graph in self._model.subgraphs for other in graph.tensors if other.buffer == tensor.buffer]
-        if len(users) > 1:
-            return "several tensors share it"
+            yield "DENSIFY fills the gaps with the number 0, which does not stand for zero here"
+        if sum(other.buffer == tensor.buffer for graph in self._model.subgraphs for other in graph.tensors) > 1:
+            yield "several tensors share it"
         if index in self._graph.outputs:
-            return "it is an output of the model"
-        return ""
+            yield "it is an output of the model"
+
+    def _refusals(self, node: Any, tensor: Any) -> Iterator[str]:  # noqa: ANN401 - generated code has no types
+        """Yield why an operator must not get its kernel from DENSIFY; see the table above."""
+        operator = self._operator(node)
+        if operator == "DEQUANTIZE":
+            yield "with XNNPACK, a DEQUANTIZE behind DENSIFY can read memory that nothing was written to"
+        elif operator not in OUTPUT_CHANNEL_AXES:
+            yield f"{operator} uses it too"
+        elif tensor.type == self._schema.TensorType.INT8:
+            if operator == "FULLY_CONNECTED":
+                yield "newer versions of XNNPACK refuse dense layers with sparse int8 weights"
+            if self._graph.tensors[node.outputs[0]].type == self._schema.TensorType.FLOAT32:
+                yield "newer versions of XNNPACK refuse sparse int8 weights beside float activations"
+
+    def _operator(self, node: Any) -> str:  # noqa: ANN401 - generated code has no types
+        return self._names[self._model.operatorCodes[node.opcodeIndex].builtinCode]
+
+    def _users(self, index: int) -> list[Any]:
+        return [node for node in self._graph.operators if index in node.inputs]
 
     def _rewrite(self, index: int, sparse: SparseValues) -> None:
         tensor = self._graph.tensors[index]
@@ -151,7 +195,7 @@ class _Rewriter:
         tensor.sparsity = _parameters(sparse)
         self._model.buffers[tensor.buffer].data = np.frombuffer(sparse.values.tobytes(), np.uint8)
         self._graph.tensors.append(dense)
-        users = [node for node in self._graph.operators if index in node.inputs]
+        users = self._users(index)
         for node in users:
             node.inputs = [len(self._graph.tensors) - 1 if used == index else int(used) for used in node.inputs]
         self._graph.operators.insert(self._graph.operators.index(users[0]), densify)
@@ -181,9 +225,10 @@ class _Rewriter:
         codes.append(code)
         return len(codes) - 1
 
-    def _data(self, index: int) -> NDArray[np.uint8] | None:
+    def _data(self, index: int) -> bytes:
+        """Return a tensor's constant values; empty when it has none."""
         data = self._model.buffers[self._graph.tensors[index].buffer].data
-        return None if data is None or not len(data) else np.asarray(data, np.uint8)
+        return b"" if data is None else bytes(bytearray(data))
 
 
 class _WrittenOnce:
@@ -198,15 +243,6 @@ class _WrittenOnce:
         if builder is not self._builder:
             self._builder, self._offset = builder, self._part.Pack(builder)
         return self._offset
-
-
-def _extra_bytes(sparse: SparseValues) -> int:
-    """Return how many bytes the file needs beside the values: places, operator, second tensor."""
-    import flatbuffers
-
-    builder = flatbuffers.Builder(1024)
-    _parameters(sparse).Pack(builder)
-    return int(builder.Offset()) + OPERATOR_BYTES
 
 
 def _parameters(sparse: SparseValues) -> Any:  # noqa: ANN401 - generated code has no types
@@ -251,4 +287,5 @@ def _vector(numbers: NDArray[Any]) -> tuple[int, Any]:
 def _type_name(number: int) -> str:
     from ai_edge_litert import schema_py_generated as schema
 
-    return next(name.lower() for name, value in vars(schema.TensorType).items() if value == number)
+    names: dict[int, str] = {value: name for name, value in vars(schema.TensorType).items()}
+    return names[number].lower()

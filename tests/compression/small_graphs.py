@@ -5,16 +5,25 @@ from __future__ import annotations
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 INPUT_SIZE = 16
 OUTPUT_SIZE = 4
 
 
-def dense_graph(*, custom_operator: str | None = None, version: int = 1) -> bytes:
-    """Return a .tflite of one dense layer, [1, 16] to [1, 4], or of one custom operator in its place."""
-    random = np.random.default_rng(3)
-    # Rows of very different size: one scale for all of them, or a wrong scale, shows in the outputs.
-    weights = (random.normal(size=(OUTPUT_SIZE, INPUT_SIZE)) * np.logspace(-1, 1, OUTPUT_SIZE)[:, None]).astype("<f4")
+def dense_graph(
+    *, custom_operator: str | None = None, version: int = 1, weights: NDArray[np.float32] | None = None
+) -> bytes:
+    """Return a .tflite of one dense layer, [1, 16] to [1, 4], or of one custom operator in its place.
+
+    Weights of one's own, [outputs, inputs], set these sizes.
+    """
+    if weights is None:
+        random = np.random.default_rng(3)
+        weights = random.normal(size=(OUTPUT_SIZE, INPUT_SIZE)).astype("<f4")
+        # Rows of very different size: one scale for all of them, or a wrong scale, shows in the outputs.
+        weights *= np.logspace(-1, 1, OUTPUT_SIZE, dtype="<f4")[:, None]
+    outputs, inputs = weights.shape
     code = schema.OperatorCodeT()
     number = schema.BuiltinOperator.CUSTOM if custom_operator else schema.BuiltinOperator.FULLY_CONNECTED
     code.builtinCode = code.deprecatedBuiltinCode = number
@@ -27,9 +36,9 @@ def dense_graph(*, custom_operator: str | None = None, version: int = 1) -> byte
         operator.builtinOptions = schema.FullyConnectedOptionsT()
     graph = schema.SubGraphT()
     graph.tensors = [
-        _tensor("in", [1, INPUT_SIZE], 0),
+        _tensor("in", [1, inputs], 0),
         _tensor("weights", list(weights.shape), 1),
-        _tensor("out", [1, OUTPUT_SIZE], 0),
+        _tensor("out", [1, outputs], 0),
     ]
     graph.inputs, graph.outputs, graph.operators, graph.name = [0], [2], [operator], "main"
     constant = schema.BufferT()
