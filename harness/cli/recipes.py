@@ -9,9 +9,13 @@ import typer
 from harness.cli.output import JsonOption, console, print_json
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from harness.spec.recipe import Recipe
 
 EXAMPLE = "Example: harness recipes --json"
+
+_KINDS = {"array": "a list", "boolean": "true, false", "string": "text", "integer": "a whole number"}
 
 app = typer.Typer(help="List recipes and techniques.", add_completion=False)
 
@@ -24,6 +28,7 @@ def recipes(as_json: bool = JsonOption) -> None:
     from harness.compression.recipes import builtin_recipes
     from harness.compression.registry import all_techniques
     from harness.compression.runtime_check import known_runtimes
+    from harness.compression.training.settings import TrainingSettings
 
     known = builtin_recipes()
     techniques = all_techniques()
@@ -48,22 +53,46 @@ def recipes(as_json: bool = JsonOption) -> None:
     table = Table(title="Techniques", title_justify="left")
     for column in ("technique", "setting", "allowed", "default"):
         table.add_column(column)
+    common = TrainingSettings.model_json_schema()["properties"]
     for one in techniques.values():
-        for index, (name, schema) in enumerate(one.settings_type.model_json_schema()["properties"].items()):
-            table.add_row(one.name if index == 0 else "", name, _allowed(schema), str(schema.get("default", "")))
+        settings = one.settings_type.model_json_schema()["properties"]
+        trains = issubclass(one.settings_type, TrainingSettings)
+        own = {name: schema for name, schema in settings.items() if not (trains and schema == common.get(name))}
+        _add_settings(table, one.name, own)
+    _add_settings(table, "all that train", common)
     console().print(table)
     console().print("A recipe of your own is a TOML file: see docs/compression.md.")
 
 
+def _add_settings(table: Table, name: str, settings: dict[str, Any]) -> None:
+    for index, (setting, schema) in enumerate(settings.items()):
+        default = schema.get("default")
+        shown = "none" if default in (None, []) else str(default)
+        table.add_row(name if index == 0 else "", setting, _allowed(schema), shown)
+
+
 def _steps(recipe: Recipe) -> str:
-    return "\n".join(
-        f"{step.technique} ({', '.join(str(value) for value in step.settings.values())})" for step in recipe.steps
-    )
+    return "\n".join(step.technique for step in recipe.steps)
 
 
 def _allowed(schema: dict[str, Any]) -> str:
+    """Say in a few words what a setting may be, from its JSON schema."""
+    if "anyOf" in schema:  # a setting that may be left out
+        return " or ".join(_allowed(one) for one in schema["anyOf"] if one.get("type") != "null")
     if "enum" in schema:
-        return ", ".join(schema["enum"])
-    if "minimum" in schema:
-        return f"{schema['minimum']} to {schema['maximum']}"
-    return str(schema.get("const", schema.get("type", "")))
+        return ", ".join(str(one) for one in schema["enum"])
+    low, high = (
+        _limit(schema, "minimum", "exclusiveMinimum", "over"),
+        _limit(schema, "maximum", "exclusiveMaximum", "below"),
+    )
+    if low and high:
+        return f"{low} to {high}"
+    if low or high:
+        return f"at least {low}" if low else f"at most {high}"
+    return _KINDS.get(schema.get("type", ""), str(schema.get("const", schema.get("type", ""))))
+
+
+def _limit(schema: dict[str, Any], inclusive: str, exclusive: str, word: str) -> str:
+    if inclusive in schema:
+        return str(schema[inclusive])
+    return f"{word} {schema[exclusive]}" if exclusive in schema else ""

@@ -70,6 +70,19 @@ def operator_scopes(content: bytes) -> list[str]:
     return scopes
 
 
+def with_short_names(content: bytes) -> bytes:
+    """Return the graph with numbers instead of names on all tensors but its inputs and outputs."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    for graph in model.subgraphs:
+        kept = {*graph.inputs, *graph.outputs}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in kept:
+                tensor.name = f"t{index}"
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
 class _Reader:
     """Walks the schema's generated accessors, which copy nothing."""
 

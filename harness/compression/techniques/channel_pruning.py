@@ -11,7 +11,7 @@ from harness.compression.training.settings import TrainingSettings
 from harness.compression.workpiece import Workpiece
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 TAYLOR_IMAGES = 512
 """Images whose gradients judge the channels."""
@@ -39,20 +39,20 @@ def prune_channels(work: Workpiece, settings: ChannelPruningSettings) -> None:
     from harness.compression.training.fit import Plan, train
 
     network = work.keras_model()
-    groups = channels.find_groups(network)
-    scores = channels.importance(network, groups, settings.importance, **_evidence(work, settings))
+    graph = channels.analyse(network)
+    scores = channels.importance(graph, settings.importance, **_evidence(work, settings))
     kept = channels.choose_kept(
-        network, groups, scores, multiply_adds=settings.multiply_adds, scope=settings.scope, multiple=settings.multiple
+        graph, scores, multiply_adds=settings.multiply_adds, scope=settings.scope, multiple=settings.multiple
     )
-    smaller = channels.rebuild(network, groups, kept)
+    smaller = channels.rebuild(graph, kept)
     work.replace_keras_model(smaller)
     if settings.epochs:
         train(work, settings, Plan("fine-tuning after channel pruning", {}, {}))
     work.report(
         multiply_adds=channels.multiply_adds(smaller),
         multiply_adds_before=channels.multiply_adds(network),
-        channels_kept=_count(kept),
-        channels_before=_count(scores),
+        channels_kept=sum(map(len, kept.values())),
+        channels_before=sum(map(len, scores.values())),
     )
 
 
@@ -65,7 +65,3 @@ def _evidence(work: Workpiece, settings: ChannelPruningSettings) -> dict[str, An
     shape = tuple(work.keras_model().inputs[0].shape[1:])
     data = load_training_data(work.model, shape, limit=TAYLOR_IMAGES).training
     return {"images": as_input(data.images, work.model.preprocessing), "labels": data.labels}
-
-
-def _count(arrays: Sequence[Any]) -> int:
-    return sum(len(array) for array in arrays)

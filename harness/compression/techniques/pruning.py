@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -29,7 +29,7 @@ class PruningSettings(TrainingSettings):
     """Which weights become zero, and when. Fine-tuning follows (`epochs`, 0 for none); zeros stay zero in it."""
 
     sparsity: float = Field(default=0.5, gt=0, lt=1)
-    """Share of zeros in the end; `pattern = "n:m"` fixes it by itself."""
+    """Share of zeros among all kernels in the end; `pattern = "n:m"` fixes it by itself."""
     scope: Literal["global", "local", "lamp"] = "global"
     """Rank the weights of all layers together, of each layer alone, or together by layer-adaptive score."""
     pattern: Literal["single", "block", "n:m"] = "single"
@@ -82,10 +82,12 @@ def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
     if not kernels:
         raise _no_weights(work)
 
+    spread = _spread(work, settings, kernels, every)
+
     def masks(sparsity: float) -> Masks:
         weights = {kernel.name: kernel.variable.numpy() for kernel in kernels}
         # Kernels hold the input channels on the last axis but one, depthwise ones on none.
-        return choose_masks(weights, settings, sparsity, input_axis=lambda weight: weight.ndim - 2)
+        return choose_masks(weights, settings, sparsity * spread, input_axis=lambda weight: weight.ndim - 2)
 
     gradual = settings.schedule == "gradual"
     views = {name: [Masked(mask)] for name, mask in masks(0.0 if gradual else settings.sparsity).items()}
@@ -119,10 +121,23 @@ def _prune_constants(work: Workpiece, settings: PruningSettings) -> None:
     }
     if not found:
         raise _no_weights(work)
-    masks = choose_masks(found, settings, settings.sparsity, input_axis=lambda weight: weight.ndim - 1)
+    spread = _spread(work, settings, [*found.values()], [weight.values for weight in every.values()])
+    masks = choose_masks(found, settings, settings.sparsity * spread, input_axis=lambda weight: weight.ndim - 1)
     pruned = {name: values * masks[name] for name, values in found.items()}
     work.replace_graph(replace_weights(work.graph(), pruned))
     work.report(sparsity=round(sparsity_of({name: weight.values for name, weight in every.items()} | pruned), 4))
+
+
+def _spread(work: Workpiece, settings: PruningSettings, pruned: Sequence[Any], every: Sequence[Any]) -> float:
+    """Return by how much more the pruned kernels must give, since the others give nothing."""
+    spread = sum(kernel.size for kernel in every) / sum(kernel.size for kernel in pruned)
+    if settings.sparsity * spread >= 1:
+        message = (
+            f"{work.model.name} cannot have {100 * settings.sparsity:.0f} % zeros: without its depthwise kernels at most "
+            f"{100 / spread:.0f} % could go. Lower sparsity, or set depthwise = true."
+        )
+        raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
+    return spread
 
 
 def choose_masks(weights: Arrays, settings: PruningSettings, sparsity: float, *, input_axis: Any) -> Masks:  # noqa: ANN401 - a function of an array

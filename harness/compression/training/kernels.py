@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,11 @@ class Kernel:
     def name(self) -> str:
         """The variable's path in the model."""
         return str(self.variable.path)
+
+    @property
+    def size(self) -> int:
+        """How many weights it has."""
+        return math.prod(int(size) for size in self.variable.shape)
 
     @property
     def is_depthwise(self) -> bool:

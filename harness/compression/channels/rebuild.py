@@ -1,0 +1,127 @@
+"""The network without some channels: masked in its old shape, or rebuilt in a smaller one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.compression.channels.groups import ChannelGraph, Layout, Untyped, analyse
+from harness.compression.channels.selection import Kept
+
+Indices = NDArray[np.int64]
+
+_MULTIPLE = 8
+"""Widths of students are multiples of this, from twice this on."""
+
+
+def masked(graph: ChannelGraph, kept: Kept) -> Untyped:
+    """Return the network in its old shape, with everything zero that makes or reads a removed channel."""
+    import keras
+
+    copy = keras.models.clone_model(graph.model)
+    for layer, twin in zip(graph.model.layers, copy.layers, strict=True):
+        weights = layer.get_weights()
+        if not weights:
+            continue
+        for place, (weight, axes) in enumerate(zip(weights, _axes(graph, layer), strict=True)):
+            for axis, layout in axes.items():
+                removed = np.setdiff1d(np.arange(weight.shape[axis]), _indices(graph, layout, kept))
+                if len(removed) and not _is_variance(layer, place):
+                    weight[(slice(None),) * axis + (removed,)] = 0
+        twin.set_weights(weights)
+    return copy
+
+
+def rebuild(graph: ChannelGraph, kept: Kept) -> Untyped:
+    """Return the smaller network; it gives the same outputs as `masked`, up to rounding."""
+    smaller = _with_widths(graph, {number: len(indices) for number, indices in kept.items()})
+    for layer in graph.model.layers:
+        weights = layer.get_weights()
+        if not weights:
+            continue
+        cut = []
+        for weight, axes in zip(weights, _axes(graph, layer), strict=True):
+            for axis, layout in axes.items():
+                weight = np.take(weight, _indices(graph, layout, kept), axis=axis)  # noqa: PLW2901 - cut axis by axis
+            cut.append(weight)
+        smaller.get_layer(layer.name).set_weights(cut)
+    return smaller
+
+
+def scaled_width(model: Untyped, factor: float, *, seed: int) -> Untyped:
+    """Return the same architecture with about `factor` times the channels, freshly initialised: a student."""
+    import keras
+
+    graph = analyse(model)
+    keras.utils.set_random_seed(seed)
+    return _with_widths(graph, {group.number: _scaled(group.channels, factor) for group in graph.groups})
+
+
+def _scaled(channels: int, factor: float) -> int:
+    wanted = channels * factor
+    if wanted < 2 * _MULTIPLE:
+        return max(1, round(wanted))
+    return round(wanted / _MULTIPLE) * _MULTIPLE
+
+
+def _with_widths(graph: ChannelGraph, widths: Mapping[int, int]) -> Untyped:
+    """Return a fresh network in which each group has so many channels."""
+    import keras
+
+    def width(layout: Layout) -> int:
+        roots = [graph.find(space) for space in layout.pieces]
+        return layout.repeats * sum(widths.get(root, graph.sizes[root]) for root in roots)
+
+    def clone(layer: Untyped) -> Untyped:
+        if not isinstance(layer, keras.Layer):
+            return layer
+        config = layer.get_config()
+        made = graph.makes[layer]
+        for key in ("filters", "units"):
+            if key in config:
+                config[key] = width(made)
+        if type(layer).__name__ == "Reshape":
+            config["target_shape"] = (*config["target_shape"][:-1], width(made))
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(graph.model, clone_function=clone)
+
+
+def _axes(graph: ChannelGraph, layer: Untyped) -> list[dict[int, Layout]]:
+    """Return, for each of a layer's weights in Keras's order, which of its axes follow which layout."""
+    kind = type(layer).__name__
+    reads, makes = graph.reads[layer], graph.makes[layer]
+    count = len(layer.weights)
+    if getattr(layer, "groups", 1) != 1 or getattr(layer, "depth_multiplier", 1) != 1:
+        return [{}] * count
+    bias = {0: makes}
+    axes: dict[str, list[dict[int, Layout]]] = {
+        "Conv1D": [{1: reads, 2: makes}, bias],
+        "Conv2D": [{2: reads, 3: makes}, bias],
+        "Dense": [{0: reads, 1: makes}, bias],
+        "Conv2DTranspose": [{2: makes, 3: reads}, bias],
+        "DepthwiseConv2D": [{2: makes}, bias],
+        "SeparableConv2D": [{2: reads}, {2: reads, 3: makes}, bias],
+        "BatchNormalization": [bias] * count,
+    }
+    return axes.get(kind, [{}] * count)[:count]
+
+
+def _indices(graph: ChannelGraph, layout: Layout, kept: Kept) -> Indices:
+    """Return which places along an axis of a layout stay."""
+    pieces: list[Any] = []
+    start = 0
+    for space in layout.pieces:
+        root = graph.find(space)
+        pieces.append(start + kept.get(root, np.arange(graph.sizes[root])))
+        start += graph.sizes[root]
+    once = np.concatenate(pieces)
+    return np.asarray((np.arange(layout.repeats)[:, None] * start + once[None]).reshape(-1), np.int64)
+
+
+def _is_variance(layer: Untyped, place: int) -> bool:
+    """Whether a weight is the variance of a batch normalization: dividing by zero would not be removing."""
+    return type(layer).__name__ == "BatchNormalization" and layer.weights[place].name == "moving_variance"

@@ -1,0 +1,57 @@
+"""Few values for many weights: k-means against a reference, and what int8 keeps of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from harness.compression.weight_grid import quantize_weight
+from harness.compression.weight_sharing import kmeans_1d, share
+
+WEIGHTS = arrays(np.float32, (4, 12), elements=st.floats(-3, 3, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3))
+
+
+def test_kmeans_is_lloyds_algorithm_from_a_linear_start() -> None:
+    samples = np.random.default_rng(2).exponential(size=300)
+    centres = np.linspace(samples.min(), samples.max(), 7)
+    for _ in range(100):  # a plain reference: assign to the nearest, move to the mean
+        nearest = np.abs(samples[:, None] - centres[None]).argmin(1)
+        centres = np.array([samples[nearest == k].mean() if (nearest == k).any() else centres[k] for k in range(7)])
+    assert np.allclose(kmeans_1d(samples, 7), centres)
+
+
+def test_separate_groups_become_their_means() -> None:
+    assert np.allclose(kmeans_1d(np.array([0.1, 0.12, 0.5, 0.52, 0.9]), 3), [0.11, 0.51, 0.9])
+
+
+@given(WEIGHTS, st.sampled_from([3, 5, 16, 33]))
+def test_values_are_few_zeros_stay_and_signs_too(weight: NDArray[Any], values: int) -> None:
+    shared = share(weight, values, reduced_axes=(1,))
+    found = shared.values()
+    assert ((weight == 0) == (found == 0)).all()
+    assert (np.sign(found) == np.sign(weight)).all()
+    multiples = found / np.where(shared.scale == 0, 1, shared.scale)
+    assert len(np.unique(np.round(multiples, 5))) <= values
+
+
+@given(WEIGHTS, st.sampled_from([5, 16]))
+def test_int8_codes_with_one_scale_a_channel_keep_the_few_values(weight: NDArray[Any], values: int) -> None:
+    """Folding of batch normalization multiplies whole channels: the codes must not change by it."""
+    found = share(weight, values, reduced_axes=(1,)).values()
+    folded = found * np.array([[0.01], [1.0], [-7.0], [300.0]])
+    codes, _ = quantize_weight(folded.astype(np.float32), 8, axis=0, rule="largest")
+    assert len(np.unique(np.abs(codes))) <= (values - 1) // 2 + 1
+
+
+def test_more_values_than_weights_change_nothing() -> None:
+    weight = np.array([[0.5, -0.25, 0.0, 1.0]], np.float32)
+    assert np.allclose(share(weight, 255, reduced_axes=(1,)).values(), weight)
+
+
+def test_a_tensor_of_zeros_stays() -> None:
+    assert not share(np.zeros((2, 3), np.float32), 16, reduced_axes=(1,)).values().any()
