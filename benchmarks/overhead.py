@@ -32,10 +32,10 @@ from harness.devices.discovery import connect, disconnect, open_device
 from harness.devices.server import adb_program
 from harness.devices.telemetry import read_telemetry
 from harness.paths import cache_folder
+from harness.progress import SilentObserver
 from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec, load_sweep_spec
-from harness.progress import SilentObserver
 from harness.sweep.runner import SweepRunner
 from harness.virtual_phone.phone import virtual_phone
 
@@ -130,7 +130,9 @@ def bare_loop(
 ) -> float:
     """Push the files, then make every invocation by `adb shell`; return the wall time in seconds."""
     model = find_model(spec.model)
-    variants = [make_variant(model, find_recipe(name), cache=cache_folder(), observer=SilentObserver()) for name in spec.recipes]
+    variants = [
+        make_variant(model, find_recipe(name), cache=cache_folder(), observer=SilentObserver()) for name in spec.recipes
+    ]
     tool = next(tool for tool in registry.tools() if tool.vendor_folder)
     inputs = folder / "input"
     dataset = load_dataset(model)

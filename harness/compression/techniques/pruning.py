@@ -130,11 +130,11 @@ def _prune_constants(work: Workpiece, settings: PruningSettings) -> None:
 
 def _spread(work: Workpiece, settings: PruningSettings, pruned: Sequence[Any], every: Sequence[Any]) -> float:
     """Return by how much more the pruned kernels must give, since the others give nothing."""
-    spread = sum(kernel.size for kernel in every) / sum(kernel.size for kernel in pruned)
+    spread = float(sum(kernel.size for kernel in every) / sum(kernel.size for kernel in pruned))
     if settings.sparsity * spread >= 1:
         message = (
-            f"{work.model.name} cannot have {100 * settings.sparsity:.0f} % zeros: without its depthwise kernels at most "
-            f"{100 / spread:.0f} % could go. Lower sparsity, or set depthwise = true."
+            f"{work.model.name} cannot have {100 * settings.sparsity:.0f} % zeros: without its depthwise kernels "
+            f"at most {100 / spread:.0f} % could go. Lower sparsity, or set depthwise = true."
         )
         raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
     return spread

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -48,7 +48,8 @@ class Learner(keras.Model):  # type: ignore[misc] # Keras has no types
         self.network = network
         self._with_hints = _with_hints(network, lesson.hints) if lesson and lesson.hints else None
         # Behind functions, so that Keras neither trains nor saves the teacher and the masks.
-        self._views = lambda: [(kernel.variable, (views or {}).get(kernel.name, ())) for kernel in kernels]
+        seen = [(kernel.variable, (views or {}).get(kernel.name, ())) for kernel in kernels]
+        self._views: Callable[[], list[tuple[Untyped, Sequence[View]]]] = lambda: seen
         self._lesson = (lambda: lesson) if lesson and lesson.share > 0 else None
         self._teacher = _teacher_of(lesson)
         self.from_logits = not gives_probabilities(network)
