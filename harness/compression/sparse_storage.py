@@ -184,7 +184,9 @@ class _Rewriter:
                 yield "newer versions of XNNPACK refuse sparse int8 weights beside float activations"
 
     def _operator(self, node: Any) -> str:  # noqa: ANN401 - generated code has no types
-        return self._names[self._model.operatorCodes[node.opcodeIndex].builtinCode]
+        code = self._model.operatorCodes[node.opcodeIndex]
+        # Old files have the number in the old field alone, as the schema's own comment says.
+        return self._names[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
     def _users(self, index: int) -> list[Any]:
         return [node for node in self._graph.operators if index in node.inputs]
