@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.compression.dead_channels import repair_dead_channels
+
 if TYPE_CHECKING:
     from harness.compression.calibration import Sample
 
@@ -88,7 +90,8 @@ def to_static_int8(graph: bytes, samples: list[Sample], *, float_io: bool, extre
     if float_io:
         for end in (names.INPUT, names.OUTPUT):
             recipe.add_quantization_config(_EVERY_NAME, end, algorithm_key="no_quantize")
-    return _quantize(graph, recipe, _ranges(graph, recipe, samples, extremes))
+    quantized = _quantize(graph, recipe, _ranges(graph, recipe, samples, extremes))
+    return repair_dead_channels(quantized, graph)
 
 
 def _new_recipe() -> Any:  # noqa: ANN401 - the library has no types
