@@ -64,7 +64,10 @@ def _layers(content: bytearray) -> Iterator[_Layer]:
         kernel, bias = graph.Tensors(node.Inputs(KERNEL_INPUT)), graph.Tensors(node.Inputs(node.InputsLength() - 1))
         if kernel.Type() != schema.TensorType.INT8 or bias.Type() not in bias_types:
             continue
-        values, biases = (model.Buffers(tensor.Buffer()).DataAsNumpy() for tensor in (kernel, bias))
+        buffers = [model.Buffers(tensor.Buffer()) for tensor in (kernel, bias)]
+        if not all(buffer.DataLength() for buffer in buffers):
+            continue  # computed, not constant
+        values, biases = (buffer.DataAsNumpy() for buffer in buffers)
         kernel_scales, bias_scales = (tensor.Quantization().ScaleAsNumpy() for tensor in (kernel, bias))
         channels = OUTPUT_CHANNEL_AXES[name]
         if len(kernel_scales) != kernel.Shape(channels) or len(bias_scales) != len(kernel_scales):

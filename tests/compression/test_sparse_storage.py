@@ -230,6 +230,16 @@ def _also_output(dense: bytes) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
+def _also_added(dense: bytes) -> bytes:
+    model, graph = _main_graph(dense)
+    code, node = schema.OperatorCodeT(), schema.OperatorT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ADD
+    model.operatorCodes.append(code)
+    node.opcodeIndex, node.inputs, node.outputs = 1, [1, 1], [0]
+    graph.operators.append(node)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
 def _without_densify(dense: bytes) -> bytes:
     """Return a graph whose dense layer reads the sparse kernel itself, as TensorFlow's converter makes them."""
     model, graph = _main_graph(store_sparse(dense)[0])
@@ -253,6 +263,7 @@ def _with_other_zero(dense: bytes) -> bytes:
         (_dense((8, 8)), "would not get smaller"),
         (_shared(_dense()), "several tensors share it"),
         (_also_output(_dense()), "output of the model"),
+        (_also_added(_dense()), "ADD uses it too"),
         (_without_densify(_dense()), "sparse already"),
         (_with_other_zero(_dense()), "does not stand for zero"),
     ],
