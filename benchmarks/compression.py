@@ -1,10 +1,10 @@
-"""What harness's recipes buy against its peers' defaults: `python benchmarks/compression.py [--quick] [--cache FOLDER]`.
+"""What harness's recipes buy against its peers' defaults: `python benchmarks/compression.py [--quick] [--cache DIR]`.
 
 Three questions, each answered side by side on the same model (the default one), data and machine:
 
 * front: at each accuracy drop up to 1 point, which file packs smallest, and is any faster than float? Peers are
-  TFLiteConverter's and litert-quantizer's default recipes, and tensorflow-model-optimization's (in `compression_tfmot.py`,
-  a process of its own, since it needs Keras 2).
+  TFLiteConverter's and litert-quantizer's default recipes, and tensorflow-model-optimization's (see
+  `compression_tfmot.py`; a process of its own, since it needs Keras 2).
 * time: eight quantized variants against eight separate runs of TFLiteConverter, from the Keras file each.
 * memory: the largest process of each side.
 
@@ -30,6 +30,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from litert_quantizer import recipe as recipes
+from litert_quantizer.quantizer import Quantizer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +40,7 @@ from rich.table import Table
 from harness.accuracy.interpret import interpret
 from harness.accuracy.metrics import proportion
 from harness.accuracy.tensors import encode
+from harness.compression.calibration import CalibrationRequest, calibration_samples
 from harness.compression.flatbuffer import read_graph
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
@@ -114,11 +118,6 @@ def _converter() -> Iterator[Contestant]:
 
 
 def _quantizer(cache: Path) -> Iterator[Contestant]:
-    from litert_quantizer import recipe as recipes
-    from litert_quantizer.quantizer import Quantizer
-
-    from harness.compression.calibration import CalibrationRequest, calibration_samples
-
     float_graph = make_variant(find_model(MODEL), builtin_recipes()["fp32"], cache=cache, observer=SilentObserver())
     graph = bytearray(float_graph.path.read_bytes())
     samples = calibration_samples(find_model(MODEL), bytes(graph), CalibrationRequest("data", 200))
@@ -157,8 +156,6 @@ def _judge(contestants: list[Contestant]) -> None:
 
 
 def _latencies_us(paths: list[Path]) -> list[float]:
-    from ai_edge_litert.interpreter import Interpreter
-
     interpreters = [Interpreter(model_path=str(path), num_threads=1) for path in paths]
     for interpreter in interpreters:
         interpreter.allocate_tensors()

@@ -82,30 +82,40 @@ def _kernels(content: bytes | bytearray) -> Iterator[tuple[Weight, NDArray[np.ui
     """Yield each kernel with its bytes, which are a view into `content`."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.Model.GetRootAs(content, 0)
-    operators = {getattr(schema.BuiltinOperator, name): name for name in OUTPUT_CHANNEL_AXES}
     addresses: set[int] = set()
     names: set[str] = set()
+    for model, graph, operator, node in operators(content):
+        if operator not in OUTPUT_CHANNEL_AXES:
+            continue
+        index = int(node.Inputs(KERNEL_INPUT))
+        tensor = graph.Tensors(index)
+        buffer = model.Buffers(tensor.Buffer())
+        if tensor.Type() != schema.TensorType.FLOAT32 or not buffer.DataLength():
+            continue
+        stored = buffer.DataAsNumpy()
+        if stored.ctypes.data in addresses:
+            continue
+        addresses.add(stored.ctypes.data)
+        name = _unique((tensor.Name() or b"").decode("utf-8", "replace") or f"tensor {index}", names)
+        values = stored.view("<f4").reshape(tensor.ShapeAsNumpy())
+        values.flags.writeable = False
+        yield Weight(name, operator, values, OUTPUT_CHANNEL_AXES[operator]), stored
+
+
+def operators(content: bytes | bytearray) -> Iterator[tuple[Any, Any, str, Any]]:
+    """Yield the model, the graph, the name and the node of each operator; what is read off a bytearray can be written.
+
+    These are the schema's generated accessors, which copy nothing.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    known = {number: name for name, number in vars(schema.BuiltinOperator).items()}
     for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
         for node in (graph.Operators(index) for index in range(graph.OperatorsLength())):
             code = model.OperatorCodes(node.OpcodeIndex())
             # Codes above 127 do not fit the old field, which then holds a placeholder (see the schema's own comment).
-            operator = operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
-            if operator is None:
-                continue
-            index = int(node.Inputs(KERNEL_INPUT))
-            tensor = graph.Tensors(index)
-            buffer = model.Buffers(tensor.Buffer())
-            if tensor.Type() != schema.TensorType.FLOAT32 or not buffer.DataLength():
-                continue
-            stored = buffer.DataAsNumpy()
-            if stored.ctypes.data in addresses:
-                continue
-            addresses.add(stored.ctypes.data)
-            name = _unique((tensor.Name() or b"").decode("utf-8", "replace") or f"tensor {index}", names)
-            values = stored.view("<f4").reshape(tensor.ShapeAsNumpy())
-            values.flags.writeable = False
-            yield Weight(name, operator, values, OUTPUT_CHANNEL_AXES[operator]), stored
+            yield model, graph, known.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), ""), node
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compression.dead_channels import repair_dead_channels
+
 Ranges = dict[str, dict[str, NDArray[Any]]]
 """Smallest and largest value (`min`, `max`) of each tensor, by its name."""
 
@@ -83,7 +85,9 @@ def quantize(
     if float_io and static:
         _leave_float(recipe, _EVERY_NAME, "INPUT", "OUTPUT")
     quantized = _run(graph, recipe, ranges)
-    return _stamp_per_channel_dense(quantized) if newest_kernels and not static else quantized
+    if static:
+        return repair_dead_channels(quantized, graph)
+    return _stamp_per_channel_dense(quantized) if newest_kernels else quantized
 
 
 def calibrate(graph: bytes, samples: list[Sample], *, extremes: bool) -> Ranges:

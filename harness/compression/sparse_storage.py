@@ -1,5 +1,8 @@
 """Store weights that are mostly zeros as sparse tensors, which a DENSIFY operator unpacks when the model is loaded.
 
+What it buys is a smaller file on the phone. A zip of it is hardly smaller, since zeros compress well; inference is as
+fast as before; loading takes longer, and memory grows by the sparse copy.
+
 Only what every runtime tried computes exactly as before is stored so. Seen with sparse kernels, in TensorFlow Lite
 2.14.1 and LiteRT 2.3 (both with XNNPACK and without):
 
@@ -184,7 +187,9 @@ class _Rewriter:
                 yield "newer versions of XNNPACK refuse sparse int8 weights beside float activations"
 
     def _operator(self, node: Any) -> str:  # noqa: ANN401 - generated code has no types
-        return self._names[self._model.operatorCodes[node.opcodeIndex].builtinCode]
+        code = self._model.operatorCodes[node.opcodeIndex]
+        # Old files have the number in the old field alone, as the schema's own comment says.
+        return self._names[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
     def _users(self, index: int) -> list[Any]:
         return [node for node in self._graph.operators if index in node.inputs]

@@ -17,7 +17,8 @@ Codes = NDArray[np.int8]
 
 _CANDIDATES = np.linspace(0.3, 1.0, 71)
 """Scales tried, as shares of the one that reaches the largest weight."""
-_SMALLEST_SCALE = 1e-12
+_FALLBACK_SCALE = 1.0
+"""For a tensor of zeros alone."""
 
 
 def quantize_weight(weight: Floats, bits: int, *, axis: int | None, rule: ScaleRule) -> tuple[Codes, Floats]:
@@ -28,7 +29,9 @@ def quantize_weight(weight: Floats, bits: int, *, axis: int | None, rule: ScaleR
     """
     limit = 2 ** (bits - 1) - 1
     rows = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
-    scales = np.maximum(np.abs(rows).max(axis=1) / limit, _SMALLEST_SCALE)
+    scales = np.abs(rows).max(axis=1) / limit
+    # A channel of zeros alone borrows a scale: a bias counted in units of next to nothing would overflow.
+    scales = np.where(scales > 0, scales, scales.max(initial=0.0) or _FALLBACK_SCALE)
     if rule == "least-error":
         scales = _least_error(rows, scales, limit)
     codes = np.clip(np.round(rows / scales[:, None]), -limit, limit).astype(np.int8)

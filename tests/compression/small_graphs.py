@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -55,3 +57,11 @@ def _tensor(name: str, shape: list[int], buffer: int) -> schema.TensorT:
     tensor = schema.TensorT()
     tensor.name, tensor.shape, tensor.buffer, tensor.type = name, shape, buffer, schema.TensorType.FLOAT32
     return tensor
+
+
+def static_int8(graph: bytes, samples: list[dict[str, Any]]) -> bytes:
+    """Return a float graph in int8, calibrated on the extremes of samples; inputs and outputs stay float."""
+    from harness.compression import quantizer
+
+    ranges = quantizer.calibrate(graph, samples, extremes=True)
+    return quantizer.quantize(graph, [quantizer.Rule("int8", "int8")], ranges=ranges)

@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from harness.compression.recipes import builtin_recipes, calibration_request, find_recipe
+from harness.compression.recipes import builtin_recipes, calibration_request, find_recipe, within_budget
 from harness.compression.registry import TechniqueSettings, all_techniques, technique
 from harness.errors import UsageError
 
 
 def test_the_built_in_recipes() -> None:
     recipes = builtin_recipes()
-    assert list(recipes) == ["fp32", "fp16", "dynamic-int8", "int8", "int8-io", "as-is"]
+    assert list(recipes)[:6] == ["fp32", "fp16", "dynamic-int8", "int8", "int8-io", "as-is"]
+    used = {step.technique for recipe in recipes.values() for step in recipe.steps}
+    assert used == set(all_techniques()), "every technique has a recipe that shows it"
     assert all(recipe.target_runtime == "2.14" for name, recipe in recipes.items() if name != "as-is")
-    assert [name for name, recipe in recipes.items() if calibration_request(recipe)] == ["int8", "int8-io"]
+    calibrated = {name for name, recipe in recipes.items() if calibration_request(recipe)}
+    assert {"int8", "int8-io", "int16x8", "qat-int4"} <= calibrated
+    assert not calibrated & {"fp32", "fp16", "dynamic-int8", "as-is", "prune80", "cluster16", "low-rank"}
 
 
 def test_every_technique_has_a_summary_and_settings_with_defaults() -> None:
@@ -53,14 +57,26 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ('name = "r"\ntarget_runtime = "1.9"', "found '1.9'; known are 2.14, current"),
         ('name = "r"\n[[steps]]\ntechnique = "prunning"', "unknown technique 'prunning'"),
         ('name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { weight = "int8" }', "Did you mean 'weights'"),
-        ('name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { weights = "int3" }', "int3"),
+        ('name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { weights = "int5" }', "int5"),
         (
             'name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { io = "int8" }',
             'io = "int8" needs activations = "int8"',
         ),
         (
             'name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { weights = "fp16", activations = "int8" }',
-            'activations = "int8" needs weights = "int8"',
+            'activations = "int8" needs integer weights',
+        ),
+        (
+            'name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { granularity = "block-32" }',
+            'needs weights = "int4" and float activations',
+        ),
+        (
+            'name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { layers = [{ match = "(" }] }',
+            "is not a regular expression",
+        ),
+        (
+            'name = "r"\n[[steps]]\ntechnique = "pruning"\nsettings = { epochs = 0, schedule = "gradual" }',
+            "need epochs",
         ),
         ("name = ", "not valid TOML"),
     ],
@@ -72,6 +88,54 @@ def test_mistakes_name_the_file_and_what_is_allowed(tmp_path: Path, text: str, s
         find_recipe(str(path))
     assert str(path) in str(caught.value)
     assert says in str(caught.value)
+
+
+def _recipe(folder: Path, *techniques: str) -> Path:
+    path = folder / "order.toml"
+    path.write_text('name = "order"\n' + "".join(f'[[steps]]\ntechnique = "{name}"\n' for name in techniques))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("techniques", "reason"),
+    [
+        (("quantization", "pruning"), "works on the converted graph"),
+        (("quantization", "quantization"), "quantized already"),
+        (("sparse-storage", "quantization"), "does not read sparse tensors"),
+        (("clustering", "pruning"), "prune first"),
+        (("pruning", "low-rank"), "zeros and shared values would be lost"),
+        (("pruning", "channel-pruning"), "prune channels first"),
+        (("clustering", "distillation"), "new network"),
+        (("pruning", "clustering", "quantization-aware-training", "quantization", "distillation"), "new network"),
+    ],
+)
+def test_an_order_that_undoes_itself_is_refused_with_the_reason(
+    tmp_path: Path, techniques: tuple[str, ...], reason: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{techniques[-1]} cannot come after") as caught:
+        find_recipe(str(_recipe(tmp_path, *techniques)))
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "techniques",
+    [
+        ("pruning", "clustering", "quantization-aware-training", "quantization", "sparse-storage"),
+        ("distillation", "channel-pruning", "low-rank", "pruning", "quantization"),
+        ("low-rank", "clustering", "quantization-aware-training", "quantization"),
+        ("quantization-aware-training", "pruning", "quantization"),
+    ],
+)
+def test_every_order_that_makes_sense_is_taken(tmp_path: Path, techniques: tuple[str, ...]) -> None:
+    assert len(find_recipe(str(_recipe(tmp_path, *techniques))).steps) == len(techniques)
+
+
+def test_a_budget_goes_to_the_quantization_alone() -> None:
+    recipe = within_budget(find_recipe("qat-int8"), 0.5)
+    assert recipe.name == "qat-int8-drop0.5"
+    assert recipe.steps[1].settings["max_drop_points"] == 0.5
+    assert "max_drop_points" not in recipe.steps[0].settings
+    assert within_budget(find_recipe("prune80"), 0.5) == find_recipe("prune80")
 
 
 def test_an_unknown_recipe_gets_a_suggestion() -> None:

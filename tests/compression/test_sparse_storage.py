@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
 from numpy.typing import NDArray
 from official_runtime import run_official
-from small_graphs import dense_graph
+from small_graphs import dense_graph, static_int8
 
 from harness.compression import quantizer
 from harness.compression.constants import replace_weights, weights
@@ -76,7 +76,7 @@ def _static_int8(graph: bytes) -> bytes:
     runner = Interpreter(model_content=graph).get_signature_runner()
     (name,) = runner.get_input_details()
     samples = [{name: _image(seed)} for seed in range(4)]
-    return quantizer.to_static_int8(graph, samples, float_io=True, extremes=True)
+    return static_int8(graph, samples)
 
 
 FORMS: dict[str, tuple[Callable[[bytes], bytes], set[str]]] = {
@@ -156,8 +156,8 @@ def test_the_report_counts_the_bytes(stored: tuple[bytes, bytes, SparseReport, s
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (quantizer.to_fp16, "a DEQUANTIZE behind DENSIFY"),
-        (lambda graph: quantizer.to_dynamic_int8(graph, newest_kernels=False), "beside float activations"),
+        (lambda graph: quantizer.quantize(graph, [quantizer.Rule("fp16")]), "a DEQUANTIZE behind DENSIFY"),
+        (lambda graph: quantizer.quantize(graph, [quantizer.Rule("int8")]), "beside float activations"),
         (_static_int8, "refuse dense layers"),
     ],
     ids=["fp16", "dynamic-int8", "int8"],
@@ -230,6 +230,16 @@ def _also_output(dense: bytes) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
+def _also_added(dense: bytes) -> bytes:
+    model, graph = _main_graph(dense)
+    code, node = schema.OperatorCodeT(), schema.OperatorT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ADD
+    model.operatorCodes.append(code)
+    node.opcodeIndex, node.inputs, node.outputs = 1, [1, 1], [0]
+    graph.operators.append(node)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
 def _without_densify(dense: bytes) -> bytes:
     """Return a graph whose dense layer reads the sparse kernel itself, as TensorFlow's converter makes them."""
     model, graph = _main_graph(store_sparse(dense)[0])
@@ -253,6 +263,7 @@ def _with_other_zero(dense: bytes) -> bytes:
         (_dense((8, 8)), "would not get smaller"),
         (_shared(_dense()), "several tensors share it"),
         (_also_output(_dense()), "output of the model"),
+        (_also_added(_dense()), "ADD uses it too"),
         (_without_densify(_dense()), "sparse already"),
         (_with_other_zero(_dense()), "does not stand for zero"),
     ],

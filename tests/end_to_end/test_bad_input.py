@@ -26,7 +26,7 @@ def float_model(tmp_path_factory):
     from harness.compression.make import make_variant
     from harness.compression.recipes import find_recipe
     from harness.progress import SilentObserver
-from harness.spec.model import find_model
+    from harness.spec.model import find_model
 
     variant = make_variant(
         find_model("fashion-dscnn"), find_recipe("fp32"), cache=cache_folder(), observer=SilentObserver()

@@ -107,9 +107,9 @@ def quantize(work: Workpiece, settings: QuantizationSettings) -> None:
     def make(rules: Sequence[Rule], *, float_io: bool = True) -> bytes:
         newest = work.target_runtime == CURRENT
         made = quantizer.quantize(graph, rules, ranges=ranges, float_io=float_io, newest_kernels=newest)
-        if bits or settings.scale == "least-error":
-            return regrid(made, graph, bits=bits, rule=settings.scale)
-        return made
+        # int4 goes through here for its channels of zeros alone too, which the quantizer gives an impossible scale.
+        own_grid = settings.scale == "least-error" or any(rule.weights == "int4" for rule in rules)
+        return regrid(made, graph, bits=bits, rule=settings.scale) if own_grid else made
 
     rules: Sequence[Rule] = [_rule(settings, ".*"), *(_rule(layer, layer.match) for layer in settings.layers)]
     if settings.max_drop_points is not None:
