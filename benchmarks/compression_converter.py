@@ -1,7 +1,7 @@
 """TFLiteConverter's own recipes on the default model, for `compression.py`: `... FOLDER [--only INDEX]`.
 
-Eight in all: float, float16, dynamic range, full int8 with float and with int8 ends, int16 activations, and full int8 per
-tensor with float and with int8 ends. Each is a conversion from the Keras model, which is how the converter works.
+Eight in all: float, float16, dynamic range, full int8 with float and with int8 ends, int16 activations, and full int8
+per tensor with float and with int8 ends. Each is a conversion from the Keras model, which is how the converter works.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def fitted(model: Any, data: Any, *, epochs: int, rate: float, callbacks: Any = 
 
 
 def convert(model: Any) -> bytes:
-    """Return the model with the converter's default optimization: dynamic range, or int8 where it was trained for it."""
+    """Return the model with the converter's default optimization: dynamic range, or int8 if trained for it."""
     closed = tf_keras.Model(image := tf_keras.Input(batch_shape=(1, 28, 28, 1)), model(image, training=False))
     converter = tf.lite.TFLiteConverter.from_keras_model(closed)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -43,6 +43,9 @@ def with_rounded_activations(network: Any, bits: int) -> Any:  # noqa: ANN401 - 
     The layers are shared: training the result trains `network`.
     """
 
+    if isinstance(network, keras.Sequential):
+        network = keras.Model(network.inputs, network.outputs, name=network.name)
+
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - Keras's own
         output = layer(*arguments, **options)
         if not _is_kept(layer) or not isinstance(output, keras.KerasTensor):

@@ -20,6 +20,8 @@ def factorized(network: Any, *, energy: float | None, ratio: float | None) -> tu
     outputs) becomes one of `rank` filters and a pointwise one (Zhang et al. 2016, "Accelerating Very Deep Convolutional
     Networks", section 3.1). With `ratio` the rank leaves at most that share of weights; else it keeps `energy`.
     """
+    if isinstance(network, keras.Sequential):
+        network = keras.Model(network.inputs, network.outputs, name=network.name)
     ranks: dict[str, int] = {}
     pairs: dict[str, tuple[Any, Any]] = {}
     for layer in network.layers:

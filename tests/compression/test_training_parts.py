@@ -1,0 +1,154 @@
+"""The parts that training is made of, each against what NumPy says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.compression.weight_grid import quantize_weight
+from harness.compression.weight_sharing import share
+
+pytestmark = pytest.mark.training
+
+
+def _network(**options: Any) -> Any:
+    import keras
+
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            layers.Conv2D(8, 3, **options),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+
+
+def test_factors_of_full_rank_compute_the_same() -> None:
+    import keras
+
+    from harness.compression.training.factorization import factorized
+
+    random = np.random.default_rng(1)
+    model = keras.Sequential([keras.Input((9, 9, 16)), keras.layers.Conv2D(64, 3, strides=2, activation="relu")])
+    few = random.normal(size=(144, 5)) @ random.normal(size=(5, 64))  # nine taps of sixteen channels, of rank five
+    model.set_weights([few.reshape(3, 3, 16, 64), random.normal(size=64)])
+    smaller, ranks = factorized(model, energy=0.9999999, ratio=None)
+    assert list(ranks.values()) == [5]
+    images = random.normal(size=(2, 9, 9, 16)).astype(np.float32)
+    assert np.allclose(smaller(images), model(images), atol=1e-2)
+    assert smaller.count_params() < 0.2 * model.count_params()
+
+
+def test_the_rank_follows_the_energy_and_the_error_is_what_was_cut_off() -> None:
+    import keras
+
+    from harness.compression.training.factorization import best_rank, factorized
+
+    random = np.random.default_rng(2)
+    left, _ = np.linalg.qr(random.normal(size=(40, 30)))
+    right, _ = np.linalg.qr(random.normal(size=(30, 30)))
+    values = 10.0 / (1 + np.arange(30)) ** 2
+    model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(30, use_bias=False)])
+    model.set_weights([(left * values) @ right.T])
+    rank = best_rank(values, 0.99)
+    assert (values[:rank] ** 2).sum() >= 0.99 * (values**2).sum() > (values[: rank - 1] ** 2).sum()
+    smaller, ranks = factorized(model, energy=0.99, ratio=None)
+    assert list(ranks.values()) == [rank]
+    thin, wide = (layer.get_weights()[0] for layer in smaller.layers)
+    error = np.linalg.norm(thin @ wide - model.get_weights()[0])
+    assert error == pytest.approx(np.sqrt((values[rank:] ** 2).sum()), rel=1e-3), "Eckart and Young's optimum"
+
+
+def test_each_view_shows_what_numpy_computes() -> None:
+    from harness.compression.training.kernels import find_kernels
+    from harness.compression.training.views import Masked, OnGrid, Shared, settle
+
+    network = _network()
+    kernels = find_kernels(network)
+    assert [kernel.channel_axes for kernel in kernels] == [(3,), (1,)]
+    weight = kernels[0].variable.numpy()
+    mask = np.abs(weight) > np.median(np.abs(weight))
+    assert np.allclose(Masked(mask)(weight), weight * mask)
+    shared = share(weight, 9, reduced_axes=kernels[0].reduced_axes)
+    assert np.allclose(Shared(shared)(weight), shared.values(), atol=1e-6)
+    codes, scales = quantize_weight(weight, 4, axis=3, rule="largest")
+    assert np.allclose(OnGrid(4, kernels[0].reduced_axes)(weight), codes * scales, atol=1e-6)
+    settle(kernels, {kernels[0].name: [Masked(mask), OnGrid(4, kernels[0].reduced_axes)]})
+    settled = kernels[0].variable.numpy()
+    assert ((settled == 0) >= ~mask).all()
+    assert np.allclose(quantize_weight(settled, 4, axis=3, rule="largest")[0] * scales, settled, atol=1e-5)
+
+
+def test_gradients_pass_a_grid_and_stop_at_a_mask() -> None:
+    import tensorflow as tf
+
+    from harness.compression.training.views import Masked, OnGrid
+
+    weight = tf.Variable(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(OnGrid(4, (0,))(Masked(np.eye(3, 4, dtype=bool))(weight)))
+    assert np.array_equal(tape.gradient(loss, weight), np.eye(3, 4))
+
+
+def test_the_teachers_share_of_the_loss_is_hintons_formula() -> None:
+    from harness.compression.training.learner import Learner, Lesson
+
+    student, teacher = _network(), _network(kernel_initializer="he_normal")
+    images = np.random.default_rng(3).normal(size=(5, 6, 6, 2)).astype(np.float32)
+    labels = np.array([0, 1, 2, 1, 0])
+    learner = Learner(student, lesson=Lesson(teacher, share=0.7, temperature=3.0))
+    answer = np.asarray(student(images))
+    found = float(learner.compute_loss(images, labels, answer))
+
+    def soften(probabilities: Any) -> Any:
+        powered = np.asarray(probabilities) ** (1 / 3.0)
+        return powered / powered.sum(1, keepdims=True)
+
+    hard = -np.log(answer[np.arange(5), labels]).mean()
+    soft = -(soften(teacher(images)) * np.log(soften(answer))).sum(1).mean() * 9.0
+    assert found == pytest.approx(0.3 * hard + 0.7 * soft, rel=1e-4)
+    assert float(learner.compute_loss(images, labels, answer, training=False)) == pytest.approx(hard, rel=1e-5)
+
+
+def test_activations_are_rounded_where_an_integer_runtime_keeps_them() -> None:
+    import keras
+
+    from harness.compression.training.activations import RoundedActivation, with_rounded_activations
+    from harness.paths import shipped
+
+    model = keras.models.load_model(shipped("models") / "fashion-dscnn" / "model.keras", compile=False)
+    rounded = with_rounded_activations(model, 8)
+    found = [layer.name for layer in rounded.layers if isinstance(layer, RoundedActivation)]
+    kinds = {type(model.get_layer(name.removeprefix("rounded_"))).__name__ for name in found}
+    assert kinds == {"ReLU", "GlobalAveragePooling2D"}, "convolution, normalization and ReLU6 are one operator there"
+    assert rounded.get_layer("class") is model.get_layer("class"), (
+        "shared, so that training reaches the model"
+    )
+    images = np.random.default_rng(1).uniform(-1, 1, (8, 28, 28, 1)).astype(np.float32)
+    rounded(images, training=True)
+    assert np.abs(np.asarray(rounded(images)) - np.asarray(model(images))).max() < 0.1
+
+
+def test_batches_depend_on_seed_and_epoch_alone() -> None:
+    from harness.compression.training.batches import Batches
+    from harness.compression.training.data import LabelledImages
+    from harness.spec.model import Augmentation, Preprocessing
+
+    random = np.random.default_rng(1)
+    data = LabelledImages(random.integers(0, 255, (50, 6, 6, 1)).astype(np.uint8), np.arange(50))
+
+    def batches(epoch: int) -> Any:
+        made = Batches(data, Preprocessing(), Augmentation(shift_pixels=1, mirror=True), batch=16, seed=3)
+        made.start_epoch(epoch)
+        return [made[index] for index in range(len(made))]
+
+    for one, other in zip(batches(2), batches(2), strict=True):
+        assert np.array_equal(one[0], other[0])
+        assert np.array_equal(one[1], other[1])
+    assert not np.array_equal(batches(1)[0][1], batches(2)[0][1])
+    assert sorted(label for _, labels in batches(0) for label in labels) == list(range(50))
