@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.compression.source import load_keras_model, read_source_file, source_file
+from harness.compression.source import load_float_graph, load_keras_model, read_source_file
 from harness.compression.workpiece import Workpiece
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec, TfliteFile
@@ -93,12 +93,11 @@ def _ended_badly(recipe: str, exit_code: int, printed: str) -> Failure:
 
 def _load_graph(job: Job) -> bytes:
     """Return the model's float graph: its own file, the one kept, or a fresh conversion, which is kept then."""
-    path = source_file(job.model)
-    if path is not None and isinstance(job.model.source, TfliteFile):
-        return read_source_file(path)
+    if isinstance(job.model.source, TfliteFile):
+        return read_source_file(job.model.locate(job.model.source.path))
     if job.float_graph.is_file():
         return job.float_graph.read_bytes()
-    graph = _convert(load_keras_model(job.model))
+    graph = load_float_graph(job.model) or _convert(load_keras_model(job.model))
     _write(job.float_graph, graph)
     return graph
 
