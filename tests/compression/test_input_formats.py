@@ -140,17 +140,19 @@ def test_a_folder_that_is_no_saved_model(tmp_path: Path) -> None:
 
 @pytest.mark.training
 @pytest.mark.parametrize(
-    ("shape", "signature", "says"),
+    ("shape", "named", "says"),
     [((None, None, 3), True, "open shape"), ((4,), False, "no signature 'serving_default'")],
 )
 def test_a_saved_model_that_cannot_be_converted(
-    tmp_path: Path, shape: tuple[int | None, ...], signature: bool, says: str
+    tmp_path: Path, shape: tuple[int | None, ...], named: bool, says: str
 ) -> None:
     import tensorflow as tf
 
     module = tf.Module()
     module.run = tf.function(lambda image: image + 1.0, input_signature=[tf.TensorSpec((None, *shape), tf.float32)])
-    tf.saved_model.save(module, tmp_path / "net", signatures=module.run if signature else None)
+    tf.saved_model.save(
+        module, tmp_path / "net", signatures=module.run if named else {"one": module.run, "two": module.run}
+    )
     with pytest.raises(CompressionError, match=says):
         _make(find_model(str(tmp_path / "net")), tmp_path)
 
