@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from harness.cli.code import AllowCodeOption, let_code_run
 from harness.cli.output import JsonOption, console, error_console, print_error, print_json
 from harness.errors import CompressionError, ExitCode, UsageError
 from harness.paths import cache_folder
@@ -48,18 +49,22 @@ app = typer.Typer(help="Make variants of a model.", add_completion=False)
 @app.command(epilog=EXAMPLE)
 def compress(
     model: str = typer.Argument(
-        DEFAULT_MODEL, help="A shipped model's name, or a model's .toml, a .keras, .h5 or .tflite file."
+        DEFAULT_MODEL,
+        help="A shipped model's name, a .toml, .keras, .h5, .tflite, .onnx or .pt2 file, or a SavedModel folder.",
     ),
     recipe: list[str] | None = RecipeOption,
     output: Path | None = OutputOption,
     max_drop: float | None = MaxDropOption,
     show: bool = typer.Option(False, "--show", help="Show what each step did and how every tensor stores its numbers."),
+    allow_code: bool = AllowCodeOption,
     as_json: bool = JsonOption,
 ) -> None:
     """Make variants of a model and show what is in them. What was made before comes from the cache."""
     from harness.compression.recipes import find_recipe, within_budget
     from harness.spec.model import find_model
 
+    if allow_code:
+        let_code_run()
     spec = find_model(model)
     recipes = [find_recipe(text) for text in recipe] if recipe else _default_recipes(spec)
     if max_drop is not None:

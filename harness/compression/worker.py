@@ -22,7 +22,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 from harness.compression.recipes import leading_weight_steps, trains
-from harness.compression.source import load_keras_model, read_source_file, source_file
+from harness.compression.source import is_keras, load_float_graph, load_keras_model, read_source_file
 from harness.compression.workpiece import Surroundings, Workpiece
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec, TfliteFile
@@ -148,13 +148,12 @@ def _ended_badly(recipe: str, exit_code: int, printed: str) -> Failure:
 
 def _load_graph(job: Job) -> bytes:
     """Return the model's float graph: its own file, the one kept, or a fresh conversion, which is kept then."""
-    path = source_file(job.model)
-    if path is not None and isinstance(job.model.source, TfliteFile):
-        return read_source_file(path)
+    if isinstance(job.model.source, TfliteFile):
+        return read_source_file(job.model.locate(job.model.source.path))
     kept = _kept_graph(job, 0)
     if kept.is_file():
         return kept.read_bytes()
-    graph = _convert(load_keras_model(job.model))
+    graph = load_float_graph(job.model) or _convert(load_keras_model(job.model))
     _write(kept, graph)
     return graph
 
@@ -183,11 +182,12 @@ def _write(path: Path, content: bytes) -> None:
 def _make(job: Job) -> bytes:
     """Carry out the recipe. The graph after its leading weight steps is kept, or taken from an earlier recipe."""
     work = Workpiece(job.model, job.recipe.target_runtime, _surroundings(job))
-    first = 0 if isinstance(job.model.source, TfliteFile) else leading_weight_steps(job.recipe)
-    if isinstance(job.model.source, TfliteFile):
-        work.graph()
-    elif first:
+    trainable = is_keras(job.model)
+    first = leading_weight_steps(job.recipe) if trainable else 0
+    if first:
         _weight_steps(job, work, first)
+    elif not trainable:
+        work.graph()
     for index in range(first, len(job.recipe.steps)):
         _apply(job, work, index)
     graph = work.graph()

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from harness.errors import UsageError
 from harness.paths import shipped
-from harness.spec.loading import SpecModel, load_spec
+from harness.spec.loading import SpecModel, load_spec, validate_spec
 
 
 class KerasFile(SpecModel):
@@ -18,6 +18,8 @@ class KerasFile(SpecModel):
 
     kind: Literal["keras"]
     path: Path
+    custom_objects: Path | None = None
+    """A Python file with the classes that the model needs; it runs only with `--allow-code`."""
 
 
 class KerasApplication(SpecModel):
@@ -42,7 +44,41 @@ class TfliteFile(SpecModel):
     path: Path
 
 
-Source = Annotated[KerasFile | KerasApplication | EfficientNetLite0 | TfliteFile, Field(discriminator="kind")]
+class SavedModel(SpecModel):
+    """A SavedModel folder of TensorFlow. There is no Keras model in it that could be trained."""
+
+    kind: Literal["saved-model"]
+    path: Path
+
+
+class OnnxFile(SpecModel):
+    """An ONNX file; needs the extra `onnx`."""
+
+    kind: Literal["onnx"]
+    path: Path
+
+
+class ExportedProgram(SpecModel):
+    """A program saved by PyTorch's `torch.export.save`; needs the extra `pytorch`."""
+
+    kind: Literal["pytorch"]
+    path: Path
+
+
+Source = Annotated[
+    KerasFile | KerasApplication | EfficientNetLite0 | TfliteFile | SavedModel | OnnxFile | ExportedProgram,
+    Field(discriminator="kind"),
+]
+
+_SUFFIXES: dict[str, str] = {
+    ".keras": "keras",
+    ".h5": "keras",
+    ".tflite": "tflite",
+    ".onnx": "onnx",
+    ".pt2": "pytorch",
+    ".pt": "pytorch",  # known, so that the sentence about pickles is what a person reads
+    ".pth": "pytorch",
+}
 
 
 class Data(SpecModel):
@@ -139,31 +175,36 @@ def shipped_models() -> dict[str, Path]:
 
 
 def find_model(text: str) -> ModelSpec:
-    """Find a model by a shipped model's name, or by the path of a TOML, `.keras`, `.h5` or `.tflite` file.
+    """Find a model by a shipped model's name, or by the path of a TOML or model file or a SavedModel folder.
 
     A bare model file has no data, so its accuracy is not measured and nothing calibrates it. Raises `UsageError`.
     """
     path = Path(text)
     if path.suffix == ".toml":
         return load_model_spec(path)
-    if path.suffix in {".keras", ".h5", ".tflite"}:
-        return _bare_file(path)
+    if path.suffix in _SUFFIXES:
+        return _bare_file(path, _SUFFIXES[path.suffix])
     models = shipped_models()
     if text in models:
         return load_model_spec(models[text])
+    if path.is_dir():
+        return _bare(path, "saved-model")
     close = difflib.get_close_matches(text, models, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UsageError(
         f"There is no model {text!r}.{hint}",
-        f"Name a shipped model ({', '.join(models)}), or a .toml, .keras, .h5 or .tflite file.",
+        f"Name a shipped model ({', '.join(models)}), a .toml, .keras, .h5, .tflite, .onnx or .pt2 file, or a "
+        "SavedModel folder.",
     )
 
 
-def _bare_file(path: Path) -> ModelSpec:
+def _bare_file(path: Path, kind: str) -> ModelSpec:
     if not path.is_file():
         raise UsageError(f"{path}: no such file.", "Check the path.")
-    here = Path(path.name)
-    source: Source = (
-        TfliteFile(kind="tflite", path=here) if path.suffix == ".tflite" else KerasFile(kind="keras", path=here)
-    )
-    return ModelSpec(name=path.stem, source=source, folder=path.parent)
+    return _bare(path, kind)
+
+
+def _bare(path: Path, kind: str) -> ModelSpec:
+    path = path if path.name else path.absolute()  # a folder may be given as "."
+    source = {"kind": kind, "path": path.name}
+    return validate_spec({"name": path.stem, "source": source, "folder": path.parent}, ModelSpec, origin=str(path))

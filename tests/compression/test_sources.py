@@ -38,7 +38,8 @@ def test_every_shipped_model_file_is_valid() -> None:
         ("missing.tflite", "no such file"),
         ("missing.keras", "no such file"),
         ("missing.toml", "no such file"),
-        ("model.onnx", "There is no model 'model.onnx'"),
+        ("missing.onnx", "no such file"),
+        ("missing.pt2", "no such file"),
     ],
 )
 def test_what_cannot_be_found_is_told(text: str, says: str) -> None:

@@ -126,9 +126,7 @@ def test_activations_are_rounded_where_an_integer_runtime_keeps_them() -> None:
     found = [layer.name for layer in rounded.layers if isinstance(layer, RoundedActivation)]
     kinds = {type(model.get_layer(name.removeprefix("rounded_"))).__name__ for name in found}
     assert kinds == {"ReLU", "GlobalAveragePooling2D"}, "convolution, normalization and ReLU6 are one operator there"
-    assert rounded.get_layer("class") is model.get_layer("class"), (
-        "shared, so that training reaches the model"
-    )
+    assert rounded.get_layer("class") is model.get_layer("class"), "shared, so that training reaches the model"
     images = np.random.default_rng(1).uniform(-1, 1, (8, 28, 28, 1)).astype(np.float32)
     rounded(images, training=True)
     assert np.abs(np.asarray(rounded(images)) - np.asarray(model(images))).max() < 0.1

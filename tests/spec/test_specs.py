@@ -72,7 +72,7 @@ def test_bad_values_say_what_was_found_and_what_is_allowed(tmp_path, text, parts
 
 
 def test_an_unknown_kind_of_source_lists_the_known(tmp_path):
-    message = error_of('name = "m"\n[source]\nkind = "onnx"\npath = "x"', ModelSpec, tmp_path)
+    message = error_of('name = "m"\n[source]\nkind = "caffe"\npath = "x"', ModelSpec, tmp_path)
     assert "keras-application" in message
 
 

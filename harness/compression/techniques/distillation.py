@@ -58,9 +58,9 @@ def _student(work: Workpiece, settings: DistillationSettings, teacher: Any) -> A
         from harness.compression.channels import scaled_width
 
         return scaled_width(teacher, settings.width, seed=settings.seed)
-    from harness.compression.source import load_keras_file
+    from harness.compression.sources.keras_file import load_keras_file
 
-    student = load_keras_file(work.model.locate(Path(settings.student)))
+    student = load_keras_file(work.model.locate(Path(settings.student)), None)
     for ours, theirs in ((student.inputs, teacher.inputs), (student.outputs, teacher.outputs)):
         if [tensor.shape[1:] for tensor in ours] != [tensor.shape[1:] for tensor in theirs]:
             raise _problem(

@@ -42,7 +42,6 @@ def with_rounded_activations(network: Any, bits: int) -> Any:  # noqa: ANN401 - 
 
     The layers are shared: training the result trains `network`.
     """
-
     if isinstance(network, keras.Sequential):
         network = keras.Model(network.inputs, network.outputs, name=network.name)
 

@@ -1,0 +1,1 @@
+"""One file a kind of model source; `harness.compression.source` chooses between them."""

@@ -1,0 +1,36 @@
+"""`.keras` and `.h5` files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.compression.sources.code import code_is_allowed, load_custom_objects
+from harness.compression.sources.reading import first_line, invalid_model, read_source_file
+
+
+def load_keras_file(path: Path, custom_objects: Path | None) -> Any:  # noqa: ANN401 - Keras has no types
+    """Load a Keras model, with the classes of the Python file `custom_objects`. Raises `CompressionError`."""
+    read_source_file(path)
+    objects = {} if custom_objects is None else load_custom_objects(custom_objects)
+    import keras
+
+    # safe_mode refuses Lambda layers and everything else that would run code out of the file.
+    safe = not code_is_allowed()
+    try:
+        return keras.models.load_model(path, custom_objects=objects, compile=False, safe_mode=safe)
+    except Exception as error:  # Keras raises all kinds, from zipfile to TypeError
+        safely = " safely" if safe else ""
+        raise invalid_model(
+            f"{path} is not a Keras model that can be loaded{safely}: {first_line(error)}{_hint(error)}", error
+        ) from error
+
+
+def _hint(error: Exception) -> str:
+    """Return what to do about a class that Keras does not know."""
+    if "register_keras_serializable" not in str(error) and "Unknown layer" not in str(error):
+        return ""
+    return (
+        " A layer of your own needs its class: name the Python file in the model's TOML file as custom_objects under "
+        "[source], and give --allow-code."
+    )

@@ -1,0 +1,57 @@
+"""What every kind of source needs: contents as bytes, their digest, and errors with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.compression.flatbuffer import MAX_BYTES
+from harness.errors import CompressionError, Failure, FailureClass
+
+
+def read_source_file(path: Path) -> bytes:
+    """Return the content. Raises `CompressionError` (invalid_model) with the reason."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise invalid_model(f"{path} has {size} bytes; models of more than 2 GiB cannot become a .tflite file.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise invalid_model(f"{path}: the model file cannot be read ({error.strerror}).") from error
+    if not content:
+        raise invalid_model(f"{path} is empty.")
+    return content
+
+
+def digest_of_files(folder: Path, files: Iterable[Path]) -> str:
+    """Return the SHA-256 over paths relative to `folder` and contents, in the order of the paths.
+
+    Each path and each content is preceded by its length, so that no two sets of files give the same bytes.
+    Raises `CompressionError` (invalid_model) for what cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise invalid_model(f"{path}: cannot be read ({error.strerror}).") from error
+        for part in (name.encode(), content):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, its type's name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def invalid_model(message: str, error: BaseException | None = None) -> CompressionError:
+    """Return the error for a model that is missing, cut short or something else than its name says."""
+    return CompressionError(Failure(FailureClass.INVALID_MODEL, message, "" if error is None else str(error)))
+
+
+def conversion_failed(message: str, evidence: str = "") -> CompressionError:
+    """Return the error for a model that is whole and that a converter refuses all the same."""
+    return CompressionError(Failure(FailureClass.CONVERSION_FAILED, message, evidence))
