@@ -28,6 +28,12 @@ def sweep(
         str | None, typer.Option(help="A shipped model's name, a model's .toml or own file, or a SavedModel folder.")
     ] = None,
     recipe: Annotated[list[str] | None, typer.Option(help="A recipe's name or TOML file; repeat for several.")] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, help="Points of top-1 that quantized variants may lose; costly layers go back to float."
+        ),
+    ] = None,
     device: Annotated[
         list[str] | None,
         typer.Option(help="An ADB serial, host, virtual or virtual:COSTUME; repeat for several."),
@@ -70,7 +76,7 @@ def sweep(
                    "timeout_s": timeout_s}  # fmt: skip
     overrides: dict[str, Any] = {
         "model": model, "recipes": recipe, "devices": device, "delegates": delegate, "threads": threads,
-        "preset": preset, "seed": seed, "broken_gpu": broken_gpu or None,
+        "max_drop_points": max_drop, "preset": preset, "seed": seed, "broken_gpu": broken_gpu or None,
         "measurement": {key: value for key, value in measurement.items() if value is not None} or None,
     }  # fmt: skip
     given = {key: value for key, value in overrides.items() if value}

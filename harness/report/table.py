@@ -82,7 +82,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("memory\nMB", _memory, MEDIUM),
     Column("size\nkB", lambda row: "-" if is_missing(row["size_bytes"]) else number(row["size_bytes"] / 1000)),
     Column(
-        "zip\nkB", lambda row: "-" if is_missing(row["size_bytes"]) else number(row["gzip_size_bytes"] / 1000), WIDE
+        "zip\nkB", lambda row: "-" if is_missing(row["size_bytes"]) else number(row["gzip_size_bytes"] / 1000), NARROW
     ),
     Column("top-1\n%", lambda row: "-" if is_missing(row["top1"]) else f"{100 * row['top1']:.1f}"),
     Column("change\npoints", _change),

@@ -43,6 +43,8 @@ class SweepSpec(SpecModel):
     """A shipped model's name, or the path of a model's TOML file, of a `.keras` or of a `.tflite` file."""
     recipes: tuple[str, ...] = ("fp32", "fp16", "dynamic-int8", "int8")
     """Built-in recipes by name, or paths of recipe TOML files."""
+    max_drop_points: float | None = Field(default=None, gt=0, le=100)
+    """Points of top-1 that quantized variants may lose: their costliest layers get their precision back."""
     devices: tuple[str, ...] = ()
     """ADB serials, `host`, `virtual` or `virtual:COSTUME`. Empty: every attached phone, else this host."""
     delegates: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from harness.accuracy.dataset import Dataset, choose_samples, load_dataset, rand
 from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
-from harness.compression.recipes import find_recipe
+from harness.compression.recipes import find_recipe, within_budget
 from harness.errors import Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
 from harness.paths import cache_folder
 from harness.progress import Observer
@@ -51,6 +51,8 @@ class SweepRunner:
         """Run a sweep on devices by name. Raises `HarnessError` only for what stops the whole of it."""
         model = find_model(spec.model)
         recipes = [find_recipe(name) for name in spec.recipes]
+        if spec.max_drop_points is not None:
+            recipes = [within_budget(recipe, spec.max_drop_points) for recipe in recipes]
         dataset = load_dataset(model)  # bad data is found before any work is done
         variants = make_variants(
             model, recipes, find_recipe(FLOAT_RECIPE), cache=cache_folder(), observer=self._observer
