@@ -16,10 +16,10 @@ from harness.report.text import is_missing, number, printable
 
 Row = dict[str, Any]
 
-WIDE = 126
+WIDE = 114
 """Columns of a terminal from which everything is shown."""
-MEDIUM = 106
-"""From here on init and memory are shown too."""
+MEDIUM = 98
+"""From here on the packed size is shown too."""
 NARROW = 90
 """From here on the interval is shown; below, only what the decision needs."""
 
@@ -78,11 +78,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("ran", _delegate_achieved, numeric=False, no_wrap=False),
     Column("latency\nms", _milliseconds("latency_median_us")),
     Column("95 %\ninterval", _interval, NARROW),
-    Column("init\nms", _milliseconds("init_median_us"), MEDIUM),
-    Column("memory\nMB", _memory, MEDIUM),
+    Column("init\nms", _milliseconds("init_median_us"), WIDE),
+    Column("memory\nMB", _memory, WIDE),
     Column("size\nkB", lambda row: "-" if is_missing(row["size_bytes"]) else number(row["size_bytes"] / 1000)),
     Column(
-        "zip\nkB", lambda row: "-" if is_missing(row["size_bytes"]) else number(row["gzip_size_bytes"] / 1000), NARROW
+        "zip\nkB", lambda row: "-" if is_missing(row["size_bytes"]) else number(row["gzip_size_bytes"] / 1000), MEDIUM
     ),
     Column("top-1\n%", lambda row: "-" if is_missing(row["top1"]) else f"{100 * row['top1']:.1f}"),
     Column("change\npoints", _change),
