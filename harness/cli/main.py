@@ -21,6 +21,7 @@ VERBS: dict[str, str] = {
     "compress": "harness.cli.compress",
     "recipes": "harness.cli.recipes",
     "bench": "harness.cli.bench",
+    "compare": "harness.cli.compare",
     "results": "harness.cli.results",
     "tools": "harness.cli.tools",
     "parse-log": "harness.cli.parse_log",

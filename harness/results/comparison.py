@@ -121,7 +121,7 @@ def _judge(
     if estimate.inner.lies_within(1 / (1 + effect), 1 + effect):
         return found(FindingVerdict.SAME, f"A difference of {effect:.1%} or more is ruled out.")
     if certain and floor is not None and distance < floor.value and floor.value > effect:
-        return found(FindingVerdict.INCONCLUSIVE, f"The device differs from itself by up to {floor.value:.1%}.")
+        return found(FindingVerdict.INCONCLUSIVE, f"Under the noise floor of {floor.value:.1%}: {floor.source}.")
     if certain:
         return found(FindingVerdict.INCONCLUSIVE, f"There is a difference, but it may be under {effect:.1%}.")
     return found(FindingVerdict.INCONCLUSIVE, f"Neither shown nor ruled out: p {corrected_p:.2g} after correction.")

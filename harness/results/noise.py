@@ -74,4 +74,4 @@ def assumed_floor() -> NoiseFloor:
     from scipy.stats import norm
 
     reach = float(norm.isf(FALSE_ALARMS / 2)) * np.sqrt(2) * np.log1p(ASSUMED_BETWEEN_SWEEPS)
-    return NoiseFloor(float(np.expm1(reach)), "assumed, since no A/A sweeps of the device are stored")
+    return NoiseFloor(float(np.expm1(reach)), "assumed; `harness noise` measures it")

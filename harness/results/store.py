@@ -5,6 +5,7 @@ Writers may be called from several threads; each call is one transaction. Reader
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE_NAME = "results.sqlite3"
+
+_LATEST = re.compile(r"latest(~(?P<back>\d{1,6}))?")
 
 SAYS_NOTHING_OF_THE_CELL = frozenset(
     {
@@ -286,12 +289,20 @@ class Store:
         return [sweep_record(dict(row)) for row in rows]
 
     def find_sweep(self, name: str) -> SweepRecord:
-        """Return the sweep that `latest`, an id or the beginning of an id names. Raises `UsageError`."""
+        """Return the sweep that `latest`, `latest~1` (the one before), an id or its beginning names.
+
+        Raises `UsageError`.
+        """
         known = self.sweeps()
         if not known:
             raise NothingToRunOnError(f"There are no sweeps in {self.folder}.", "Run `harness sweep` first.")
-        if name == "latest":
-            return known[0]
+        if latest := _LATEST.fullmatch(name):
+            back = int(latest["back"] or 0)
+            if back >= len(known):
+                raise UsageError(
+                    f"{name} does not exist: {self.folder} holds {len(known)} sweeps.", "See `harness results list`."
+                )
+            return known[back]
         exact = [sweep for sweep in known if sweep.id == name]
         found = exact or [sweep for sweep in known if name and sweep.id.startswith(name)]
         if len(found) == 1:

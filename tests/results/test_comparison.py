@@ -142,7 +142,7 @@ def test_promise_h9_nothing_under_the_noise_floor_is_called_different():
     assert compare([Samples(a, b, True, NoiseFloor(0.03, "test"))])[0].verdict is FindingVerdict.SLOWER
     hidden = compare([Samples(a, b, True, NoiseFloor(0.10, "test"))])[0]
     assert hidden.verdict is FindingVerdict.INCONCLUSIVE
-    assert hidden.why == "The device differs from itself by up to 10.0%."
+    assert hidden.why == "Under the noise floor of 10.0%: test."
 
 
 def test_a_difference_that_does_not_matter_is_the_same():
