@@ -68,6 +68,8 @@ def compare(
         )  # fmt: skip
         at_hand = [side for couple in couples for side in (couple.a, couple.b) if side]
         compared = compare_cells(couples, read_noise(store, at_hand), effect=effect / 100, allow=allow or ())
+    if not compared:
+        raise UsageError("A and B have no cell in common.", "See `harness results show SWEEP` for what each holds.")
     _print(compared, "json" if as_json else form, by, effect)
     raise typer.Exit(_exit_code(compared, fail_on or []))
 
@@ -134,7 +136,8 @@ def _inside(store: Store, a: str, b: str | None, subject: Subject, baseline: str
     if len(names) == 1:
         raise UsageError(f"Sweep {operand.sweep_id} has one {subject} only: {base}.", "Name a sweep with several.")
     groups = {name: [side for side in operand.sides if side.cell[column] == name] for name in names}
-    return [found for name in names if name != base for found in couple(groups[base], groups[name], subject)]
+    couples = [found for name in names if name != base for found in couple(groups[base], groups[name], subject)]
+    return [found for found in couples if found.a and found.b]  # in one sweep, a cell that was not planned is no loss
 
 
 def _first_named(store: Store, sweep_id: str, key: str, names: Sequence[str]) -> str:
@@ -151,9 +154,10 @@ def _print(compared: Sequence[ComparedCells], form: str, by: str, effect: float)
         print_json({"by": by, "smallest_effect": effect / 100, "confidence": 0.99, "rows": finding_rows(compared)})
     elif form == "table":
         console().print(comparison_table(compared))
-        for name in ("a", "b"):
-            sweeps = dict.fromkeys(side.sweep_id for cells in compared if (side := getattr(cells, name)))
-            error_console().print(f"{name.upper()}: {', '.join(sweeps)}", markup=False, soft_wrap=True)
+        a, b = (
+            {side.sweep_id for side in sides if side} for sides in zip(*((c.a, c.b) for c in compared), strict=True)
+        )
+        error_console().print(f"A: {', '.join(a)}; B: {', '.join(b)}", markup=False, soft_wrap=True)
     else:
         text = {"markdown": to_markdown, "csv": to_csv}[form](plain_findings(compared))
         typer.echo(text, nl=False)

@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "recipes": "harness.cli.recipes",
     "bench": "harness.cli.bench",
     "compare": "harness.cli.compare",
+    "noise": "harness.cli.noise",
     "results": "harness.cli.results",
     "tools": "harness.cli.tools",
     "parse-log": "harness.cli.parse_log",

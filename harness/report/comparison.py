@@ -104,9 +104,16 @@ def _floor(cells: ComparedCells) -> str:
     return f"{100 * floor.value:.1f}" if floor else "-"
 
 
+_BESIDE_LATENCY = {
+    Regression.FALLBACK: "fell back",
+    Regression.ACCURACY: "less accurate",
+    Regression.MEMORY: "more memory",
+}
+
+
 def _verdict(cells: ComparedCells) -> str:
-    told = {Regression.SLOWER, Regression.REFUSED}
-    return ", ".join([cells.finding.verdict, *(f"{worse} worse" for worse in sorted(cells.regressions - told))])
+    beside = [words for regression, words in _BESIDE_LATENCY.items() if regression in cells.regressions]
+    return ", ".join([cells.finding.verdict, *beside])
 
 
 _COLUMNS = (

@@ -102,7 +102,9 @@ def _estimate(samples: Samples, comparisons: int, false_alarms: float) -> RatioE
     """Use ranks where they could pass the correction at all: a choice by counts alone, never by the values."""
     finest = smallest_p(len(samples.a), len(samples.b), paired=samples.paired)
     method = estimate_by_rank if finest * comparisons <= false_alarms else estimate_by_mean
-    return method(samples.a, samples.b, paired=samples.paired, level=false_alarms)
+    estimate = method(samples.a, samples.b, paired=samples.paired, level=false_alarms)
+    # What moved a whole sweep is not in the spread of its invocations: the interval must reach as far as the floor.
+    return estimate if samples.paired or samples.floor is None else estimate.widened(samples.floor.value)
 
 
 def _judge(
@@ -120,11 +122,17 @@ def _judge(
         return found(verdict, f"Chance alone would show it once in {_odds(corrected_p)} comparisons.")
     if estimate.inner.lies_within(1 / (1 + effect), 1 + effect):
         return found(FindingVerdict.SAME, f"A difference of {effect:.1%} or more is ruled out.")
-    if certain and floor is not None and distance < floor.value and floor.value > effect:
-        return found(FindingVerdict.INCONCLUSIVE, f"Under the noise floor of {floor.value:.1%}: {floor.source}.")
+    return found(FindingVerdict.INCONCLUSIVE, _what_is_open(certain, distance, floor, effect))
+
+
+def _what_is_open(certain: bool, distance: float, floor: NoiseFloor | None, effect: float) -> str:
+    if floor is not None and floor.value > effect:
+        if certain and distance < floor.value:
+            return f"Under the noise floor of {floor.value:.1%}: {floor.source}."
+        return f"The noise floor of {floor.value:.1%} hides a difference of {effect:.1%}."
     if certain:
-        return found(FindingVerdict.INCONCLUSIVE, f"There is a difference, but it may be under {effect:.1%}.")
-    return found(FindingVerdict.INCONCLUSIVE, f"Neither shown nor ruled out: p {corrected_p:.2g} after correction.")
+        return f"There is a difference, but it may be under {effect:.1%}."
+    return "Neither a difference nor its absence is shown: it takes more invocations."
 
 
 def _odds(p_value: float) -> str:

@@ -1,17 +1,14 @@
-"""What a store knows of the noise of its devices: A/A sweeps where there are some, else the sweeps at hand."""
+"""What a store knows of the noise of its devices: from A/A sweeps where there are some, else the sweeps at hand."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import median
 
 from harness.results.noise import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
 from harness.results.sides import Side, read_sides
 from harness.results.store import Store
-
-NOISE = "noise"
-"""Value of `purpose` in the spec of an A/A sweep."""
 
 LATEST_SWEEPS = 20
 """A/A sweeps of a device that are looked at; older ones may be of a device that has changed since."""
@@ -29,19 +26,14 @@ class DeviceNoise:
         """Return the floor of two cells that were measured in turns, by `pairs` pairs."""
         if not pairs:
             return None
-        known = self._like(a, b)
-        sides = known or [side for side in self._at_hand if _same_device(side, a) and side.sweep_id == a.sweep_id]
-        source = _source(known) if known else "the spread of this sweep's own processes"
-        return floor_within_sweep([list(side.latencies_us.values()) for side in sides], pairs, source)
+        if known := self._like(a, b):
+            return within_floor(known, pairs)
+        same_sweep = [side for side in self._at_hand if side.sweep_id == a.sweep_id and _same_device(side, a)]
+        return within_floor(same_sweep, pairs, "the spread of this sweep's own processes")
 
     def between(self, a: Side, b: Side) -> NoiseFloor:
         """Return the floor of two cells of different sweeps."""
-        sides = self._like(a, b)
-        cells: dict[str, list[float]] = {}
-        for side in sides:
-            if side.latencies_us:
-                cells.setdefault(side.cell["cell_key"], []).append(median(side.latencies_us.values()))
-        return floor_between_sweeps(list(cells.values()), _source(sides)) or assumed_floor()
+        return between_floor(self._like(a, b)) or assumed_floor()
 
     def _like(self, a: Side, b: Side) -> list[Side]:
         """Return A/A cells of the device as it is now: those of the same delegates, else of any."""
@@ -50,20 +42,38 @@ class DeviceNoise:
         return [side for side in of_device if side.cell["delegate_requested"] in wanted] or of_device
 
 
+def within_floor(sides: Sequence[Side], pairs: int, source: str | None = None) -> NoiseFloor | None:
+    """Return the floor of `pairs` pairs that the cells of one device show within their sweeps."""
+    return floor_within_sweep([list(side.latencies_us.values()) for side in sides], pairs, source or _source(sides))
+
+
+def between_floor(sides: Sequence[Side]) -> NoiseFloor | None:
+    """Return the floor between sweeps that A/A cells of one device show; None where no cell was swept twice."""
+    cells: dict[str, list[float]] = {}
+    for side in sides:
+        if side.latencies_us:
+            cells.setdefault(side.cell["cell_key"], []).append(median(side.latencies_us.values()))
+    return floor_between_sweeps(list(cells.values()), _source(sides))
+
+
 def read_noise(store: Store, at_hand: Sequence[Side]) -> DeviceNoise:
-    """Read the latest A/A sweeps of the devices of `at_hand`."""
-    serials = {side.cell["serial"] for side in at_hand}
+    """Read what is known of the devices of `at_hand`."""
+    return DeviceNoise(noise_sides(store, {side.cell["serial"] for side in at_hand}), at_hand)
+
+
+def noise_sides(store: Store, serials: Collection[str]) -> list[Side]:
+    """Return the cells of the latest A/A sweeps of these devices."""
     found: Counter[str] = Counter()
     sides: list[Side] = []
     for record in store.sweeps():  # the newest first
-        if record.spec.get("purpose") != NOISE:
+        if not record.is_noise:
             continue
-        wanted = {serial for serial in serials & set(store.devices(record.id)["serial"])
-                  if found[serial] < LATEST_SWEEPS}  # fmt: skip
+        wanted = {serial for serial in store.devices(record.id)["serial"]
+                  if serial in serials and found[serial] < LATEST_SWEEPS}  # fmt: skip
         found.update(wanted)
         if wanted:
             sides += [side for side in read_sides(store, record.id) if side.cell["serial"] in wanted]
-    return DeviceNoise(sides, at_hand)
+    return sides
 
 
 def _same_device(one: Side, other: Side) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,14 @@ class RatioEstimate:
     p_value: float
     """Two-sided, before any correction."""
     method: str
+
+    def widened(self, difference: float) -> RatioEstimate:
+        """Return the same with intervals that reach at least as far as a relative difference on both sides."""
+        low, high = self.value / (1 + difference), self.value * (1 + difference)
+        interval, inner = (
+            Interval(min(own.low, low), max(own.high, high)) for own in (self.interval, self.inner)
+        )  # fmt: skip
+        return replace(self, interval=interval, inner=inner)
 
 
 INNER_LEVEL = 0.10

@@ -291,18 +291,13 @@ class Store:
     def find_sweep(self, name: str) -> SweepRecord:
         """Return the sweep that `latest`, `latest~1` (the one before), an id or its beginning names.
 
-        Raises `UsageError`.
+        A/A sweeps are never `latest`: nobody who asks for the last sweep means one. Raises `UsageError`.
         """
         known = self.sweeps()
         if not known:
             raise NothingToRunOnError(f"There are no sweeps in {self.folder}.", "Run `harness sweep` first.")
         if latest := _LATEST.fullmatch(name):
-            back = int(latest["back"] or 0)
-            if back >= len(known):
-                raise UsageError(
-                    f"{name} does not exist: {self.folder} holds {len(known)} sweeps.", "See `harness results list`."
-                )
-            return known[back]
+            return self._latest(name, [sweep for sweep in known if not sweep.is_noise], int(latest["back"] or 0))
         exact = [sweep for sweep in known if sweep.id == name]
         found = exact or [sweep for sweep in known if name and sweep.id.startswith(name)]
         if len(found) == 1:
@@ -310,6 +305,15 @@ class Store:
         choices = ", ".join(sweep.id for sweep in (found or known)[:5])
         problem = f"fits {len(found)} sweeps" if found else "fits no sweep"
         raise UsageError(f"{name!r} {problem} in {self.folder}: {choices}.", "Give `latest` or more of the id.")
+
+    def _latest(self, name: str, known: Sequence[SweepRecord], back: int) -> SweepRecord:
+        if back >= len(known):
+            held = f"{len(known)} sweep" + ("" if len(known) == 1 else "s")
+            raise UsageError(
+                f"{name} does not exist: {self.folder} holds {held}, A/A sweeps left out.",
+                "See `harness results list`.",
+            )
+        return known[back]
 
     def devices(self, sweep_id: str) -> pd.DataFrame:
         """One row a device of the sweep."""

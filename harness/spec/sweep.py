@@ -57,6 +57,8 @@ class SweepSpec(SpecModel):
     measurement: Measurement
     seed: int = 1
     """Seeds the order of invocations."""
+    purpose: Literal["measure", "noise"] = "measure"
+    """`noise`: one of several equal sweeps that show how far a device differs from itself (`harness noise`)."""
     broken_gpu: bool = False
     """Give virtual phones of this sweep a GPU driver that fails in silence, to see it caught."""
     reconnect_wait_s: float = Field(default=30.0, ge=0, le=3600)

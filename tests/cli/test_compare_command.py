@@ -59,18 +59,23 @@ class Finished(NamedTuple):
 
 
 @pytest.fixture
-def compare(store, monkeypatch, capsys):
-    """Run the command on the store as the console program does, in this process: a new one takes seconds to start."""
+def run_main(store, monkeypatch, capsys):
+    """Run a verb on the store as the console program does, in this process: a new one takes seconds to start."""
 
     def run(*arguments, results=None):
         monkeypatch.setenv("COLUMNS", "100")
-        monkeypatch.setattr(sys, "argv", ["harness", "compare", *arguments, "--results", str(results or store.folder)])
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments, "--results", str(results or store.folder)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
         return Finished(int(ended.value.code or 0), *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def compare(run_main):
+    return lambda *arguments, **options: run_main("compare", *arguments, **options)
 
 
 def rows(finished):
@@ -100,7 +105,8 @@ def test_promise_h9_a_slower_sweep_fails_the_gate_and_shows_its_noise_floor(stor
     assert slower["ratio_low"] < 1.2 < slower["ratio_high"]
     assert 0.02 < slower["noise_floor"] < 0.15
     assert slower["noise_floor_source"] == "6 A/A sweeps, the last 20261120-050000-cccc"
-    assert other["verdict"] in ("same", "inconclusive")
+    assert other["verdict"] == "inconclusive"  # with this floor, 2 % can be neither shown nor ruled out
+    assert other["ratio_high"] / other["ratio"] - 1 >= other["noise_floor"] - 1e-9
     assert compare(AFTER, BEFORE, "--fail-on", "slower").returncode == 0  # the other way round it is faster
     assert compare().returncode == 0  # nothing to fail on
 
@@ -159,6 +165,27 @@ def test_promise_h8_pairs_hold_only_blocks_that_both_sides_have(store):
     assert cells.finding.estimate is not None
     assert cells.paired
     assert len(fp32.latencies_us.keys() & int8.latencies_us.keys()) == 8
+
+
+@pytest.mark.training
+def test_promise_h9_noise_of_a_device_is_measured_and_used(store, compare, run_main):
+    """On this host, with the real runtime."""
+    finished = run_main("noise", "--device", "host", "--sweeps", "3", "--preset", "quick", "--json")
+    assert finished.returncode == 0
+    (floor,) = json.loads(finished.stdout)["floors"]
+    assert (floor["serial"], floor["delegate"], floor["sweeps"], floor["pairs"]) == ("host", "cpu", 3, 5)
+    assert floor["floor_between_sweeps"] > 0
+    assert all(record.is_noise for record in store.sweeps())
+    ids = [record.id for record in store.sweeps()]
+    (row,) = rows(compare(ids[1], ids[0], "--json"))
+    assert row["verdict"] in ("same", "inconclusive")
+    assert "holds 0 sweeps, A/A sweeps left out" in compare().stderr  # A/A sweeps are never meant by `latest`
+
+
+def test_a_virtual_phone_of_one_sweep_has_no_floor(run_main):
+    finished = run_main("noise", "--device", "virtual:pixel-8")
+    assert finished.returncode == 2
+    assert "harness phone start" in finished.stderr
 
 
 def test_delegates_of_one_sweep(store, compare):
@@ -256,7 +283,7 @@ def test_worse_accuracy_and_memory_are_regressions_too(store, compare):
     assert row["regressions"] == ["accuracy", "memory"]
     assert compare("--fail-on", "memory").returncode == 1
     assert compare("--fail-on", "slower").returncode == 0
-    assert "accuracy worse, memory worse" in " ".join(compare().stdout.split())
+    assert "inconclusive, less accurate, more memory" in " ".join(compare().stdout.split())
 
 
 def test_labels_of_one_side_are_flagged(store):
@@ -285,7 +312,7 @@ def test_findings_as_a_file_for_others(store, compare, form):
         add(store, sweep_id, latencies(1))
     first, *others = compare("--format", form).stdout.splitlines()
     assert "noise floor %" in first
-    assert any("int8" in line and "same" in line for line in others)
+    assert any("int8" in line and "inconclusive" in line for line in others)
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,14 @@ def test_promise_h9_nothing_under_the_noise_floor_is_called_different():
     assert hidden.why == "Under the noise floor of 10.0%: test."
 
 
+def test_promise_h9_sweeps_that_differ_by_themselves_are_never_called_the_same():
+    a, b = sides(np.random.default_rng(1), 18, noise=0.002)
+    quiet, loud = (compare([Samples(a, b, False, NoiseFloor(floor, "test"))])[0] for floor in (0.01, 0.06))
+    assert quiet.verdict is FindingVerdict.SAME
+    assert loud.verdict is FindingVerdict.INCONCLUSIVE
+    assert loud.estimate.interval.high == pytest.approx(loud.estimate.value * 1.06)
+
+
 def test_a_difference_that_does_not_matter_is_the_same():
     a, b = sides(np.random.default_rng(1), 18, ratio=1.01, noise=0.002)
     assert compare([Samples(a, b, True)])[0].verdict is FindingVerdict.SAME
