@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from statistics import median
 
 from harness.results.noise import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
+from harness.results.ratio import middle
 from harness.results.sides import Side, read_sides
 from harness.results.store import Store
 
@@ -52,7 +52,7 @@ def between_floor(sides: Sequence[Side]) -> NoiseFloor | None:
     cells: dict[str, list[float]] = {}
     for side in sides:
         if side.latencies_us:
-            cells.setdefault(side.cell["cell_key"], []).append(median(side.latencies_us.values()))
+            cells.setdefault(side.cell["cell_key"], []).append(middle(list(side.latencies_us.values())))
     return floor_between_sweeps(list(cells.values()), _source(sides))
 
 

@@ -114,6 +114,11 @@ def estimate_by_mean(a: Sequence[float], b: Sequence[float], *, paired: bool, le
     return RatioEstimate(float(np.exp(shift)), interval(level), interval(INNER_LEVEL), p_value, method)
 
 
+def middle(values: Sequence[float]) -> float:
+    """Return the Hodges-Lehmann middle of positive values: as deaf to wild ones as the estimates above."""
+    return float(np.exp(np.median(_walsh_averages(_logs(values)))))
+
+
 def _logs(values: Sequence[float]) -> Floats:
     logs: Floats = np.log(np.asarray(values, dtype=np.float64))
     return logs
