@@ -20,9 +20,6 @@ MEDIAN_DEVIATION = 0.6745
 MEAN_DEVIATION = 1.253314
 """A normal variable's median absolute deviation in standard deviations, and one over its mean absolute deviation."""
 
-QUARTILES_APART = 1.349
-"""A normal variable's interquartile range, in standard deviations."""
-
 FEWEST_FOR_DRIFT = 5
 DRIFT_LEVEL = 0.01
 
@@ -81,27 +78,14 @@ def relative_spread(values: Sequence[float]) -> float | None:
     return float(high - low) / middle if middle else None
 
 
-@dataclass(frozen=True)
-class Spread:
-    """How far values lie apart, as shares of their middle: 0.03 is 3 %."""
-
-    between: float
-    """Of one process from another: the only spread that says how far a repetition will be off."""
-    within: float | None
-    """Of one iteration from another inside a process; None where the tool prints no deviation. Never an error bar."""
-
-
-def spread(latencies: Sequence[float], deviations: Sequence[float | None]) -> Spread | None:
-    """Tell both kinds of spread apart; None for fewer than two invocations.
+def within_spread(latencies: Sequence[float], deviations: Sequence[float | None]) -> float | None:
+    """Return the median share by which the iterations of one process differ: 0.03 is 3 %. None where none is known.
 
     `latencies` holds one positive value an invocation and `deviations` its iterations' standard deviation, in the same
-    unit. `between` is a standard deviation told from the quartiles, so that a few wild invocations do not make it.
+    unit. It is never an error bar: it says nothing about how far the next process will be off (`relative_spread` does).
     """
-    quartiles = relative_spread(latencies)
-    if quartiles is None:
-        return None
-    shares = [own / latency for latency, own in zip(latencies, deviations, strict=True) if own is not None]
-    return Spread(quartiles / QUARTILES_APART, median(shares))
+    pairs = zip(latencies, deviations, strict=True)
+    return median([own / latency for latency, own in pairs if own is not None])
 
 
 def outliers(values: Sequence[float]) -> list[bool]:
