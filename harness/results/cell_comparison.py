@@ -96,14 +96,13 @@ class Couple:
     b: Side | None
 
 
-def couple(a: Sequence[Side], b: Sequence[Side], subject: Subject, *, ignore: Collection[str] = ()) -> list[Couple]:
-    """Find the counterpart of each cell: equal in `IDENTITY` but for the subject and the columns in `ignore`.
+def couple(a: Sequence[Side], b: Sequence[Side], subject: Subject) -> list[Couple]:
+    """Find the counterpart of each cell: equal in `IDENTITY` but for the subject.
 
     A cell of another device is taken as counterpart only where its own device has none: it is then refused with that
     reason, which says more than that nothing was found.
     """
-    apart = {COLUMN_OF.get(subject), *ignore}
-    keys = [name for name in IDENTITY if name not in apart]
+    keys = [name for name in IDENTITY if name != COLUMN_OF.get(subject)]
     without_device = [name for name in keys if name != "serial"]
     left = list(b)
     couples: dict[int, Side] = {}
@@ -151,12 +150,12 @@ def _reason_to_refuse(couple_: Couple, allow: Collection[str]) -> str:
     a, b = couple_.a, couple_.b
     if a is None or b is None:
         return f"Only in {'B' if a is None else 'A'}."
-    unlike = [words for name, words in differences(a, b).items() if name not in allow]
-    if unlike:
-        return f"Not alike: {'; '.join(unlike)}."
     for name, side in (("A", a), ("B", b)):
         if side.cell["verdict"] in (Verdict.FAILED, Verdict.NOT_MEASURED, Verdict.WRONG_OUTPUT):
             return f"{name} is no measurement: {side.cell['failure_class'] or side.cell['verdict']}."
+    unlike = [words for name, words in differences(a, b).items() if name not in allow]
+    if unlike:
+        return f"Not alike: {'; '.join(unlike)}."
     ran = [side.cell["delegate_achieved"] for side in (a, b)]
     if (_fell_back(a.cell) or _fell_back(b.cell)) and not (_fell_back(a.cell) and _fell_back(b.cell)):
         name, achieved = ("A", ran[0]) if _fell_back(a.cell) else ("B", ran[1])
@@ -176,7 +175,7 @@ def _flags(a: Side, b: Side) -> tuple[str, ...]:
 
 def _samples(a: Side, b: Side, noise: DeviceNoise) -> Samples:
     """Pair the processes by block where both sides were measured in turns: within one sweep of one device."""
-    if a.sweep_id != b.sweep_id:
+    if (a.sweep_id, a.cell["serial"]) != (b.sweep_id, b.cell["serial"]):
         return Samples(list(a.latencies_us.values()), list(b.latencies_us.values()), False, noise.between(a, b))
     blocks = sorted(a.latencies_us.keys() & b.latencies_us.keys())
     pairs = [(a.latencies_us[block], b.latencies_us[block]) for block in blocks]

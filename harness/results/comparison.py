@@ -9,8 +9,8 @@ A difference is called one only where all three hold:
 Corrected after Benjamini and Hochberg (1995), not Holm: where nothing changed at all, both raise any false alarm in at
 most 1 % of the comparisons, which is what a gate in CI needs; where something did change, Holm would also keep every
 other row free of error and pays for it with power that 5 to 20 invocations do not have, while Benjamini and Hochberg
-keep the share of false ones among all that is called a difference at 1 %. Rows of one sweep are correlated in the same
-direction, for which that bound is proven (Benjamini and Yekutieli 2001).
+keep the share of false ones among all that is called a difference at 1 %. Rows of one sweep move together, under which
+the bound still holds (Benjamini and Yekutieli 2001).
 """
 
 from __future__ import annotations

@@ -6,10 +6,22 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from results_examples import accuracy_outcome, card, cell, facts, measure, sweep_record, tool
+from results_examples import (
+    accuracy_outcome,
+    card,
+    cell,
+    facts,
+    failed,
+    measure,
+    succeeded,
+    sweep_record,
+    tool,
+)
+from results_examples import add as add_invocation
 
 from harness.cli.main import main
 from harness.compression.variant import VariantCard
+from harness.errors import Failure, FailureClass
 from harness.results.cell_comparison import Subject, compare_cells, couple
 from harness.results.comparison import FindingVerdict
 from harness.results.device_noise import DeviceNoise, read_noise
@@ -284,6 +296,25 @@ def test_worse_accuracy_and_memory_are_regressions_too(store, compare):
     assert compare("--fail-on", "memory").returncode == 1
     assert compare("--fail-on", "slower").returncode == 0
     assert "inconclusive, less accurate, more memory" in " ".join(compare().stdout.split())
+
+
+def test_a_failed_cell_is_refused_with_its_failure(store):
+    for sweep_id in (BEFORE, AFTER):
+        begin(store, sweep_id)
+    add(store, BEFORE, latencies(1))
+    store.add_cell(AFTER, cell("int8"))
+    for index in range(2):
+        crash = failed(Failure(FailureClass.CRASHED, "It crashed.", "SIGSEGV"))
+        add_invocation(store, cell("int8"), index, crash, sweep_id=AFTER)
+    assert findings(store)["int8", "cpu"].finding.why == "B is no measurement: crashed."
+
+
+def test_what_was_redone_counts_once(store):
+    begin(store, AFTER)
+    add(store, AFTER, latencies(1))
+    add_invocation(store, cell("int8"), 3, succeeded(5000.0), sweep_id=AFTER)
+    (side,) = read_sides(store, AFTER)
+    assert (len(side.latencies_us), side.latencies_us[3]) == (10, 5000.0)
 
 
 def test_labels_of_one_side_are_flagged(store):
