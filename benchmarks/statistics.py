@@ -28,6 +28,7 @@ from scipy import stats
 
 from harness.cli.noise import DEFAULT_SWEEPS
 from harness.results.comparison import Finding, FindingVerdict, Samples, compare
+from harness.results.device_noise import LATEST_SWEEPS
 from harness.results.noise import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
 from harness.results.ratio import middle
 from harness.results.statistics import enough, median_with_interval
@@ -135,9 +136,9 @@ def compare_sweeps(floor: NoiseFloor | None) -> Rule:
     return rule
 
 
-def measured_floor(generator: np.random.Generator, phone: Phone, processes: int, runs: int) -> NoiseFloor:
+def measured_floor(generator: np.random.Generator, phone: Phone, sweeps_made: int = DEFAULT_SWEEPS) -> NoiseFloor:
     """Measure a phone's floor between sweeps as `harness noise` does."""
-    sweeps = [phone.sweep(generator, 1, processes, runs)[0] for _ in range(DEFAULT_SWEEPS)]
+    sweeps = [phone.sweep(generator, 1, *standard())[0] for _ in range(sweeps_made)]
     floor = floor_between_sweeps([[middle(list(sweep.mean(axis=1))) for sweep in sweeps]], "A/A sweeps")
     assert floor is not None
     return floor
@@ -160,7 +161,7 @@ def between_two_sweeps(generator: np.random.Generator, phone: Phone, ratio: floa
     for _ in range(times):
         data = phone.sweep(generator, 1, *standard())[0], phone.sweep(generator, ratio, *standard())[1]
         rules: dict[str, Rule] = {
-            "harness compare": compare_sweeps(measured_floor(generator, phone, *standard())),
+            "harness compare": compare_sweeps(measured_floor(generator, phone)),
             "the same, no A/A sweeps": compare_sweeps(assumed_floor()),
             "the same, no floor at all": compare_sweeps(None),
             **RIVALS,
@@ -183,6 +184,20 @@ def by_processes(generator: np.random.Generator, times: int) -> dict[str, dict[s
         rates[str(count)] = {}
         for name, ratio in (("false alarms", 1.0), ("5 % found", 1.05), ("10 % found", 1.10)):
             found = sum(compare_in_turns(split(PHONES[0].sweep(generator, ratio, count, 30))) for _ in range(times))
+            rates[str(count)][name] = found / times
+    return rates
+
+
+def by_noise_sweeps(generator: np.random.Generator, times: int) -> dict[str, dict[str, float]]:
+    """Return what a comparison of two sweeps finds after so many A/A sweeps, where processes differ by 3 %."""
+    rates: dict[str, dict[str, float]] = {}
+    for count in (6, DEFAULT_SWEEPS, LATEST_SWEEPS):
+        rates[str(count)] = {}
+        for name, ratio in (("false alarms", 1.0), ("5 % found", 1.05)):
+            found = 0
+            for _ in range(times):
+                data = PHONES[0].sweep(generator, 1, *standard())[0], PHONES[0].sweep(generator, ratio, *standard())[1]
+                found += compare_sweeps(measured_floor(generator, PHONES[0], count))(data)
             rates[str(count)][name] = found / times
     return rates
 
@@ -237,8 +252,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer sweeps: under a minute")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    times = 150 if arguments.quick else 2000
-    few = max(100, times // 8)
+    times = 100 if arguments.quick else 2000
+    few = max(50, times // 4)
     generator = np.random.default_rng(arguments.seed)
     started = time.perf_counter()
     figures: dict[str, object] = {"sweeps_each": times, "slowdown": SLOWDOWN}
@@ -253,6 +268,7 @@ def main() -> None:
         show(f"Cells compared {design}, preset standard: false alarms / slowdowns of 5 % found, %", rates)
     details = {
         "by processes a side": by_processes(generator, times),
+        "between sweeps, by A/A sweeps": by_noise_sweeps(generator, few),
         "twelve cells at once": many_cells(generator, few),
         "sequential stopping": stopping(generator, few),
     }

@@ -17,8 +17,8 @@ FALSE_ALARMS = 0.01
 """Share of A/A comparisons that may exceed the floor."""
 
 ASSUMED_BETWEEN_SWEEPS = 0.148
-"""Relative deviation of one sweep from another on a device of which nothing is known: what mui/mui-public, pull request
-1712, found between its runs while iterations within a run differed by 2.8 %."""
+"""Deviation of the logarithm of one sweep from another's on a device of which nothing is known: what mui/mui-public,
+pull request 1712, found between its runs while iterations within a run differed by 2.8 %."""
 
 NORMAL_QUARTILE = 0.6745
 """The median absolute value of a normal variable over its standard deviation."""
@@ -73,5 +73,5 @@ def assumed_floor() -> NoiseFloor:
     """Return the floor between two sweeps of a device that was never measured against itself."""
     from scipy.stats import norm
 
-    reach = float(norm.isf(FALSE_ALARMS / 2)) * np.sqrt(2) * np.log1p(ASSUMED_BETWEEN_SWEEPS)
+    reach = float(norm.isf(FALSE_ALARMS / 2)) * np.sqrt(2) * ASSUMED_BETWEEN_SWEEPS
     return NoiseFloor(float(np.expm1(reach)), "assumed; `harness noise` measures it")
