@@ -56,8 +56,6 @@ def noise(
     with Store.open(results or default_results_folder()) as store:
         serials = _measure(store, _spec(device, delegate, model, preset), device, sweeps)
         floors = _floors(store, serials)
-    if not floors:
-        raise NothingToRunOnError(f"No sweep of {device} gave a measurement.", "See `harness results list`.")
     _print(floors, as_json)
 
 
@@ -85,7 +83,21 @@ def _measure(store: Store, spec: SweepSpec, device: str, sweeps: int) -> set[str
             outcome = SweepRunner(store, bars).run(of_this_turn, [device])
             if outcome.status is SweepStatus.INTERRUPTED:
                 raise typer.Exit(ExitCode.INTERRUPTED)
-            serials |= set(store.devices(outcome.sweep_id)["serial"])
+            serials |= _measured(store, outcome.sweep_id, device)
+    return serials
+
+
+def _measured(store: Store, sweep_id: str, device: str) -> set[str]:
+    """Return the serials that a sweep measured. Raises `NothingToRunOnError`: what fails once fails ten times."""
+    from harness.results.sides import read_sides
+
+    serials = {side.cell["serial"] for side in read_sides(store, sweep_id) if side.latencies_us}
+    if not serials:
+        failures = [*store.devices(sweep_id)["failure_message"], *store.invocations(sweep_id)["failure_message"]]
+        reason = next((message for message in failures if isinstance(message, str)), "no process succeeded.")
+        raise NothingToRunOnError(
+            f"{device} could not be measured: {reason}", "Run `harness devices` to see its state."
+        )
     return serials
 
 

@@ -200,6 +200,14 @@ def test_a_virtual_phone_of_one_sweep_has_no_floor(run_main):
     assert "harness phone start" in finished.stderr
 
 
+@pytest.mark.training
+def test_noise_of_a_phone_that_is_not_there_stops_at_the_first_sweep(store, run_main):
+    finished = run_main("noise", "--device", "NOPHONE", "--preset", "quick")
+    assert finished.returncode == 3
+    assert "NOPHONE could not be measured: " in finished.stderr
+    assert len(store.sweeps()) == 1
+
+
 def test_delegates_of_one_sweep(store, compare):
     begin(store, AFTER)
     add(store, AFTER, latencies(13), delegate="cpu")
