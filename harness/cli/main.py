@@ -21,6 +21,8 @@ VERBS: dict[str, str] = {
     "compress": "harness.cli.compress",
     "recipes": "harness.cli.recipes",
     "bench": "harness.cli.bench",
+    "compare": "harness.cli.compare",
+    "noise": "harness.cli.noise",
     "results": "harness.cli.results",
     "tools": "harness.cli.tools",
     "parse-log": "harness.cli.parse_log",

@@ -44,7 +44,8 @@ def list_sweeps(results: ResultsOption = None, as_json: bool = JsonOption) -> No
         table = Table("sweep", "started (UTC)", "status", "preset", "model")
         for record in records:
             model = escape(str(record.spec.get("model", "")))
-            table.add_row(record.id, f"{record.started_at:%Y-%m-%d %H:%M}", record.status, record.preset, model)
+            preset = f"{record.preset}, A/A" if record.is_noise else record.preset
+            table.add_row(record.id, f"{record.started_at:%Y-%m-%d %H:%M}", record.status, preset, model)
         console().print(table)
 
 

@@ -30,6 +30,15 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "latency_low_us": ("float64", "Lower end of its 95 % bootstrap interval, microseconds"),
     "latency_high_us": ("float64", "Upper end of its 95 % bootstrap interval, microseconds"),
     "latency_spread": ("float64", "Interquartile range of the invocations over their median"),
+    "latency_within_spread": (
+        "float64",
+        "Median standard deviation of one process's iterations over its latency; never an error bar",
+    ),
+    "latency_outliers": ("Int64", "Invocations far from the others (modified z-score over 3.5); they are kept"),
+    "latency_drift": (
+        "float64",
+        "Relative change from the first invocation to the last, where it is more than chance at 1 %",
+    ),
     "init_median_us": ("float64", "Median initialisation, microseconds"),
     "first_inference_median_us": ("float64", "Median first inference, microseconds"),
     "memory_overall_mb": ("float64", "Median overall footprint of the memory pass, MB as the tool prints it"),

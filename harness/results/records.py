@@ -38,6 +38,11 @@ class SweepRecord:
     status: SweepStatus = SweepStatus.RUNNING
     finished_at: datetime | None = None
 
+    @property
+    def is_noise(self) -> bool:
+        """Tell whether it is an A/A sweep, which only shows how far a device differs from itself."""
+        return self.spec.get("purpose") == "noise"
+
 
 def new_sweep_id(started_at: datetime) -> str:
     """Return an id that sorts by time and is unique across hosts, such as `20261124-083000-ab12`."""

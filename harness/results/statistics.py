@@ -14,6 +14,15 @@ CONFIDENCE = 0.95
 RESAMPLES = 9999
 QUARTILES = (25, 75)
 
+OUTLIER_SCORE = 3.5
+"""Modified z-score beyond which a value is marked (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993)."""
+MEDIAN_DEVIATION = 0.6745
+MEAN_DEVIATION = 1.253314
+"""A normal variable's median absolute deviation in standard deviations, and one over its mean absolute deviation."""
+
+FEWEST_FOR_DRIFT = 5
+DRIFT_LEVEL = 0.01
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -67,3 +76,84 @@ def relative_spread(values: Sequence[float]) -> float | None:
     low, high = np.percentile(values, QUARTILES)
     middle = float(np.median(values))
     return float(high - low) / middle if middle else None
+
+
+def within_spread(latencies: Sequence[float], deviations: Sequence[float | None]) -> float | None:
+    """Return the median share by which the iterations of one process differ: 0.03 is 3 %. None where none is known.
+
+    `latencies` holds one positive value an invocation and `deviations` its iterations' standard deviation, in the same
+    unit. It is never an error bar: it says nothing about how far the next process will be off (`relative_spread` does).
+    """
+    pairs = zip(latencies, deviations, strict=True)
+    return median([own / latency for latency, own in pairs if own is not None])
+
+
+def outliers(values: Sequence[float]) -> list[bool]:
+    """Mark the positive values that lie far from the rest, in the same order. They are marked, never dropped.
+
+    Modified z-scores of the logarithms, since a process on a slow core takes a multiple of the time. Where more than
+    half of the values are equal, the mean deviation stands in for the median deviation.
+    """
+    logs = np.log(np.asarray(values, dtype=float))
+    if len(logs) == 0:
+        return []
+    distances = np.abs(logs - np.median(logs))
+    deviation = float(np.median(distances)) / MEDIAN_DEVIATION or float(distances.mean()) * MEAN_DEVIATION
+    return [bool(distance > OUTLIER_SCORE * deviation) for distance in distances] if deviation else [False] * len(logs)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A steady change from the first value to the last."""
+
+    change: float
+    """Relative: 0.05 says that the last values are 5 % above the first."""
+    p_value: float
+    """How often chance alone would order the values at least so steadily."""
+
+    @property
+    def is_certain(self) -> bool:
+        """Tell whether it is more than chance, at 1 %."""
+        return self.p_value <= DRIFT_LEVEL
+
+
+def drift(values: Sequence[float]) -> Drift | None:
+    """Return the drift of positive values in the order of time; None for fewer than five.
+
+    Mann's test of a trend (1945) with the Theil-Sen slope of the logarithms: single wild values do not make a drift.
+    """
+    if len(values) < FEWEST_FOR_DRIFT:
+        return None
+    from scipy.stats import kendalltau, theilslopes
+
+    order, logs = np.arange(len(values)), np.log(np.asarray(values, dtype=float))
+    p_value = float(kendalltau(order, logs).pvalue) if np.ptp(logs) else 1.0
+    slope = float(theilslopes(logs, order).slope)
+    return Drift(float(np.expm1(slope * (len(values) - 1))), p_value)
+
+
+def enough(medians: Sequence[float], relative_width: float, *, fewest: int, most: int) -> bool:
+    """Tell whether a cell has enough invocations: its interval is as narrow as asked, or its budget is spent.
+
+    To be asked after each block: `medians` holds one positive latency an invocation so far; `relative_width` is the
+    whole width of the median's 95 % interval over the median. Stopping looks at the width alone, never at a
+    difference, so that it cannot stop where chance happens to favour one side (Chow and Robbins 1965). The interval
+    must be narrow now and must have been before the last invocation, since a width that touches the limit once by
+    chance would stop too early and leave intervals that cover the truth too rarely.
+    """
+    if len(medians) >= most:
+        return True
+    return len(medians) >= fewest and all(
+        _relative_width(seen) <= relative_width for seen in (medians, medians[: len(medians) - 1])
+    )
+
+
+def _relative_width(values: Sequence[float]) -> float:
+    """Return the width of the median's interval over the median, from order statistics: no resampling in a loop."""
+    from scipy.stats import binom
+
+    ordered = np.sort(np.asarray(values, dtype=float))
+    cut = int(binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5))  # as many values may lie outside on each side
+    if cut == 0:
+        return float("inf")
+    return float((ordered[-cut] - ordered[cut - 1]) / np.median(ordered))

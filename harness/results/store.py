@@ -5,6 +5,7 @@ Writers may be called from several threads; each call is one transaction. Reader
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE_NAME = "results.sqlite3"
+
+_LATEST = re.compile(r"latest(~(?P<back>\d{1,6}))?")
 
 SAYS_NOTHING_OF_THE_CELL = frozenset(
     {
@@ -286,12 +289,15 @@ class Store:
         return [sweep_record(dict(row)) for row in rows]
 
     def find_sweep(self, name: str) -> SweepRecord:
-        """Return the sweep that `latest`, an id or the beginning of an id names. Raises `UsageError`."""
+        """Return the sweep that `latest`, `latest~1` (the one before), an id or its beginning names.
+
+        A/A sweeps are never `latest`: nobody who asks for the last sweep means one. Raises `UsageError`.
+        """
         known = self.sweeps()
         if not known:
             raise NothingToRunOnError(f"There are no sweeps in {self.folder}.", "Run `harness sweep` first.")
-        if name == "latest":
-            return known[0]
+        if latest := _LATEST.fullmatch(name):
+            return self._latest(name, [sweep for sweep in known if not sweep.is_noise], int(latest["back"] or 0))
         exact = [sweep for sweep in known if sweep.id == name]
         found = exact or [sweep for sweep in known if name and sweep.id.startswith(name)]
         if len(found) == 1:
@@ -299,6 +305,15 @@ class Store:
         choices = ", ".join(sweep.id for sweep in (found or known)[:5])
         problem = f"fits {len(found)} sweeps" if found else "fits no sweep"
         raise UsageError(f"{name!r} {problem} in {self.folder}: {choices}.", "Give `latest` or more of the id.")
+
+    def _latest(self, name: str, known: Sequence[SweepRecord], back: int) -> SweepRecord:
+        if back >= len(known):
+            held = f"{len(known)} sweep" + ("" if len(known) == 1 else "s")
+            raise UsageError(
+                f"{name} does not exist: {self.folder} holds {held}, A/A sweeps left out.",
+                "See `harness results list`.",
+            )
+        return known[back]
 
     def devices(self, sweep_id: str) -> pd.DataFrame:
         """One row a device of the sweep."""

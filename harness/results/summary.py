@@ -11,7 +11,15 @@ from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass
 from harness.results.columns import COLUMNS
-from harness.results.statistics import Estimate, median, median_with_interval, relative_spread
+from harness.results.statistics import (
+    Estimate,
+    drift,
+    median,
+    median_with_interval,
+    outliers,
+    relative_spread,
+    within_spread,
+)
 from harness.results.store import Store, is_final
 from harness.results.verdict import Facts, Verdict, judge_cell, rank
 
@@ -98,7 +106,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
         "latency_median_us": latency and latency.value,
         "latency_low_us": latency and latency.low,
         "latency_high_us": latency and latency.high,
-        "latency_spread": relative_spread(_values(measured, latency_column(latency_of))),
+        **_spreads(measured, latency_column(latency_of)),
         "init_median_us": median(_values(measured, "init_us")),
         "first_inference_median_us": median(_values(measured, "first_inference_us")),
         "memory_overall_mb": median(_values(passes[Pass.MEMORY], "memory_overall_mb")),
@@ -128,6 +136,18 @@ def _latency(measured: list[Row]) -> tuple[str | None, Estimate | None]:
         return None, None
     kind = "median" if all(row["latency_median_us"] is not None for row in measured) else "average"
     return kind, median_with_interval(_values(measured, latency_column(kind)))
+
+
+def _spreads(measured: list[Row], column: str) -> Row:
+    """Return how invocations lie apart, how iterations do, what stands out, and what changed steadily."""
+    latencies = _values(measured, column)
+    change = drift(latencies)
+    return {
+        "latency_spread": relative_spread(latencies),
+        "latency_within_spread": within_spread(latencies, [row["latency_std_us"] for row in measured]),
+        "latency_outliers": sum(outliers(latencies)),
+        "latency_drift": change.change if change and change.is_certain else None,
+    }
 
 
 def latency_column(latency_of: str | None) -> str:

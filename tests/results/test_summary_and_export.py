@@ -55,6 +55,17 @@ def test_the_memory_passes_latency_is_never_used(store):
     assert rows_by_variant(store)["int8"]["latency_median_us"] == 101.0
 
 
+def test_spreads_outliers_and_drift_are_told_apart(store):
+    begin(store, variants=("fp32", "int8"))
+    measure(store, cell("fp32"), [100.0, 101.0, 99.0, 100.5, 700.0, 99.5, 100.2])
+    measure(store, cell("int8"), [100.0 + index for index in range(10)], latency_std_us=2.0)
+    rows = rows_by_variant(store)
+    assert (rows["fp32"]["latency_outliers"], rows["fp32"]["latency_drift"]) == (1, None)
+    assert rows["fp32"]["invocations_ok"] == 7
+    assert (rows["int8"]["latency_outliers"], rows["int8"]["latency_drift"]) == (0, pytest.approx(0.09, abs=0.005))
+    assert rows["int8"]["latency_within_spread"] == pytest.approx(2 / 104.5, rel=0.01)
+
+
 def test_what_fell_back_is_not_ranked(store):
     begin(store)
     measure(store, cell(delegate="nnapi"), FAST, outcome=accuracy_outcome(), achieved="cpu", fell_back=True)

@@ -21,7 +21,7 @@ COUNTS = st.builds(
 
 
 @given(st.integers(1, 8), COUNTS, st.integers())
-def test_every_block_holds_every_cell_once(count, measurement, seed):
+def test_promise_h8_every_block_holds_every_cell_once(count, measurement, seed):
     planned = plan_invocations(cells(count), measurement, seed=seed)
     keys = {cell.key for cell in cells(count)}
     assert len(planned) == count * (measurement.invocations + measurement.memory_invocations)
@@ -41,7 +41,7 @@ def test_memory_comes_after_latency_and_the_order_is_the_seeds(count, measuremen
     assert planned == plan_invocations(list(reversed(cells(count))), measurement, seed=seed)
 
 
-def test_blocks_differ_and_seeds_differ():
+def test_promise_h8_blocks_differ_and_seeds_differ():
     measurement = Measurement(invocations=20, runs=1, accuracy_samples=0)
     one, two = (plan_invocations(cells(5), measurement, seed=seed) for seed in (1, 2))
     orders = {tuple(i.cell.key for i in one if i.block == block) for block in range(20)}

@@ -1,0 +1,194 @@
+"""Findings as a table: what differs, by how much, how sure that is, and what a person must look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.text import number, printable
+from harness.results.cell_comparison import ComparedCells, Regression, footprint_mb
+from harness.results.comparison import FindingVerdict
+
+_STYLES = {
+    FindingVerdict.SLOWER: "red",
+    FindingVerdict.FASTER: "green",
+    FindingVerdict.REFUSED: "yellow",
+    FindingVerdict.INCONCLUSIVE: "dim",
+}
+
+
+def finding_rows(compared: Sequence[ComparedCells]) -> list[dict[str, Any]]:
+    """Return the findings as JSON values, one row a pair of cells, in the same order."""
+    return [_row(cells) for cells in compared]
+
+
+def _row(cells: ComparedCells) -> dict[str, Any]:
+    finding, estimate = cells.finding, cells.finding.estimate
+    sides: dict[str, Any] = {}
+    for name, side in (("a", cells.a), ("b", cells.b)):
+        cell = side.cell if side else {}
+        sides |= {f"sweep_{name}": side and side.sweep_id, f"memory_mb_{name}": footprint_mb(cell) if cell else None}
+        for column in ("variant", "delegate_requested", "delegate_achieved", "latency_median_us", "top1", "cell_key"):
+            sides[f"{column}_{name}"] = cell.get(column)
+        sides[f"invocations_{name}"] = len(side.latencies_us) if side else 0
+    return {
+        "device": cells.cell["device"],
+        "serial": cells.cell["serial"],
+        "threads": cells.cell["threads"],
+        "verdict": finding.verdict.value,
+        "ratio": estimate and estimate.value,
+        "ratio_low": estimate and estimate.interval.low,
+        "ratio_high": estimate and estimate.interval.high,
+        "p_value": estimate and estimate.p_value,
+        "corrected_p": finding.corrected_p,
+        "method": estimate and estimate.method,
+        "paired_by_block": cells.paired,
+        "noise_floor": finding.floor and finding.floor.value,
+        "noise_floor_source": finding.floor and finding.floor.source,
+        "why": finding.why,
+        "flags": list(cells.flags),
+        "regressions": sorted(cells.regressions),
+        **sides,
+    }
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    show: Callable[[ComparedCells], str]
+    numeric: bool = True
+
+
+def _both(column: str) -> Callable[[ComparedCells], str]:
+    """Show a value of both sides once where it is the same."""
+
+    def show(cells: ComparedCells) -> str:
+        values = [printable(side.cell[column]) for side in (cells.a, cells.b) if side]
+        return " -> ".join(dict.fromkeys(values))
+
+    return show
+
+
+def _latency(side: str) -> Callable[[ComparedCells], str]:
+    def show(cells: ComparedCells) -> str:
+        of_side = getattr(cells, side)
+        latency = of_side and of_side.cell["latency_median_us"]
+        return number(latency / 1000) if latency else "-"
+
+    return show
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.1f}"
+
+
+def _difference(cells: ComparedCells) -> str:
+    estimate = cells.finding.estimate
+    return _percent(estimate.value) if estimate else "-"
+
+
+def _interval(cells: ComparedCells) -> str:
+    estimate = cells.finding.estimate
+    return f"{_percent(estimate.interval.low)}..{_percent(estimate.interval.high)}" if estimate else "-"
+
+
+def _floor(cells: ComparedCells) -> str:
+    floor = cells.finding.floor
+    return f"{100 * floor.value:.1f}" if floor else "-"
+
+
+_BESIDE_LATENCY = {
+    Regression.FALLBACK: "fell back",
+    Regression.ACCURACY: "less accurate",
+    Regression.MEMORY: "more memory",
+}
+
+
+def _verdict(cells: ComparedCells) -> str:
+    beside = [words for regression, words in _BESIDE_LATENCY.items() if regression in cells.regressions]
+    return ", ".join([cells.finding.verdict, *beside])
+
+
+_COLUMNS = (
+    _Column("variant", _both("variant"), numeric=False),
+    _Column("delegate", _both("delegate_requested"), numeric=False),
+    _Column("A\nms", _latency("a")),
+    _Column("B\nms", _latency("b")),
+    _Column("difference\n%", _difference),
+    _Column("99 %\ninterval", _interval),
+    _Column("noise\nfloor %", _floor),
+    _Column("B is", _verdict, numeric=False),
+)
+_THREADS = _Column("threads", lambda cells: str(cells.cell["threads"]))
+
+
+def _columns(compared: Sequence[ComparedCells]) -> list[_Column]:
+    several = len({cells.cell["threads"] for cells in compared}) > 1
+    return [*_COLUMNS[:2], *([_THREADS] if several else []), *_COLUMNS[2:]]
+
+
+def comparison_table(compared: Sequence[ComparedCells]) -> RenderableType:
+    """Return one section a device, then why what was not concluded was not, then notes and floors."""
+    parts: list[RenderableType] = []
+    for serial in dict.fromkeys(cells.cell["serial"] for cells in compared):
+        parts.append(_device_table([cells for cells in compared if cells.cell["serial"] == serial]))
+    return Group(*parts, *_reasons(compared), *_notes(compared))
+
+
+def _device_table(compared: Sequence[ComparedCells]) -> Table:
+    title = Text(f"{printable(compared[0].cell['device'])} ({printable(compared[0].cell['serial'])})")
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    columns = _columns(compared)
+    for column in columns:
+        table.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold",
+                         no_wrap=column.numeric)  # fmt: skip
+    for cells in compared:
+        style = _STYLES.get(cells.finding.verdict, "")
+        table.add_row(*(Text(column.show(cells)) for column in columns), style=style)
+    return table
+
+
+def _reasons(compared: Sequence[ComparedCells]) -> list[RenderableType]:
+    """Say once for each reason why cells were refused or remained open."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for cells in compared:
+        if cells.finding.verdict in (FindingVerdict.REFUSED, FindingVerdict.INCONCLUSIVE):
+            groups.setdefault((cells.finding.verdict, cells.finding.why), []).append(_place(cells))
+    return [Text(f"{verdict}: {printable(why)}\n  where: {', '.join(places)}")
+            for (verdict, why), places in groups.items()]  # fmt: skip
+
+
+def _place(cells: ComparedCells) -> str:
+    return f"{_both('variant')(cells)} {_both('delegate_requested')(cells)} t{cells.cell['threads']}"
+
+
+def _notes(compared: Sequence[ComparedCells]) -> list[RenderableType]:
+    flags: dict[str, list[str]] = {}
+    for cells in compared:
+        for flag in cells.flags:
+            flags.setdefault(flag, []).append(_place(cells))
+    floors = dict.fromkeys(cells.finding.floor.source for cells in compared if cells.finding.floor)
+    lines = [f"note: {printable(flag)}\n  where: {', '.join(places)}" for flag, places in flags.items()]
+    lines += [f"noise floor: {printable(source)}" for source in floors]
+    return [Text(line, style="dim") for line in lines]
+
+
+def plain_findings(compared: Sequence[ComparedCells]) -> pd.DataFrame:
+    """Return what the table shows as text, with the device and the reason, for a pull request or a spreadsheet."""
+    columns = _columns(compared)
+    return pd.DataFrame([
+        {"device": printable(cells.cell["device"])}
+        | {" ".join(column.heading.split()): column.show(cells) for column in columns}
+        | {"why": cells.finding.why}
+        for cells in compared
+    ])  # fmt: skip
