@@ -17,7 +17,8 @@ from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool
 from harness.compression.variant import Variant
-from harness.devices.base import Device
+from harness.devices.base import Device, DeviceKind
+from harness.devices.core_mask import choose_measured_cores
 from harness.devices.discovery import await_device
 from harness.devices.labels import preflight_labels
 from harness.devices.profiles import match_profile
@@ -37,6 +38,7 @@ HOPELESS = frozenset(
         FailureClass.INVALID_MODEL,
         FailureClass.WRONG_ABI,
         FailureClass.TOOL_REJECTED_FLAG,
+        FailureClass.CORES_UNAVAILABLE,
     }
 )
 """Classes that a second try cannot mend: the cell is given up after the first."""
@@ -81,6 +83,9 @@ class DeviceRun:
         store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, telemetry))
         self._tool = self._ready_tool(self._context.registry.choose(facts))
         store.add_tool(sweep_id, self._tool)
+        self._measured_cores = choose_measured_cores(self._device, profile.cores)
+        if self._measured_cores.reason and facts.kind is not DeviceKind.HOST:
+            self._context.observer.note(self._measured_cores.reason)
         delegates = self._context.spec.delegates or profile.delegates
         cells = [self._cell(variant, delegate, threads, profile.name)
                  for variant in self._context.variants
@@ -91,6 +96,7 @@ class DeviceRun:
         planned = plan_invocations(cells, self._context.spec.measurement, seed=self._context.spec.seed)
         self._context.observer.begin(self._bar, len(cells) + len(planned))
         try:
+            self._refuse_too_many_threads(cells, planned)
             self._paths = self._push_variants(cells, planned)
             self._measure_all(cells, planned)
         finally:
@@ -112,7 +118,7 @@ class DeviceRun:
             delegate=delegate,
             threads=threads,
             tool_sha256=self._tool.sha256,
-            core_mask=None,
+            core_mask=self._measured_cores.mask,
             profile=profile,
             mode={"runs": measurement.runs, "warmup_min_s": measurement.warmup_min_s},
         )
@@ -139,6 +145,12 @@ class DeviceRun:
                 raise
             self._await_device(error.failure)
             return self._device.push(variant.path)
+
+    def _refuse_too_many_threads(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
+        """Fail the cells that ask for more threads than there are equal cores: they would wait for one another."""
+        for cell in cells:
+            if reason := self._measured_cores.refuses(cell.threads):
+                self._fail_cells([cell], planned, Failure(FailureClass.CORES_UNAVAILABLE, reason))
 
     def _fail_cells(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation], failure: Failure) -> None:
         keys = {cell.key for cell in cells}
@@ -211,7 +223,10 @@ class DeviceRun:
         )
         # One look stands between two invocations: it is the first one's after and the second one's before.
         before, started_at = self._last_look or self._telemetry(), datetime.now(UTC)
-        outcome = invoke(self._device, self._tool, self._tool_path, request, timeout_s=measurement.timeout_s)
+        outcome = invoke(
+            self._device, self._tool, self._tool_path, request, timeout_s=measurement.timeout_s,
+            core_mask=cell.core_mask,
+        )  # fmt: skip
         self._store(planned, outcome, before, started_at)
         return outcome
 
