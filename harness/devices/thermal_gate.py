@@ -15,7 +15,7 @@ from harness.spec.profile import DeviceProfile
 
 FREQUENCY_DROP = 0.05
 """A core that may run this much slower than before is held back; governors themselves step by less or by far more."""
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 2.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 """The chip itself cools within a second after a short run, the skin within minutes."""
 _ON_CHIP = re.compile(
     r"cpu|gpu|npu|tpu|nsp|apc|ddr|cluster|core|tsens|soc|big|little|mid$|isp|aoc|modem", re.IGNORECASE
