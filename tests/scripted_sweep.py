@@ -12,6 +12,7 @@ from harness.files import sha256_of
 from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
 from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.runner import SweepRunner
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
@@ -85,11 +86,19 @@ class ScriptedSweep:
         self._tool = tool
 
     def run(self, device, **seams):
-        context = SweepContext(
+        DeviceRun(self._context(), device, **seams).run()
+        return self
+
+    def run_as_the_program_does(self, serial):
+        """Leased, in a thread of its own, and stopped by Ctrl-C."""
+        runner = SweepRunner(self.store, self.notebook)
+        self.stop = runner._stop
+        return runner._measure(self._context(), [serial])
+
+    def _context(self):
+        return SweepContext(
             SWEEP, self.spec, self._variants, None, self.store, OneTool(self._tool), self.notebook, self.stop
         )
-        DeviceRun(context, device, **seams).run()
-        return self
 
     @property
     def invocations(self):

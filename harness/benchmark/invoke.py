@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 from harness.benchmark import litert_python
@@ -12,6 +13,7 @@ from harness.benchmark.outcome import join_streams, judge
 from harness.benchmark.pinning import cores_allowed, mask_failure, pinned
 from harness.benchmark.tool import Tool, ToolFamily
 from harness.devices.base import Device
+from harness.devices.sampling import sampled
 from harness.errors import DeviceError, Failure, FailureError
 
 
@@ -23,8 +25,9 @@ def invoke(
     *,
     timeout_s: float,
     core_mask: str | None = None,
+    sampled_cores: Collection[int] = (),
 ) -> Invocation:
-    """Run the tool once, on the cores of a hexadecimal mask if one is given.
+    """Run the tool once, on the cores of a hexadecimal mask if one is given, sampling the clocks of some cores.
 
     Never raises for what the tool or the device did: that is a failure in the invocation.
     """
@@ -38,6 +41,8 @@ def invoke(
     arguments[:1] = tool.launcher or arguments[:1]
     if core_mask:
         arguments = pinned(arguments, core_mask)
+    if sampled_cores:
+        arguments = sampled(device, arguments, sampled_cores)
     try:
         result = device.run(arguments, timeout_s=timeout_s)
     except DeviceError as error:

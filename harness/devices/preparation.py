@@ -16,6 +16,8 @@ from harness.devices.knobs.base import Knob, KnobRefusedError, State
 from harness.errors import DeviceError
 
 _READ_BACKS = 10
+_UNDER_WAY_S = 0.5
+"""A command that was sent just before the end may still be under way on the phone, and would undo the restoration."""
 _PAUSE_S = 0.2
 """A screen takes a moment; the pause between two looks at a knob that does not stand as told yet."""
 
@@ -115,6 +117,7 @@ class Preparation:
             for knob in self._knobs:
                 self.records.append(self._turn(knob))
         except BaseException:
+            self._sleep(_UNDER_WAY_S)
             self._give_back()
             raise
         return self
@@ -184,6 +187,7 @@ def restore_leftovers(
     if not changes:
         return []
     names = ", ".join(change.knob for change in changes)
+    sleep(_UNDER_WAY_S)
     report(f"{device.serial}: an earlier harness ended without giving back {names}; restoring it now.")
     knobs = {knob.name: knob for knob in EVERY_KNOB}
     restored = _restore(device, note, changes, knobs, report, sleep)

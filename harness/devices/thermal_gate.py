@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.devices.base import Device
+from harness.devices.sampling import Samples
 from harness.devices.telemetry import Telemetry, read_telemetry
 from harness.errors import DeviceError, Failure, FailureClass
 from harness.spec.profile import DeviceProfile
@@ -137,11 +138,15 @@ def body_temperatures(look: Telemetry) -> dict[str, float]:
     return temperatures
 
 
-def throttling(before: Telemetry | None, after: Telemetry | None, cores: Collection[int]) -> Failure | None:
+def throttling(
+    before: Telemetry | None, during: Samples | None, after: Telemetry | None, cores: Collection[int]
+) -> Failure | None:
     """Tell from the looks around an invocation whether the phone held back while it ran; None: nothing says so."""
     if after is None:
         return None
     sign = f"thermal status {after.thermal_status}" if after.thermal_status else held_back(before, after, cores)
+    if not sign and before and during:
+        sign = _drop(before.core_ceilings_khz, during.lowest_ceilings_khz, cores)
     if not sign:
         return None
     hottest = max(body_temperatures(after).items(), key=lambda item: item[1], default=None)

@@ -145,6 +145,7 @@ invocations = Table(
     Column("log_path", SafeText, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("telemetry_before", JSON),
+    Column("telemetry_during", JSON),
     Column("telemetry_after", JSON),
     Column("gate", JSON),
     Column("cores_allowed", SafeText),

@@ -144,7 +144,10 @@ class DeviceRun:
             tell=lambda doing: self._context.observer.wait(self._bar, doing),
         )  # fmt: skip
         timeout_s = self._context.spec.measurement.timeout_s
-        return GuardedTool(self._device, self._tool, self._tool_path, gate, cores, timeout_s=timeout_s)
+        return GuardedTool(
+            self._device, self._tool, self._tool_path, gate, cores, timeout_s=timeout_s,
+            sample=self._device.kind is not DeviceKind.HOST,
+        )  # fmt: skip
 
     def _ready_tool(self, tool: Tool) -> Tool:
         """Bring the tool to the device; a binary that was never asked for its flags is asked now."""
@@ -319,6 +322,7 @@ class DeviceRun:
             invocation=invocation,
             started_at=started_at,
             telemetry_before=guarded.before.as_dict() if guarded and guarded.before else None,
+            telemetry_during=guarded.during.as_dict() if guarded and guarded.during else None,
             telemetry_after=guarded.after.as_dict() if guarded and guarded.after else None,
             gate=guarded.gate.as_dict() if guarded else None,
             labels=labels,

@@ -160,11 +160,10 @@ SWEEP = textwrap.dedent("""
     import signal, sys
     from pathlib import Path
     from scripted_sweep import ScriptedSweep
-    from harness.devices.discovery import open_device
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, signal.default_int_handler)
     print("begun", flush=True)
-    ScriptedSweep(Path(sys.argv[2]), "sleep 0.2").run(open_device(sys.argv[1]))
+    ScriptedSweep(Path(sys.argv[2]), "sleep 0.2").run_as_the_program_does(sys.argv[1])
     """)
 
 
@@ -172,7 +171,7 @@ def test_promise_h4_killed_at_random_moments(phone, device, tmp_path):
     before = looks(phone)
     dice = random.Random(4)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    rounds = int(os.environ.get("HARNESS_TEST_KILLS", "6"))
+    rounds = int(os.environ.get("HARNESS_TEST_KILLS", "3"))
     for number in range(rounds):
         folder = tmp_path / str(number)
         folder.mkdir()

@@ -8,6 +8,7 @@ from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
 
 from harness.devices.discovery import open_device
+from harness.devices.sampling import Samples, parse_samples
 from harness.devices.telemetry import Telemetry, read_telemetry
 from harness.devices.thermal_gate import ThermalGate, ThermalLimits, body_temperatures, held_back, throttling
 from harness.errors import DeviceError, FailureClass
@@ -180,7 +181,7 @@ def test_a_profile_that_waits_for_nothing_measures_hot_and_says_so(phone, device
     ],
 )
 def test_promise_h3_signs_of_throttling(after, sign):
-    failure = throttling(COOL, after, [4])
+    failure = throttling(COOL, None, after, [4])
     assert (failure is None) if sign is None else failure.message.endswith(f"while the tool ran: {sign}.")
 
 
@@ -190,6 +191,12 @@ def test_promise_h3_a_locked_clock_that_falls_is_throttling_an_idle_one_is_not()
     slow = Telemetry(core_frequencies_khz={4: 500})
     assert held_back(locked, slow, [4])
     assert not held_back(free, slow, [4])
+
+
+def test_promise_h3_a_limit_that_held_only_while_the_tool_ran_is_throttling():
+    during = Samples(count=3, lowest_ceilings_khz={4: 900_000})
+    assert throttling(COOL, during, COOL, [4]).message.endswith("core 4 at 0.90 of 2.00 GHz.")
+    assert throttling(COOL, Samples(), COOL, [4]) is None
 
 
 COUNT = "n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count; "
@@ -258,6 +265,29 @@ def test_promise_h16_every_invocation_has_a_look_before_and_after(phone, device,
     assert (before["battery_percent"], after["battery_percent"]) == (61, 60)
     assert after["core_frequencies_khz"]["3"] == 1_111_000
     assert second["telemetry_before"] == after  # one look stands between two invocations
+
+
+@pytest.mark.virtual_phone
+def test_promise_h16_clocks_are_sampled_while_the_tool_runs(phone, device, tmp_path):
+    """A kernel that holds back for half a second, and is over it when the tool ends."""
+    clock = "/sys/devices/system/cpu/cpu0/cpufreq"
+    dip = f"cd {clock}; m=$(cat scaling_max_freq); echo 600000 >scaling_max_freq; echo 1777000 >scaling_cur_freq"
+    over = "sleep 0.8; echo $m >scaling_max_freq; echo 1704000 >scaling_cur_freq"
+    sweep = ScriptedSweep(tmp_path, f"{COUNT}if [ $n = 1 ]; then {dip}; {over}; fi").run(device)
+    held_back, redone = sweep.invocations[:2]
+    assert held_back["failure_class"] == "throttled"
+    assert held_back["telemetry_during"]["count"] >= 2
+    assert held_back["telemetry_during"]["peak_frequencies_khz"]["0"] == 1_777_000
+    assert held_back["telemetry_during"]["lowest_ceilings_khz"]["0"] == 600_000
+    assert held_back["telemetry_during"]["cores_allowed"] == [sweep.cells[0]["core_mask"]]
+    assert held_back["telemetry_after"]["core_ceilings_khz"]["0"] == 1_704_000
+    assert (redone["invocation_index"], redone["attempt"], redone["failure_class"]) == (0, 2, None)
+
+
+def test_samples_of_a_phone_that_tells_nothing():
+    assert parse_samples("") == parse_samples("grep: /sys: Permission denied\n") == Samples()
+    long_mask = "sample\n/proc/9/status:Cpus_allowed:\t00000000,000000f0\n"
+    assert parse_samples(long_mask) == Samples(count=1, cores_allowed=("f0",))
 
 
 @pytest.mark.virtual_phone
