@@ -39,12 +39,11 @@ def invoke(
     except FailureError as error:
         return Invocation((), "", time.monotonic() - started, failure=error.failure)
     arguments[:1] = tool.launcher or arguments[:1]
-    if core_mask:
-        arguments = pinned(arguments, core_mask)
+    around = pinned(arguments, core_mask) if core_mask else arguments
     if sampled_cores:
-        arguments = sampled(device, arguments, sampled_cores)
+        around = sampled(device, around, sampled_cores)
     try:
-        result = device.run(arguments, timeout_s=timeout_s)
+        result = device.run(around, timeout_s=timeout_s)
     except DeviceError as error:
         return Invocation(tuple(arguments), "", time.monotonic() - started, failure=error.failure)
     outcome = judge(result, request)

@@ -87,6 +87,7 @@ class Invocation:
     """
 
     command: tuple[str, ...]
+    """The tool's own command line, without what pins it to cores and samples clocks beside it."""
     log: str
     """stdout, a marker line, stderr."""
     wall_s: float

@@ -80,7 +80,6 @@ def test_promise_h5_the_kernel_confirms_the_mask_of_every_invocation(start_phone
     assert measured
     for row in measured:
         assert row["cores_allowed"] == chosen.mask
-        assert f"taskset {chosen.mask}" in " ".join(row["command"])
     seen = device.run(["cat", "/data/local/tmp/harness/told"], timeout_s=9).stdout.split()[1]
     assert mask_cores(seen) == chosen.cores  # what the tool itself was allowed
 
