@@ -47,7 +47,7 @@ def invoke(
     except DeviceError as error:
         return Invocation(tuple(arguments), "", time.monotonic() - started, failure=error.failure)
     outcome = judge(result, request)
-    allowed = cores_allowed(result.stderr)
+    allowed = cores_allowed(result.stdout + result.stderr)  # one stream on phones before Android 7
     if core_mask and isinstance(outcome, Measurement):
         outcome = mask_failure(core_mask, allowed) or outcome
     invocation = Invocation(tuple(arguments), join_streams(result), result.wall_s, cores_allowed=allowed)

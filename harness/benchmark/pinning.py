@@ -23,9 +23,9 @@ def pinned(arguments: Sequence[str], mask: str) -> list[str]:
     return ["taskset", mask, "sh", "-c", _TELL_AND_BECOME, "sh", *arguments]
 
 
-def cores_allowed(stderr: str) -> str | None:
+def cores_allowed(output: str) -> str | None:
     """Return the mask that the kernel told right after the start; None where it told none."""
-    told = _TOLD.search(stderr)
+    told = _TOLD.search(output)
     return told[1].replace(",", "").lstrip("0") or "0" if told else None
 
 

@@ -114,8 +114,10 @@ class Preparation:
         if self.found:
             self._changes = self._note.read()  # what could not be given back keeps how it stood at first
         try:
-            for knob in self._knobs:
-                self.records.append(self._turn(knob))
+            # All are read before any is turned: fixed-performance mode may move the clocks that are locked after it.
+            self.records = [self._read(knob) for knob in self._knobs]
+            for index, knob in enumerate(self._knobs):
+                self.records[index] = self._turn(knob, self.records[index])
         except BaseException:
             self._sleep(_UNDER_WAY_S)
             self._give_back()
@@ -139,16 +141,21 @@ class Preparation:
             confirmed, reason = self._write(knob, record.set_to)
             self.records[index] = replace(record, confirmed=confirmed, reason=reason)
 
-    def _turn(self, knob: Knob) -> KnobRecord:
+    def _read(self, knob: Knob) -> KnobRecord:
         record = KnobRecord(knob.name, knob.label, KnobOutcome.UNAVAILABLE)
         if reason := knob.unavailable_because(self._device):
             return replace(record, reason=reason)
         try:
-            earlier, wanted = knob.read(self._device), knob.wanted(self._device)
+            return replace(record, earlier=knob.read(self._device))
         except KnobRefusedError as error:
             return replace(record, reason=str(error))
-        record = replace(record, earlier=earlier)
-        if knob.readable and earlier == wanted:
+
+    def _turn(self, knob: Knob, record: KnobRecord) -> KnobRecord:
+        """Turn a knob that the phone offers. `earlier` is how it stood before any was turned."""
+        if record.earlier is None:
+            return record
+        earlier, wanted = record.earlier, knob.wanted(self._device)
+        if knob.readable and _reads(knob, self._device) == wanted and earlier == wanted:
             return replace(record, outcome=KnobOutcome.ALREADY, confirmed=Confirmation.READ_BACK)
         if knob.name not in (change.knob for change in self._changes):
             self._changes.append(Change(knob.name, earlier))

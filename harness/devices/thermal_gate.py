@@ -19,8 +19,11 @@ FREQUENCY_DROP = 0.05
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 """The chip itself cools within a second after a short run, the skin within minutes."""
 _ON_CHIP = re.compile(
-    r"cpu|gpu|npu|tpu|nsp|apc|ddr|cluster|core|tsens|soc|big|little|mid$|isp|aoc|modem", re.IGNORECASE
+    r"cpu|gpu|npu|tpu|nsp|apc|ddr|cluster|core|tsens|soc|big|little|mid$|isp|aoc|modem"
+    r"|pm\w*[-_]tz|pmic|wlan|wifi|pa[-_]?therm|power_amplifier|charger",
+    re.IGNORECASE,
 )
+"""Sensors on chips: of cores and accelerators, of power supply and radio. All others stand for what a hand can feel."""
 _NO_TEMPERATURE = re.compile(
     r"(?:zone:)?(?:soc|.*(?:bcl|vbat|ibat|[-_]lvl|level|current|voltage|percentage).*)", re.IGNORECASE
 )

@@ -6,6 +6,7 @@ import pytest
 from recorded_phones import phones
 from scripted_sweep import ScriptedSweep
 
+from harness.benchmark.pinning import cores_allowed
 from harness.devices.base import Core
 from harness.devices.core_mask import as_mask, choose_cores, choose_measured_cores, mask_cores
 from harness.devices.discovery import open_device
@@ -126,3 +127,9 @@ def test_promise_h5_a_phone_without_taskset_is_measured_unpinned_and_says_so(sta
     assert {cell["core_mask"] for cell in sweep.cells} == {None}
     assert {row["failure_class"] for row in sweep.invocations} == {None}
     assert any("has no taskset" in note for note in sweep.notebook.notes)
+
+
+def test_a_phone_that_merges_the_streams_tells_its_mask_too():
+    assert cores_allowed("harness-pid:7\r\nharness-cores-allowed: 000000f0\r\nSTARTING!\r\n") == "f0"
+    assert cores_allowed("harness-cores-allowed: 00000000,00000003\n") == "3"
+    assert cores_allowed("STARTING!\n") is None

@@ -300,3 +300,14 @@ def test_profiles_say_what_is_prepared(device):
     wishes = PrepareSpec(screen="as-is", stay_awake=False, fixed_performance=False)
     assert [knob.name for knob in knobs_of(wishes)] == ["cpu-governor", "cpu-clocks"]
     assert match_profile(device.facts()).prepare == DeviceProfile(name="x").prepare
+
+
+def test_promise_h4_how_the_clocks_stood_is_read_before_the_mode_that_moves_them(phone, device, tmp_path):
+    """As the power services of some makers do; on Android itself nothing forbids it."""
+    before = looks(phone)
+    keep = device.run(["cat", "/system/bin/cmd"], timeout_s=9).stdout
+    clock = "/sys/devices/system/cpu/cpu4/cpufreq/scaling_min_freq"
+    replace_program(device, "cmd", f"[ $3 = true ] && echo 1111000 >{clock}\n{keep}", tmp_path)
+    with Preparation(device, knobs_of(ALL)):
+        assert phone.clock(4, "scaling_min_freq") == phone.clock(4, "cpuinfo_max_freq")
+    assert looks(phone) == before

@@ -73,6 +73,7 @@ def run_in_scripted_time(sweep, device, scripted):
         (Telemetry(temperatures_c={"SKIN": 40.5}), "SKIN at 40.5 °C, limit 40 °C"),
         (Telemetry(temperatures_c={"zone:cpu-0-0": 59.0}), ""),
         (Telemetry(temperatures_c={"zone:cpu-0-0": 61.0, "SKIN": 40.1}), "cpu-0-0 at 61.0 °C, limit 60 °C"),
+        (Telemetry(temperatures_c={"zone:pm8150_tz": 48.0, "zone:pa-therm0": 44.0, "GPU0": 52.0}), ""),
         (Telemetry(temperatures_c={"zone:VIRTUAL-SKIN": 41.0}), "VIRTUAL-SKIN at 41.0 °C, limit 40 °C"),
         (Telemetry(battery_temperature_c=43.0), "battery at 43.0 °C, limit 40 °C"),
         (Telemetry(temperatures_c={"zone:soc": 87.0, "vbat": 42.0, "zone:pm8150-bcl-lvl0": 100.0}), ""),  # no heat
