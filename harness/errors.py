@@ -52,6 +52,7 @@ class FailureClass(StrEnum):
     INVALID_MODEL = "invalid_model"
     CONVERSION_FAILED = "conversion_failed"
     THROTTLED = "throttled"
+    CORES_UNAVAILABLE = "cores_unavailable"
     PUSH_CORRUPT = "push_corrupt"
     INTERRUPTED = "interrupted"
     INTERNAL = "internal"
@@ -109,6 +110,9 @@ _ADVICE: dict[FailureClass, str] = {
         "This recipe cannot be carried out on this model: mend what the message names, or leave the recipe out."
     ),
     FailureClass.THROTTLED: "The device was too hot: let it cool, or raise the thermal limit in its profile knowingly.",
+    FailureClass.CORES_UNAVAILABLE: (
+        "Ask for fewer threads, or name other cores in the device's profile (`cores`): equal ones, one for each thread."
+    ),
     FailureClass.PUSH_CORRUPT: "What arrived on the device differs from what was sent: check cable and storage.",
     FailureClass.INTERRUPTED: "Start the same sweep again with --resume; nothing that is done is repeated.",
     FailureClass.INTERNAL: "This is a fault of harness: please report it with the evidence.",

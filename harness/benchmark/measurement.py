@@ -81,11 +81,17 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Invocation:
-    """One process of the tool: a measurement xor a failure, always with its raw log."""
+    """One process of the tool: a measurement xor a failure, always with its raw log.
+
+    A throttled one alone has both: what it measured is kept beside the reason why it does not count.
+    """
 
     command: tuple[str, ...]
+    """The tool's own command line, without what pins it to cores and samples clocks beside it."""
     log: str
     """stdout, a marker line, stderr."""
     wall_s: float
     measurement: Measurement | None = None
     failure: Failure | None = None
+    cores_allowed: str | None = None
+    """Hexadecimal mask of the cores that the process could use, as the kernel told after the start; None: not asked."""

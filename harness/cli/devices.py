@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
-from harness.errors import ExitCode
+from harness.errors import ExitCode, HarnessError
 
 if TYPE_CHECKING:
+    from harness.devices.base import Device
     from harness.devices.discovery import AttachedDevice
+    from harness.devices.preparation import KnobRecord
 
 app = typer.Typer(help="List attached devices.")
 
@@ -28,6 +30,10 @@ def devices(
     clean: Annotated[
         str | None, typer.Option(metavar="SERIAL", help="Remove all that harness ever wrote on this device.")
     ] = None,
+    restore: Annotated[
+        str | None,
+        typer.Option(metavar="SERIAL", help="Give back what a harness that was killed left changed on this device."),
+    ] = None,
     as_json: bool = JsonOption,
 ) -> None:
     """List attached devices: state, model, processor, profile and labels; exit code 3 when there is none."""
@@ -35,8 +41,16 @@ def devices(
 
     if clean:
         device = open_device(clean)
+        if not all(record.given_back for record in _restore(device)):
+            raise HarnessError(
+                f"{clean}: {device.work_folder} is kept, since it holds the note of what is not given back yet.",
+                "Restart the phone, which undoes most changes, then remove that folder by hand.",
+            )
         device.remove(device.work_folder)
         console().print(f"{clean}: removed {device.work_folder}.", markup=False)
+    elif restore:
+        if not _restore(open_device(restore)):
+            console().print(f"{restore}: nothing was left changed.", markup=False)
     elif write_profile:
         _write_profile(write_profile, output)
     else:
@@ -53,6 +67,22 @@ def devices(
             )  # fmt: skip
         if not rows:
             raise typer.Exit(ExitCode.NOTHING_TO_RUN_ON)
+
+
+def _restore(device: Device) -> list[KnobRecord]:
+    """Give back what was left changed, and say so."""
+    from harness.devices.lease import lease
+    from harness.devices.preparation import restore_leftovers
+
+    def say(text: str) -> None:
+        console().print(text, markup=False, soft_wrap=True)
+
+    with lease(device.serial):  # what a running sweep changed is not left over
+        records = restore_leftovers(device, report=say)
+    for record in records:
+        if record.given_back:
+            say(f"{device.serial}: {record.name} was given back ({record.restored}).")
+    return records
 
 
 def _row(device: AttachedDevice) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import Any
 
@@ -78,6 +79,9 @@ def _root(
 
 def main() -> None:
     """Run the program: the entry point of the console script."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C, so that phones are given back as they were
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup asks
+            signal.signal(ending, signal.default_int_handler)
     try:
         app()
     except HarnessError as error:

@@ -51,6 +51,11 @@ class ProgressBars:
         with self._lock:
             self._bars.update(self._tasks[name], advance=steps, doing=escape(doing))
 
+    def wait(self, name: str, doing: str) -> None:
+        """Write beside a bar what it waits for."""
+        with self._lock:
+            self._bars.update(self._tasks[name], doing=escape(doing))
+
     def end(self, name: str) -> None:
         """Take a bar away."""
         with self._lock:

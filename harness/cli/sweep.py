@@ -51,6 +51,9 @@ def sweep(
     broken_gpu: Annotated[
         bool, typer.Option("--broken-gpu", help="Give virtual phones a GPU driver that fails in silence.")
     ] = False,
+    prepare: Annotated[
+        bool, typer.Option("--prepare/--no-prepare", help="Set up phones as their profile asks, and give them back.")
+    ] = True,
     results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="ID", help="Carry on a sweep that was stopped: its id, or latest.")
@@ -77,9 +80,10 @@ def sweep(
     overrides: dict[str, Any] = {
         "model": model, "recipes": recipe, "devices": device, "delegates": delegate, "threads": threads,
         "max_drop_points": max_drop, "preset": preset, "seed": seed, "broken_gpu": broken_gpu or None,
+        "prepare": None if prepare else False,
         "measurement": {key: value for key, value in measurement.items() if value is not None} or None,
     }  # fmt: skip
-    given = {key: value for key, value in overrides.items() if value}
+    given = {key: value for key, value in overrides.items() if value or value is False}
     if resume:
         _refuse_with_resume(spec_file, given)
         spec, resume = _stored_spec(folder, resume)

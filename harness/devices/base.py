@@ -24,6 +24,8 @@ class Core:
 
     index: int
     max_frequency_khz: int | None = None
+    part: int | None = None
+    """ARM's part number, such as 0xd03 (Cortex-A53): some phones have two kinds of cores of one frequency."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def facts_from_output(serial: str, output: str) -> DeviceFacts:
     return facts_from_properties(
         serial,
         properties,
-        cores=tuple(Core(index, frequencies.get(index)) for index in sorted(cores)),
+        cores=tuple(Core(index, frequencies.get(index), cpuinfo.part_of.get(index)) for index in sorted(cores)),
         memory_mb=int(memory[1]) / 1024 if memory else None,
         hardware=cpuinfo.hardware,
         gpu_line=sections.get("gpu", "").strip(),

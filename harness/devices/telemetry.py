@@ -10,6 +10,7 @@ from harness.devices.base import Device
 from harness.devices.dumpsys import parse_battery, parse_screen_on, parse_thermal
 from harness.devices.sections import section_script, split_sections
 
+_CLOCK = "/sys/devices/system/cpu/cpu[0-9]*/cpufreq"
 TELEMETRY_SCRIPT = section_script(
     {
         "thermal": "dumpsys thermalservice",
@@ -17,14 +18,14 @@ TELEMETRY_SCRIPT = section_script(
         "power": "dumpsys power | grep -E 'mWakefulness=|Display Power: state='",
         "low_power": "settings get global low_power",
         "zones": "grep . /sys/class/thermal/thermal_zone*/type /sys/class/thermal/thermal_zone*/temp",
-        "frequencies": "grep . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq",
+        "frequencies": " ".join(["grep .", *(f"{_CLOCK}/scaling_{name}_freq" for name in ("cur", "min", "max"))]),
         "load": "cat /proc/loadavg",
     }
 )
 TELEMETRY_TIMEOUT_S = 20.0
 
 _ZONE = re.compile(r"thermal_zone(\d+)/(type|temp):(.*)")
-_FREQUENCY = re.compile(r"/cpu(\d+)/cpufreq/scaling_cur_freq:(\d+)")
+_FREQUENCY = re.compile(r"/cpu(\d+)/cpufreq/scaling_(cur|min|max)_freq:(\d+)")
 _MILLI_FROM = 1000
 """Kernels give thousandths of a degree; some old ones whole degrees."""
 _SENSIBLE_C = (-40.0, 200.0)
@@ -43,6 +44,10 @@ class Telemetry:
     screen_on: bool | None = None
     power_save: bool | None = None
     core_frequencies_khz: dict[int, int] = field(default_factory=dict)
+    core_floors_khz: dict[int, int] = field(default_factory=dict)
+    """The lowest frequency that each core may run at now; the highest too where its clock is locked."""
+    core_ceilings_khz: dict[int, int] = field(default_factory=dict)
+    """The highest frequency that each core may run at now: a kernel that throttles lowers it."""
     load_1min: float | None = None
 
     @property
@@ -67,6 +72,9 @@ def parse_telemetry(output: str) -> Telemetry:
     battery = parse_battery(sections.get("battery", ""))
     low_power = sections.get("low_power", "").strip()
     load = re.match(r"(\d+\.\d+) ", sections.get("load", ""))
+    frequencies: dict[str, dict[int, int]] = {"cur": {}, "min": {}, "max": {}}
+    for core, kind, khz in _FREQUENCY.findall(sections.get("frequencies", "")):
+        frequencies[kind][int(core)] = int(khz)
     return Telemetry(
         thermal_status=thermal.status,
         temperatures_c={**parse_zones(sections.get("zones", "")), **thermal.temperatures_c},
@@ -75,7 +83,9 @@ def parse_telemetry(output: str) -> Telemetry:
         plugged=battery.plugged,
         screen_on=parse_screen_on(sections.get("power", "")),
         power_save={"1": True, "0": False, "null": False}.get(low_power),
-        core_frequencies_khz={int(core): int(khz) for core, khz in _FREQUENCY.findall(sections.get("frequencies", ""))},
+        core_frequencies_khz=frequencies["cur"],
+        core_floors_khz=frequencies["min"],
+        core_ceilings_khz=frequencies["max"],
         load_1min=float(load[1]) if load else None,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy import Column, Connection, Engine, create_engine, event, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -73,11 +73,31 @@ def _check_schema(engine: Engine, url: str) -> None:
                 connection.execute(insert(schema_versions).values(version=SCHEMA_VERSION))
     with engine.connect() as connection:
         found = connection.scalar(select(schema_versions.c.version))
+    if found is not None and found < SCHEMA_VERSION:
+        found = _bring_up_to_date(engine)
     if found != SCHEMA_VERSION:
         raise UsageError(
             f"{_place(url)} has schema version {found}; this harness reads version {SCHEMA_VERSION}.",
             "Update harness, or choose another folder with --results.",
         )
+
+
+def _bring_up_to_date(engine: Engine) -> int:
+    """Add the columns that an older store lacks; all that it holds stays as it is. Returns the store's new version."""
+    with engine.execution_options(**{WRITES: True}).begin() as connection:
+        metadata.create_all(connection)
+        inspector = inspect(connection)
+        for table in metadata.sorted_tables:
+            there = {column["name"] for column in inspector.get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in there:  # another process may have added it meanwhile
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {_definition(column, engine)}")
+        connection.execute(update(schema_versions).values(version=SCHEMA_VERSION))
+    return SCHEMA_VERSION
+
+
+def _definition(column: Column[Any], engine: Engine) -> str:
+    return f"{column.name} {column.type.compile(engine.dialect)}"
 
 
 @contextmanager

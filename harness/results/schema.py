@@ -21,8 +21,12 @@ from sqlalchemy import (
 
 from harness.results.plain import storable
 
-SCHEMA_VERSION = 1
-"""Raised whenever a column changes; a store of a newer version is refused, never guessed at."""
+SCHEMA_VERSION = 2
+"""Raised whenever a column is added; a store of a newer version is refused, never guessed at.
+
+A store of an older version is brought up to date when it is opened, so a column that is added must be nullable. 2 added
+how phones were prepared, gated and pinned.
+"""
 
 metadata = MetaData()
 
@@ -79,6 +83,7 @@ devices = Table(
     Column("profile", SafeText),
     Column("labels", JSON, nullable=False),
     Column("facts", JSON),
+    Column("preparation", JSON),
     *_failure_columns(),
     _of_sweep(),
 )
@@ -140,7 +145,10 @@ invocations = Table(
     Column("log_path", SafeText, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("telemetry_before", JSON),
+    Column("telemetry_during", JSON),
     Column("telemetry_after", JSON),
+    Column("gate", JSON),
+    Column("cores_allowed", SafeText),
     Column("delegate_achieved", SafeText),
     Column("delegated_nodes", Integer),
     Column("total_nodes", Integer),

@@ -147,6 +147,13 @@ class Store:
             row |= {"sweep_id": sweep_id, "serial": serial, **failure_values(failure)}
             connection.execute(insert(schema.devices).values(row))
 
+    def set_preparation(self, sweep_id: str, serial: str, preparation: Mapping[str, object]) -> None:
+        """Store how a device was prepared and given back, over what was stored of it before."""
+        table = schema.devices
+        with self._transaction() as connection:
+            here = (table.c.sweep_id == sweep_id) & (table.c.serial == serial)
+            connection.execute(update(table).where(here).values(preparation=dict(preparation)))
+
     def add_variant(self, sweep_id: str, card: VariantCard) -> None:
         """Store a variant under its recipe's name."""
         values = {"sha256": card.sha256, "size_bytes": card.size_bytes, "gzip_size_bytes": card.gzip_size_bytes}
@@ -186,7 +193,9 @@ class Store:
         invocation: Invocation,
         started_at: datetime,
         telemetry_before: Mapping[str, object] | None = None,
+        telemetry_during: Mapping[str, object] | None = None,
         telemetry_after: Mapping[str, object] | None = None,
+        gate: Mapping[str, object] | None = None,
         labels: Sequence[str] = (),
     ) -> None:
         """Store one finished process and its log. When this returns, both are on disk.
@@ -213,7 +222,10 @@ class Store:
                 "log_path": self._keep_log(log_path(sweep_id, cell, purpose, index, attempt), invocation.log),
                 "labels": list(labels),
                 "telemetry_before": None if telemetry_before is None else dict(telemetry_before),
+                "telemetry_during": None if telemetry_during is None else dict(telemetry_during),
                 "telemetry_after": None if telemetry_after is None else dict(telemetry_after),
+                "gate": None if gate is None else dict(gate),
+                "cores_allowed": invocation.cores_allowed,
                 **measurement_values(invocation.measurement),
                 **failure_values(invocation.failure),
             }

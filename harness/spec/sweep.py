@@ -63,6 +63,8 @@ class SweepSpec(SpecModel):
     """`noise`: one of several equal sweeps that show how far a device differs from itself (`harness noise`)."""
     broken_gpu: bool = False
     """Give virtual phones of this sweep a GPU driver that fails in silence, to see it caught."""
+    prepare: bool = True
+    """Turn what the device's profile asks for before measuring; false leaves the phone as it is."""
     reconnect_wait_s: float = Field(default=30.0, ge=0, le=3600)
     """How long to wait for a phone that went away before giving up on it."""
 

@@ -5,28 +5,33 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
 from harness.accuracy.outcome import AccuracyOutcome
-from harness.benchmark.invoke import invoke
 from harness.benchmark.measurement import Invocation, InvocationRequest
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool
 from harness.compression.variant import Variant
-from harness.devices.base import Device
+from harness.devices.base import Device, DeviceFacts, DeviceKind
+from harness.devices.core_mask import choose_measured_cores
 from harness.devices.discovery import await_device
+from harness.devices.knobs import knobs_of
 from harness.devices.labels import preflight_labels
+from harness.devices.preparation import Preparation
 from harness.devices.profiles import match_profile
 from harness.devices.telemetry import read_telemetry
+from harness.devices.thermal_gate import ThermalGate, ThermalLimits
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
 from harness.progress import Observer
 from harness.results.records import Cell
 from harness.results.store import Store
+from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import SweepSpec
+from harness.sweep.guarded import GuardedInvocation, GuardedTool
 from harness.sweep.plan import PlannedInvocation, plan_invocations
 
 HOPELESS = frozenset(
@@ -37,11 +42,15 @@ HOPELESS = frozenset(
         FailureClass.INVALID_MODEL,
         FailureClass.WRONG_ABI,
         FailureClass.TOOL_REJECTED_FLAG,
+        FailureClass.CORES_UNAVAILABLE,
     }
 )
 """Classes that a second try cannot mend: the cell is given up after the first."""
 
 FAILURES_BEFORE_GIVING_UP = 2
+SHUT_GATES_BEFORE_GIVING_UP = 2
+MOST_REDOS = 2
+"""How often a throttled invocation is made again."""
 
 
 @dataclass(frozen=True)
@@ -63,38 +72,82 @@ class SweepContext:
 class DeviceRun:
     """One device of a sweep, from its facts to its last invocation."""
 
-    def __init__(self, context: SweepContext, device: Device) -> None:
+    def __init__(
+        self,
+        context: SweepContext,
+        device: Device,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] | None = None,
+    ) -> None:
+        """`clock` and `sleep` time the waits for a cool device; by default an interrupted sweep ends them."""
         self._context = context
         self._device = device
+        self._clock = clock
+        self._sleep = sleep or context.stop.wait
         self._failures: Counter[str] = Counter()
         """Failed invocations by cell key, to give up on a cell that cannot work."""
         self._hopeless: set[str] = set()
-        self._last_look: dict[str, object] | None = None
+        self._gates_shut = 0
+        """Invocations in a row that could not start, since the device did not cool."""
 
     def run(self) -> None:
-        """Measure every cell. Raises `DeviceError` when the device cannot be used, or is gone for good."""
-        store, sweep_id = self._context.store, self._context.sweep_id
+        """Prepare the device, measure every cell, give the device back as it was.
+
+        Raises `DeviceError` when the device cannot be used, does not cool, or is gone for good.
+        """
         facts = self._device.facts()
-        self._bar = facts.serial
         profile = match_profile(facts)
-        telemetry = read_telemetry(self._device)
-        store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, telemetry))
+        is_prepared = self._context.spec.prepare and facts.kind is not DeviceKind.HOST
+        knobs = knobs_of(profile.prepare) if is_prepared else []
+        self._preparation = Preparation(self._device, knobs, report=self._context.observer.note)
+        try:
+            with self._preparation:
+                self._run_prepared(facts, profile)
+        finally:
+            self._store_preparation()
+
+    def _store_preparation(self) -> None:
+        self._context.store.set_preparation(self._context.sweep_id, self._device.serial, self._preparation.as_dict())
+
+    def _run_prepared(self, facts: DeviceFacts, profile: DeviceProfile) -> None:
+        store, sweep_id = self._context.store, self._context.sweep_id
+        self._bar = facts.serial
+        self._profile = profile
+        store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, read_telemetry(self._device)))
+        self._store_preparation()
         self._tool = self._ready_tool(self._context.registry.choose(facts))
         store.add_tool(sweep_id, self._tool)
-        delegates = self._context.spec.delegates or profile.delegates
-        cells = [self._cell(variant, delegate, threads, profile.name)
+        self._measured_cores = choose_measured_cores(self._device, profile.cores)
+        if self._measured_cores.reason and facts.kind is not DeviceKind.HOST:
+            self._context.observer.note(self._measured_cores.reason)
+        self._guarded = self._guarded_tool()
+        cells = [self._cell(variant, delegate, threads)
                  for variant in self._context.variants
-                 for delegate in delegates
+                 for delegate in self._context.spec.delegates or profile.delegates
                  for threads in self._context.spec.threads]  # fmt: skip
         for cell in cells:
             store.add_cell(sweep_id, cell)
         planned = plan_invocations(cells, self._context.spec.measurement, seed=self._context.spec.seed)
         self._context.observer.begin(self._bar, len(cells) + len(planned))
         try:
+            self._refuse_too_many_threads(cells, planned)
             self._paths = self._push_variants(cells, planned)
             self._measure_all(cells, planned)
         finally:
             self._context.observer.end(self._bar)
+
+    def _guarded_tool(self) -> GuardedTool:
+        cores = self._measured_cores.cores
+        gate = ThermalGate(
+            self._device, ThermalLimits.of(self._profile), cores, clock=self._clock, sleep=self._sleep,
+            tell=lambda doing: self._context.observer.wait(self._bar, doing),
+        )  # fmt: skip
+        timeout_s = self._context.spec.measurement.timeout_s
+        return GuardedTool(
+            self._device, self._tool, self._tool_path, gate, cores, timeout_s=timeout_s,
+            sample=self._device.kind is not DeviceKind.HOST,
+        )  # fmt: skip
 
     def _ready_tool(self, tool: Tool) -> Tool:
         """Bring the tool to the device; a binary that was never asked for its flags is asked now."""
@@ -103,7 +156,7 @@ class DeviceRun:
             tool = self._context.registry.remember_flags(tool, probe_flags(self._device, tool, self._tool_path))
         return tool
 
-    def _cell(self, variant: Variant, delegate: str, threads: int, profile: str) -> Cell:
+    def _cell(self, variant: Variant, delegate: str, threads: int) -> Cell:
         measurement = self._context.spec.measurement
         return Cell(
             variant_sha256=variant.sha256,
@@ -112,9 +165,13 @@ class DeviceRun:
             delegate=delegate,
             threads=threads,
             tool_sha256=self._tool.sha256,
-            core_mask=None,
-            profile=profile,
-            mode={"runs": measurement.runs, "warmup_min_s": measurement.warmup_min_s},
+            core_mask=self._measured_cores.mask,
+            profile=self._profile.name,
+            mode={
+                "runs": measurement.runs,
+                "warmup_min_s": measurement.warmup_min_s,
+                "prepared": self._preparation.labels,
+            },
         )
 
     def _push_variants(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> dict[str, str]:
@@ -140,12 +197,18 @@ class DeviceRun:
             self._await_device(error.failure)
             return self._device.push(variant.path)
 
+    def _refuse_too_many_threads(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
+        """Fail the cells that ask for more threads than there are equal cores: they would wait for one another."""
+        for cell in cells:
+            if reason := self._measured_cores.refuses(cell.threads):
+                self._fail_cells([cell], planned, Failure(FailureClass.CORES_UNAVAILABLE, reason))
+
     def _fail_cells(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation], failure: Failure) -> None:
         keys = {cell.key for cell in cells}
         self._hopeless |= keys
         for invocation in planned:
             if invocation.cell.key in keys and invocation.index == 0:
-                self._store(invocation, Invocation((), "", 0.0, failure=failure), None)
+                self._store(invocation, Invocation((), "", 0.0, failure=failure), datetime.now(UTC))
 
     def _measure_all(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
         store, sweep_id, observer = self._context.store, self._context.sweep_id, self._context.observer
@@ -185,12 +248,12 @@ class DeviceRun:
 
     def _measure(self, planned: PlannedInvocation) -> None:
         """Make one invocation; where the device went away meanwhile, wait for it and make it once more."""
-        outcome = self._invoke_and_store(planned)
-        if outcome.failure and outcome.failure.failure_class in DEVICE_GONE:
+        outcome = self._invoke_until_cool(planned)
+        if outcome and outcome.failure and outcome.failure.failure_class in DEVICE_GONE:
             self._await_device(outcome.failure)
-            outcome = self._invoke_and_store(planned)
-        failure = outcome.failure
-        if failure is None:
+            outcome = self._invoke_until_cool(planned)
+        failure = outcome.failure if outcome else None
+        if failure is None or failure.failure_class is FailureClass.THROTTLED:  # heat says nothing of the cell
             return
         key = planned.cell.key
         self._failures[key] += 1
@@ -199,9 +262,36 @@ class DeviceRun:
         if failure.failure_class is FailureClass.TIMEOUT:
             self._await_device(failure)  # a hung phone looks like a slow tool: see whether it still answers
 
-    def _invoke_and_store(self, planned: PlannedInvocation) -> Invocation:
+    def _invoke_until_cool(self, planned: PlannedInvocation) -> Invocation | None:
+        """Make an invocation again while the phone throttles, at most twice; every attempt is stored (promise H3).
+
+        Returns the last attempt, None when the user interrupted before one could start. Raises `DeviceError` for a
+        phone that does not cool, time after time.
+        """
+        for attempts_left in reversed(range(1 + MOST_REDOS)):
+            guarded = self._guarded.invoke(self._request(planned), planned.cell.core_mask)
+            if not guarded.gate.open and self._context.stop.is_set():
+                return None
+            self._store_guarded(planned, guarded)
+            self._count_shut_gates(guarded)
+            if not guarded.throttled:
+                break
+            self._note_throttling(planned.cell, guarded, attempts_left)
+        return guarded.invocation
+
+    def _note_throttling(self, cell: Cell, guarded: GuardedInvocation, attempts_left: int) -> None:
+        what_now = "It is done again once the phone is cool." if attempts_left else "It is given up."
+        said = guarded.invocation.failure.message if guarded.invocation.failure else ""
+        self._context.observer.note(f"{self._device.serial}: {cell.variant_name} {cell.delegate}: {said} {what_now}")
+
+    def _count_shut_gates(self, guarded: GuardedInvocation) -> None:
+        self._gates_shut = 0 if guarded.gate.open else self._gates_shut + 1
+        if self._gates_shut >= SHUT_GATES_BEFORE_GIVING_UP and guarded.invocation.failure:
+            raise DeviceError(guarded.invocation.failure)
+
+    def _request(self, planned: PlannedInvocation) -> InvocationRequest:
         measurement, cell = self._context.spec.measurement, planned.cell
-        request = InvocationRequest(
+        return InvocationRequest(
             model=self._paths[cell.variant_name],
             delegate=cell.delegate,
             threads=cell.threads,
@@ -209,21 +299,20 @@ class DeviceRun:
             runs=measurement.runs,
             warmup_min_s=measurement.warmup_min_s,
         )
-        # One look stands between two invocations: it is the first one's after and the second one's before.
-        before, started_at = self._last_look or self._telemetry(), datetime.now(UTC)
-        outcome = invoke(self._device, self._tool, self._tool_path, request, timeout_s=measurement.timeout_s)
-        self._store(planned, outcome, before, started_at)
-        return outcome
+
+    def _store_guarded(self, planned: PlannedInvocation, guarded: GuardedInvocation) -> None:
+        label_if = {"throttled": guarded.throttled, "hot": guarded.gate.open and not guarded.gate.cool}
+        labels = [label for label, holds in label_if.items() if holds]
+        self._store(planned, guarded.invocation, guarded.started_at, guarded, labels)
 
     def _store(
         self,
         planned: PlannedInvocation,
         invocation: Invocation,
-        before: dict[str, object] | None,
-        started_at: datetime | None = None,
+        started_at: datetime,
+        guarded: GuardedInvocation | None = None,
+        labels: Sequence[str] = (),
     ) -> None:
-        lost = invocation.failure is not None and invocation.failure.failure_class in DEVICE_GONE
-        self._last_look = None if lost else self._telemetry()
         self._context.store.add_invocation(
             self._context.sweep_id,
             planned.cell.key,
@@ -231,20 +320,17 @@ class DeviceRun:
             index=planned.index,
             block=planned.block,
             invocation=invocation,
-            started_at=started_at or datetime.now(UTC),
-            telemetry_before=before,
-            telemetry_after=self._last_look,
+            started_at=started_at,
+            telemetry_before=guarded.before.as_dict() if guarded and guarded.before else None,
+            telemetry_during=guarded.during.as_dict() if guarded and guarded.during else None,
+            telemetry_after=guarded.after.as_dict() if guarded and guarded.after else None,
+            gate=guarded.gate.as_dict() if guarded else None,
+            labels=labels,
         )
-
-    def _telemetry(self) -> dict[str, object] | None:
-        """Look at the device; one that does not answer is found out by the invocation itself."""
-        try:
-            return read_telemetry(self._device).as_dict()
-        except DeviceError:
-            return None
 
     def _await_device(self, failure: Failure) -> None:
         """Wait until the device answers again. Raises `DeviceError` when it does not in the time that is given."""
         self._context.observer.note(f"{failure.message} Waiting for it.")
         deadline = time.monotonic() + self._context.spec.reconnect_wait_s
         await_device(self._device, deadline=deadline, stop=self._context.stop, failure=failure)
+        self._preparation.renew()  # a restart undoes most of what was set

@@ -37,8 +37,8 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _APT_TIMEOUT_S = 300
 _BUILD_TIMEOUT_S = 900
 _NOT_NEEDED = ("usr/share/", "etc/", "usr/lib/klibc/", "usr/lib/x86_64-linux-musl/", "usr/bin/lksh")
-_SCRIPTS = ("getprop", "setprop", "dumpsys", "settings", "getenforce", "reboot")
-_RECORDED = ("svc", "input", "wm", "am", "pm", "cmd", "logcat")
+_SCRIPTS = ("getprop", "setprop", "dumpsys", "settings", "getenforce", "reboot", "cmd", "input")
+_RECORDED = ("svc", "wm", "am", "pm", "logcat")
 _FOLDERS = (
     "system/bin",
     "system/etc",

@@ -76,10 +76,39 @@ def dress(costume: Costume, folder: Path, *, phone_name: str) -> None:
         if not (zone / "temp").exists():
             _write(zone / "type", kind + "\n")
             set_zone_temperature(folder, index, degrees_c)
+    for clock in (folder / "sys/devices/system/cpu").glob("cpu*/cpufreq"):
+        _complete_clock(clock)
     state = folder / "state"
     _write(state / "dumpsys-battery", _battery())
     _write(state / "dumpsys-thermalservice", _thermalservice(0, 31.4))
+    set_screen(folder, on=True)
     state.chmod(0o777)
+
+
+def _complete_clock(clock: Path) -> None:
+    """Add what the record of a phone lacks, since its files could not be read without root."""
+    fastest = clock / "cpuinfo_max_freq"
+    slowest = clock / "cpuinfo_min_freq"
+    if not fastest.exists():
+        return
+    texts = {
+        "cpuinfo_min_freq": fastest.read_text(),
+        "scaling_max_freq": fastest.read_text(),
+        "scaling_min_freq": (slowest if slowest.exists() else fastest).read_text(),
+        "scaling_cur_freq": fastest.read_text(),
+        "scaling_governor": "schedutil\n",
+        "scaling_available_governors": "schedutil powersave performance\n",
+    }
+    for name, text in texts.items():
+        if not (clock / name).exists():
+            _write(clock / name, text)
+
+
+def set_screen(folder: Path, *, on: bool) -> None:
+    """Set whether `dumpsys power` says that the screen is on."""
+    file = folder / "state/dumpsys-power"
+    _write(file, f"  mWakefulness={'Awake' if on else 'Asleep'}\n")
+    file.chmod(0o666)  # the phone's own `input` writes it too
 
 
 def set_zone_temperature(folder: Path, zone: int, degrees_c: float) -> None:

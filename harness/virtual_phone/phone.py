@@ -22,7 +22,14 @@ from filelock import FileLock, Timeout
 from harness.errors import NothingToRunOnError, UsageError
 from harness.virtual_phone import cable as cable_process
 from harness.virtual_phone.base_image import base_image, virtual_phone_folder
-from harness.virtual_phone.costume import dress, load_costume, set_battery, set_thermal_status, set_zone_temperature
+from harness.virtual_phone.costume import (
+    dress,
+    load_costume,
+    set_battery,
+    set_screen,
+    set_thermal_status,
+    set_zone_temperature,
+)
 
 DEFAULT_COSTUME = "pixel-8"
 START_TIMEOUT_S = 20.0
@@ -153,9 +160,35 @@ class VirtualPhone:
 
     def set_core_frequency(self, core: int, khz: int) -> None:
         """Set a core's current frequency."""
-        file = self._running_folder() / f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq"
+        self._set_clock(core, "scaling_cur_freq", khz)
+
+    def set_core_ceiling(self, core: int, khz: int) -> None:
+        """Set how fast a core may run now, which a kernel lowers when it throttles."""
+        self._set_clock(core, "scaling_max_freq", khz)
+
+    def _set_clock(self, core: int, name: str, khz: int) -> None:
+        file = self._running_folder() / f"sys/devices/system/cpu/cpu{core}/cpufreq/{name}"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{khz}\n")
+
+    def clock(self, core: int, name: str) -> str:
+        """Return what a file of a core's `cpufreq` folder holds, such as `scaling_governor`."""
+        return (self._running_folder() / f"sys/devices/system/cpu/cpu{core}/cpufreq/{name}").read_text().strip()
+
+    @property
+    def fixed_performance(self) -> bool:
+        """Whether fixed-performance mode is on: what Android itself does not tell."""
+        file = self._running_folder() / "state/fixed-performance"
+        return file.exists() and file.read_text().strip() == "true"
+
+    def set_screen(self, *, on: bool) -> None:
+        """Switch the screen, as the power key does."""
+        set_screen(self._running_folder(), on=on)
+
+    def setting(self, namespace: str, key: str) -> str | None:
+        """Return an Android setting, None where it is not set."""
+        file = self._inside(f"data/settings/{namespace}.{key}")
+        return file.read_text().strip() if file.exists() else None
 
     def set_property(self, key: str, value: str) -> None:
         """Set a property, as `setprop` does."""

@@ -171,3 +171,18 @@ def test_tools_and_variants_are_stored_once(store):
     store.add_tool(SWEEP, tool())
     store.add_variant(SWEEP, card())
     assert len(store.tools(SWEEP)) == len(store.variants(SWEEP)) == 1
+
+
+def test_a_store_of_the_version_before_is_brought_up_to_date_and_keeps_its_rows(tmp_path):
+    with Store.open(tmp_path) as store:
+        begin(store)
+        measure(store, cell(), [1000.0])
+    with sqlite3.connect(tmp_path / "results.sqlite3") as connection:
+        connection.execute("ALTER TABLE invocations DROP COLUMN gate")
+        connection.execute("ALTER TABLE devices DROP COLUMN preparation")
+        connection.execute("UPDATE schema_versions SET version = 1")
+    with Store.open(tmp_path) as store:
+        assert store.invocations(SWEEP)["latency_avg_us"].tolist()[0] == 1000.0
+        assert store.invocations(SWEEP)["gate"].isna().all()
+        store.set_preparation(SWEEP, "R58M", {"knobs": []})
+        assert store.devices(SWEEP)["preparation"].tolist() == [{"knobs": []}]

@@ -1,0 +1,120 @@
+"""Sweeps on a virtual phone with a tool that is a script, so that a test decides what happens while it runs."""
+
+import threading
+from dataclasses import dataclass, field
+
+import pandas as pd
+from results_examples import SWEEP, card, sweep_record
+
+from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
+from harness.compression.variant import Variant
+from harness.files import sha256_of
+from harness.results.store import Store
+from harness.spec.sweep import load_sweep_spec
+from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.runner import SweepRunner
+from harness.virtual_phone.costume import host_abi
+
+RUNS = 10
+_FLAGS = (
+    "graph num_threads num_runs min_secs max_secs warmup_runs warmup_min_secs report_peak_memory_footprint "
+    "use_xnnpack use_gpu use_nnapi"
+)
+_LOG = f"""\
+STARTING!
+Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.
+count=4 first=1500 curr=1000 min=990 max=1500 avg=1100 std=9
+Running benchmark for at least {RUNS} iterations and at least 0 seconds but terminate if exceeding 150 seconds.
+count={RUNS} first=1000 curr=1000 min=900 max=1100 avg=1000 std=10
+Inference timings in us: Init: 5000, First inference: 1500, Warmup (avg): 1100, Inference (avg): 1000
+Memory footprint delta from the start of the tool (MB): init=1.5 overall=4.5
+"""
+
+
+class OneTool:
+    """A registry that knows one tool."""
+
+    def __init__(self, tool):
+        self._tool = tool
+
+    def choose(self, _facts):
+        return self._tool
+
+
+@dataclass
+class Notebook:
+    """An observer that writes down what it is told."""
+
+    notes: list[str] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def begin(self, name, total):
+        pass
+
+    def advance(self, name, doing):
+        pass
+
+    def wait(self, name, doing):
+        self.waits.append(doing)
+
+    def end(self, name):
+        pass
+
+
+class ScriptedSweep:
+    """One sweep of one variant on one device; `while_it_runs` is shell code that the tool runs on the phone."""
+
+    def __init__(self, folder, while_it_runs="", **spec):
+        script = folder / "benchmark_model"
+        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\ncat <<'END'\n{_LOG}END\n")
+        tool = Tool(
+            name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
+            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(_FLAGS.split()),
+        )  # fmt: skip
+        model = folder / "model.tflite"
+        model.write_bytes(b"model")
+        measurement = {"invocations": 5, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0}
+        self.notebook = Notebook()
+        self.store = Store.open(folder / "results")
+        self.store.start_sweep(sweep_record())
+        self.spec = load_sweep_spec(None, {"delegates": ["cpu"], **spec, "measurement": measurement})
+        self.stop = threading.Event()
+        self._variants = [Variant(model, card("int8"))]
+        self._tool = tool
+
+    def run(self, device, **seams):
+        DeviceRun(self._context(), device, **seams).run()
+        return self
+
+    def run_as_the_program_does(self, serial):
+        """Leased, in a thread of its own, and stopped by Ctrl-C."""
+        runner = SweepRunner(self.store, self.notebook)
+        self.stop = runner._stop
+        return runner._measure(self._context(), [serial])
+
+    def _context(self):
+        return SweepContext(
+            SWEEP, self.spec, self._variants, None, self.store, OneTool(self._tool), self.notebook, self.stop
+        )
+
+    @property
+    def invocations(self):
+        return _records(self.store.invocations(SWEEP))
+
+    @property
+    def cells(self):
+        return _records(self.store.cells(SWEEP))
+
+    @property
+    def preparation(self):
+        (device,) = _records(self.store.devices(SWEEP))
+        return device["preparation"]
+
+
+def _records(frame):
+    rows = frame.astype(object).to_dict("records")
+    return [{key: None if pd.api.types.is_scalar(value) and pd.isna(value) else value for key, value in row.items()}
+            for row in rows]  # fmt: skip
