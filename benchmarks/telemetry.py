@@ -31,6 +31,7 @@ from harness.devices.discovery import connect, disconnect, open_device
 from harness.devices.sampling import take_samples
 from harness.devices.telemetry import read_telemetry
 from harness.paths import cache_folder
+from harness.progress import SilentObserver
 from harness.spec.model import find_model
 from harness.virtual_phone.phone import virtual_phone
 
@@ -64,7 +65,9 @@ def measure(serial: str, registry: ToolRegistry, *, pairs: int) -> dict[str, flo
     tool = registry.choose(device.facts())
     tool_path = device.push(tool.path)
     tool = tool.model_copy(update={"flags": frozenset(probe_flags(device, tool, tool_path))})
-    variant = make_variant(find_model("fashion-dscnn"), find_recipe("fp32"), cache=cache_folder(), report=print)
+    variant = make_variant(
+        find_model("fashion-dscnn"), find_recipe("fp32"), cache=cache_folder(), observer=SilentObserver()
+    )
     request = InvocationRequest(device.push(variant.path), "cpu", runs=RUNS)
     chosen = choose_measured_cores(device, (0,))
     samples: list[int] = []

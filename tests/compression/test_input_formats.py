@@ -21,6 +21,7 @@ from harness.compression.sources.program_check import check_program
 from harness.compression.sources.reading import digest_of_files
 from harness.compression.variant import Variant
 from harness.errors import CompressionError, FailureClass
+from harness.progress import SilentObserver
 from harness.spec.model import Data, ModelSpec, find_model, load_model_spec
 from harness.spec.recipe import Recipe, Step
 
@@ -41,7 +42,7 @@ INT8 = Recipe(
 
 
 def _make(model: ModelSpec, cache: Path, recipe: Recipe = FLOAT) -> Variant:
-    return make_variant(model, recipe, cache=cache, report=print)
+    return make_variant(model, recipe, cache=cache, observer=SilentObserver())
 
 
 def _outputs(path: Path, images: np.ndarray) -> np.ndarray:
