@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[np.floating[Any]]]
     Masks = dict[str, NDArray[np.bool_]]
 
-GRADUAL_SHARE = 0.75
-"""A gradual schedule reaches its sparsity after this share of the steps; the rest of the training heals."""
-
 _GRADUAL_CHANGES = 30
 
 
@@ -42,6 +39,8 @@ class PruningSettings(TrainingSettings):
     """Prune the kernels of depthwise convolutions too: they are few, and each weight of them matters."""
     schedule: Literal["one-shot", "gradual"] = "one-shot"
     """All at once before fine-tuning, or little by little during it."""
+    ramp: float = Field(default=0.75, gt=0, le=1)
+    """A gradual schedule reaches its sparsity after this share of the training; the rest heals."""
     start: Literal["trained", "fresh"] = "trained"
     """`fresh` forgets the trained weights after choosing the zeros: pruning before training."""
 
@@ -160,7 +159,7 @@ def _gradual(views: Mapping[str, Any], masks: Any, settings: PruningSettings) ->
 
     class Gradual(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ANN401 - Keras's own
-            self.last = max(1, int(GRADUAL_SHARE * settings.epochs * self.params["steps"]))
+            self.last = max(1, int(settings.ramp * settings.epochs * self.params["steps"]))
             self.every = max(1, self.last // _GRADUAL_CHANGES)
 
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ANN401 - as above
