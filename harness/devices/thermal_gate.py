@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.devices.base import Device
+from harness.devices.reference_workload import ReferenceWorkload, tells_nothing
 from harness.devices.sampling import Samples
 from harness.devices.telemetry import Telemetry, read_telemetry
 from harness.errors import DeviceError, Failure, FailureClass
@@ -79,14 +80,19 @@ class ThermalGate:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
         tell: Callable[[str], None] = lambda _: None,
+        workload: ReferenceWorkload | None = None,
     ) -> None:
-        """`sleep` may return true to end the wait at once, as `threading.Event.wait` does when it is set."""
+        """`sleep` may return true to end the wait at once, as `threading.Event.wait` does when it is set.
+
+        `workload` stands in for what a phone does not tell.
+        """
         self._device = device
         self._limits = limits
         self._cores = cores
         self._clock = clock
         self._sleep = sleep
         self._tell = tell
+        self._workload = workload
         self._reference: Telemetry | None = None
 
     def wait(self, last_look: Telemetry | None) -> tuple[Telemetry | None, GateRecord]:
@@ -100,6 +106,8 @@ class ThermalGate:
             if look is None:
                 look, looks = self._look(), looks + 1
             reason = self.held_by(look) if look else ""
+            if look and look is not last_look:
+                reason = reason or self.slowness(look)
             first_reason = first_reason or reason
             waited_s = self._clock() - started
             left_s = self._limits.wait_s - waited_s
@@ -126,6 +134,10 @@ class ThermalGate:
             return f"{name.removeprefix('zone:')} at {limit_c + excess_c:.1f} °C, limit {limit_c:g} °C"
         return held_back(self._reference, look, self._cores)
 
+    def slowness(self, look: Telemetry) -> str:
+        """Return by how much a phone that tells nothing is slower than at first; empty where it is not, or tells."""
+        return self._workload.slowness() if self._workload and tells_nothing(look) else ""
+
     def _look(self) -> Telemetry | None:
         try:
             return read_telemetry(self._device)
@@ -150,8 +162,11 @@ def throttling(
     sign = f"thermal status {after.thermal_status}" if after.thermal_status else held_back(before, after, cores)
     if not sign and before and during:
         sign = _drop(before.core_ceilings_khz, during.lowest_ceilings_khz, cores)
-    if not sign:
-        return None
+    return throttled(after, sign) if sign else None
+
+
+def throttled(after: Telemetry, sign: str) -> Failure:
+    """Return the failure that a sign of throttling means."""
     hottest = max(body_temperatures(after).items(), key=lambda item: item[1], default=None)
     evidence = f"hottest: {hottest[0]} at {hottest[1]:.1f} °C" if hottest else "the phone tells no temperatures"
     return Failure(FailureClass.THROTTLED, f"The phone held back while the tool ran: {sign}.", evidence)

@@ -23,6 +23,7 @@ from harness.devices.knobs import knobs_of
 from harness.devices.labels import preflight_labels
 from harness.devices.preparation import Preparation
 from harness.devices.profiles import match_profile
+from harness.devices.reference_workload import ReferenceWorkload
 from harness.devices.telemetry import read_telemetry
 from harness.devices.thermal_gate import ThermalGate, ThermalLimits
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
@@ -139,14 +140,16 @@ class DeviceRun:
 
     def _guarded_tool(self) -> GuardedTool:
         cores = self._measured_cores.cores
+        is_host = self._device.kind is DeviceKind.HOST
+        workload = None if is_host else ReferenceWorkload(self._device, self._measured_cores.mask, clock=self._clock)
         gate = ThermalGate(
             self._device, ThermalLimits.of(self._profile), cores, clock=self._clock, sleep=self._sleep,
-            tell=lambda doing: self._context.observer.wait(self._bar, doing),
+            tell=lambda doing: self._context.observer.wait(self._bar, doing), workload=workload,
         )  # fmt: skip
         timeout_s = self._context.spec.measurement.timeout_s
         return GuardedTool(
             self._device, self._tool, self._tool_path, gate, cores, timeout_s=timeout_s,
-            sample=self._device.kind is not DeviceKind.HOST,
+            sample=not is_host,
         )  # fmt: skip
 
     def _ready_tool(self, tool: Tool) -> Tool:

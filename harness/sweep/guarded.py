@@ -13,7 +13,7 @@ from harness.benchmark.tool import Tool
 from harness.devices.base import Device
 from harness.devices.sampling import Samples, take_samples
 from harness.devices.telemetry import Telemetry, read_telemetry
-from harness.devices.thermal_gate import GateRecord, ThermalGate, throttling
+from harness.devices.thermal_gate import GateRecord, ThermalGate, throttled, throttling
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
 
 
@@ -88,7 +88,12 @@ class GuardedTool:
             moved = [mask_failure(core_mask, allowed) for allowed in during.cores_allowed]
             if failure := next(filter(None, moved), None):
                 return failure
-        return throttling(before, during, after, self._cores)
+        if failure := throttling(before, during, after, self._cores):
+            return failure
+        if after and (sign := self._gate.slowness(after)):
+            self._last_look = None  # so that the gate does the work again until it is as fast as at first
+            return throttled(after, sign)
+        return None
 
     def _samples(self) -> Samples | None:
         try:

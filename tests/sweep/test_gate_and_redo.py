@@ -1,5 +1,6 @@
 """Promises H2, H3 and H16 on virtual phones whose heat, thermal status and clocks are scripted from outside."""
 
+import os
 import threading
 import time
 
@@ -7,13 +8,14 @@ import pytest
 from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
 
-from harness.devices.discovery import open_device
+from harness.devices.discovery import connect, disconnect, open_device
 from harness.devices.sampling import Samples, parse_samples
 from harness.devices.telemetry import Telemetry, read_telemetry
 from harness.devices.thermal_gate import ThermalGate, ThermalLimits, body_temperatures, held_back, throttling
 from harness.errors import DeviceError, FailureClass
 from harness.results.summary import summarize
 from harness.spec.profile import DeviceProfile
+from harness.virtual_phone.phone import virtual_phone
 
 LIMITS = ThermalLimits(limit_c=40, chip_limit_c=60, wait_s=300)
 COOL = Telemetry(
@@ -37,9 +39,27 @@ class Time:
             self._events.pop(0)()
 
 
+@pytest.fixture(scope="module")
+def shared_phone(phone_ready, adb):
+    with virtual_phone(f"gate-{os.getpid()}") as phone:
+        connect(phone.serial)
+        yield phone
+        disconnect(phone.serial)
+
+
 @pytest.fixture
-def phone(start_phone):
-    return start_phone()
+def phone(shared_phone):
+    """The phone of all tests here, cool and fast again for each."""
+    shared_phone.set_thermal_status(0)
+    shared_phone.set_battery(level=87)
+    for zone, degrees_c in ((0, 35.0), (3, 29.1)):
+        shared_phone.set_zone_temperature(zone, degrees_c)
+    for core in range(9):
+        fastest = int(shared_phone.clock(core, "cpuinfo_max_freq"))
+        shared_phone.set_core_ceiling(core, fastest)
+        shared_phone.set_core_frequency(core, fastest)
+    shared_phone._inside("data/count").unlink(missing_ok=True)
+    return shared_phone
 
 
 @pytest.fixture
