@@ -64,7 +64,7 @@ def trace(model: ModelSpec, recipe: Recipe) -> Lineage:
         model_sha256=_model_digest(model),
         recipe=recipe.name,
         steps=tuple(
-            {"technique": step.technique, "settings": values.model_dump()}
+            {"technique": step.technique, "settings": values.model_dump(mode="json")}
             for step, values in zip(recipe.steps, settings, strict=True)
         ),
         target_runtime=recipe.target_runtime,
