@@ -19,7 +19,6 @@ import json
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -51,6 +50,7 @@ from harness.spec.model import find_model
 from harness.spec.recipe import Recipe, Step
 
 HERE = Path(__file__).resolve().parent
+# Scripts are started with -P: statistics.py beside them must not be taken for Python's own.
 MODEL = "fashion-dscnn"
 DROPS_POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 ROUNDS, RUNS = 12, 40
@@ -111,7 +111,7 @@ def _ours(cache: Path, quick: bool) -> Iterator[Contestant]:
 
 def _converter() -> Iterator[Contestant]:
     with tempfile.TemporaryDirectory() as folder:
-        script = [sys.executable, str(HERE / "compression_converter.py"), folder]
+        script = [sys.executable, "-P", str(HERE / "compression_converter.py"), folder]
         subprocess.run(script, check=True, capture_output=True, timeout=1800)
         for path in sorted(Path(folder).glob("*.tflite")):
             yield Contestant("TFLiteConverter", path.stem, path.read_bytes())
@@ -129,7 +129,7 @@ def _quantizer(cache: Path) -> Iterator[Contestant]:
 
 def _model_optimization() -> Iterator[Contestant]:
     with tempfile.TemporaryDirectory() as folder:
-        script = [sys.executable, str(HERE / "compression_tfmot.py"), folder]
+        script = [sys.executable, "-P", str(HERE / "compression_tfmot.py"), folder]
         done = subprocess.run(script, check=False, capture_output=True, text=True, timeout=5400)
         if done.returncode:
             raise SystemExit(f"compression_tfmot.py failed:\n{done.stderr[-2000:]}")
@@ -167,7 +167,7 @@ def _latencies_us(paths: list[Path]) -> list[float]:
             for _ in range(RUNS):
                 interpreter.invoke()
             found.append((time.perf_counter() - started) / RUNS * 1e6)
-    return [statistics.median(found) for found in rounds]
+    return [float(np.median(found)) for found in rounds]
 
 
 def _test_images() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -223,7 +223,7 @@ def _time_and_memory(figures: dict[str, Any]) -> None:
         table.add_column(heading, justify="left" if heading == "side" else "right")
     found = {}
     for side in ("harness", "converter"):
-        command = [sys.executable, str(Path(__file__).resolve()), "--side", side]
+        command = [sys.executable, "-P", str(Path(__file__).resolve()), "--side", side]
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600)
         found[side] = json.loads(done.stdout.splitlines()[-1])
         table.add_row(side, f"{found[side]['wall_s']:.1f}", f"{found[side]['peak_mb']:.0f}")
@@ -240,7 +240,7 @@ def _eight_variants(side: str) -> dict[str, float]:
             _eight_of_ours(Path(folder))
         else:
             for index in range(8):
-                script = [sys.executable, str(HERE / "compression_converter.py"), folder, "--only", str(index)]
+                script = [sys.executable, "-P", str(HERE / "compression_converter.py"), folder, "--only", str(index)]
                 subprocess.run(script, check=True, capture_output=True, timeout=1800)
         wall_s = time.perf_counter() - started
     usage = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
