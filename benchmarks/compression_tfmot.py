@@ -4,7 +4,7 @@ Needs `pip install tf-keras tensorflow-model-optimization`: it works with Keras 
 there and takes over the trained weights. Follows the project's guides: pruning to 50 % and to 80 % (polynomial decay),
 clustering in 16, quantization-aware training, and pruning, clustering and quantization-aware training one after the
 other, each preserving what came before; then TFLiteConverter's default optimization. Epochs are those of harness's own
-recipes of the kind.
+recipes of the kind, but for pruning to 80 %: 4 instead of 10.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     data = training_data()
     sparse50 = pruned(data, 0.5, epochs=3)
-    sparse80 = pruned(data, 0.8, epochs=6)
+    sparse80 = pruned(data, 0.8, epochs=4)
     clustered = cluster(trained(), data, epochs=2, keep_zeros=False)
     both = cluster(sparse50, data, epochs=1, keep_zeros=True)
     aware = fitted(tfmot.quantization.keras.quantize_model(trained()), data, epochs=2, rate=5e-4)
