@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.constants import KERNEL_INPUT, OUTPUT_CHANNEL_AXES, operators
+from harness.compression.constants import KERNEL_INPUT, OUTPUT_CHANNEL_AXES, float_constants, operators
 
 BIAS_TYPES = {"INT32": "<i4", "INT64": "<i8"}
 FALLBACK_SCALE = 1.0
@@ -40,7 +40,7 @@ def repair_dead_channels(quantized: bytes, float_graph: bytes) -> bytes:
     `float_graph` is what it was quantized from: it has the biases, under the same names. Nothing else changes.
     """
     content = bytearray(quantized)
-    wanted = _float_constants(float_graph)
+    wanted = float_constants(float_graph)
     for layer in _layers(content):
         dead = layer.dead
         if not dead.any() or layer.bias_name not in wanted:
@@ -75,17 +75,3 @@ def _layers(content: bytearray) -> Iterator[_Layer]:
         by_channel = np.moveaxis(values.view(np.int8).reshape(kernel.ShapeAsNumpy()), channels, 0)
         dead = ~by_channel.reshape(len(by_channel), -1).any(axis=1)
         yield _Layer(bias.Name(), dead, kernel_scales, bias_scales, biases.view(bias_types[bias.Type()]))
-
-
-def _float_constants(graph: bytes) -> dict[bytes, NDArray[np.float32]]:
-    """Return the one-dimensional float32 constants by name."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(graph, 0)
-    main = model.Subgraphs(0)
-    found = {}
-    for tensor in (main.Tensors(index) for index in range(main.TensorsLength())):
-        buffer = model.Buffers(tensor.Buffer())
-        if tensor.Type() == schema.TensorType.FLOAT32 and tensor.ShapeLength() == 1 and buffer.DataLength():
-            found[tensor.Name()] = buffer.DataAsNumpy().view("<f4")
-    return found

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compression.constants import float_constants
+
 ScaleRule = Literal["largest", "least-error"]
 
 Floats = NDArray[np.floating[Any]]
@@ -60,7 +62,7 @@ def regrid(quantized: bytes, original: bytes, *, bits: int | None, rule: ScaleRu
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(quantized))
-    floats = _float_constants(original)
+    floats = float_constants(original)
     done: set[int] = set()
     for operator, tensors in _weighted_operators(model):
         weight = tensors[operator.inputs[1]]
@@ -90,21 +92,6 @@ def _weighted_operators(model: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 - 
         for operator in graph.operators
         if model.operatorCodes[operator.opcodeIndex].builtinCode in kinds
     ]
-
-
-def _float_constants(graph: bytes) -> dict[bytes, Floats]:
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(graph))
-    found = {}
-    for subgraph in model.subgraphs:
-        for tensor in subgraph.tensors:
-            data = model.buffers[tensor.buffer].data
-            if tensor.type == schema.TensorType.FLOAT32 and data is not None and len(data):
-                values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), "<f4")
-                found[tensor.name] = values.reshape(tensor.shape)
-    return found
 
 
 def _is_plain_integer(tensor: Any) -> bool:  # noqa: ANN401 - as above

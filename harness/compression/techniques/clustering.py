@@ -9,7 +9,6 @@ from pydantic import Field
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 from harness.compression.workpiece import Workpiece
-from harness.errors import CompressionError, Failure, FailureClass
 
 
 class ClusteringSettings(TrainingSettings):
@@ -36,12 +35,10 @@ def cluster(work: Workpiece, settings: ClusteringSettings) -> None:
 def _cluster_keras(work: Workpiece, settings: ClusteringSettings) -> None:
     from harness.compression.training.fit import Plan, train
     from harness.compression.training.keeping import shared_view, zeros_view
-    from harness.compression.training.kernels import find_kernels
     from harness.compression.training.views import settle
+    from harness.compression.weight_access import keras_kernels
 
-    kernels = find_kernels(work.keras_model())
-    if not kernels:
-        raise _no_weights(work)
+    kernels = keras_kernels(work)
     per_tensor = settings.scale == "tensor"
     views = {
         kernel.name: [*zeros_view(work, kernel), shared_view(kernel, settings.clusters, per_tensor=per_tensor)]
@@ -54,27 +51,13 @@ def _cluster_keras(work: Workpiece, settings: ClusteringSettings) -> None:
 
 
 def _cluster_constants(work: Workpiece, settings: ClusteringSettings) -> None:
-    from harness.compression.constants import replace_weights, weights
+    from harness.compression.constants import replace_weights
+    from harness.compression.weight_access import graph_weights
     from harness.compression.weight_sharing import share
 
-    if settings.epochs:
-        raise CompressionError(
-            Failure(
-                FailureClass.CONVERSION_FAILED,
-                f"{work.model.name} is a graph, which cannot be trained: set epochs = 0.",
-            )
-        )
-    found = weights(work.graph())
-    if not found:
-        raise _no_weights(work)
     shared: dict[str, Any] = {}
-    for name, weight in found.items():
+    for name, weight in graph_weights(work, epochs=settings.epochs).items():
         kept = () if settings.scale == "tensor" else (weight.output_channel_axis,)
         axes = tuple(axis for axis in range(weight.values.ndim) if axis not in kept)
         shared[name] = share(weight.values, settings.clusters, reduced_axes=axes).values()
     work.replace_graph(replace_weights(work.graph(), shared))
-
-
-def _no_weights(work: Workpiece) -> CompressionError:
-    message = f"{work.model.name} has no convolution or dense layer with float weights, so there is nothing to cluster."
-    return CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))

@@ -72,14 +72,11 @@ def prune(work: Workpiece, settings: PruningSettings) -> None:
 def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
     from harness.compression.sparsity import sparsity_of
     from harness.compression.training.fit import Plan, train
-    from harness.compression.training.kernels import find_kernels
     from harness.compression.training.views import Masked, settle
+    from harness.compression.weight_access import keras_kernels
 
-    network = work.keras_model()
-    every = find_kernels(network)
-    kernels = [kernel for kernel in every if settings.depthwise or not kernel.is_depthwise]
-    if not kernels:
-        raise _no_weights(work)
+    every = keras_kernels(work)
+    kernels = [kernel for kernel in every if settings.depthwise or not kernel.is_depthwise] or every
 
     spread = _spread(work, settings, kernels, every)
 
@@ -91,7 +88,7 @@ def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
     gradual = settings.schedule == "gradual"
     views = {name: [Masked(mask)] for name, mask in masks(0.0 if gradual else settings.sparsity).items()}
     if settings.start == "fresh":
-        _forget(network, settings.seed)
+        _forget(work.keras_model(), settings.seed)
     if settings.epochs:
         callbacks = (_gradual(views, masks, settings),) if gradual else ()
         doing = "pruning while training" if gradual else "fine-tuning after pruning"
@@ -102,29 +99,19 @@ def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
 
 
 def _prune_constants(work: Workpiece, settings: PruningSettings) -> None:
-    from harness.compression.constants import replace_weights, weights
+    from harness.compression.constants import replace_weights
     from harness.compression.sparsity import sparsity_of
+    from harness.compression.weight_access import graph_weights
 
-    if settings.epochs:
-        raise CompressionError(
-            Failure(
-                FailureClass.CONVERSION_FAILED,
-                f"{work.model.name} is a graph, which cannot be trained: set epochs = 0 to prune it without training.",
-            )
-        )
-    every = weights(work.graph())
-    found = {
-        name: weight.values
-        for name, weight in every.items()
-        if settings.depthwise or weight.operator != "DEPTHWISE_CONV_2D"
-    }
-    if not found:
-        raise _no_weights(work)
-    spread = _spread(work, settings, [*found.values()], [weight.values for weight in every.values()])
+    weights = graph_weights(work, epochs=settings.epochs)
+    every = {name: weight.values for name, weight in weights.items()}
+    dense = [name for name in every if weights[name].operator != "DEPTHWISE_CONV_2D"]
+    found = every if settings.depthwise or not dense else {name: every[name] for name in dense}
+    spread = _spread(work, settings, [*found.values()], [*every.values()])
     masks = choose_masks(found, settings, settings.sparsity * spread, input_axis=lambda weight: weight.ndim - 1)
     pruned = {name: values * masks[name] for name, values in found.items()}
     work.replace_graph(replace_weights(work.graph(), pruned))
-    work.report(sparsity=round(sparsity_of({name: weight.values for name, weight in every.items()} | pruned), 4))
+    work.report(sparsity=round(sparsity_of(every | pruned), 4))
 
 
 def _spread(work: Workpiece, settings: PruningSettings, pruned: Sequence[Any], every: Sequence[Any]) -> float:
@@ -178,8 +165,3 @@ def _forget(network: Any, seed: int) -> None:  # noqa: ANN401 - Keras has no typ
     keras.utils.set_random_seed(seed)
     fresh = keras.models.clone_model(network)
     network.set_weights(fresh.get_weights())
-
-
-def _no_weights(work: Workpiece) -> CompressionError:
-    message = f"{work.model.name} has no convolution or dense layer with float weights, so there is nothing to prune."
-    return CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -11,6 +12,16 @@ from numpy.typing import NDArray
 DEFAULT_ENERGY = 0.95
 
 Matrix = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two layers in place of one, and the kernels that they get once the network has been rebuilt."""
+
+    first: Any
+    second: Any
+    thin: Matrix
+    wide: Matrix
 
 
 def factorized(network: Any, *, energy: float | None, ratio: float | None) -> tuple[Any, dict[str, int]]:  # noqa: ANN401 - Keras has no types
@@ -23,7 +34,7 @@ def factorized(network: Any, *, energy: float | None, ratio: float | None) -> tu
     if isinstance(network, keras.Sequential):
         network = keras.Model(network.inputs, network.outputs, name=network.name)
     ranks: dict[str, int] = {}
-    pairs: dict[str, tuple[Any, Any]] = {}
+    pairs: dict[str, _Pair] = {}
     for layer in network.layers:
         matrix = _matrix(layer)
         if matrix is None:
@@ -36,8 +47,8 @@ def factorized(network: Any, *, energy: float | None, ratio: float | None) -> tu
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - Keras's own
         if layer.name not in pairs:
             return layer(*arguments, **options)
-        first, second = pairs[layer.name]
-        return second(first(*arguments))
+        pair = pairs[layer.name]
+        return pair.second(pair.first(*arguments))
 
     if not ranks:
         return network, ranks
@@ -69,8 +80,7 @@ def _rank(matrix: Matrix, *, energy: float | None, ratio: float | None) -> int:
     return best_rank(values, energy or DEFAULT_ENERGY) if values.any() else 1
 
 
-def _two_layers(layer: Any, matrix: Matrix, rank: int) -> tuple[Any, Any]:  # noqa: ANN401 - Keras has no types
-    """Return unbuilt layers; their weights wait in `factors` until the network has been rebuilt."""
+def _two_layers(layer: Any, matrix: Matrix, rank: int) -> _Pair:  # noqa: ANN401 - Keras has no types
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     root = np.sqrt(values[:rank])
     factors = left[:, :rank] * root, root[:, None] * right[:rank]
@@ -83,18 +93,18 @@ def _two_layers(layer: Any, matrix: Matrix, rank: int) -> tuple[Any, Any]:  # no
     if size == "filters":
         last |= {"kernel_size": (1, 1), "strides": (1, 1), "dilation_rate": (1, 1), "padding": "valid"}
     second = type(layer).from_config(last)
-    first.factor = factors[0].reshape(*layer.kernel.shape[:-1], rank)
-    second.factor = factors[1].reshape((1, 1, *factors[1].shape) if size == "filters" else factors[1].shape)
-    return first, second
+    wide = factors[1].reshape((1, 1, *factors[1].shape) if size == "filters" else factors[1].shape)
+    return _Pair(first, second, factors[0].reshape(*layer.kernel.shape[:-1], rank), wide)
 
 
-def _copy_weights(network: Any, smaller: Any, pairs: dict[str, tuple[Any, Any]]) -> None:  # noqa: ANN401 - as above
+def _copy_weights(network: Any, smaller: Any, pairs: dict[str, _Pair]) -> None:  # noqa: ANN401 - as above
     for layer in network.layers:
         if layer.name not in pairs:
             if layer.weights:
                 smaller.get_layer(layer.name).set_weights(layer.get_weights())
             continue
-        for part in pairs[layer.name]:
-            part.kernel.assign(part.factor)
+        pair = pairs[layer.name]
+        pair.first.kernel.assign(pair.thin)
+        pair.second.kernel.assign(pair.wide)
         if layer.use_bias:
-            pairs[layer.name][1].bias.assign(layer.bias)
+            pair.second.bias.assign(layer.bias)
