@@ -71,7 +71,9 @@ def quantize(
 ) -> bytes:
     """Quantize a float graph by rules; int8 and int16 activations need `ranges`, see `calibrate`.
 
-    Operators that cannot have a format get the nearest: depthwise convolutions int8 weights for int4.
+    Operators that cannot have a format get the nearest: depthwise convolutions int8 weights for int4. Without
+    `newest_kernels` so do dense layers with integer activations, for which TensorFlow Lite 2.14.1 refuses int4, and
+    convolutions with float activations, which it computes wrongly in silence.
 
     Without `newest_kernels`, two operators with float activations are left as runtimes like TensorFlow Lite 2.14.1
     compute them rightly: FULLY_CONNECTED gets one scale a tensor, since before version 12 of it the first channel's
@@ -123,8 +125,9 @@ def _add_rule(recipe: Any, rule: Rule, newest_kernels: bool) -> None:  # noqa: A
         grain = _granularity(rule)
         recipe.add_static_config(rule.match, names.ALL_SUPPORTED, bits, 8, grain)
         if rule.weights == "int4":
-            for operation in (names.CONV_2D, names.FULLY_CONNECTED):
-                recipe.add_static_config(rule.match, operation, bits, 4, grain)
+            recipe.add_static_config(rule.match, names.CONV_2D, bits, 4, grain)
+            if newest_kernels:
+                recipe.add_static_config(rule.match, names.FULLY_CONNECTED, bits, 4, grain)
 
 
 def _add_dynamic(recipe: Any, rule: Rule, newest_kernels: bool) -> None:  # noqa: ANN401 - as above
@@ -135,7 +138,8 @@ def _add_dynamic(recipe: Any, rule: Rule, newest_kernels: bool) -> None:  # noqa
     recipe.add_dynamic_config(rule.match, names.ALL_SUPPORTED, 8, whole)
     dense = _granularity(rule) if newest_kernels else grains.TENSORWISE
     if rule.weights == "int4":
-        recipe.add_dynamic_config(rule.match, names.CONV_2D, 4, whole)
+        if newest_kernels:
+            recipe.add_dynamic_config(rule.match, names.CONV_2D, 4, whole)
         recipe.add_dynamic_config(rule.match, names.FULLY_CONNECTED, 4, dense)
     elif not newest_kernels:
         recipe.add_dynamic_config(rule.match, names.FULLY_CONNECTED, 8, dense)

@@ -73,7 +73,7 @@ def _milliseconds(column: str) -> Callable[[Row], str]:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("variant", lambda row: printable(row["variant"]), numeric=False),
+    Column("variant", lambda row: printable(row["variant"]), numeric=False, no_wrap=False),
     Column("delegate", lambda row: printable(row["delegate_requested"]), numeric=False),
     Column("ran", _delegate_achieved, numeric=False, no_wrap=False),
     Column("latency\nms", _milliseconds("latency_median_us")),

@@ -146,6 +146,43 @@ def test_the_official_2_14_tool_computes_what_the_host_does(
     assert (outputs.argmax(1) == _host_labels(variant, inputs)).mean() >= 0.98
 
 
+@pytest.fixture(scope="module")
+def rarer_variants(model: ModelSpec, cache: Path) -> dict[str, Variant]:
+    """Formats that accelerators do not take; the last two store weights without training."""
+    untrained = {
+        "int4-dynamic": ("quantization", {"weights": "int4"}),
+        "int3-least-error": ("quantization", {"weights": "int3", "activations": "int8", "scale": "least-error"}),
+        "clustered": ("clustering", {"clusters": 16, "epochs": 0}),
+    }
+    recipes = [builtin_recipes()[name] for name in ("int16x8", "int8-tensor", "int4", "prune50-untrained")]
+    recipes += [
+        Recipe(name=name, steps=(Step(technique=technique, settings=settings),))
+        for name, (technique, settings) in untrained.items()
+    ]
+    return {recipe.name: make_variant(model, recipe, cache=cache, observer=SilentObserver()) for recipe in recipes}
+
+
+@pytest.mark.official_tool
+@pytest.mark.parametrize("xnnpack", ["true", "false"])
+@pytest.mark.parametrize(
+    "name",
+    ["int16x8", "int8-tensor", "int4", "int4-dynamic", "int3-least-error", "clustered", "prune50-untrained"],
+)
+def test_the_official_2_14_tool_computes_rarer_formats_as_the_host_does(
+    name: str,
+    xnnpack: str,
+    rarer_variants: dict[str, Variant],
+    labelled: tuple[NDArray[np.float32], NDArray[np.uint8]],
+    official_tools: Path,
+    tmp_path: Path,
+) -> None:
+    inputs, variant = labelled[0][::10], rarer_variants[name]
+    done = run_official(official_tools, variant.path, inputs, tmp_path, f"--use_xnnpack={xnnpack}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    outputs = np.fromfile(tmp_path / "out.bin", np.float32).reshape(len(inputs), 10)
+    assert (outputs.argmax(1) == _host_labels(variant, inputs)).mean() >= 0.97
+
+
 @pytest.mark.official_tool
 def test_the_official_2_14_tool_refuses_the_variant_for_newer_runtimes(
     variants: dict[str, Variant],
