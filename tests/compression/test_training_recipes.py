@@ -286,3 +286,23 @@ def test_an_accuracy_budget_reverts_layers_of_a_real_file(model: ModelSpec, cach
     assert facts["judged_on"] == "300 held-back training images"
     assert facts["budget_kept"] == (facts["drop_upper_points"] <= 3.0)
     assert facts["costliest_layers"]
+
+
+def test_a_student_of_ones_own_learns_and_one_that_does_not_fit_is_told(model: ModelSpec, tmp_path: Path) -> None:
+    import keras
+
+    def student(classes: int) -> str:
+        path = tmp_path / f"student-{classes}.keras"
+        layers = keras.layers
+        stack = [keras.Input((SIZE, SIZE, 1)), layers.AveragePooling2D(2), layers.Flatten()]
+        keras.Sequential([*stack, layers.Dense(classes, activation="softmax")]).save(path)
+        return str(path)
+
+    settings = {"epochs": 8, "batch": 64, "learning_rate": 0.01}
+    variant = _make(model, tmp_path, ("distillation", {"student": student(4), **settings}))
+    assert variant.card.step_facts[0]["student_parameters"] == 16 * 4 + 4
+    assert _top1(model, variant) > 0.6
+    with pytest.raises(CompressionError, match="they must agree"):
+        _make(model, tmp_path, ("distillation", {"student": student(5), **settings}))
+    with pytest.raises(CompressionError, match="no layer nowhere, which hints name"):
+        _make(model, tmp_path, ("distillation", {"hints": ["nowhere"], **settings}))
