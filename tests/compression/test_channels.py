@@ -78,6 +78,51 @@ def test_concatenation_flatten_transposed_and_separable_convolutions() -> None:
     _same_outputs(model, multiple=2)
 
 
+def test_adapted_normalization_softmax_and_constants_stay_what_they_are() -> None:
+    import keras
+
+    layers = keras.layers
+    keras.utils.set_random_seed(3)
+    random = np.random.default_rng(3)
+    normalization = layers.Normalization()
+    normalization.adapt(random.normal(5, 2, (64, 6, 6, 3)).astype(np.float32))
+    inputs = layers.Input((6, 6, 3))
+    x = layers.Conv2D(16, 3, activation="relu")(normalization(inputs))
+    attention = layers.Conv2D(16, 1, activation="softmax")(x)
+    x = layers.Multiply()([layers.Conv2D(16, 1)(x), attention])
+    x = layers.Conv2D(24, 3)(x) + np.linspace(0, 1, 24, dtype=np.float32)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(16, 1)(x))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    graph = analyse(model)
+    everything = {group.number: np.arange(group.channels) for group in graph.groups}
+    images = random.normal(5, 2, (4, 6, 6, 3)).astype(np.float32)
+    assert np.allclose(masked(graph, everything)(images), model(images), atol=1e-5), "nothing is lost by copying"
+    _same_outputs(model, multiply=0.8, multiple=4)
+    student = scaled_width(model, 0.5, seed=1)
+    assert np.allclose(student.layers[1](images), normalization(images))
+
+
+def test_a_target_out_of_reach_is_told() -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(16), keras.layers.Dense(2)])
+    graph = analyse(model)
+    with pytest.raises(CompressionError, match="with 8 channels a layer, 50 % are left"):
+        choose_kept(graph, importance(graph, "magnitude"), multiply_adds=0.2)
+
+
+def test_a_layer_that_is_used_twice_stays_whole() -> None:
+    import keras
+
+    layers = keras.layers
+    one, two = layers.Input((8,)), layers.Input((8,))
+    shared = layers.Dense(16)
+    x = layers.Dense(32)(layers.Add()([shared(one), layers.Dense(16)(shared(two))]))
+    model = keras.Model([one, two], layers.Dense(2)(x))
+    graph = analyse(model)
+    assert [group.channels for group in graph.groups] == [32]
+
+
 def test_by_hand() -> None:
     """Two dense layers: the unit with the shortest weights goes, and with it its row in the next layer."""
     import keras

@@ -6,9 +6,12 @@ join what they combine; concatenations put pieces side by side. What is not unde
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from harness.errors import CompressionError, Failure, FailureClass
 
@@ -18,7 +21,7 @@ Untyped: TypeAlias = Any
 MAKERS = ("Conv2D", "Conv1D", "Conv2DTranspose", "SeparableConv2D", "Dense")
 """Layers whose output channels are new ones."""
 _PASS_ON = {
-    "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "Dropout", "SpatialDropout2D", "GaussianNoise", "Rescaling",
+    "Activation", "ReLU", "LeakyReLU", "ELU", "Dropout", "SpatialDropout2D", "GaussianNoise", "Rescaling",
     "MaxPooling2D", "AveragePooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D",
     "UpSampling2D", "Relu", "Relu6", "HardSigmoid", "HardSilu", "HardSwish", "Sigmoid", "Silu", "Swish", "Tanh", "Gelu",
     "Identity",
@@ -127,6 +130,9 @@ def analyse(model: Untyped) -> ChannelGraph:
     nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
     if nested:
         raise _refused(f"The model holds models as layers ({', '.join(nested)}): save it as one flat functional model.")
+    foremost = [layer.name for layer in model.layers if getattr(layer, "data_format", "") == "channels_first"]
+    if foremost:
+        raise _refused(f"The model has its channels first ({foremost[0]}): build it with channels last.")
     graph = ChannelGraph(model)
     layouts: dict[int, Layout] = {}
     for tensor in model.inputs:
@@ -153,7 +159,7 @@ def _follow(graph: ChannelGraph, layouts: dict[int, Layout], node: Untyped) -> N
     output = node.outputs[0]
     if operation in graph.reads:
         reason = f"{operation.name} is used more than once"
-        for layout in (*inputs, graph.reads[operation]):
+        for layout in (*inputs, graph.reads[operation], graph.makes[operation]):
             graph.fix(layout, reason)
         made = graph.new_space(_channels(output), fixed=reason)
     else:
@@ -169,16 +175,19 @@ def _layout(graph: ChannelGraph, node: Untyped, kind: str, inputs: list[Layout])
     """Return what an operation writes, and note what it demands of what it reads."""
     operation, output = node.operation, node.outputs[0]
     last_axis = (-1, len(output.shape) - 1)
-    if kind in MAKERS and getattr(operation, "groups", 1) == 1:
-        return graph.new_space(_channels(output))
-    if (
+    plain = getattr(operation, "groups", 1) == 1 and getattr(operation, "depth_multiplier", 1) == 1
+    mixes = _is_softmax(operation) or _has_constant_a_channel(node)
+    if kind in MAKERS and plain:
+        reason = f"a softmax ends {operation.name}" if _is_softmax(operation) else ""
+        return graph.new_space(_channels(output), fixed=reason)
+    if not mixes and (
         kind in _PASS_ON
-        or (kind == "DepthwiseConv2D" and operation.depth_multiplier == 1)
+        or (kind == "DepthwiseConv2D" and plain)
         or (kind == "BatchNormalization" and operation.axis in last_axis)
         or (kind == "Reshape" and _keeps_channels(node))
     ):
         return inputs[0]
-    if kind in _COMBINE and inputs:
+    if kind in _COMBINE and inputs and not mixes:
         return _combined(graph, node, inputs)
     if kind == "Concatenate" and operation.axis in last_axis:
         return Layout(tuple(space for layout in inputs for space in layout.pieces), inputs[0].repeats)
@@ -201,6 +210,27 @@ def _combined(graph: ChannelGraph, node: Untyped, inputs: list[Layout]) -> Layou
         else:
             graph.fix(layout, "spread over other channels")
     return wide[0]
+
+
+def _is_softmax(operation: Untyped) -> bool:
+    """Whether every output depends on all channels: a channel of zeros still counts in the sum."""
+    import keras
+
+    return getattr(operation, "activation", None) is keras.activations.softmax
+
+
+def _has_constant_a_channel(node: Untyped) -> bool:
+    """Whether an operation holds numbers of its own for each channel, which are not weights and would not be cut."""
+    constants = [value for value in (*node.arguments.args, *node.arguments.kwargs.values()) if hasattr(value, "shape")]
+    known = {id(tensor) for tensor in node.input_tensors}
+    own = [getattr(node.operation, name, 0) for name in ("scale", "offset")] if _is_rescaling(node.operation) else []
+    return any(np.size(value) > 1 for value in own) or any(
+        id(value) not in known and math.prod(value.shape) > 1 for value in constants
+    )
+
+
+def _is_rescaling(operation: Untyped) -> bool:
+    return type(operation).__name__ == "Rescaling"
 
 
 def _keeps_channels(node: Untyped) -> bool:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from harness.compression.channels.groups import ChannelGraph, Layout, Untyped, analyse
 from harness.compression.channels.selection import Kept
+from harness.compression.training.layer_weights import copy_adapted, set_weights
 
 Indices = NDArray[np.int64]
 
@@ -31,7 +32,7 @@ def masked(graph: ChannelGraph, kept: Kept) -> Untyped:
                 removed = np.setdiff1d(np.arange(weight.shape[axis]), _indices(graph, layout, kept))
                 if len(removed) and not _is_variance(layer, place):
                     weight[(slice(None),) * axis + (removed,)] = 0
-        twin.set_weights(weights)
+        set_weights(twin, weights)
     return copy
 
 
@@ -47,7 +48,7 @@ def rebuild(graph: ChannelGraph, kept: Kept) -> Untyped:
             for axis, layout in axes.items():
                 weight = np.take(weight, _indices(graph, layout, kept), axis=axis)  # noqa: PLW2901 - cut axis by axis
             cut.append(weight)
-        smaller.get_layer(layer.name).set_weights(cut)
+        set_weights(smaller.get_layer(layer.name), cut)
     return smaller
 
 
@@ -57,7 +58,9 @@ def scaled_width(model: Untyped, factor: float, *, seed: int) -> Untyped:
 
     graph = analyse(model)
     keras.utils.set_random_seed(seed)
-    return _with_widths(graph, {group.number: _scaled(group.channels, factor) for group in graph.groups})
+    student = _with_widths(graph, {group.number: _scaled(group.channels, factor) for group in graph.groups})
+    copy_adapted(graph.model, student)
+    return student
 
 
 def _scaled(channels: int, factor: float) -> int:

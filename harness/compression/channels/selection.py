@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compression.channels.groups import MAKERS, ChannelGraph, Layout, Untyped
+from harness.errors import CompressionError, Failure, FailureClass
 
 Scores = dict[int, NDArray[np.floating[Any]]]
 Kept = dict[int, NDArray[np.int64]]
@@ -29,7 +30,8 @@ def choose_kept(
     """Return the most channels with which at most the share `multiply_adds` of the network's cost is left.
 
     `uniform` takes the same share of every group, `global` the least important channels of all; scores are compared in
-    units of their group's mean. At least `multiple` channels of a group stay, or all of a smaller one.
+    units of their group's mean. At least `multiple` channels of a group stay, or all of a smaller one. Raises
+    `CompressionError` where that is too many.
     """
     scaled = {number: score / max(float(score.mean()), 1e-30) for number, score in scores.items()}
     limit = multiply_adds * cost(graph, {})
@@ -42,7 +44,15 @@ def choose_kept(
         middle = (low + high) / 2
         too_much = cost(graph, {number: len(kept) for number, kept in keep(middle).items()}) > limit
         low, high = (middle, high) if too_much else (low, middle)
-    return keep(high)
+    chosen = keep(high)
+    left = cost(graph, {number: len(kept) for number, kept in chosen.items()})
+    if left > limit:
+        message = (
+            f"{graph.model.name} cannot get by with {100 * multiply_adds:.0f} % of its multiply-adds: with {multiple} "
+            f"channels a layer, {100 * left / cost(graph, {}):.0f} % are left. Raise multiply_adds, or lower multiple."
+        )
+        raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
+    return chosen
 
 
 def _strongest(score: NDArray[Any], strength: float, scope: str, multiple: int) -> NDArray[np.int64]:

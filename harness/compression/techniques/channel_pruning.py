@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 from harness.compression.workpiece import Workpiece
-
-if TYPE_CHECKING:
-    pass
 
 TAYLOR_IMAGES = 512
 """Images whose gradients judge the channels."""

@@ -162,6 +162,9 @@ def _forget(network: Any, seed: int) -> None:  # noqa: ANN401 - Keras has no typ
     """Give every weight a fresh start."""
     import keras
 
+    from harness.compression.training.layer_weights import copy_adapted
+
     keras.utils.set_random_seed(seed)
     fresh = keras.models.clone_model(network)
+    copy_adapted(network, fresh)
     network.set_weights(fresh.get_weights())

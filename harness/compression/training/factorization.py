@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compression.training.layer_weights import set_weights
+
 DEFAULT_ENERGY = 0.95
 
 Matrix = NDArray[np.floating[Any]]
@@ -101,7 +103,7 @@ def _copy_weights(network: Any, smaller: Any, pairs: dict[str, _Pair]) -> None: 
     for layer in network.layers:
         if layer.name not in pairs:
             if layer.weights:
-                smaller.get_layer(layer.name).set_weights(layer.get_weights())
+                set_weights(smaller.get_layer(layer.name), layer.get_weights())
             continue
         pair = pairs[layer.name]
         pair.first.kernel.assign(pair.thin)
