@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.text import number, printable
+from harness.report.text import counted, number, printable
 from harness.results.evidence import Row, RowEvidence
 from harness.results.promises import Promise
 from harness.results.summary import latency_column
@@ -83,7 +83,7 @@ def _latency(summary: Row) -> str:
     if summary["latency_low_us"] is None:
         return median
     low, high = (number(summary[f"latency_{end}_us"] / 1000) for end in ("low", "high"))
-    return f"{median} (95 % interval {low}..{high}), {summary['invocations_ok']} invocations"
+    return f"{median} (95 % interval {low}..{high}), {counted(summary['invocations_ok'], 'invocation')}"
 
 
 def _verdict(summary: Row) -> str:
@@ -112,7 +112,7 @@ def _cores(evidence: RowEvidence) -> str:
     mask = evidence.cell["core_mask"]
     told = sorted({row["cores_allowed"] for row in evidence.measured() if row["cores_allowed"]})
     asked = f"mask {mask}" if mask else "not pinned"
-    return f"{asked}, {evidence.cell['threads']} threads; the kernel told {', '.join(told) or 'nothing'}"
+    return f"{asked}, {counted(evidence.cell['threads'], 'thread')}; the kernel told {', '.join(told) or 'nothing'}"
 
 
 def _knobs(preparation: Row | None) -> str:
@@ -156,7 +156,9 @@ def _gates(invocations: Sequence[Row]) -> str:
         return "none recorded"
     reasons = "; ".join(dict.fromkeys(gate["held_by"] for gate in gates if gate["held_by"]))
     waited_s = sum(gate["waited_s"] for gate in gates)
-    return f"{len(gates)} gates, {waited_s:.1f} s waited in all" + (f", held by {reasons}" if reasons else "")
+    return f"{counted(len(gates), 'gate')}, {waited_s:.1f} s waited in all" + (
+        f", held by {reasons}" if reasons else ""
+    )
 
 
 def _discarded(discarded: Sequence[Row]) -> str:
@@ -170,7 +172,7 @@ def _discarded(discarded: Sequence[Row]) -> str:
 def _delegate(summary: Row) -> str:
     nodes = ""
     if summary["delegated_nodes"] is not None:
-        parts = "" if summary["partitions"] is None else f" in {summary['partitions']} partitions"
+        parts = "" if summary["partitions"] is None else f" in {counted(summary['partitions'], 'partition')}"
         nodes = f", {summary['delegated_nodes']} of {summary['total_nodes']} nodes{parts}"
     reason = f": {summary['fell_back_reason']}" if summary.get("fell_back_reason") else ""
     return f"requested {summary['delegate_requested']}, ran {summary['delegate_achieved'] or 'not told'}{nodes}{reason}"

@@ -110,7 +110,8 @@ def _checked_again(evidence: RowEvidence) -> Judged:
         return True, "None was throttled."
     places = Counter((row["purpose"], row["invocation_index"]) for row in throttled)
     within = max(places.values()) <= _MOST_ATTEMPTS
-    return within, f"{len(throttled)} throttled attempts are kept and not counted."
+    told = "1 throttled attempt is" if len(throttled) == 1 else f"{len(throttled)} throttled attempts are"
+    return within, f"{told} kept and not counted."
 
 
 def _tells_nothing_of_heat(look: Row) -> bool:
@@ -148,7 +149,7 @@ def _pinned(evidence: RowEvidence) -> Judged:
         row["cores_allowed"] is None or mask_cores(row["cores_allowed"]) != mask_cores(mask) for row in measured
     ):
         return False, f"For {untold} of {len(measured)} invocations the kernel did not confirm mask {mask}."
-    return True, f"The kernel confirmed mask {mask} for all {len(measured)} invocations; {threads} threads fit."
+    return True, f"The kernel confirmed mask {mask} for all {len(measured)} invocations; threads: {threads}."
 
 
 @_promise(6, "warm-up that converges")
@@ -320,7 +321,7 @@ def _failures(evidence: RowEvidence) -> Judged:
     classes = [row["failure_class"] for row in (*evidence.invocations, *evidence.accuracies) if row["failure_class"]]
     if unknown := sorted(set(classes) - {known.value for known in FailureClass}):
         return False, f"This harness does not know the class {', '.join(unknown)}."
-    return True, f"{len(classes)} failures, each with its class." if classes else "Nothing failed."
+    return True, f"Failures: {len(classes)}, each with its class." if classes else "Nothing failed."
 
 
 @_promise(21, "time limits, a lease, resume by content hash")

@@ -60,6 +60,11 @@ def test_exit_code_zero_is_not_believed(name, failure_class):
     assert outcome_of(name).failure_class is failure_class
 
 
+def test_promise_h12_flags_that_the_tool_ignored_are_a_failure():
+    assert "Unconsumed cmdline flags" in as_result(situations()["err_unknown_flag"]).stdout
+    assert outcome_of("err_unknown_flag").failure_class is FailureClass.TOOL_REJECTED_FLAG
+
+
 def test_promise_h13_nnapi_that_is_not_there_ran_on_the_cpu():
     delegation = outcome_of("nnapi").delegation
     assert (delegation.achieved, delegation.fell_back) == ("cpu", True)

@@ -91,7 +91,7 @@ def test_one_screen_holds_the_evidence_and_fits(store, explain):
     for part in (
         "1.00 ms (95 % interval", "benchmark_model (interpreter) from test", "--num_runs=30", "mask f0",
         "fixed_performance set, restored: read back", "This phone has no root.", "thermal status 0",
-        "held by skin at 41.0 °C", "latency 0 attempt 1: throttled", "31 of 31 nodes in 1 partitions", "cosine 0.9990",
+        "held by skin at 41.0 °C", "latency 0 attempt 1: throttled", "31 of 31 nodes in 1 partition", "cosine 0.9990",
         "H22",
     ):  # fmt: skip
         assert part in flat, part
