@@ -183,9 +183,11 @@ def _outputs(accuracies: Sequence[Row]) -> str:
     if not check:
         return "never compared with the host's"
     passed = "agree" if check["passed"] else "DIFFER"
+    signs = [words for key, words in (("all_zero", "all zero"), ("not_finite", "not finite")) if check[key]]
     return (
-        f"{passed}: {check['samples']} samples, cosine {check['cosine_min']:.4f} at least, "
-        f"largest difference {check['max_abs_error']:.3g}; limits: {check['limits']}"
+        f"{', '.join([passed, *signs])}: {counted(check['samples'], 'sample')}, "
+        f"smallest cosine {number(check['cosine_min'], 4)}, largest difference {number(check['max_abs_error'])}; "
+        f"limits: {check['limits']}"
     )
 
 

@@ -15,6 +15,7 @@ from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Pass
 from harness.devices.base import DeviceKind
 from harness.devices.core_mask import mask_cores
+from harness.devices.preparation import Confirmation, KnobOutcome
 from harness.errors import FailureClass
 from harness.results.evidence import Row, RowEvidence
 from harness.results.records import Cell
@@ -125,10 +126,12 @@ def _given_back(evidence: RowEvidence) -> Judged:
     preparation = evidence.device.get("preparation")
     if not preparation:
         return None, "How the phone was prepared was not stored."
-    changed = [knob for knob in preparation["knobs"] if knob["outcome"] == "set"]
-    if lost := [knob["name"] for knob in changed if knob["restored"] not in ("read back", "exit code")]:
+    knobs = [*preparation["knobs"], *preparation["found"]]
+    changed = [knob for knob in knobs if knob["outcome"] == KnobOutcome.SET or knob["restored"] is not None]
+    sure = (Confirmation.READ_BACK, Confirmation.EXIT_CODE)
+    if lost := [knob["name"] for knob in changed if knob["restored"] not in sure]:
         return False, f"Not given back, as far as is known: {', '.join(lost)}."
-    if unread := [knob["name"] for knob in changed if knob["restored"] != "read back"]:
+    if unread := [knob["name"] for knob in changed if knob["restored"] != Confirmation.READ_BACK]:
         return False, f"Given back by the phone's own word, which it does not let us read: {', '.join(unread)}."
     if not changed:
         return True, "Nothing was changed on the phone, so nothing had to be given back."

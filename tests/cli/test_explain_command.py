@@ -7,6 +7,7 @@ import sys
 import pytest
 from results_examples import START, accuracy_outcome, begin, card, cell, facts, measure, succeeded, tool
 
+from harness.accuracy.outcome import AccuracyOutcome, OutputCheck
 from harness.benchmark.measurement import Invocation, Pass
 from harness.cli.main import main
 from harness.errors import Failure, FailureClass
@@ -91,7 +92,7 @@ def test_one_screen_holds_the_evidence_and_fits(store, explain):
     for part in (
         "1.00 ms (95 % interval", "benchmark_model (interpreter) from test", "--num_runs=30", "mask f0",
         "fixed_performance set, restored: read back", "This phone has no root.", "thermal status 0",
-        "held by skin at 41.0 °C", "latency 0 attempt 1: throttled", "31 of 31 nodes in 1 partition", "cosine 0.9990",
+        "held by skin at 41.0 °C", "latency 0 attempt 1: throttled", "31 of 31 nodes in 1 partition", "cosine 0.999",
         "H22",
     ):  # fmt: skip
         assert part in flat, part
@@ -203,6 +204,25 @@ def test_what_was_not_given_back_is_told(store):
     store.set_preparation(store.find_sweep("latest").id, "R58M", {"knobs": [lost], "found": []})
     assert promises(store)[4].kept is False
     assert "fixed_performance" in promises(store)[4].sentence
+
+
+def test_what_a_killed_harness_left_and_nobody_could_give_back_is_told(store):
+    left = {**PREPARATION["knobs"][0], "name": "stay_awake", "restored": "differs"}
+    store.set_preparation(store.find_sweep("latest").id, "R58M", {**PREPARATION, "found": [left]})
+    assert promises(store)[4].kept is False
+    assert "stay_awake" in promises(store)[4].sentence
+
+
+def test_outputs_that_are_no_numbers_are_told(store, explain):
+    check = OutputCheck(500, float("nan"), float("inf"), 0.1, False, True, False, "cosine at least 0.99")
+    wrong = Failure(FailureClass.WRONG_OUTPUT, "The outputs are not finite.")
+    store.add_accuracy(
+        store.find_sweep("latest").id, PINNED.key, AccuracyOutcome(check, None, wrong, 500, "", "log", 1.0)
+    )
+    code, out, _ = explain("int8", "cpu")
+    assert code == 0
+    assert "DIFFER, not finite: 500 samples, smallest cosine -" in re.sub(r"\s+", " ", out)
+    assert promises(store)[14].kept  # it was checked, found wrong, and has no rank
 
 
 def test_a_fall_back_is_told_and_not_ranked(store):
