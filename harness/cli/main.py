@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "recipes": "harness.cli.recipes",
     "bench": "harness.cli.bench",
     "compare": "harness.cli.compare",
+    "explain": "harness.cli.explain",
     "noise": "harness.cli.noise",
     "results": "harness.cli.results",
     "tools": "harness.cli.tools",

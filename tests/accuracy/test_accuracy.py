@@ -94,7 +94,7 @@ def test_a_phone_gives_what_the_host_gives(virtual_phone, tools, samples, refere
 
 @pytest.mark.virtual_phone
 @pytest.mark.official_tool
-def test_a_broken_driver_is_caught_by_its_outputs(start_phone, official_tools, tools, samples, reference):
+def test_promise_h14_a_broken_driver_is_caught_by_its_outputs(start_phone, official_tools, tools, samples, reference):
     phone = start_phone(vendor=official_tools, broken_gpu=True)
     target = target_on(open_device(phone.serial), tools[ToolSystem.VIRTUAL_PHONE], "pooled-float", "gpu")
     outcome = measure_accuracy(target, Evidence(samples, reference, variant_of("pooled-float")))
@@ -263,7 +263,7 @@ def outputs(seed=1):
 
 
 @pytest.mark.parametrize("limits", [FLOAT_LIMITS, QUANTIZED_LIMITS])
-def test_garbage_never_passes(limits):
+def test_promise_h14_garbage_never_passes(limits):
     good = outputs()
     for bad in (np.zeros_like(good), np.full_like(good, np.nan), outputs(2), good[:, ::-1], good * 1e32, -good):
         assert not check_outputs([bad], [good], limits, real_samples=True).passed

@@ -21,7 +21,7 @@ def flags_of(arguments):
     return dict(argument.removeprefix("--").split("=", 1) for argument in arguments[1:])
 
 
-def test_counts_are_fixed():
+def test_promise_h7_counts_are_fixed():
     flags = flags_of(build_arguments(tool(), "/t", InvocationRequest("/m", "cpu", threads=4, runs=20)))
     assert flags["num_runs"] == "20"
     assert flags["min_secs"] == "0"
@@ -30,7 +30,7 @@ def test_counts_are_fixed():
     assert "report_peak_memory_footprint" not in flags
 
 
-def test_memory_is_a_pass_of_its_own():
+def test_promise_h10_memory_is_a_pass_of_its_own():
     flags = flags_of(build_arguments(tool(), "/t", InvocationRequest("/m", "cpu", purpose=Pass.MEMORY)))
     assert flags["report_peak_memory_footprint"] == "true"
 
@@ -55,7 +55,7 @@ def test_unknown_delegates_are_refused(delegate):
         build_arguments(tool(), "/t", InvocationRequest("/m", delegate))
 
 
-def test_a_flag_that_the_tool_lacks_is_a_failure_and_is_never_sent():
+def test_promise_h12_a_flag_that_the_tool_lacks_is_a_failure_and_is_never_sent():
     known = frozenset({"graph", "num_threads", "num_runs", "min_secs", "max_secs", "warmup_runs", "warmup_min_secs"})
     with pytest.raises(FailureError) as caught:
         build_arguments(tool(flags=known), "/t", InvocationRequest("/m", "gpu"))

@@ -87,14 +87,14 @@ def test_failed_runs_have_their_class(identity, failure_class):
     assert judge_log(runs[-1]).error_class == failure_class
 
 
-def test_warm_up_is_never_the_measurement():
+def test_promise_h11_warm_up_is_never_the_measurement():
     text = "Running benchmark for at least 1 iterations\ncount=9 first=87112 curr=51629 min=5 max=8 avg=58147.4 std=1\n"
     (run,) = parse_log(text)
     assert run.warmup_stats.count == 9
     assert run.run_stats is None
 
 
-def test_scientific_notation_is_seconds_not_microseconds():
+def test_promise_h11_scientific_notation_is_seconds_not_microseconds():
     (run,) = parse_log(
         "Inference timings in us: Init: 1, First inference: 2, Warmup (avg): 3, Inference (avg): 1.29e+06"
     )

@@ -60,7 +60,12 @@ def test_exit_code_zero_is_not_believed(name, failure_class):
     assert outcome_of(name).failure_class is failure_class
 
 
-def test_nnapi_that_is_not_there_ran_on_the_cpu():
+def test_promise_h12_flags_that_the_tool_ignored_are_a_failure():
+    assert "Unconsumed cmdline flags" in as_result(situations()["err_unknown_flag"]).stdout
+    assert outcome_of("err_unknown_flag").failure_class is FailureClass.TOOL_REJECTED_FLAG
+
+
+def test_promise_h13_nnapi_that_is_not_there_ran_on_the_cpu():
     delegation = outcome_of("nnapi").delegation
     assert (delegation.achieved, delegation.fell_back) == ("cpu", True)
     assert delegation.reason == "NNAPI acceleration is unsupported on this platform."
@@ -87,11 +92,11 @@ def judged(*, runs=None, out=None, purpose=Pass.LATENCY, **changes):
     return judge(result, request)
 
 
-def test_another_count_than_asked_for_is_no_measurement():
+def test_promise_h7_another_count_than_asked_for_is_no_measurement():
     assert judged(runs=999).failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE
 
 
-def test_a_latency_of_zero_is_no_measurement():
+def test_promise_h11_a_latency_of_zero_is_no_measurement():
     out = GOOD["out"]
     number = out.rpartition("Inference (avg): ")[2].split()[0]
     zero = out.replace(f"Inference (avg): {number}", "Inference (avg): 0").replace(f"avg={number}", "avg=0")

@@ -92,7 +92,7 @@ def file(tmp_path):
     return path
 
 
-def test_a_file_goes_to_the_phone_once_and_is_checked_there(device, file):
+def test_promise_h15_a_file_goes_to_the_phone_once_and_is_checked_there(device, file):
     remote = device.push(file)
     assert remote.startswith(f"{WORK_FOLDER}/blobs/")
     assert device.run(["sha256sum", remote], timeout_s=10).stdout.split()[0] == Path(remote).name
@@ -102,7 +102,7 @@ def test_a_file_goes_to_the_phone_once_and_is_checked_there(device, file):
     assert ".part" not in device.run(["ls", f"{WORK_FOLDER}/blobs"], timeout_s=10).stdout
 
 
-def test_a_changed_file_on_the_phone_is_sent_again(device, file):
+def test_promise_h15_a_changed_file_on_the_phone_is_sent_again(device, file):
     remote = device.push(file)
     device.run(["sh", "-c", f"echo x > {remote}"], timeout_s=10)
     assert AdbDevice(adb_client(), device.serial).push(file) == remote
@@ -168,7 +168,7 @@ def test_a_crash_while_pushing(start_phone, tmp_path):
     assert failure_of(lambda: device.push(big)).failure_class is FailureClass.DEVICE_LOST
 
 
-def test_a_hung_phone_ends_every_call_in_time(start_phone, tmp_path, monkeypatch):
+def test_promise_h21_a_hung_phone_ends_every_call_in_time(start_phone, tmp_path, monkeypatch):
     phone = start_phone()
     device = open_device(phone.serial)
     device.run(["true"], timeout_s=5)
@@ -337,7 +337,7 @@ def test_facts_of_the_dressed_phone(device):
     assert facts.title == "Google Pixel 8"
 
 
-def test_telemetry_and_labels_follow_the_phone(start_phone):
+def test_promise_h1_telemetry_and_labels_follow_the_phone(start_phone):
     phone = start_phone(like="galaxy-s9-us")
     device = open_device(phone.serial)
     phone.set_battery(level=12, temperature=433)
@@ -358,7 +358,7 @@ def test_telemetry_and_labels_follow_the_phone(start_phone):
 # -- server and lease --
 
 
-def test_a_lease_is_for_one_process(tmp_path):
+def test_promise_h21_a_lease_is_for_one_process(tmp_path):
     with lease("S 1/../x", folder=tmp_path):
         failure = failure_of(lambda: lease("S 1/../x", folder=tmp_path).__enter__())
         assert str(os.getpid()) in failure.message

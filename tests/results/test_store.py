@@ -38,7 +38,7 @@ def store(tmp_path):
         yield opened
 
 
-def test_what_goes_in_comes_out(store):
+def test_promise_h19_what_goes_in_comes_out(store):
     begin(store)
     measure(store, cell(), [100.0, 101.0], outcome=accuracy_outcome())
     invocations = store.invocations(SWEEP)
@@ -111,7 +111,7 @@ def test_several_threads_write_at_once(store):
     assert len(store.invocations(SWEEP)) == 4 * 26
 
 
-def test_kill_9_keeps_every_finished_invocation(tmp_path):
+def test_promise_h21_kill_9_keeps_every_finished_invocation(tmp_path):
     program = textwrap.dedent(f"""
         import sys
         sys.path.insert(0, {str(Path(__file__).parents[1])!r})
@@ -166,7 +166,7 @@ def test_an_unknown_sweep_and_an_unclear_one(store):
     assert store.find_sweep("20261124-083000-b").id.endswith("bbbb")
 
 
-def test_tools_and_variants_are_stored_once(store):
+def test_promise_h19_tools_and_variants_are_stored_once(store):
     begin(store)
     store.add_tool(SWEEP, tool())
     store.add_variant(SWEEP, card())

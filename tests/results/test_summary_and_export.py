@@ -49,7 +49,7 @@ def test_one_row_a_cell_with_every_documented_column(store):
     assert (rows["fp32"]["rank"], rows["fp32"]["tied"]) == (2, False)
 
 
-def test_the_memory_passes_latency_is_never_used(store):
+def test_promise_h10_the_memory_passes_latency_is_never_used(store):
     begin(store)
     measure(store, cell(), FAST, outcome=accuracy_outcome())  # its memory pass says 9999 us
     assert rows_by_variant(store)["int8"]["latency_median_us"] == 101.0
@@ -66,14 +66,14 @@ def test_spreads_outliers_and_drift_are_told_apart(store):
     assert rows["int8"]["latency_within_spread"] == pytest.approx(2 / 104.5, rel=0.01)
 
 
-def test_what_fell_back_is_not_ranked(store):
+def test_promise_h13_what_fell_back_is_not_ranked(store):
     begin(store)
     measure(store, cell(delegate="nnapi"), FAST, outcome=accuracy_outcome(), achieved="cpu", fell_back=True)
     row = rows_by_variant(store)["int8"]
     assert (row["rank"], row["verdict"], row["failure_class"]) == (None, "fell_back", "fell_back")
 
 
-def test_wrong_outputs_are_not_ranked(store):
+def test_promise_h14_wrong_outputs_are_not_ranked(store):
     begin(store)
     wrong = Failure(FailureClass.WRONG_OUTPUT, "The outputs differ.")
     measure(store, cell(delegate="gpu"), FAST, outcome=accuracy_outcome(passed=False, failure=wrong))
@@ -81,7 +81,7 @@ def test_wrong_outputs_are_not_ranked(store):
     assert (row["rank"], row["failure_class"]) == (None, "wrong_output")
 
 
-def test_unchecked_outputs_are_not_ranked(store):
+def test_promise_h14_unchecked_outputs_are_not_ranked(store):
     begin(store)
     measure(store, cell(), FAST)
     assert rows_by_variant(store)["int8"]["verdict"] == "unchecked"

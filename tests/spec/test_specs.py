@@ -111,6 +111,6 @@ def test_any_spec_is_accepted_or_refused_in_words(values):
             assert str(error).startswith("spec: ")
 
 
-def test_every_failure_class_says_what_to_do():
+def test_promise_h20_every_failure_class_says_what_to_do():
     for failure_class in FailureClass:
         assert failure_class.advice.endswith(".")
