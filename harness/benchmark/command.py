@@ -7,6 +7,8 @@ from harness.benchmark.measurement import InvocationRequest, Pass
 from harness.benchmark.tool import Tool, ToolFamily
 from harness.errors import Failure, FailureClass, FailureError
 
+_FULL_DELEGATION = "require_full_delegation"
+
 
 def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> list[str]:
     """Return the argument list, program first.
@@ -17,6 +19,8 @@ def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> l
     flags = _model_and_counts(request) + _delegate_flags(tool, request) + _data_flags(request)
     if request.purpose is Pass.MEMORY:
         flags.append(("report_peak_memory_footprint", "true"))
+    if _can_require_full_delegation(tool, request):
+        flags.append((_FULL_DELEGATION, "true"))
     missing = [name for name, _ in flags if tool.flags is not None and name not in tool.flags]
     if missing:
         raise FailureError(
@@ -27,6 +31,12 @@ def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> l
             )
         )
     return [tool_path, *(f"--{name}={value}" for name, value in flags)]
+
+
+def _can_require_full_delegation(tool: Tool, request: InvocationRequest) -> bool:
+    """Tell whether the tool itself is asked; where it cannot be, its log is judged alone."""
+    knows = tool.family is ToolFamily.INTERPRETER and tool.flags is not None and _FULL_DELEGATION in tool.flags
+    return knows and request.require_full_delegation and not find_delegate(request.delegate).is_cpu
 
 
 def _model_and_counts(request: InvocationRequest) -> list[tuple[str, str]]:

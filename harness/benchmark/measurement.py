@@ -40,6 +40,8 @@ class InvocationRequest:
     max_s: float = 150.0
     inputs: tuple[InputFile, ...] = ()
     """Empty: the tool makes random inputs."""
+    require_full_delegation: bool = False
+    """An accelerator that leaves nodes to the CPU is a failure, by the tool's own check where it has one."""
     output_file: str | None = None
     """Where the tool writes the raw bytes of all outputs."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 
-from harness.benchmark.delegation import conclude_delegation
+from harness.benchmark.delegation import conclude_delegation, full_delegation_failure, left_over_failure, refusal
 from harness.benchmark.failures import error_lines, find_failure
 from harness.benchmark.log import BenchmarkLog, parse_log
 from harness.benchmark.measurement import InvocationRequest, Measurement, Pass
@@ -43,7 +43,7 @@ def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Fa
     completed = result.exit_code == 0 and log.inference_avg_us is not None
     failure = find_failure(log.lines)
     if failure and (not completed or failure.failure_class is FailureClass.TOOL_REJECTED_FLAG):
-        return failure
+        return _with_what_was_left_over(failure, log, request)
     killed = result.signal or _signal_of(result.exit_code)
     if killed:
         return Failure(FailureClass.CRASHED, f"The tool was killed by {_signal_name(killed)}.", last_words)
@@ -52,7 +52,20 @@ def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Fa
         return _unreadable(
             f"The tool {how} (exit code {result.exit_code}).", last_words or result.stderr.strip()[-_LAST_CHARACTERS:]
         )
-    return _measurement(log, request)
+    return _delegated_as_required(_measurement(log, request), request)
+
+
+def _with_what_was_left_over(failure: Failure, log: BenchmarkLog, request: InvocationRequest) -> Failure:
+    """Add to the tool's own refusal of a partial delegation which part it was."""
+    if failure.failure_class is not FailureClass.FELL_BACK:
+        return failure
+    return left_over_failure(conclude_delegation(log, request.delegate), failure.evidence, refusal(log))
+
+
+def _delegated_as_required(outcome: Measurement | Failure, request: InvocationRequest) -> Measurement | Failure:
+    if isinstance(outcome, Failure) or not request.require_full_delegation:
+        return outcome
+    return full_delegation_failure(outcome.delegation) or outcome
 
 
 def _measurement(log: BenchmarkLog, request: InvocationRequest) -> Measurement | Failure:

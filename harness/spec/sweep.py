@@ -54,6 +54,8 @@ class SweepSpec(SpecModel):
     """ADB serials, `host`, `virtual` or `virtual:COSTUME`. Empty: every attached phone, else this host."""
     delegates: tuple[str, ...] = ()
     """Empty: those of the device's profile."""
+    require_full_delegation: bool = False
+    """A row whose accelerator leaves nodes to the CPU fails, instead of being measured and not ranked."""
     threads: tuple[int, ...] = (1,)
     preset: PresetName = "quick"
     measurement: Measurement

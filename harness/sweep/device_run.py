@@ -36,6 +36,7 @@ from harness.sweep.plan import PlannedInvocation, plan_invocations
 
 HOPELESS = frozenset(
     {
+        FailureClass.FELL_BACK,
         FailureClass.UNSUPPORTED_OP,
         FailureClass.UNSUPPORTED_OP_VERSION,
         FailureClass.DELEGATE_UNAVAILABLE,
@@ -298,6 +299,7 @@ class DeviceRun:
             purpose=planned.purpose,
             runs=measurement.runs,
             warmup_min_s=measurement.warmup_min_s,
+            require_full_delegation=self._context.spec.require_full_delegation,
         )
 
     def _store_guarded(self, planned: PlannedInvocation, guarded: GuardedInvocation) -> None:
