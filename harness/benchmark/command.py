@@ -44,7 +44,7 @@ def _model_and_counts(request: InvocationRequest) -> list[tuple[str, str]]:
         ("graph", request.model),
         ("num_threads", str(request.threads)),
         ("num_runs", str(request.runs)),
-        ("min_secs", "0"),  # else the tool goes on until a second has passed, and the count is not the one asked for
+        ("min_secs", f"{request.min_s:g}"),  # 0 as a rule: else the count is not the one that was asked for
         ("max_secs", f"{request.max_s:g}"),
         ("warmup_runs", str(request.warmup_runs)),
         ("warmup_min_secs", f"{request.warmup_min_s:g}"),

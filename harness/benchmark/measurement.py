@@ -13,6 +13,8 @@ class Pass(StrEnum):
 
     LATENCY = "latency"
     MEMORY = "memory"
+    WARM_UP = "warm_up"
+    """Looks for the number of runs that warm a cell up; its latency is not used."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class InvocationRequest:
     """Exactly this many timed runs, read back from the log."""
     warmup_runs: int = 1
     warmup_min_s: float = 0.5
+    min_s: float = 0.0
+    """Above zero: `runs` is the fewest, and the timed part goes on until so much time has passed."""
     max_s: float = 150.0
     inputs: tuple[InputFile, ...] = ()
     """Empty: the tool makes random inputs."""
@@ -79,6 +83,13 @@ class Measurement:
     memory_init_mb: float | None
     memory_overall_mb: float | None
     peak_memory_mb: float | None
+    warmup_runs: int | None = None
+    """Runs before the timed ones, as the log tells."""
+    warmup_window_us: float | None = None
+    """What a run of the warm-up took typically: the median where both blocks print one, else the mean of all runs but
+    the slowest, which in a warm-up is the first as a rule."""
+    timed_window_us: float | None = None
+    """The same of the timed runs."""
 
 
 @dataclass(frozen=True)

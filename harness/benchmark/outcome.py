@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import signal
+from typing import Any
 
 from harness.benchmark.delegation import conclude_delegation, full_delegation_failure, left_over_failure, refusal
 from harness.benchmark.failures import error_lines, find_failure
-from harness.benchmark.log import BenchmarkLog, parse_log
+from harness.benchmark.log import BenchmarkLog, Stats, parse_log
 from harness.benchmark.measurement import InvocationRequest, Measurement, Pass
 from harness.devices.base import CommandResult
 from harness.errors import Failure, FailureClass
@@ -88,7 +89,19 @@ def _measurement(log: BenchmarkLog, request: InvocationRequest) -> Measurement |
         memory_init_mb=log.memory_init_mb if log.memory_overall_mb else None,
         memory_overall_mb=log.memory_overall_mb or None,  # 0: the kernel did not tell the tool, not "no memory"
         peak_memory_mb=log.peak_memory_mb,
+        **_windows(log.warmup_stats, stats),
     )
+
+
+def _windows(warmup: Stats | None, timed: Stats) -> dict[str, Any]:
+    """Return how many runs warmed up, and what a run took typically in either block."""
+    if warmup is None or not warmup.count:
+        return {}
+    if warmup.median is None or timed.median is None:
+        first, second = warmup.mean_without_slowest, timed.mean_without_slowest
+    else:
+        first, second = warmup.median, timed.median
+    return {"warmup_runs": warmup.count, "warmup_window_us": first, "timed_window_us": second}
 
 
 def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | None:
@@ -100,7 +113,7 @@ def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | N
         return _unreadable("The tool printed a latency of zero.", f"Inference (avg): {average}")
     if stats.mean is None or not math.isclose(stats.mean, average, rel_tol=1e-3):
         return _unreadable("The tool's summary does not fit its measured block.", f"{stats.mean} against {average}")
-    if stats.count != request.runs:
+    if stats.count < request.runs or (stats.count > request.runs and not request.min_s):
         return _wrong_count(stats.count, average, request)
     if request.purpose is Pass.MEMORY and not log.peak_memory_mb and not log.memory_overall_mb:
         return _unreadable("The tool printed no memory figures.", "")

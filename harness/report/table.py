@@ -148,7 +148,15 @@ def _place(row: Row) -> str:
     return " ".join(printable(part) for part in parts if not is_missing(part))
 
 
+def _cold(row: Row) -> str:
+    return (
+        f"not warmed up: {_place(row)} still changed its speed after {row['warmup_runs']} runs; raise warmup_max_s, or "
+        "see whether something else runs on the device."
+    )
+
+
 def _notes(rows: list[Row]) -> list[RenderableType]:
     notes = dict.fromkeys(row["accuracy_note"] for row in rows if not is_missing(row["accuracy_note"]))
+    notes |= dict.fromkeys(_cold(row) for row in rows if row["warmup_converged"] is False)
     told = [Text(f"note: {printable(note)}", style="dim") for note in notes if note]
     return [Text(""), *told] if told else []

@@ -39,6 +39,11 @@ COLUMNS: dict[str, tuple[str, str]] = {
         "float64",
         "Relative change from the first invocation to the last, where it is more than chance at 1 %",
     ),
+    "warmup_runs": ("Int64", "Runs before the timed ones that each process of the latency pass was asked for"),
+    "warmup_converged": (
+        "boolean",
+        "Whether the runs after so long a warm-up were as fast as those in it; empty where it was not tested",
+    ),
     "init_median_us": ("float64", "Median initialisation, microseconds"),
     "first_inference_median_us": ("float64", "Median first inference, microseconds"),
     "memory_overall_mb": ("float64", "Median overall footprint of the memory pass, MB as the tool prints it"),

@@ -107,6 +107,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
         "latency_low_us": latency and latency.low,
         "latency_high_us": latency and latency.high,
         **_spreads(measured, latency_column(latency_of)),
+        **_warm_up(measured),
         "init_median_us": median(_values(measured, "init_us")),
         "first_inference_median_us": median(_values(measured, "first_inference_us")),
         "memory_overall_mb": median(_values(passes[Pass.MEMORY], "memory_overall_mb")),
@@ -148,6 +149,12 @@ def _spreads(measured: list[Row], column: str) -> Row:
         "latency_outliers": sum(outliers(latencies)),
         "latency_drift": change.change if change and change.is_certain else None,
     }
+
+
+def _warm_up(measured: list[Row]) -> Row:
+    """Return what was asked of the last process: all of a cell are asked alike, but for a sweep that was resumed."""
+    last = measured[-1] if measured else {}
+    return {"warmup_runs": last.get("warmup_asked_runs"), "warmup_converged": last.get("warmup_converged")}
 
 
 def latency_column(latency_of: str | None) -> str:

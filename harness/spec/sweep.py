@@ -19,7 +19,12 @@ class Measurement(SpecModel):
     """Independent processes a cell: the unit of statistics. Fewer than five say nothing about spread."""
     runs: int = Field(ge=1, le=100_000)
     """Timed runs in one process."""
-    warmup_min_s: float = Field(default=0.5, ge=0, le=600)
+    warmup_min_s: float = Field(default=0.25, ge=0, le=600)
+    """The shortest warm-up that is tried, in seconds; as long as that of Android's own benchmark library."""
+    warmup_max_s: float = Field(default=4.0, ge=0, le=600)
+    """The longest that is tried for a cell that does not settle; 0: `warmup_min_s` is used untested."""
+    warmup_limit: float = Field(default=0.04, gt=0, le=1)
+    """A cell is warm when the warm-up and the runs after it differ by at most this share."""
     timeout_s: float = Field(default=180.0, gt=0, le=36_000)
     """Time limit of one process on the device."""
     memory_invocations: int = Field(default=1, ge=0, le=100)
@@ -29,9 +34,9 @@ class Measurement(SpecModel):
 
 
 PRESETS: dict[PresetName, dict[str, Any]] = {
-    "quick": {"invocations": 5, "runs": 30, "accuracy_samples": 500},
+    "quick": {"invocations": 5, "runs": 30, "warmup_max_s": 2.0, "accuracy_samples": 500},
     "standard": {"invocations": 18, "runs": 50, "accuracy_samples": 2000},
-    "strict": {"invocations": 30, "runs": 100, "accuracy_samples": 10_000},
+    "strict": {"invocations": 30, "runs": 100, "warmup_max_s": 8.0, "accuracy_samples": 10_000},
 }
 """What each preset means; a key in `[measurement]` overrules it.
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
 from harness.accuracy.outcome import AccuracyOutcome
-from harness.benchmark.measurement import Invocation, InvocationRequest
+from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
+from harness.benchmark.measurement import Measurement as BenchMeasurement
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool
@@ -33,6 +35,7 @@ from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import SweepSpec
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
 from harness.sweep.plan import PlannedInvocation, plan_invocations
+from harness.sweep.warm_up import WarmUp, Window, find_warm_up, untested
 
 HOPELESS = frozenset(
     {
@@ -89,6 +92,8 @@ class DeviceRun:
         self._failures: Counter[str] = Counter()
         """Failed invocations by cell key, to give up on a cell that cannot work."""
         self._hopeless: set[str] = set()
+        self._warm_ups: dict[str, WarmUp] = {}
+        """What was found for a cell, by its key."""
         self._gates_shut = 0
         """Invocations in a row that could not start, since the device did not cool."""
 
@@ -171,6 +176,8 @@ class DeviceRun:
             mode={
                 "runs": measurement.runs,
                 "warmup_min_s": measurement.warmup_min_s,
+                "warmup_max_s": measurement.warmup_max_s,
+                "warmup_limit": measurement.warmup_limit,
                 "prepared": self._preparation.labels,
             },
         )
@@ -214,11 +221,15 @@ class DeviceRun:
     def _measure_all(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
         store, sweep_id, observer = self._context.store, self._context.sweep_id, self._context.observer
         checked, done = store.done_accuracies(sweep_id), store.done(sweep_id)
+        unfinished = {place.cell.key for place in planned if (place.cell.key, place.purpose, place.index) not in done}
+        self._warm_ups = self._stored_warm_ups()
         for cell in cells:
             if self._context.stop.is_set():
                 return
             if cell.key not in checked and cell.key not in self._hopeless:
                 self._measure_accuracy(cell)
+            if cell.key in unfinished and cell.key not in self._hopeless:
+                self._warm_up(cell)
             observer.advance(self._bar, f"accuracy {cell.variant_name} {cell.delegate}")
         for invocation in planned:
             if self._context.stop.is_set():
@@ -247,12 +258,46 @@ class DeviceRun:
             self._await_device(outcome.failure)
             self._context.store.add_accuracy(self._context.sweep_id, cell.key, attempt())
 
-    def _measure(self, planned: PlannedInvocation) -> None:
+    def _stored_warm_ups(self) -> dict[str, WarmUp]:
+        """Return what a sweep that is carried on had found: all processes of a cell warm up alike."""
+        rows = self._context.store.invocations(self._context.sweep_id)
+        tested = rows[rows["purpose"].isin([Pass.LATENCY, Pass.MEMORY]) & rows["warmup_converged"].notna()]
+        found = zip(tested["cell_key"], tested["warmup_asked_runs"], tested["warmup_converged"], strict=True)
+        return {key: WarmUp(int(runs), 0.0, bool(converged)) for key, runs, converged in found}
+
+    def _warm_up(self, cell: Cell) -> None:
+        """Find how long a cell warms up, unless it is known. A process that fails here decides nothing."""
+        measurement = self._context.spec.measurement
+        if cell.key in self._warm_ups or not measurement.warmup_max_s:
+            return
+        attempts = itertools.count()
+
+        def measure(window: Window) -> BenchMeasurement | None:
+            index = next(attempts)
+            planned = PlannedInvocation(cell, Pass.WARM_UP, index, block=index)
+            request = replace(
+                self._request(planned), runs=window.runs, min_s=window.seconds, warmup_runs=window.runs,
+                warmup_min_s=window.seconds,
+            )  # fmt: skip
+            outcome = self._invoke(planned, request)
+            return None if outcome is None or outcome.failure else outcome.measurement
+
+        self._warm_ups[cell.key] = find_warm_up(
+            measure, limit=measurement.warmup_limit, shortest_s=measurement.warmup_min_s,
+            longest_s=measurement.warmup_max_s,
+        )  # fmt: skip
+
+    def _invoke(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
         """Make one invocation; where the device went away meanwhile, wait for it and make it once more."""
-        outcome = self._invoke_until_cool(planned)
+        outcome = self._invoke_until_cool(planned, request)
         if outcome and outcome.failure and outcome.failure.failure_class in DEVICE_GONE:
             self._await_device(outcome.failure)
-            outcome = self._invoke_until_cool(planned)
+            outcome = self._invoke_until_cool(planned, request)
+        return outcome
+
+    def _measure(self, planned: PlannedInvocation) -> None:
+        """Make one invocation, and give its cell up where that shows that it cannot work."""
+        outcome = self._invoke(planned, self._request(planned))
         failure = outcome.failure if outcome else None
         if failure is None or failure.failure_class is FailureClass.THROTTLED:  # heat says nothing of the cell
             return
@@ -263,17 +308,17 @@ class DeviceRun:
         if failure.failure_class is FailureClass.TIMEOUT:
             self._await_device(failure)  # a hung phone looks like a slow tool: see whether it still answers
 
-    def _invoke_until_cool(self, planned: PlannedInvocation) -> Invocation | None:
+    def _invoke_until_cool(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
         """Make an invocation again while the phone throttles, at most twice; every attempt is stored (promise H3).
 
         Returns the last attempt, None when the user interrupted before one could start. Raises `DeviceError` for a
         phone that does not cool, time after time.
         """
         for attempts_left in reversed(range(1 + MOST_REDOS)):
-            guarded = self._guarded.invoke(self._request(planned), planned.cell.core_mask)
+            guarded = self._guarded.invoke(request, planned.cell.core_mask)
             if not guarded.gate.open and self._context.stop.is_set():
                 return None
-            self._store_guarded(planned, guarded)
+            self._store_guarded(planned, request, guarded)
             self._count_shut_gates(guarded)
             if not guarded.throttled:
                 break
@@ -292,20 +337,24 @@ class DeviceRun:
 
     def _request(self, planned: PlannedInvocation) -> InvocationRequest:
         measurement, cell = self._context.spec.measurement, planned.cell
+        warm_up = self._warm_ups.get(cell.key) or untested(measurement.warmup_min_s)
         return InvocationRequest(
             model=self._paths[cell.variant_name],
             delegate=cell.delegate,
             threads=cell.threads,
             purpose=planned.purpose,
             runs=measurement.runs,
-            warmup_min_s=measurement.warmup_min_s,
+            warmup_runs=warm_up.runs,
+            warmup_min_s=warm_up.min_s,
             require_full_delegation=self._context.spec.require_full_delegation,
         )
 
-    def _store_guarded(self, planned: PlannedInvocation, guarded: GuardedInvocation) -> None:
+    def _store_guarded(
+        self, planned: PlannedInvocation, request: InvocationRequest, guarded: GuardedInvocation
+    ) -> None:
         label_if = {"throttled": guarded.throttled, "hot": guarded.gate.open and not guarded.gate.cool}
         labels = [label for label, holds in label_if.items() if holds]
-        self._store(planned, guarded.invocation, guarded.started_at, guarded, labels)
+        self._store(planned, guarded.invocation, guarded.started_at, guarded, labels, request.warmup_runs)
 
     def _store(
         self,
@@ -314,7 +363,9 @@ class DeviceRun:
         started_at: datetime,
         guarded: GuardedInvocation | None = None,
         labels: Sequence[str] = (),
+        warmup_runs: int | None = None,
     ) -> None:
+        warm_up = self._warm_ups.get(planned.cell.key)
         self._context.store.add_invocation(
             self._context.sweep_id,
             planned.cell.key,
@@ -328,6 +379,8 @@ class DeviceRun:
             telemetry_after=guarded.after.as_dict() if guarded and guarded.after else None,
             gate=guarded.gate.as_dict() if guarded else None,
             labels=labels,
+            warmup_asked_runs=warmup_runs,
+            warmup_converged=warm_up.converged if warm_up else None,
         )
 
     def _await_device(self, failure: Failure) -> None:
