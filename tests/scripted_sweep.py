@@ -77,7 +77,7 @@ class ScriptedSweep:
         model = folder / "model.tflite"
         model.write_bytes(b"model")
         measurement = {"invocations": 5, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0,
-                       "warmup_max_s": 0, **(measurement or {})}  # fmt: skip
+                       "warmup_max_s": 0, "init_pairs": 0, **(measurement or {})}  # fmt: skip
         self.notebook = Notebook()
         self.store = Store.open(folder / "results")
         self.store.start_sweep(sweep_record())

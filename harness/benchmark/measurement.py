@@ -15,6 +15,10 @@ class Pass(StrEnum):
     MEMORY = "memory"
     WARM_UP = "warm_up"
     """Looks for the number of runs that warm a cell up; its latency is not used."""
+    INIT_COLD = "init_cold"
+    """The first load of a model, with an empty cache where the delegate keeps one."""
+    INIT_WARM = "init_warm"
+    """The load after that."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class InvocationRequest:
     """Empty: the tool makes random inputs."""
     require_full_delegation: bool = False
     """An accelerator that leaves nodes to the CPU is a failure, by the tool's own check where it has one."""
+    cache_folder: str | None = None
+    """Where the delegate keeps what it compiled, if the tool lets it; None: nowhere."""
     output_file: str | None = None
     """Where the tool writes the raw bytes of all outputs."""
 

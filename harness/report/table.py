@@ -52,6 +52,13 @@ def _interval(row: Row) -> str:
     return f"{number(row['latency_low_us'] / 1000)}..{number(row['latency_high_us'] / 1000)}"
 
 
+def _init(row: Row) -> str:
+    pair = (row["init_cold_us"], row["init_warm_us"])
+    if any(map(is_missing, pair)):
+        return "-" if is_missing(row["init_median_us"]) else number(row["init_median_us"] / 1000)
+    return "/".join(number(value / 1000) for value in pair)
+
+
 def _memory(row: Row) -> str:
     peak = row["memory_peak_mb"]
     return number(row["memory_overall_mb"] if is_missing(peak) else peak)
@@ -78,7 +85,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("ran", _delegate_achieved, numeric=False, no_wrap=False),
     Column("latency\nms", _milliseconds("latency_median_us")),
     Column("95 %\ninterval", _interval, NARROW),
-    Column("init\nms", _milliseconds("init_median_us"), WIDE),
+    Column("init ms\ncold/warm", _init, WIDE),
     Column("memory\nMB", _memory, WIDE),
     Column("size\nkB", lambda row: "-" if is_missing(row["size_bytes"]) else number(row["size_bytes"] / 1000)),
     Column(

@@ -44,6 +44,12 @@ COLUMNS: dict[str, tuple[str, str]] = {
         "boolean",
         "Whether the runs after so long a warm-up were as fast as those in it; empty where it was not tested",
     ),
+    "init_cold_us": ("float64", "Median initialisation of first loads with an empty cache, microseconds"),
+    "init_warm_us": ("float64", "Median initialisation of the loads right after those, microseconds"),
+    "init_cached": (
+        "boolean",
+        "Whether the delegate kept a cache between the two; if not, the first is just the first process of the cell",
+    ),
     "init_median_us": ("float64", "Median initialisation, microseconds"),
     "first_inference_median_us": ("float64", "Median first inference, microseconds"),
     "memory_overall_mb": ("float64", "Median overall footprint of the memory pass, MB as the tool prints it"),

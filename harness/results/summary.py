@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.benchmark.command import keeps_cache
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass
@@ -108,6 +109,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
         "latency_high_us": latency and latency.high,
         **_spreads(measured, latency_column(latency_of)),
         **_warm_up(measured),
+        **_init(passes[Pass.INIT_COLD], passes[Pass.INIT_WARM]),
         "init_median_us": median(_values(measured, "init_us")),
         "first_inference_median_us": median(_values(measured, "first_inference_us")),
         "memory_overall_mb": median(_values(passes[Pass.MEMORY], "memory_overall_mb")),
@@ -155,6 +157,15 @@ def _warm_up(measured: list[Row]) -> Row:
     """Return what was asked of the last process: all of a cell are asked alike, but for a sweep that was resumed."""
     last = measured[-1] if measured else {}
     return {"warmup_runs": last.get("warmup_asked_runs"), "warmup_converged": last.get("warmup_converged")}
+
+
+def _init(cold: list[Row], warm: list[Row]) -> Row:
+    """Return what loading took in pairs of processes; failed ones hold no value."""
+    return {
+        "init_cold_us": median(_values(cold, "init_us")),
+        "init_warm_us": median(_values(warm, "init_us")),
+        "init_cached": any(keeps_cache(row["command"]) for row in cold) if cold else None,
+    }
 
 
 def latency_column(latency_of: str | None) -> str:

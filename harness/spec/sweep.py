@@ -29,14 +29,16 @@ class Measurement(SpecModel):
     """Time limit of one process on the device."""
     memory_invocations: int = Field(default=1, ge=0, le=100)
     """Separate processes that measure memory; their latency is not used."""
+    init_pairs: int = Field(default=2, ge=0, le=100)
+    """Pairs of processes that load the model: the first cold, the second warm."""
     accuracy_samples: int = Field(ge=0, le=10_000_000)
     """Labelled samples a cell, spread evenly over the data set; 0 leaves accuracy and output check out."""
 
 
 PRESETS: dict[PresetName, dict[str, Any]] = {
-    "quick": {"invocations": 5, "runs": 30, "warmup_max_s": 2.0, "accuracy_samples": 500},
+    "quick": {"invocations": 5, "runs": 30, "warmup_max_s": 2.0, "init_pairs": 1, "accuracy_samples": 500},
     "standard": {"invocations": 18, "runs": 50, "accuracy_samples": 2000},
-    "strict": {"invocations": 30, "runs": 100, "warmup_max_s": 8.0, "accuracy_samples": 10_000},
+    "strict": {"invocations": 30, "runs": 100, "warmup_max_s": 8.0, "init_pairs": 3, "accuracy_samples": 10_000},
 }
 """What each preset means; a key in `[measurement]` overrules it.
 

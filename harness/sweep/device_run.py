@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
 from harness.accuracy.outcome import AccuracyOutcome
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
-from harness.benchmark.measurement import Measurement as BenchMeasurement
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool
@@ -33,9 +31,10 @@ from harness.results.records import Cell
 from harness.results.store import Store
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import SweepSpec
+from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
 from harness.sweep.plan import PlannedInvocation, plan_invocations
-from harness.sweep.warm_up import WarmUp, Window, find_warm_up, untested
+from harness.sweep.warm_up import WarmUp, untested
 
 HOPELESS = frozenset(
     {
@@ -226,10 +225,10 @@ class DeviceRun:
         for cell in cells:
             if self._context.stop.is_set():
                 return
+            if cell.key in unfinished and cell.key not in self._hopeless:
+                self._lay_ground(cell, done)
             if cell.key not in checked and cell.key not in self._hopeless:
                 self._measure_accuracy(cell)
-            if cell.key in unfinished and cell.key not in self._hopeless:
-                self._warm_up(cell)
             observer.advance(self._bar, f"accuracy {cell.variant_name} {cell.delegate}")
         for invocation in planned:
             if self._context.stop.is_set():
@@ -265,27 +264,17 @@ class DeviceRun:
         found = zip(tested["cell_key"], tested["warmup_asked_runs"], tested["warmup_converged"], strict=True)
         return {key: WarmUp(int(runs), 0.0, bool(converged)) for key, runs, converged in found}
 
-    def _warm_up(self, cell: Cell) -> None:
-        """Find how long a cell warms up, unless it is known. A process that fails here decides nothing."""
+    def _lay_ground(self, cell: Cell, done: Collection[tuple[str, Pass, int]]) -> None:
+        """Find out how a cell loads and how long it warms up, before anything else of it is run."""
         measurement = self._context.spec.measurement
-        if cell.key in self._warm_ups or not measurement.warmup_max_s:
-            return
-        attempts = itertools.count()
-
-        def measure(window: Window) -> BenchMeasurement | None:
-            index = next(attempts)
-            planned = PlannedInvocation(cell, Pass.WARM_UP, index, block=index)
-            request = replace(
-                self._request(planned), runs=window.runs, min_s=window.seconds, warmup_runs=window.runs,
-                warmup_min_s=window.seconds,
-            )  # fmt: skip
-            outcome = self._invoke(planned, request)
-            return None if outcome is None or outcome.failure else outcome.measurement
-
-        self._warm_ups[cell.key] = find_warm_up(
-            measure, limit=measurement.warmup_limit, shortest_s=measurement.warmup_min_s,
-            longest_s=measurement.warmup_max_s,
-        )  # fmt: skip
+        ground = Groundwork(self._device, self._tool, measurement, self._request, self._invoke)
+        try:
+            ground.load_cold_and_warm(cell, done)
+        except DeviceError as error:
+            if error.failure.failure_class in DEVICE_GONE:
+                self._await_device(error.failure)
+        if cell.key not in self._warm_ups and measurement.warmup_max_s:
+            self._warm_ups[cell.key] = ground.warm_up(cell)
 
     def _invoke(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
         """Make one invocation; where the device went away meanwhile, wait for it and make it once more."""
