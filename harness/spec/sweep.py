@@ -17,6 +17,10 @@ class Measurement(SpecModel):
 
     invocations: int = Field(ge=5, le=1000)
     """Independent processes a cell: the unit of statistics. Fewer than five say nothing about spread."""
+    interval_width: float = Field(default=0.0, ge=0, lt=1)
+    """A cell whose 95 % interval is narrower than this share of its median gets no more processes; 0: all are made."""
+    fewest_invocations: int = Field(default=12, ge=5, le=1000)
+    """No cell stops before; `invocations` is then the most."""
     runs: int = Field(ge=1, le=100_000)
     """Timed runs in one process."""
     warmup_min_s: float = Field(default=0.25, ge=0, le=600)
@@ -38,7 +42,14 @@ class Measurement(SpecModel):
 PRESETS: dict[PresetName, dict[str, Any]] = {
     "quick": {"invocations": 5, "runs": 30, "warmup_max_s": 2.0, "init_pairs": 1, "accuracy_samples": 500},
     "standard": {"invocations": 18, "runs": 50, "accuracy_samples": 2000},
-    "strict": {"invocations": 30, "runs": 100, "warmup_max_s": 8.0, "init_pairs": 3, "accuracy_samples": 10_000},
+    "strict": {
+        "invocations": 30,
+        "runs": 100,
+        "interval_width": 0.02,
+        "warmup_max_s": 8.0,
+        "init_pairs": 3,
+        "accuracy_samples": 10_000,
+    },
 }
 """What each preset means; a key in `[measurement]` overrules it.
 

@@ -34,6 +34,7 @@ from harness.spec.sweep import SweepSpec
 from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
 from harness.sweep.plan import PlannedInvocation, plan_invocations
+from harness.sweep.stopping import Stopping
 from harness.sweep.warm_up import WarmUp, untested
 
 HOPELESS = frozenset(
@@ -222,6 +223,7 @@ class DeviceRun:
         checked, done = store.done_accuracies(sweep_id), store.done(sweep_id)
         unfinished = {place.cell.key for place in planned if (place.cell.key, place.purpose, place.index) not in done}
         self._warm_ups = self._stored_warm_ups()
+        self._stopping = Stopping(self._context.spec.measurement, store.invocations(sweep_id))
         for cell in cells:
             if self._context.stop.is_set():
                 return
@@ -234,7 +236,8 @@ class DeviceRun:
             if self._context.stop.is_set():
                 return
             cell = invocation.cell
-            if (cell.key, invocation.purpose, invocation.index) not in done and cell.key not in self._hopeless:
+            is_open = (cell.key, invocation.purpose, invocation.index) not in done and cell.key not in self._hopeless
+            if is_open and not self._stopping.is_enough(invocation):
                 self._measure(invocation)
             observer.advance(self._bar, f"{invocation.purpose} {cell.variant_name} {cell.delegate}")
 
@@ -287,6 +290,8 @@ class DeviceRun:
     def _measure(self, planned: PlannedInvocation) -> None:
         """Make one invocation, and give its cell up where that shows that it cannot work."""
         outcome = self._invoke(planned, self._request(planned))
+        if outcome:
+            self._stopping.note(planned, outcome)
         failure = outcome.failure if outcome else None
         if failure is None or failure.failure_class is FailureClass.THROTTLED:  # heat says nothing of the cell
             return
