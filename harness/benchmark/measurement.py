@@ -19,6 +19,8 @@ class Pass(StrEnum):
     """The first load of a model, with an empty cache where the delegate keeps one."""
     INIT_WARM = "init_warm"
     """The load after that."""
+    SUSTAINED = "sustained"
+    """One window of minutes without a pause; heat is what it looks for."""
 
 
 @dataclass(frozen=True)

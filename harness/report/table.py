@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.curve import curve
 from harness.report.text import is_missing, number, printable
 
 Row = dict[str, Any]
@@ -104,6 +105,7 @@ def sweep_table(summary: pd.DataFrame, *, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     for serial in dict.fromkeys(row["serial"] for row in cells):
         parts.append(_device_table([row for row in cells if row["serial"] == serial], width))
+    parts += _curves(cells)
     parts += _failures(rows)
     parts += _notes(cells)
     return Group(*parts)
@@ -124,6 +126,20 @@ def _device_table(rows: list[Row], width: int) -> Table:
         style = "green" if row["fastest"] is True else ("" if not is_missing(row["rank"]) else "dim")
         table.add_row(*(Text(column.show(row)) for column in columns), style=style)
     return table
+
+
+def _curves(rows: list[Row]) -> list[RenderableType]:
+    """Return what became of each cell that was run for minutes: its first window, its last, and a plot of all."""
+    texts: list[RenderableType] = []
+    for row in rows:
+        values = row["sustained_curve_us"]
+        if not isinstance(values, list) or len(values) < 2:  # noqa: PLR2004 - a curve has two ends
+            continue
+        first, last = number(values[0] / 1000), number(values[-1] / 1000)
+        change = f"{100 * row['sustained_change']:+.1f} %"
+        texts.append(Text(f"sustained: {_place(row)}: {first} to {last} ms ({change}) in {len(values)} windows"))
+        texts.append(Text(f"  {curve(values)}"))
+    return texts
 
 
 def _device_title(row: Row) -> Text:

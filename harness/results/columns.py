@@ -52,6 +52,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     ),
     "init_median_us": ("float64", "Median initialisation, microseconds"),
     "first_inference_median_us": ("float64", "Median first inference, microseconds"),
+    "sustained_curve_us": ("object", "Latency of each window of the sustained run in the order of time, microseconds"),
+    "sustained_change": ("float64", "Relative change from its first window to its last: 0.2 is 20 % slower"),
     "memory_overall_mb": ("float64", "Median overall footprint of the memory pass, MB as the tool prints it"),
     "memory_peak_mb": ("float64", "Median peak footprint of the memory pass, MB as the tool prints it"),
     "samples": ("Int64", "Labelled samples that went through the delegate"),

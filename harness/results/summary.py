@@ -83,7 +83,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
     failed = [row for row in passes[Pass.LATENCY] if row["failure_class"] is not None]
     delegation = _worst_delegation(measured)
     latency_of, latency = _latency(measured)
-    stored = [_stored_failure(row) for row in (*failed, *passes[Pass.MEMORY], accuracy or {})]
+    stored = [_stored_failure(row) for row in (*failed, *passes[Pass.MEMORY], *passes[Pass.SUSTAINED], accuracy or {})]
     own, of_device = [failure for failure in stored if failure], _stored_failure(device)
     verdict = judge_cell(
         Facts(
@@ -112,6 +112,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
         **_init(passes[Pass.INIT_COLD], passes[Pass.INIT_WARM]),
         "init_median_us": median(_values(measured, "init_us")),
         "first_inference_median_us": median(_values(measured, "first_inference_us")),
+        **_sustained(passes[Pass.SUSTAINED]),
         "memory_overall_mb": median(_values(passes[Pass.MEMORY], "memory_overall_mb")),
         "memory_peak_mb": median(_values(passes[Pass.MEMORY], "peak_memory_mb")),
         **_accuracy_values(accuracy or {}),
@@ -165,6 +166,21 @@ def _init(cold: list[Row], warm: list[Row]) -> Row:
         "init_cold_us": median(_values(cold, "init_us")),
         "init_warm_us": median(_values(warm, "init_us")),
         "init_cached": any(keeps_cache(row["command"]) for row in cold) if cold else None,
+    }
+
+
+def _sustained(windows: list[Row]) -> Row:
+    """Return the curve of the last sustained run, and how far its end is from its start."""
+    curve: list[float] = []
+    last_id = 0
+    for row in windows:
+        if row["failure_class"] is not None or row["id"] < last_id:  # a run that was made again ended earlier
+            break
+        last_id = row["id"]
+        curve.append(row["latency_avg_us"] if row["latency_median_us"] is None else row["latency_median_us"])
+    return {
+        "sustained_curve_us": curve or None,
+        "sustained_change": curve[-1] / curve[0] - 1 if len(curve) > 1 else None,
     }
 
 

@@ -35,8 +35,18 @@ class Measurement(SpecModel):
     """Separate processes that measure memory; their latency is not used."""
     init_pairs: int = Field(default=2, ge=0, le=100)
     """Pairs of processes that load the model: the first cold, the second warm."""
+    sustained_s: float = Field(default=0.0, ge=0, le=86_400)
+    """How long each cell is run without a pause after all else, to see it throttle; 0: not at all."""
+    sustained_window_s: float = Field(default=10.0, ge=0.1, le=3600)
+    """One value of the curve stands for so long; shorter than `timeout_s`."""
     accuracy_samples: int = Field(ge=0, le=10_000_000)
     """Labelled samples a cell, spread evenly over the data set; 0 leaves accuracy and output check out."""
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Measurement:
+        if self.sustained_s and self.sustained_window_s >= self.timeout_s:
+            raise ValueError("sustained_window_s must be shorter than timeout_s")
+        return self
 
 
 PRESETS: dict[PresetName, dict[str, Any]] = {

@@ -35,6 +35,7 @@ from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
 from harness.sweep.plan import PlannedInvocation, plan_invocations
 from harness.sweep.stopping import Stopping
+from harness.sweep.sustained import is_unfinished, sustain, window_count
 from harness.sweep.warm_up import WarmUp, untested
 
 HOPELESS = frozenset(
@@ -134,8 +135,9 @@ class DeviceRun:
                  for threads in self._context.spec.threads]  # fmt: skip
         for cell in cells:
             store.add_cell(sweep_id, cell)
-        planned = plan_invocations(cells, self._context.spec.measurement, seed=self._context.spec.seed)
-        self._context.observer.begin(self._bar, len(cells) + len(planned))
+        measurement = self._context.spec.measurement
+        planned = plan_invocations(cells, measurement, seed=self._context.spec.seed)
+        self._context.observer.begin(self._bar, len(cells) * (1 + window_count(measurement)) + len(planned))
         try:
             self._refuse_too_many_threads(cells, planned)
             self._paths = self._push_variants(cells, planned)
@@ -240,6 +242,31 @@ class DeviceRun:
             if is_open and not self._stopping.is_enough(invocation):
                 self._measure(invocation)
             observer.advance(self._bar, f"{invocation.purpose} {cell.variant_name} {cell.delegate}")
+        self._sustain_all(cells, done)
+
+    def _sustain_all(self, cells: Sequence[Cell], done: Collection[tuple[str, Pass, int]]) -> None:
+        """Run each cell for minutes, where that was asked for. A phone that goes away ends the run of its cell."""
+        measurement = self._context.spec.measurement
+        for cell in cells:
+            if self._context.stop.is_set():
+                return
+            if cell.key in self._hopeless or not is_unfinished(cell, measurement, done):
+                continue
+            try:
+                last = sustain(
+                    cell, self._device, self._tool, measurement, request=self._request, invoke=self._invoke_window
+                )
+            except DeviceError as error:
+                last = Invocation((), "", 0.0, failure=error.failure)
+            if last and last.failure and last.failure.failure_class in DEVICE_GONE:
+                self._await_device(last.failure)
+
+    def _invoke_window(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
+        if self._context.stop.is_set():
+            return None
+        outcome = self._invoke_until_cool(planned, request)
+        self._context.observer.advance(self._bar, f"sustained {planned.cell.variant_name} {planned.cell.delegate}")
+        return outcome
 
     def _measure_accuracy(self, cell: Cell) -> None:
         evidence = self._context.evidence
@@ -309,7 +336,8 @@ class DeviceRun:
         phone that does not cool, time after time.
         """
         for attempts_left in reversed(range(1 + MOST_REDOS)):
-            guarded = self._guarded.invoke(request, planned.cell.core_mask)
+            is_gated = planned.purpose is not Pass.SUSTAINED or planned.index == 0
+            guarded = self._guarded.invoke(request, planned.cell.core_mask, gated=is_gated)
             if not guarded.gate.open and self._context.stop.is_set():
                 return None
             self._store_guarded(planned, request, guarded)
