@@ -83,7 +83,8 @@ _ADVICE: dict[FailureClass, str] = {
     ),
     FailureClass.FELL_BACK: (
         "The latency is not the accelerator's alone and is not ranked: `harness results show --json` has the evidence, "
-        "and the runtime's own reason where it gives one."
+        "and the runtime's own reason where it gives one. `--require-full-delegation` makes such a row a "
+        "failure."
     ),
     FailureClass.WRONG_OUTPUT: (
         "The delegate is fast but its outputs are wrong: do not ship this variant with it; try another variant type "

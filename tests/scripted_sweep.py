@@ -67,7 +67,7 @@ class Notebook:
 class ScriptedSweep:
     """One sweep of one variant on one device; `while_it_runs` is shell code that the tool runs on the phone."""
 
-    def __init__(self, folder, while_it_runs="", **spec):
+    def __init__(self, folder, while_it_runs="", measurement=None, **spec):
         script = folder / "benchmark_model"
         script.write_text(f"#!/system/bin/sh\n{while_it_runs}\ncat <<'END'\n{_LOG}END\n")
         tool = Tool(
@@ -76,7 +76,8 @@ class ScriptedSweep:
         )  # fmt: skip
         model = folder / "model.tflite"
         model.write_bytes(b"model")
-        measurement = {"invocations": 5, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0}
+        measurement = {"invocations": 5, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0,
+                       "warmup_max_s": 0, "init_pairs": 0, **(measurement or {})}  # fmt: skip
         self.notebook = Notebook()
         self.store = Store.open(folder / "results")
         self.store.start_sweep(sweep_record())

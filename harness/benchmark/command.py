@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from harness.benchmark.delegates import find_delegate, flags_for
+from collections.abc import Iterable
+
+from harness.benchmark.delegates import CACHE_FLAGS, find_delegate, flags_for
 from harness.benchmark.measurement import InvocationRequest, Pass
 from harness.benchmark.tool import Tool, ToolFamily
 from harness.errors import Failure, FailureClass, FailureError
+
+_FULL_DELEGATION = "require_full_delegation"
 
 
 def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> list[str]:
@@ -15,8 +19,12 @@ def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> l
     measured, and (`delegate_unavailable`) when it does not offer the delegate.
     """
     flags = _model_and_counts(request) + _delegate_flags(tool, request) + _data_flags(request)
+    if request.cache_folder is not None:
+        flags += cache_flags(tool, request.delegate, request.cache_folder)
     if request.purpose is Pass.MEMORY:
         flags.append(("report_peak_memory_footprint", "true"))
+    if _can_require_full_delegation(tool, request):
+        flags.append((_FULL_DELEGATION, "true"))
     missing = [name for name, _ in flags if tool.flags is not None and name not in tool.flags]
     if missing:
         raise FailureError(
@@ -29,12 +37,29 @@ def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> l
     return [tool_path, *(f"--{name}={value}" for name, value in flags)]
 
 
+def _can_require_full_delegation(tool: Tool, request: InvocationRequest) -> bool:
+    """Tell whether the tool itself is asked; where it cannot be, its log is judged alone."""
+    knows = tool.family is ToolFamily.INTERPRETER and tool.flags is not None and _FULL_DELEGATION in tool.flags
+    return knows and request.require_full_delegation and not find_delegate(request.delegate).is_cpu
+
+
+def cache_flags(tool: Tool, delegate: str, folder: str) -> list[tuple[str, str]]:
+    """Return the flags by which this tool lets a delegate keep its cache in a folder; empty where it cannot."""
+    known = tool.flags or frozenset()
+    return [(name, value.format(folder=folder)) for name, value in find_delegate(delegate).cache_flags if name in known]
+
+
+def keeps_cache(command: Iterable[str]) -> bool:
+    """Tell whether a command line lets its delegate keep a cache."""
+    return any(argument.removeprefix("--").partition("=")[0] in CACHE_FLAGS for argument in command)
+
+
 def _model_and_counts(request: InvocationRequest) -> list[tuple[str, str]]:
     return [
         ("graph", request.model),
         ("num_threads", str(request.threads)),
         ("num_runs", str(request.runs)),
-        ("min_secs", "0"),  # else the tool goes on until a second has passed, and the count is not the one asked for
+        ("min_secs", f"{request.min_s:g}"),  # 0 as a rule: else the count is not the one that was asked for
         ("max_secs", f"{request.max_s:g}"),
         ("warmup_runs", str(request.warmup_runs)),
         ("warmup_min_secs", f"{request.warmup_min_s:g}"),

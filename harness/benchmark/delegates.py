@@ -22,14 +22,22 @@ class Delegate:
     """Parts of the delegate names in `Replacing ...`, `Explicitly applied ...` and op-profile lines."""
     compiled_model_flags: tuple[tuple[str, str], ...] | None = None
     """Flags of LiteRT's tool; None: that tool does not offer it."""
+    cache_flags: tuple[tuple[str, str], ...] = ()
+    """Flags that let it keep what it compiled in `{folder}`, of all tools; a tool is sent those that it knows."""
 
+
+_SERIALIZATION = (("delegate_serialize_dir", "{folder}"), ("delegate_serialize_token", "model"))
+_GPU_CACHE = (*_SERIALIZATION, ("gpu_serialization_dir", "{folder}"), ("gpu_model_cache_key", "model"))
+_WEIGHT_CACHE = (("xnnpack_weight_cache_file_path", "{folder}/weights"),)
 
 # gpu and nnapi leave XNNPACK at its default, as an app does: what the accelerator refuses then runs on the CPU at its
 # usual speed, and that it was refused is told by the log, not by a slower number.
 DELEGATES: dict[str, Delegate] = {
     delegate.name: delegate
     for delegate in (
-        Delegate("cpu", (("use_xnnpack", "true"),), True, ("XNNPACK", "XNNPack"), (("use_cpu", "true"),)),
+        Delegate(
+            "cpu", (("use_xnnpack", "true"),), True, ("XNNPACK", "XNNPack"), (("use_cpu", "true"),), _WEIGHT_CACHE
+        ),
         Delegate("cpu-builtin", (("use_xnnpack", "false"),), True, ()),
         Delegate(
             "gpu",
@@ -38,13 +46,17 @@ DELEGATES: dict[str, Delegate] = {
             ("GPU", "TfLiteGpuDelegate"),
             # without the last one, LiteRT's tool adds the CPU by itself and runs there what the GPU does not take
             (("use_gpu", "true"), ("use_cpu", "false"), ("require_full_delegation", "true")),
+            _GPU_CACHE,
         ),
-        Delegate("nnapi", (("use_nnapi", "true"),), False, ("NNAPI", "TfLiteNnapiDelegate")),
+        Delegate(
+            "nnapi", (("use_nnapi", "true"),), False, ("NNAPI", "TfLiteNnapiDelegate"), cache_flags=_SERIALIZATION
+        ),
         Delegate(
             "nnapi:",
             (("use_nnapi", "true"), ("nnapi_accelerator_name", "{accelerator}")),
             False,
             ("NNAPI", "TfLiteNnapiDelegate"),
+            cache_flags=_SERIALIZATION,
         ),
         Delegate("external:", (("external_delegate_path", "{accelerator}"),), False, ("EXTERNAL", "Vx Delegate")),
     )
@@ -65,3 +77,7 @@ def flags_for(name: str) -> list[tuple[str, str]]:
     """Return the interpreter tool's flags for a requested delegate, its accelerator's name filled in."""
     accelerator = name.partition(":")[2]
     return [(flag, value.format(accelerator=accelerator)) for flag, value in find_delegate(name).flags]
+
+
+CACHE_FLAGS = frozenset(flag for delegate in DELEGATES.values() for flag, _ in delegate.cache_flags)
+"""Names of all flags that let a delegate keep a cache."""

@@ -7,6 +7,7 @@ import re
 from harness.benchmark.delegates import Delegate, find_delegate
 from harness.benchmark.log import BenchmarkLog, DelegateUse, ExplicitDelegate
 from harness.benchmark.measurement import Delegation
+from harness.errors import Failure, FailureClass
 
 _UNSUPPORTED_PLATFORM = re.compile(r"acceleration is unsupported on this platform")
 _REFUSED_OPERATIONS = re.compile(r"Following operations are not supported by (.*) delegate")
@@ -31,7 +32,7 @@ def conclude_delegation(log: BenchmarkLog, requested: str) -> Delegation:
         total_nodes=use.total if use else None,
         partitions=use.partitions if use else None,
         fell_back=fell_back,
-        reason=_reason(log) if fell_back else "",
+        reason=refusal(log) if fell_back else "",
     )
 
 
@@ -82,6 +83,28 @@ def _created(log: BenchmarkLog) -> bool:
     return any(_CREATED_KERNELS.search(line.text) for line in log.lines)
 
 
+def full_delegation_failure(delegation: Delegation) -> Failure | None:
+    """Return the failure of an accelerator that left anything to the CPU; None where nothing is known to be left."""
+    if find_delegate(delegation.requested).is_cpu:
+        return None
+    counted = delegation.delegated_nodes is not None and delegation.total_nodes is not None
+    left_over = counted and delegation.delegated_nodes != delegation.total_nodes
+    return left_over_failure(delegation) if left_over or delegation.fell_back else None
+
+
+def left_over_failure(delegation: Delegation, *evidence: str) -> Failure:
+    """Say how much of the graph was left over, with the operators in the runtime's own words where it names them."""
+    nodes = ""
+    if delegation.delegated_nodes is not None and delegation.total_nodes is not None:
+        left = delegation.total_nodes - delegation.delegated_nodes
+        nodes = f": {left} of {delegation.total_nodes} nodes were left over"
+    return Failure(
+        FailureClass.FELL_BACK,
+        f"{delegation.requested} did not take the whole graph, which was required{nodes}.",
+        "\n".join(dict.fromkeys(filter(None, (*evidence, delegation.reason)))),
+    )
+
+
 def _use_of(log: BenchmarkLog, delegate: Delegate) -> DelegateUse | None:
     uses = [use for use in log.delegations if _mentions(use.delegate, delegate)]
     return uses[-1] if uses else None
@@ -91,7 +114,7 @@ def _mentions(text: str, delegate: Delegate) -> bool:
     return any(name in text for name in delegate.log_names)
 
 
-def _reason(log: BenchmarkLog) -> str:
+def refusal(log: BenchmarkLog) -> str:
     """Return the runtime's own sentences about what it refused, at most a few lines."""
     for index, line in enumerate(log.lines):
         if _UNSUPPORTED_PLATFORM.search(line.text):

@@ -91,4 +91,13 @@ def _measurement(results: dict[str, Any], request: InvocationRequest) -> Measure
         memory_init_mb=None,
         memory_overall_mb=results["memory_overall_mb"],
         peak_memory_mb=results["peak_memory_mb"],
+        warmup_runs=latency["num_warmup_runs"],
+        warmup_window_us=_without_first(latency) * _US_PER_MS,
+        timed_window_us=latency["avg_ms"] * _US_PER_MS,
     )
+
+
+def _without_first(latency: dict[str, Any]) -> float:
+    """Return the mean of the warm-up without its first run, in ms."""
+    count = latency["num_warmup_runs"]
+    return float((latency["warmup_avg_ms"] * count - latency["warmup_first_ms"]) / (count - 1))

@@ -73,6 +73,13 @@ class Stats:
         """The average; for equal samples the tool prints only `curr`."""
         return self.avg if self.avg is not None else self.curr
 
+    @property
+    def mean_without_slowest(self) -> float | None:
+        """The average of all samples but the slowest, so that one hiccup does not speak for all."""
+        if self.mean is None or self.max is None or self.count <= 1:
+            return self.mean
+        return (self.mean * self.count - self.max) / (self.count - 1)
+
 
 @dataclass(frozen=True)
 class DelegateUse:

@@ -13,6 +13,14 @@ class Pass(StrEnum):
 
     LATENCY = "latency"
     MEMORY = "memory"
+    WARM_UP = "warm_up"
+    """Looks for the number of runs that warm a cell up; its latency is not used."""
+    INIT_COLD = "init_cold"
+    """The first load of a model, with an empty cache where the delegate keeps one."""
+    INIT_WARM = "init_warm"
+    """The load after that."""
+    SUSTAINED = "sustained"
+    """One window of minutes without a pause; heat is what it looks for."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,15 @@ class InvocationRequest:
     """Exactly this many timed runs, read back from the log."""
     warmup_runs: int = 1
     warmup_min_s: float = 0.5
+    min_s: float = 0.0
+    """Above zero: `runs` is the fewest, and the timed part goes on until so much time has passed."""
     max_s: float = 150.0
     inputs: tuple[InputFile, ...] = ()
     """Empty: the tool makes random inputs."""
+    require_full_delegation: bool = False
+    """An accelerator that leaves nodes to the CPU is a failure, by the tool's own check where it has one."""
+    cache_folder: str | None = None
+    """Where the delegate keeps what it compiled, if the tool lets it; None: nowhere."""
     output_file: str | None = None
     """Where the tool writes the raw bytes of all outputs."""
 
@@ -77,6 +91,13 @@ class Measurement:
     memory_init_mb: float | None
     memory_overall_mb: float | None
     peak_memory_mb: float | None
+    warmup_runs: int | None = None
+    """Runs before the timed ones, as the log tells."""
+    warmup_window_us: float | None = None
+    """What a run of the warm-up took typically: the median where both blocks print one, else the mean of all runs but
+    the slowest, which in a warm-up is the first as a rule."""
+    timed_window_us: float | None = None
+    """The same of the timed runs."""
 
 
 @dataclass(frozen=True)

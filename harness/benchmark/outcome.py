@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import signal
+from typing import Any
 
-from harness.benchmark.delegation import conclude_delegation
+from harness.benchmark.delegation import conclude_delegation, full_delegation_failure, left_over_failure, refusal
 from harness.benchmark.failures import error_lines, find_failure
-from harness.benchmark.log import BenchmarkLog, parse_log
+from harness.benchmark.log import BenchmarkLog, Stats, parse_log
 from harness.benchmark.measurement import InvocationRequest, Measurement, Pass
 from harness.devices.base import CommandResult
 from harness.errors import Failure, FailureClass
@@ -43,7 +44,7 @@ def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Fa
     completed = result.exit_code == 0 and log.inference_avg_us is not None
     failure = find_failure(log.lines)
     if failure and (not completed or failure.failure_class is FailureClass.TOOL_REJECTED_FLAG):
-        return failure
+        return _with_what_was_left_over(failure, log, request)
     killed = result.signal or _signal_of(result.exit_code)
     if killed:
         return Failure(FailureClass.CRASHED, f"The tool was killed by {_signal_name(killed)}.", last_words)
@@ -52,7 +53,20 @@ def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Fa
         return _unreadable(
             f"The tool {how} (exit code {result.exit_code}).", last_words or result.stderr.strip()[-_LAST_CHARACTERS:]
         )
-    return _measurement(log, request)
+    return _delegated_as_required(_measurement(log, request), request)
+
+
+def _with_what_was_left_over(failure: Failure, log: BenchmarkLog, request: InvocationRequest) -> Failure:
+    """Add to the tool's own refusal of a partial delegation which part it was."""
+    if failure.failure_class is not FailureClass.FELL_BACK:
+        return failure
+    return left_over_failure(conclude_delegation(log, request.delegate), failure.evidence, refusal(log))
+
+
+def _delegated_as_required(outcome: Measurement | Failure, request: InvocationRequest) -> Measurement | Failure:
+    if isinstance(outcome, Failure) or not request.require_full_delegation:
+        return outcome
+    return full_delegation_failure(outcome.delegation) or outcome
 
 
 def _measurement(log: BenchmarkLog, request: InvocationRequest) -> Measurement | Failure:
@@ -75,7 +89,19 @@ def _measurement(log: BenchmarkLog, request: InvocationRequest) -> Measurement |
         memory_init_mb=log.memory_init_mb if log.memory_overall_mb else None,
         memory_overall_mb=log.memory_overall_mb or None,  # 0: the kernel did not tell the tool, not "no memory"
         peak_memory_mb=log.peak_memory_mb,
+        **_windows(log.warmup_stats, stats),
     )
+
+
+def _windows(warmup: Stats | None, timed: Stats) -> dict[str, Any]:
+    """Return how many runs warmed up, and what a run took typically in either block."""
+    if warmup is None or not warmup.count:
+        return {}
+    if warmup.median is None or timed.median is None:
+        first, second = warmup.mean_without_slowest, timed.mean_without_slowest
+    else:
+        first, second = warmup.median, timed.median
+    return {"warmup_runs": warmup.count, "warmup_window_us": first, "timed_window_us": second}
 
 
 def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | None:
@@ -87,7 +113,7 @@ def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | N
         return _unreadable("The tool printed a latency of zero.", f"Inference (avg): {average}")
     if stats.mean is None or not math.isclose(stats.mean, average, rel_tol=1e-3):
         return _unreadable("The tool's summary does not fit its measured block.", f"{stats.mean} against {average}")
-    if stats.count != request.runs:
+    if stats.count < request.runs or (stats.count > request.runs and not request.min_s):
         return _wrong_count(stats.count, average, request)
     if request.purpose is Pass.MEMORY and not log.peak_memory_mb and not log.memory_overall_mb:
         return _unreadable("The tool printed no memory figures.", "")

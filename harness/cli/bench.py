@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.output import JsonOption
+from harness.cli.protocol_options import RequireFullDelegationOption, SustainedOption, duration_s
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
 
@@ -23,6 +24,8 @@ def bench(
     delegate: Annotated[
         list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
     ] = None,
+    require_full_delegation: bool = RequireFullDelegationOption,
+    sustained: str | None = SustainedOption,
     threads: Annotated[list[int] | None, typer.Option(help="CPU threads; repeat for several.")] = None,
     preset: Annotated[str, typer.Option(help="quick, standard or strict: time against certainty.")] = "quick",
     results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
@@ -36,7 +39,8 @@ def bench(
         raise UsageError(f"{file} is not a .tflite file.", "For other models: harness sweep --model MODEL.")
     overrides = {
         "model": str(file), "recipes": [AS_IS_RECIPE], "devices": device, "delegates": delegate, "threads": threads,
-        "preset": preset,
+        "preset": preset, "require_full_delegation": require_full_delegation,
+        "measurement": {"sustained_s": duration_s(sustained)} if sustained else None,
     }  # fmt: skip
     spec = load_sweep_spec(None, {key: value for key, value in overrides.items() if value})
     run_sweep(spec, results=results, as_json=as_json)

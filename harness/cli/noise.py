@@ -64,7 +64,7 @@ def _spec(device: str, delegates: list[str] | None, model: str | None, preset: s
 
     overrides: dict[str, Any] = {
         "model": model, "recipes": [RECIPE], "devices": [device], "delegates": delegates or ["cpu"], "preset": preset,
-        "purpose": "noise", "measurement": {"accuracy_samples": 0, "memory_invocations": 0},
+        "purpose": "noise", "measurement": {"accuracy_samples": 0, "memory_invocations": 0, "init_pairs": 0},
     }  # fmt: skip
     return load_sweep_spec(None, {key: value for key, value in overrides.items() if value})
 

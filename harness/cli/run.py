@@ -30,6 +30,8 @@ def run_sweep(
     from harness.sweep.targets import choose_targets
 
     targets = choose_targets(spec.devices)
+    if spec.require_full_delegation and fail_on == "failed":
+        fail_on = "fell-back"
     with Store.open(results or default_results_folder()) as store:
         with ProgressBars() as bars:
             if targets.notice:

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.code import AllowCodeOption, let_code_run
 from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.protocol_options import RequireFullDelegationOption, SustainedOption, duration_s
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
 from harness.paths import default_results_folder
@@ -41,6 +42,8 @@ def sweep(
     delegate: Annotated[
         list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
     ] = None,
+    require_full_delegation: bool = RequireFullDelegationOption,
+    sustained: str | None = SustainedOption,
     threads: Annotated[list[int] | None, typer.Option(help="CPU threads; repeat for several.")] = None,
     preset: Annotated[str | None, typer.Option(help="quick, standard or strict: time against certainty.")] = None,
     invocations: Annotated[int | None, typer.Option(help="Independent processes a cell, at least 5.")] = None,
@@ -76,11 +79,11 @@ def sweep(
         let_code_run()
     folder = results or default_results_folder()
     measurement = {"invocations": invocations, "runs": runs, "accuracy_samples": accuracy_samples,
-                   "timeout_s": timeout_s}  # fmt: skip
+                   "timeout_s": timeout_s, "sustained_s": duration_s(sustained) if sustained else None}  # fmt: skip
     overrides: dict[str, Any] = {
         "model": model, "recipes": recipe, "devices": device, "delegates": delegate, "threads": threads,
         "max_drop_points": max_drop, "preset": preset, "seed": seed, "broken_gpu": broken_gpu or None,
-        "prepare": None if prepare else False,
+        "require_full_delegation": require_full_delegation or None, "prepare": None if prepare else False,
         "measurement": {key: value for key, value in measurement.items() if value is not None} or None,
     }  # fmt: skip
     given = {key: value for key, value in overrides.items() if value or value is False}

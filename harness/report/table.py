@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.curve import curve
 from harness.report.text import is_missing, number, printable
 
 Row = dict[str, Any]
@@ -52,6 +53,13 @@ def _interval(row: Row) -> str:
     return f"{number(row['latency_low_us'] / 1000)}..{number(row['latency_high_us'] / 1000)}"
 
 
+def _init(row: Row) -> str:
+    pair = (row["init_cold_us"], row["init_warm_us"])
+    if any(map(is_missing, pair)):
+        return "-" if is_missing(row["init_median_us"]) else number(row["init_median_us"] / 1000)
+    return "/".join(number(value / 1000) for value in pair)
+
+
 def _memory(row: Row) -> str:
     peak = row["memory_peak_mb"]
     return number(row["memory_overall_mb"] if is_missing(peak) else peak)
@@ -78,7 +86,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("ran", _delegate_achieved, numeric=False, no_wrap=False),
     Column("latency\nms", _milliseconds("latency_median_us")),
     Column("95 %\ninterval", _interval, NARROW),
-    Column("init\nms", _milliseconds("init_median_us"), WIDE),
+    Column("init ms\ncold/warm", _init, WIDE),
     Column("memory\nMB", _memory, WIDE),
     Column("size\nkB", lambda row: "-" if is_missing(row["size_bytes"]) else number(row["size_bytes"] / 1000)),
     Column(
@@ -97,6 +105,7 @@ def sweep_table(summary: pd.DataFrame, *, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     for serial in dict.fromkeys(row["serial"] for row in cells):
         parts.append(_device_table([row for row in cells if row["serial"] == serial], width))
+    parts += _curves(cells)
     parts += _failures(rows)
     parts += _notes(cells)
     return Group(*parts)
@@ -117,6 +126,20 @@ def _device_table(rows: list[Row], width: int) -> Table:
         style = "green" if row["fastest"] is True else ("" if not is_missing(row["rank"]) else "dim")
         table.add_row(*(Text(column.show(row)) for column in columns), style=style)
     return table
+
+
+def _curves(rows: list[Row]) -> list[RenderableType]:
+    """Return what became of each cell that was run for minutes: its first window, its last, and a plot of all."""
+    texts: list[RenderableType] = []
+    for row in rows:
+        values = row["sustained_curve_us"]
+        if not isinstance(values, list) or len(values) < 2:  # noqa: PLR2004 - a curve has two ends
+            continue
+        first, last = number(values[0] / 1000), number(values[-1] / 1000)
+        change = f"{100 * row['sustained_change']:+.1f} %"
+        texts.append(Text(f"sustained: {_place(row)}: {first} to {last} ms ({change}) in {len(values)} windows"))
+        texts.append(Text(f"  {curve(values)}"))
+    return texts
 
 
 def _device_title(row: Row) -> Text:
@@ -148,7 +171,15 @@ def _place(row: Row) -> str:
     return " ".join(printable(part) for part in parts if not is_missing(part))
 
 
+def _cold(row: Row) -> str:
+    return (
+        f"not warmed up: {_place(row)} still changed its speed after {row['warmup_runs']} runs; raise warmup_max_s, or "
+        "see whether something else runs on the device."
+    )
+
+
 def _notes(rows: list[Row]) -> list[RenderableType]:
     notes = dict.fromkeys(row["accuracy_note"] for row in rows if not is_missing(row["accuracy_note"]))
+    notes |= dict.fromkeys(_cold(row) for row in rows if row["warmup_converged"] is False)
     told = [Text(f"note: {printable(note)}", style="dim") for note in notes if note]
     return [Text(""), *told] if told else []

@@ -21,11 +21,11 @@ from sqlalchemy import (
 
 from harness.results.plain import storable
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a column is added; a store of a newer version is refused, never guessed at.
 
 A store of an older version is brought up to date when it is opened, so a column that is added must be nullable. 2 added
-how phones were prepared, gated and pinned.
+how phones were prepared, gated and pinned; 3 how cells were warmed up.
 """
 
 metadata = MetaData()
@@ -163,6 +163,11 @@ invocations = Table(
     Column("latency_std_us", Float),
     Column("init_us", Float),
     Column("first_inference_us", Float),
+    Column("warmup_asked_runs", Integer),
+    Column("warmup_converged", Boolean),
+    Column("warmup_runs", Integer),
+    Column("warmup_window_us", Float),
+    Column("timed_window_us", Float),
     Column("memory_init_mb", Float),
     Column("memory_overall_mb", Float),
     Column("peak_memory_mb", Float),

@@ -197,6 +197,8 @@ class Store:
         telemetry_after: Mapping[str, object] | None = None,
         gate: Mapping[str, object] | None = None,
         labels: Sequence[str] = (),
+        warmup_asked_runs: int | None = None,
+        warmup_converged: bool | None = None,
     ) -> None:
         """Store one finished process and its log. When this returns, both are on disk.
 
@@ -226,6 +228,8 @@ class Store:
                 "telemetry_after": None if telemetry_after is None else dict(telemetry_after),
                 "gate": None if gate is None else dict(gate),
                 "cores_allowed": invocation.cores_allowed,
+                "warmup_asked_runs": warmup_asked_runs,
+                "warmup_converged": warmup_converged,
                 **measurement_values(invocation.measurement),
                 **failure_values(invocation.failure),
             }

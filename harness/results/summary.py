@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.benchmark.command import keeps_cache
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass
@@ -82,7 +83,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
     failed = [row for row in passes[Pass.LATENCY] if row["failure_class"] is not None]
     delegation = _worst_delegation(measured)
     latency_of, latency = _latency(measured)
-    stored = [_stored_failure(row) for row in (*failed, *passes[Pass.MEMORY], accuracy or {})]
+    stored = [_stored_failure(row) for row in (*failed, *passes[Pass.MEMORY], *passes[Pass.SUSTAINED], accuracy or {})]
     own, of_device = [failure for failure in stored if failure], _stored_failure(device)
     verdict = judge_cell(
         Facts(
@@ -107,8 +108,11 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
         "latency_low_us": latency and latency.low,
         "latency_high_us": latency and latency.high,
         **_spreads(measured, latency_column(latency_of)),
+        **_warm_up(measured),
+        **_init(passes[Pass.INIT_COLD], passes[Pass.INIT_WARM]),
         "init_median_us": median(_values(measured, "init_us")),
         "first_inference_median_us": median(_values(measured, "first_inference_us")),
+        **_sustained(passes[Pass.SUSTAINED]),
         "memory_overall_mb": median(_values(passes[Pass.MEMORY], "memory_overall_mb")),
         "memory_peak_mb": median(_values(passes[Pass.MEMORY], "peak_memory_mb")),
         **_accuracy_values(accuracy or {}),
@@ -147,6 +151,36 @@ def _spreads(measured: list[Row], column: str) -> Row:
         "latency_within_spread": within_spread(latencies, [row["latency_std_us"] for row in measured]),
         "latency_outliers": sum(outliers(latencies)),
         "latency_drift": change.change if change and change.is_certain else None,
+    }
+
+
+def _warm_up(measured: list[Row]) -> Row:
+    """Return what was asked of the last process: all of a cell are asked alike, but for a sweep that was resumed."""
+    last = measured[-1] if measured else {}
+    return {"warmup_runs": last.get("warmup_asked_runs"), "warmup_converged": last.get("warmup_converged")}
+
+
+def _init(cold: list[Row], warm: list[Row]) -> Row:
+    """Return what loading took in pairs of processes; failed ones hold no value."""
+    return {
+        "init_cold_us": median(_values(cold, "init_us")),
+        "init_warm_us": median(_values(warm, "init_us")),
+        "init_cached": any(keeps_cache(row["command"]) for row in cold) if cold else None,
+    }
+
+
+def _sustained(windows: list[Row]) -> Row:
+    """Return the curve of the last sustained run, and how far its end is from its start."""
+    curve: list[float] = []
+    last_id = 0
+    for row in windows:
+        if row["failure_class"] is not None or row["id"] < last_id:  # a run that was made again ended earlier
+            break
+        last_id = row["id"]
+        curve.append(row["latency_avg_us"] if row["latency_median_us"] is None else row["latency_median_us"])
+    return {
+        "sustained_curve_us": curve or None,
+        "sustained_change": curve[-1] / curve[0] - 1 if len(curve) > 1 else None,
     }
 
 

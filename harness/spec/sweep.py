@@ -17,21 +17,49 @@ class Measurement(SpecModel):
 
     invocations: int = Field(ge=5, le=1000)
     """Independent processes a cell: the unit of statistics. Fewer than five say nothing about spread."""
+    interval_width: float = Field(default=0.0, ge=0, lt=1)
+    """A cell whose 95 % interval is narrower than this share of its median gets no more processes; 0: all are made."""
+    fewest_invocations: int = Field(default=12, ge=5, le=1000)
+    """No cell stops before; `invocations` is then the most."""
     runs: int = Field(ge=1, le=100_000)
     """Timed runs in one process."""
-    warmup_min_s: float = Field(default=0.5, ge=0, le=600)
+    warmup_min_s: float = Field(default=0.25, ge=0, le=600)
+    """The shortest warm-up that is tried, in seconds; as long as that of Android's own benchmark library."""
+    warmup_max_s: float = Field(default=4.0, ge=0, le=600)
+    """The longest that is tried for a cell that does not settle; 0: `warmup_min_s` is used untested."""
+    warmup_limit: float = Field(default=0.04, gt=0, le=1)
+    """A cell is warm when the warm-up and the runs after it differ by at most this share."""
     timeout_s: float = Field(default=180.0, gt=0, le=36_000)
     """Time limit of one process on the device."""
     memory_invocations: int = Field(default=1, ge=0, le=100)
     """Separate processes that measure memory; their latency is not used."""
+    init_pairs: int = Field(default=2, ge=0, le=100)
+    """Pairs of processes that load the model: the first cold, the second warm."""
+    sustained_s: float = Field(default=0.0, ge=0, le=86_400)
+    """How long each cell is run without a pause after all else, to see it throttle; 0: not at all."""
+    sustained_window_s: float = Field(default=10.0, ge=0.1, le=3600)
+    """One value of the curve stands for so long; shorter than `timeout_s`."""
     accuracy_samples: int = Field(ge=0, le=10_000_000)
     """Labelled samples a cell, spread evenly over the data set; 0 leaves accuracy and output check out."""
 
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Measurement:
+        if self.sustained_s and self.sustained_window_s >= self.timeout_s:
+            raise ValueError("sustained_window_s must be shorter than timeout_s")
+        return self
+
 
 PRESETS: dict[PresetName, dict[str, Any]] = {
-    "quick": {"invocations": 5, "runs": 30, "accuracy_samples": 500},
+    "quick": {"invocations": 5, "runs": 30, "warmup_max_s": 2.0, "init_pairs": 1, "accuracy_samples": 500},
     "standard": {"invocations": 18, "runs": 50, "accuracy_samples": 2000},
-    "strict": {"invocations": 30, "runs": 100, "accuracy_samples": 10_000},
+    "strict": {
+        "invocations": 30,
+        "runs": 100,
+        "interval_width": 0.02,
+        "warmup_max_s": 8.0,
+        "init_pairs": 3,
+        "accuracy_samples": 10_000,
+    },
 }
 """What each preset means; a key in `[measurement]` overrules it.
 
@@ -54,6 +82,8 @@ class SweepSpec(SpecModel):
     """ADB serials, `host`, `virtual` or `virtual:COSTUME`. Empty: every attached phone, else this host."""
     delegates: tuple[str, ...] = ()
     """Empty: those of the device's profile."""
+    require_full_delegation: bool = False
+    """A row whose accelerator leaves nodes to the CPU fails, instead of being measured and not ranked."""
     threads: tuple[int, ...] = (1,)
     preset: PresetName = "quick"
     measurement: Measurement

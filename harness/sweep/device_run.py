@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
 from harness.accuracy.outcome import AccuracyOutcome
-from harness.benchmark.measurement import Invocation, InvocationRequest
+from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool
@@ -32,11 +32,16 @@ from harness.results.records import Cell
 from harness.results.store import Store
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import SweepSpec
+from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
 from harness.sweep.plan import PlannedInvocation, plan_invocations
+from harness.sweep.stopping import Stopping
+from harness.sweep.sustained import is_unfinished, sustain, window_count
+from harness.sweep.warm_up import WarmUp, untested
 
 HOPELESS = frozenset(
     {
+        FailureClass.FELL_BACK,
         FailureClass.UNSUPPORTED_OP,
         FailureClass.UNSUPPORTED_OP_VERSION,
         FailureClass.DELEGATE_UNAVAILABLE,
@@ -89,6 +94,8 @@ class DeviceRun:
         self._failures: Counter[str] = Counter()
         """Failed invocations by cell key, to give up on a cell that cannot work."""
         self._hopeless: set[str] = set()
+        self._warm_ups: dict[str, WarmUp] = {}
+        """What was found for a cell, by its key."""
         self._gates_shut = 0
         """Invocations in a row that could not start, since the device did not cool."""
 
@@ -129,8 +136,9 @@ class DeviceRun:
                  for threads in self._context.spec.threads]  # fmt: skip
         for cell in cells:
             store.add_cell(sweep_id, cell)
-        planned = plan_invocations(cells, self._context.spec.measurement, seed=self._context.spec.seed)
-        self._context.observer.begin(self._bar, len(cells) + len(planned))
+        measurement = self._context.spec.measurement
+        planned = plan_invocations(cells, measurement, seed=self._context.spec.seed)
+        self._context.observer.begin(self._bar, len(cells) * (1 + window_count(measurement)) + len(planned))
         try:
             self._refuse_too_many_threads(cells, planned)
             self._paths = self._push_variants(cells, planned)
@@ -173,6 +181,8 @@ class DeviceRun:
             mode={
                 "runs": measurement.runs,
                 "warmup_min_s": measurement.warmup_min_s,
+                "warmup_max_s": measurement.warmup_max_s,
+                "warmup_limit": measurement.warmup_limit,
                 "prepared": self._preparation.labels,
             },
         )
@@ -216,9 +226,14 @@ class DeviceRun:
     def _measure_all(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
         store, sweep_id, observer = self._context.store, self._context.sweep_id, self._context.observer
         checked, done = store.done_accuracies(sweep_id), store.done(sweep_id)
+        unfinished = {place.cell.key for place in planned if (place.cell.key, place.purpose, place.index) not in done}
+        self._warm_ups = self._stored_warm_ups()
+        self._stopping = Stopping(self._context.spec.measurement, store.invocations(sweep_id))
         for cell in cells:
             if self._context.stop.is_set():
                 return
+            if cell.key in unfinished and cell.key not in self._hopeless:
+                self._lay_ground(cell, done)
             if cell.key not in checked and cell.key not in self._hopeless:
                 self._measure_accuracy(cell)
             observer.advance(self._bar, f"accuracy {cell.variant_name} {cell.delegate}")
@@ -226,9 +241,35 @@ class DeviceRun:
             if self._context.stop.is_set():
                 return
             cell = invocation.cell
-            if (cell.key, invocation.purpose, invocation.index) not in done and cell.key not in self._hopeless:
+            is_open = (cell.key, invocation.purpose, invocation.index) not in done and cell.key not in self._hopeless
+            if is_open and not self._stopping.is_enough(invocation):
                 self._measure(invocation)
             observer.advance(self._bar, f"{invocation.purpose} {cell.variant_name} {cell.delegate}")
+        self._sustain_all(cells, done)
+
+    def _sustain_all(self, cells: Sequence[Cell], done: Collection[tuple[str, Pass, int]]) -> None:
+        """Run each cell for minutes, where that was asked for. A phone that goes away ends the run of its cell."""
+        measurement = self._context.spec.measurement
+        for cell in cells:
+            if self._context.stop.is_set():
+                return
+            if cell.key in self._hopeless or not is_unfinished(cell, measurement, done):
+                continue
+            try:
+                last = sustain(
+                    cell, self._device, self._tool, measurement, request=self._request, invoke=self._invoke_window
+                )
+            except DeviceError as error:
+                last = Invocation((), "", 0.0, failure=error.failure)
+            if last and last.failure and last.failure.failure_class in DEVICE_GONE:
+                self._await_device(last.failure)
+
+    def _invoke_window(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
+        if self._context.stop.is_set():
+            return None
+        outcome = self._invoke_until_cool(planned, request)
+        self._context.observer.advance(self._bar, f"sustained {planned.cell.variant_name} {planned.cell.delegate}")
+        return outcome
 
     def _measure_accuracy(self, cell: Cell) -> None:
         evidence = self._context.evidence
@@ -249,12 +290,38 @@ class DeviceRun:
             self._await_device(outcome.failure)
             self._context.store.add_accuracy(self._context.sweep_id, cell.key, attempt())
 
-    def _measure(self, planned: PlannedInvocation) -> None:
+    def _stored_warm_ups(self) -> dict[str, WarmUp]:
+        """Return what a sweep that is carried on had found: all processes of a cell warm up alike."""
+        rows = self._context.store.invocations(self._context.sweep_id)
+        tested = rows[rows["purpose"].isin([Pass.LATENCY, Pass.MEMORY]) & rows["warmup_converged"].notna()]
+        found = zip(tested["cell_key"], tested["warmup_asked_runs"], tested["warmup_converged"], strict=True)
+        return {key: WarmUp(int(runs), 0.0, bool(converged)) for key, runs, converged in found}
+
+    def _lay_ground(self, cell: Cell, done: Collection[tuple[str, Pass, int]]) -> None:
+        """Find out how a cell loads and how long it warms up, before anything else of it is run."""
+        measurement = self._context.spec.measurement
+        ground = Groundwork(self._device, self._tool, measurement, self._request, self._invoke)
+        try:
+            ground.load_cold_and_warm(cell, done)
+        except DeviceError as error:
+            if error.failure.failure_class in DEVICE_GONE:
+                self._await_device(error.failure)
+        if cell.key not in self._warm_ups and measurement.warmup_max_s:
+            self._warm_ups[cell.key] = ground.warm_up(cell)
+
+    def _invoke(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
         """Make one invocation; where the device went away meanwhile, wait for it and make it once more."""
-        outcome = self._invoke_until_cool(planned)
+        outcome = self._invoke_until_cool(planned, request)
         if outcome and outcome.failure and outcome.failure.failure_class in DEVICE_GONE:
             self._await_device(outcome.failure)
-            outcome = self._invoke_until_cool(planned)
+            outcome = self._invoke_until_cool(planned, request)
+        return outcome
+
+    def _measure(self, planned: PlannedInvocation) -> None:
+        """Make one invocation, and give its cell up where that shows that it cannot work."""
+        outcome = self._invoke(planned, self._request(planned))
+        if outcome:
+            self._stopping.note(planned, outcome)
         failure = outcome.failure if outcome else None
         if failure is None or failure.failure_class is FailureClass.THROTTLED:  # heat says nothing of the cell
             return
@@ -265,17 +332,18 @@ class DeviceRun:
         if failure.failure_class is FailureClass.TIMEOUT:
             self._await_device(failure)  # a hung phone looks like a slow tool: see whether it still answers
 
-    def _invoke_until_cool(self, planned: PlannedInvocation) -> Invocation | None:
+    def _invoke_until_cool(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
         """Make an invocation again while the phone throttles, at most twice; every attempt is stored (promise H3).
 
         Returns the last attempt, None when the user interrupted before one could start. Raises `DeviceError` for a
         phone that does not cool, time after time.
         """
         for attempts_left in reversed(range(1 + MOST_REDOS)):
-            guarded = self._guarded.invoke(self._request(planned), planned.cell.core_mask)
+            is_gated = planned.purpose is not Pass.SUSTAINED or planned.index == 0
+            guarded = self._guarded.invoke(request, planned.cell.core_mask, gated=is_gated)
             if not guarded.gate.open and self._context.stop.is_set():
                 return None
-            self._store_guarded(planned, guarded)
+            self._store_guarded(planned, request, guarded)
             self._count_shut_gates(guarded)
             if not guarded.throttled:
                 break
@@ -294,19 +362,24 @@ class DeviceRun:
 
     def _request(self, planned: PlannedInvocation) -> InvocationRequest:
         measurement, cell = self._context.spec.measurement, planned.cell
+        warm_up = self._warm_ups.get(cell.key) or untested(measurement.warmup_min_s)
         return InvocationRequest(
             model=self._paths[cell.variant_name],
             delegate=cell.delegate,
             threads=cell.threads,
             purpose=planned.purpose,
             runs=measurement.runs,
-            warmup_min_s=measurement.warmup_min_s,
+            warmup_runs=warm_up.runs,
+            warmup_min_s=warm_up.min_s,
+            require_full_delegation=self._context.spec.require_full_delegation,
         )
 
-    def _store_guarded(self, planned: PlannedInvocation, guarded: GuardedInvocation) -> None:
+    def _store_guarded(
+        self, planned: PlannedInvocation, request: InvocationRequest, guarded: GuardedInvocation
+    ) -> None:
         label_if = {"throttled": guarded.throttled, "hot": guarded.gate.open and not guarded.gate.cool}
         labels = [label for label, holds in label_if.items() if holds]
-        self._store(planned, guarded.invocation, guarded.started_at, guarded, labels)
+        self._store(planned, guarded.invocation, guarded.started_at, guarded, labels, request.warmup_runs)
 
     def _store(
         self,
@@ -315,7 +388,9 @@ class DeviceRun:
         started_at: datetime,
         guarded: GuardedInvocation | None = None,
         labels: Sequence[str] = (),
+        warmup_runs: int | None = None,
     ) -> None:
+        warm_up = self._warm_ups.get(planned.cell.key)
         self._context.store.add_invocation(
             self._context.sweep_id,
             planned.cell.key,
@@ -329,6 +404,8 @@ class DeviceRun:
             telemetry_after=guarded.after.as_dict() if guarded and guarded.after else None,
             gate=guarded.gate.as_dict() if guarded else None,
             labels=labels,
+            warmup_asked_runs=warmup_runs,
+            warmup_converged=warm_up.converged if warm_up else None,
         )
 
     def _await_device(self, failure: Failure) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from harness.benchmark.invoke import invoke
-from harness.benchmark.measurement import Invocation, InvocationRequest
+from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.benchmark.pinning import mask_failure
 from harness.benchmark.tool import Tool
 from harness.devices.base import Device
@@ -59,12 +59,13 @@ class GuardedTool:
         self._sampled_cores = cores if sample else ()
         self._last_look: Telemetry | None = None
 
-    def invoke(self, request: InvocationRequest, core_mask: str | None) -> GuardedInvocation:
+    def invoke(self, request: InvocationRequest, core_mask: str | None, *, gated: bool = True) -> GuardedInvocation:
         """Wait for a cool device, run the tool once and look again. Never raises for what tool or device did.
 
-        One look stands between two invocations: it is the first one's after and the second one's before.
+        One look stands between two invocations: it is the first one's after and the second one's before. Without
+        `gated` a hot device is not waited for; in the sustained pass it is not judged for throttling either.
         """
-        before, gate = self._gate.wait(self._last_look)
+        before, gate = self._gate.wait(self._last_look) if gated else self._pass_gate()
         started_at = datetime.now(UTC)
         if not gate.open:
             self._last_look = None
@@ -76,18 +77,29 @@ class GuardedTool:
         lost = invocation.failure is not None and invocation.failure.failure_class in DEVICE_GONE
         during = None if lost else self._samples()
         after = self._last_look = None if lost else self._look()
-        if invocation.measurement and (failure := self._judge(before, during, after, core_mask)):
+        if invocation.measurement and (failure := self._judge(before, during, after, core_mask, request.purpose)):
             invocation = replace(invocation, failure=failure)
         return GuardedInvocation(invocation, started_at, before, during, after, gate)
 
+    def _pass_gate(self) -> tuple[Telemetry | None, GateRecord]:
+        held_by = self._gate.held_by(self._last_look) if self._last_look else ""
+        return self._last_look, GateRecord(0.0, 0, held_by, open=True, cool=not held_by)
+
     def _judge(
-        self, before: Telemetry | None, during: Samples | None, after: Telemetry | None, core_mask: str | None
+        self,
+        before: Telemetry | None,
+        during: Samples | None,
+        after: Telemetry | None,
+        core_mask: str | None,
+        purpose: Pass,
     ) -> Failure | None:
         """Judge a measurement by the looks around it: other cores, or cores that were held back."""
         if core_mask and during:
             moved = [mask_failure(core_mask, allowed) for allowed in during.cores_allowed]
             if failure := next(filter(None, moved), None):
                 return failure
+        if purpose is Pass.SUSTAINED:  # throttling is what it measures
+            return None
         if failure := throttling(before, during, after, self._cores):
             return failure
         if after and (sign := self._gate.slowness(after)):

@@ -29,11 +29,16 @@ class OutlineRow:
 def outline(spec: SweepSpec, delegates_of: Mapping[str, Sequence[str]]) -> list[OutlineRow]:
     """List the cells of a sweep. `delegates_of` holds each device with the delegates to be measured on it."""
     measurement = spec.measurement
+    warm_up_s = ASSUMED_START_S + 2 * measurement.warmup_min_s if measurement.warmup_max_s else 0.0
+    init_s = 2 * measurement.init_pairs * ASSUMED_START_S
+    before_and_after_s = warm_up_s + init_s + measurement.sustained_s
     latency_s = ASSUMED_START_S + measurement.warmup_min_s + measurement.runs * ASSUMED_LATENCY_S
     accuracy_s = ASSUMED_ACCURACY_S if measurement.accuracy_samples else 0.0
     invocations = measurement.invocations + measurement.memory_invocations
     return [
-        OutlineRow(device, recipe, delegate, threads, invocations, invocations * latency_s + accuracy_s)
+        OutlineRow(
+            device, recipe, delegate, threads, invocations, invocations * latency_s + before_and_after_s + accuracy_s
+        )
         for device, delegates in delegates_of.items()
         for recipe in spec.recipes
         for delegate in delegates

@@ -51,7 +51,7 @@ def test_a_typo_in_a_key_names_the_near_one_and_all_allowed(tmp_path):
 def test_a_typo_in_a_table_lists_that_tables_keys(tmp_path):
     message = error_of("[measurement]\ninvocation = 5", SweepSpec, tmp_path)
     assert "unknown key 'measurement.invocation'. Did you mean 'invocations'?" in message
-    assert "Allowed here: accuracy_samples, invocations" in message
+    assert "Allowed here: accuracy_samples, fewest_invocations, init_pairs" in message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,27 @@
+"""Options on how to measure that `sweep` and `bench` share."""
+
+from __future__ import annotations
+
+import re
+
+import typer
+
+from harness.errors import UsageError
+
+RequireFullDelegationOption = typer.Option(
+    False, "--require-full-delegation", help="Let a row fail whose accelerator leaves nodes to the CPU."
+)
+SustainedOption = typer.Option(
+    None, "--sustained", metavar="TIME", help="Then run each cell without a pause for so long, such as 5m or 90s."
+)
+
+_DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smh]?)")
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds of a time such as `5m`, `90s`, `90` or `1.5h`. Raises `UsageError`."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not float(match["number"]):
+        raise UsageError(f"{text!r} is no length of time.", "Write it as 90s, 5m or 1h.")
+    return float(match["number"]) * _SECONDS[match["unit"]]

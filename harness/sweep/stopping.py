@@ -1,0 +1,43 @@
+"""When a cell has been measured often enough: sequential stopping, cell by cell (promise H8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.benchmark.measurement import Invocation, Pass
+from harness.results.statistics import enough
+from harness.spec.sweep import Measurement
+from harness.sweep.plan import PlannedInvocation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Stopping:
+    """Collects the latencies of one device's cells; asked between blocks, it says which cells need no more."""
+
+    def __init__(self, measurement: Measurement, stored: pd.DataFrame) -> None:
+        """Begin with `stored`: the invocations of a sweep that is carried on, every attempt in the order of time."""
+        self._measurement = measurement
+        self._latencies: dict[str, dict[int, float]] = {}
+        measured = stored[(stored["purpose"] == Pass.LATENCY) & stored["failure_class"].isna()]
+        latencies = measured["latency_median_us"].fillna(measured["latency_avg_us"])
+        for key, index, latency in zip(measured["cell_key"], measured["invocation_index"], latencies, strict=True):
+            self._latencies.setdefault(key, {})[int(index)] = float(latency)
+
+    def note(self, planned: PlannedInvocation, invocation: Invocation) -> None:
+        """Take in one finished process; one that failed, or throttled, is no value."""
+        measured = invocation.measurement
+        if planned.purpose is Pass.LATENCY and measured and not invocation.failure:
+            latency = measured.latency_avg_us if measured.latency_median_us is None else measured.latency_median_us
+            self._latencies.setdefault(planned.cell.key, {})[planned.index] = latency
+
+    def is_enough(self, planned: PlannedInvocation) -> bool:
+        """Tell whether a process of the plan can be left out: its cell's interval is as narrow as asked."""
+        width = self._measurement.interval_width
+        if planned.purpose is not Pass.LATENCY or not width:
+            return False
+        latencies = list(self._latencies.get(planned.cell.key, {}).values())
+        return enough(
+            latencies, width, fewest=self._measurement.fewest_invocations, most=self._measurement.invocations
+        )  # fmt: skip
