@@ -157,9 +157,16 @@ def _pinned(evidence: RowEvidence) -> Judged:
 
 @_promise(6, "warm-up that converges")
 def _warm_up(evidence: RowEvidence) -> Judged:
-    warm_up_s = evidence.cell["mode"].get("warmup_min_s")
-    lasted = "for a fixed time" if warm_up_s is None else f"for at least {warm_up_s:g} s"
-    return False, f"The tool warmed up {lasted}; harness does not test yet whether that was enough."
+    measured = evidence.measured()
+    if not measured:
+        return _NOTHING_MEASURED
+    found = [row["warmup_converged"] for row in measured]
+    if None in found:
+        return False, f"For {found.count(None)} of {len(found)} invocations no test said how long warming up takes."
+    if False in found:
+        return False, "The cell had not settled when the longest warm-up ended."
+    runs = sorted({row["warmup_asked_runs"] for row in measured})
+    return True, f"Warm after {' or '.join(map(str, runs))} runs, as two windows agreed; each process warmed up so."
 
 
 @_promise(7, "a fixed number of timed runs")
@@ -293,12 +300,20 @@ def _telemetry(evidence: RowEvidence) -> Judged:
 
 @_promise(17, "cold and warm initialisation apart")
 def _initialisation(evidence: RowEvidence) -> Judged:
-    return False, "harness reports one initialisation time; it does not yet tell cold caches from warm ones."
+    cold, warm = evidence.measured(Pass.INIT_COLD), evidence.measured(Pass.INIT_WARM)
+    if not evidence.measured():
+        return _NOTHING_MEASURED
+    if not cold or not warm:
+        return False, "Loading was not measured cold and warm: " + ("no warm load." if cold else "no cold load.")
+    return True, f"Cold loads: {len(cold)}, in a fresh cache folder; warm loads after them: {len(warm)}."
 
 
 @_promise(18, "sustained mode")
 def _sustained(evidence: RowEvidence) -> Judged:
-    return False, "harness has no mode that runs for minutes yet."
+    windows = evidence.measured(Pass.SUSTAINED)
+    if not windows:
+        return None, "Not asked for: `--sustained 5m` runs for minutes."
+    return True, f"Windows without a pause: {len(windows)}; the first is set against the last."
 
 
 @_promise(19, "provenance in every row")
