@@ -53,7 +53,7 @@ def write_model(folder: Path) -> Path:
     branch = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
     branch = layers.ReLU(6.0)(layers.BatchNormalization()(branch))
     branch = layers.BatchNormalization()(layers.Conv2D(16, 1, use_bias=False)(branch))
-    x = layers.Flatten()(layers.AveragePooling2D(2)(layers.Add()([x, branch])))
+    x = layers.Flatten()(layers.AveragePooling2D(2)(layers.Add(name="joined")([x, branch])))
     x = layers.Dense(32, activation="relu")(x)
     network = keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(x))
     pixels, labels = images(TRAINING_IMAGES, 1)

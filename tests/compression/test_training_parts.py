@@ -150,3 +150,15 @@ def test_batches_depend_on_seed_and_epoch_alone() -> None:
         assert np.array_equal(one[1], other[1])
     assert not np.array_equal(batches(1)[0][1], batches(2)[0][1])
     assert sorted(label for _, labels in batches(0) for label in labels) == list(range(50))
+
+
+def test_an_unstable_training_ends_and_says_what_to_lower() -> None:
+    from types import SimpleNamespace
+
+    from harness.compression.training.fit import _Watcher
+    from harness.errors import CompressionError
+
+    watcher = _Watcher(SimpleNamespace(progress=print), "fine-tuning", [0] * 9, epochs=2)  # type: ignore[arg-type]
+    watcher.on_train_batch_end(0, {"loss": 1.5})
+    with pytest.raises(CompressionError, match="lower learning_rate"):
+        watcher.on_train_batch_end(1, {"loss": float("nan")})
