@@ -82,13 +82,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="leave out whatever trains: about a minute")
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="where trained variants are kept")
+    parser.add_argument("--without", action="append", default=[], help="leave a recipe out; repeat for several")
     parser.add_argument("--side", choices=("harness", "converter"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         print(json.dumps(_eight_variants(arguments.side)))
         return
     figures: dict[str, Any] = {}
-    contestants = [*_ours(arguments.cache, arguments.quick), *_converter(), *_quantizer(arguments.cache)]
+    contestants = [
+        *_ours(arguments.cache, arguments.quick, arguments.without),
+        *_converter(),
+        *_quantizer(arguments.cache),
+    ]
     if not arguments.quick:
         contestants += _model_optimization(arguments.cache)
     _judge(contestants)
@@ -98,10 +103,10 @@ def main() -> None:
     print(json.dumps({"benchmark": "compression", "figures": figures, "machine": machine}))
 
 
-def _ours(cache: Path, quick: bool) -> Iterator[Contestant]:
+def _ours(cache: Path, quick: bool, without: list[str]) -> Iterator[Contestant]:
     model = find_model(MODEL)
     for recipe in builtin_recipes().values():
-        if recipe.name == "as-is" or (quick and any("epochs" in step.settings for step in recipe.steps)):
+        if recipe.name in ("as-is", *without) or (quick and any("epochs" in step.settings for step in recipe.steps)):
             continue
         try:
             variant = make_variant(model, recipe, cache=cache, observer=SilentObserver())
