@@ -53,11 +53,12 @@ def _least_error(rows: Floats, largest: Floats, limit: int) -> Floats:
     return best
 
 
-def regrid(quantized: bytes, original: bytes, *, bits: int | None, rule: ScaleRule) -> bytes:
+def regrid(quantized: bytes, original: bytes, *, int4_bits: int = 4, rule: ScaleRule) -> bytes:
     """Return the quantized graph with the weights of its convolutions and dense layers on new grids.
 
-    `original` is the float graph that `quantized` was made of: weights are found by their tensors' names. `bits` of
-    None keeps the storage's own. Integer biases follow, since their scale is input scale times weight scale.
+    `original` is the float graph that `quantized` was made of: weights are found by their tensors' names. What is
+    stored as int4 takes codes of `int4_bits`, 4 or fewer; int8 keeps its 8. Integer biases follow, since
+    their scale is input scale times weight scale.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -70,12 +71,12 @@ def regrid(quantized: bytes, original: bytes, *, bits: int | None, rule: ScaleRu
         if values is None or weight.buffer in done or not _is_plain_integer(weight):
             continue
         done.add(weight.buffer)
-        storage = 4 if _type_name(weight) == "INT4" else 8
+        is_int4 = _type_name(weight) == "INT4"
         quantization = weight.quantization
         axis = quantization.quantizedDimension if len(quantization.scale) > 1 else None
-        codes, scales = quantize_weight(values, min(bits or storage, storage), axis=axis, rule=rule)
+        codes, scales = quantize_weight(values, int4_bits if is_int4 else 8, axis=axis, rule=rule)
         quantization.scale = scales.astype(np.float32)
-        model.buffers[weight.buffer].data = _packed(codes, storage)
+        model.buffers[weight.buffer].data = _packed(codes) if is_int4 else codes.reshape(-1).view(np.uint8)
         _rescale_bias(model, operator, tensors, floats, scales)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
@@ -114,12 +115,11 @@ def _type_name(tensor: Any) -> str:  # noqa: ANN401 - as above
     return str(names[tensor.type])
 
 
-def _packed(codes: Codes, storage_bits: int) -> NDArray[np.uint8]:
+def _packed(codes: Codes) -> NDArray[np.uint8]:
+    """Return int4 codes two a byte, the first of two in the low half."""
     flat = codes.reshape(-1).view(np.uint8)
-    if storage_bits == 8:  # noqa: PLR2004 - a byte
-        return flat
     padded = np.append(flat, np.zeros(len(flat) % 2, np.uint8)) & 0xF
-    return np.asarray(padded[0::2] | (padded[1::2] << 4), np.uint8)  # the first of two codes lies in the low half
+    return np.asarray(padded[0::2] | (padded[1::2] << 4), np.uint8)
 
 
 def _rescale_bias(model: Any, operator: Any, tensors: Any, floats: dict[bytes, Floats], scales: Floats) -> None:  # noqa: ANN401 - as above

@@ -71,6 +71,11 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
             'needs weights = "int4" and float activations',
         ),
         (
+            'name = "r"\n[[steps]]\ntechnique = "quantization"\n'
+            'settings = { weights = "int3", layers = [{ match = "x", weights = "int4" }] }',
+            "int3 and int4 cannot be mixed",
+        ),
+        (
             'name = "r"\n[[steps]]\ntechnique = "quantization"\nsettings = { layers = [{ match = "(" }] }',
             "is not a regular expression",
         ),

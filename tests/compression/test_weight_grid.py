@@ -56,8 +56,8 @@ def test_a_graph_on_a_new_grid_computes_what_its_numbers_say(activations: Any) -
     ranges = quantizer.calibrate(graph, samples, extremes=True)
     rules = [quantizer.Rule("int4", activations)]
     plain = quantizer.quantize(graph, rules, ranges=ranges, newest_kernels=True)  # old ones have no int4 here
-    finer = regrid(plain, graph, bits=None, rule="least-error")
-    coarse = regrid(plain, graph, bits=2, rule="largest")
+    finer = regrid(plain, graph, rule="least-error")
+    coarse = regrid(plain, graph, int4_bits=2, rule="largest")
     reference = run_graph(graph, inputs)
     errors = [np.abs(run_graph(made, inputs) - reference).mean() for made in (finer, plain, coarse)]
     assert errors[0] < errors[2]
@@ -84,3 +84,14 @@ def test_the_formats_that_are_shown_are_those_of_the_file() -> None:
     assert source.high == pytest.approx(3, abs=source.steps[0])
     assert grids["weights"].scales == 4, "one step a channel"
     assert grids["weights"].offsets == (0, 0)
+
+
+def test_fewer_bits_are_for_int4_alone() -> None:
+    """Depthwise kernels, and layers that an accuracy budget gives back their precision, are stored as int8."""
+    graph = quantizer.ensure_signature(dense_graph())
+    plain = quantizer.quantize(graph, [quantizer.Rule("int8")])
+    inputs = np.random.default_rng(6).normal(size=(20, INPUT_SIZE)).astype(np.float32)
+    assert np.array_equal(
+        run_graph(regrid(plain, graph, int4_bits=3, rule="largest"), inputs),
+        run_graph(regrid(plain, graph, rule="largest"), inputs),
+    )

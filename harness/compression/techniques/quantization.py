@@ -69,6 +69,8 @@ class QuantizationSettings(TechniqueSettings):
                 raise ValueError(f'activations = "{one.activations}" needs integer weights')
             if one.granularity.startswith("block") and (one.weights != "int4" or one.activations != "float"):
                 raise ValueError('granularity in blocks needs weights = "int4" and float activations')
+        if {"int3", "int4"} <= {one.weights for one in every}:
+            raise ValueError("int3 and int4 cannot be mixed: both are stored as int4, in one number of bits")
         if self.io not in ("float", self.activations):
             raise ValueError(f'io = "{self.io}" needs activations = "{self.io}"')
         for layer in self.layers:
@@ -102,14 +104,14 @@ def quantize(work: Workpiece, settings: QuantizationSettings) -> None:
     graph = quantizer.ensure_signature(_float_graph(work))
     _require_matches(work, graph, settings)
     ranges = _ranges(work, graph, settings)
-    bits = 3 if settings.weights == "int3" else None
+    int4_bits = 3 if "int3" in (settings.weights, *(layer.weights for layer in settings.layers)) else 4
 
     def make(rules: Sequence[Rule], *, float_io: bool = True) -> bytes:
         newest = work.target_runtime == CURRENT
         made = quantizer.quantize(graph, rules, ranges=ranges, float_io=float_io, newest_kernels=newest)
         # int4 goes through here for its channels of zeros alone too, which the quantizer gives an impossible scale.
         own_grid = settings.scale == "least-error" or any(rule.weights == "int4" for rule in rules)
-        return regrid(made, graph, bits=bits, rule=settings.scale) if own_grid else made
+        return regrid(made, graph, int4_bits=int4_bits, rule=settings.scale) if own_grid else made
 
     rules: Sequence[Rule] = [_rule(settings, ".*"), *(_rule(layer, layer.match) for layer in settings.layers)]
     if settings.max_drop_points is not None:
