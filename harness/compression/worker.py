@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.compression.recipes import leading_weight_steps, trains
 from harness.compression.source import is_keras, load_float_graph, load_keras_model, read_source_file
@@ -107,11 +107,19 @@ def run_worker(job: Job, *, watch: Callable[[Progress], None] | None = None, tim
         output.seek(0)
         printed = "\n".join(output.read().splitlines()[-_EVIDENCE_LINES:])
     if job.failure.is_file():
-        stored = _StoredFailure.model_validate_json(job.failure.read_text(encoding="utf-8"))
-        evidence = "\n".join(part for part in (stored.evidence, printed) if part)
-        raise CompressionError(Failure(stored.failure_class, stored.message, evidence))
+        raise CompressionError(_read_failure(job, printed))
     if process.returncode != 0 or not job.variant.is_file():
         raise CompressionError(_ended_badly(job.recipe.name, process.returncode, printed))
+
+
+def _read_failure(job: Job, printed: str) -> Failure:
+    try:
+        stored = _StoredFailure.model_validate_json(job.failure.read_text(encoding="utf-8"))
+    except ValidationError:  # cut short: the disk had no room for the reason either
+        message = f"No space is left on the disk of {job.kept}: {job.recipe.name} could not be made."
+        return Failure(FailureClass.STORAGE_FULL, message, printed)
+    evidence = "\n".join(part for part in (stored.evidence, printed) if part)
+    return Failure(stored.failure_class, stored.message, evidence)
 
 
 def _wait(

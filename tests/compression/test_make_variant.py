@@ -314,3 +314,11 @@ def test_a_full_disk_is_told_as_such(graph_model: ModelMaker, tmp_path: Path, mo
     with pytest.raises(CompressionError, match="No space left") as caught:
         run_worker(_job(graph_model(), tmp_path))
     assert caught.value.failure.failure_class is FailureClass.STORAGE_FULL
+
+
+def test_a_disk_too_full_for_the_reason_is_told_all_the_same(graph_model: ModelMaker, tmp_path: Path) -> None:
+    job = _job(graph_model(), tmp_path)
+    job.failure.write_text("")  # what a full disk leaves of it
+    with pytest.raises(CompressionError, match="No space is left") as caught:
+        run_worker(job)
+    assert caught.value.failure.failure_class is FailureClass.STORAGE_FULL
