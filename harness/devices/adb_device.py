@@ -23,6 +23,8 @@ WORK_FOLDER = "/data/local/tmp/harness"
 _BLOBS = f"{WORK_FOLDER}/blobs"
 _PID_LINE = re.compile(rb"^harness-pid:(\d+)\r?\n")
 _SHORT_TIMEOUT_S = 20.0
+_DEATH_LOOKS = 40
+"""How often, 0.05 s apart, to look whether what was killed is gone."""
 _SLOWEST_PUSH_BYTES_PER_S = 200_000
 _SIGNAL_BASE, _LAST_SIGNAL = 128, 192
 """A shell reports signal n as exit code 128 + n."""
@@ -140,8 +142,14 @@ class AdbDevice:
         return (shell_v2 if self._speaks_v2 else shell_v1)(self._adb, command, timeout_s=timeout_s)
 
     def _kill(self, pid: int) -> None:
-        """Kill a process with its group, which adbd makes for every shell."""
-        self._talk(lambda: self._shell_service(f"kill -9 -{pid} || kill -9 {pid}", _SHORT_TIMEOUT_S))
+        """Kill a process with its group, which adbd makes for every shell, and wait until nothing of it runs.
+
+        Whoever is told of the time limit may measure next, and what is still dying must not run beside that.
+        """
+        # A line of /proc/PID/stat: id, (name), state, parent, group; what is Z or X only waits to be counted.
+        lives = f"cat /proc/[0-9]*/stat 2>/dev/null | grep -q ') [^ZX] [0-9]* {pid} '"
+        wait = f"n=0; while [ $n -lt {_DEATH_LOOKS} ] && {lives}; do sleep 0.05; n=$((n + 1)); done"
+        self._talk(lambda: self._shell_service(f"kill -9 -{pid} || kill -9 {pid}; {wait}", _SHORT_TIMEOUT_S))
 
     def _sha256_on_device(self, remote: str, *, make_folder: bool = False) -> str | None:
         """Return the SHA-256 of a file as the phone reads it; None where there is no such file."""
