@@ -159,8 +159,11 @@ def _gates(invocations: Sequence[Row]) -> str:
         return "none recorded"
     reasons = "; ".join(dict.fromkeys(gate["held_by"] for gate in gates if gate["held_by"]))
     waited_s = sum(gate["waited_s"] for gate in gates)
-    return f"{counted(len(gates), 'gate')}, {waited_s:.1f} s waited in all" + (
-        f", held by {reasons}" if reasons else ""
+    ratios = [gate["workload_ratio"] for gate in gates if gate.get("workload_ratio")]
+    return (
+        f"{counted(len(gates), 'gate')}, {waited_s:.1f} s waited in all"
+        + (f", held by {reasons}" if reasons else "")
+        + (f"; reference workload up to {max(ratios):.2f} times its first time" if ratios else "")
     )
 
 

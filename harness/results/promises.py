@@ -104,11 +104,11 @@ def _checked_again(evidence: RowEvidence) -> Judged:
         return _NOTHING_MEASURED
     if unseen := _count(row["telemetry_after"] is None for row in measured):
         return False, f"After {unseen} of {len(measured)} invocations the device was not looked at."
-    if any(_tells_nothing_of_heat(row["telemetry_after"]) for row in measured):
+    if any(_tells_nothing_of_heat(row["telemetry_after"]) and not _worked(row) for row in measured):
         return False, "This device tells neither its thermal status nor its clocks, so holding back cannot be seen."
     throttled = [row for row in evidence.invocations if row["failure_class"] == FailureClass.THROTTLED]
     if not throttled:
-        return True, "None was throttled."
+        return True, "None was throttled" + (", by the reference workload." if any(map(_worked, measured)) else ".")
     places = Counter((row["purpose"], row["invocation_index"]) for row in throttled)
     within = max(places.values()) <= _MOST_ATTEMPTS
     told = "1 throttled attempt is" if len(throttled) == 1 else f"{len(throttled)} throttled attempts are"
@@ -117,6 +117,11 @@ def _checked_again(evidence: RowEvidence) -> Judged:
 
 def _tells_nothing_of_heat(look: Row) -> bool:
     return look.get("thermal_status") is None and not look.get("core_ceilings_khz")
+
+
+def _worked(row: Row) -> bool:
+    """Tell whether the reference workload stood in for what the device does not tell."""
+    return bool(row["gate"]) and row["gate"].get("workload_ratio") is not None
 
 
 @_promise(4, "what was changed on the phone is given back")
