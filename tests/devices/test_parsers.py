@@ -129,6 +129,12 @@ def test_facts_of_a_recorded_phone(name):
         assert [core.index for core in facts.cores] == list(parse_core_list(possible))
 
 
+def test_promise_h19_the_version_of_the_gpu_driver_is_the_compositors_word():
+    said = "GLES: Qualcomm, Adreno (TM) 660, OpenGL ES 3.2 V@0530.31"
+    assert facts_from_output("S", f"@@harness:gpu_driver\n  {said}\n").gpu_driver == said.removeprefix("GLES: ")
+    assert facts_from_output("S", "@@harness:gpu_driver\n\n").gpu_driver is None
+
+
 @pytest.mark.parametrize("name", sorted(phones()))
 def test_the_mask_holds_equal_fast_cores(name):
     facts = facts_of(name)
