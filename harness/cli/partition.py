@@ -1,0 +1,105 @@
+"""`harness partition`: cut a model into stages, and prove that they compute the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.progress import ProgressBars
+from harness.errors import ExitCode, UsageError
+from harness.paths import cache_folder
+
+if TYPE_CHECKING:
+    from harness.compression.variant import Variant
+    from harness.partition.graph import Graph
+    from harness.partition.partition import Partition
+
+app = typer.Typer(help="Cut a model into stages.")
+
+BALANCES = ("work", "bytes")
+
+
+@app.command(epilog="Example: harness partition model.tflite --stages 3 --output stages")
+def partition(
+    model: Annotated[str, typer.Argument(help="Anything that `harness compress` takes, such as a .tflite file.")],
+    stages: Annotated[int, typer.Option(min=2, max=64, help="How many stages; with --at one more than its names.")] = 2,
+    by: Annotated[str, typer.Option(help="Where to cut: work (equal multiply-adds) or bytes (few across).")] = "work",
+    at: Annotated[
+        list[str] | None, typer.Option(help="Cut right after the operator that writes this tensor; may be repeated.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="The variant to cut; default: the float one, or a .tflite as it is.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the stages and their cards.")] = Path(),
+    as_json: bool = JsonOption,
+) -> None:
+    """Cut a model into stages and run the chain on this host: it must give what the whole gives, bit for bit."""
+    from harness.partition.graph import read_partitionable
+    from harness.partition.partition import partition as cut
+
+    if by not in BALANCES:
+        raise UsageError(f"--by: found {by!r}.", f"Allowed are: {', '.join(BALANCES)}.")
+    whole = _variant(model, recipe)
+    graph = read_partitionable(whole.path.read_bytes(), name=f"{model} ({whole.name})")
+    made = cut(whole, graph, _cuts(graph, stages, by, at or []), output)
+    if as_json:
+        print_json(_as_json(made))
+    else:
+        _print(made)
+    if not made.exact:
+        raise typer.Exit(ExitCode.CELL_FAILED)
+
+
+def _variant(model: str, recipe: str | None) -> Variant:
+    from harness.compression.make import make_variant
+    from harness.compression.recipes import find_recipe
+    from harness.spec.model import find_model
+
+    default = "as-is" if model.endswith(".tflite") else "fp32"
+    with ProgressBars() as bars:
+        return make_variant(find_model(model), find_recipe(recipe or default), cache=cache_folder(), observer=bars)
+
+
+def _cuts(graph: Graph, stages: int, by: str, at: list[str]) -> tuple[int, ...]:
+    from harness.partition.plan import balanced_cuts, named_cuts, narrow_cuts
+    from harness.partition.work import estimate_work
+
+    if at:
+        return named_cuts(graph, at)
+    return narrow_cuts(graph, stages) if by == "bytes" else balanced_cuts(graph, estimate_work(graph), stages)
+
+
+def _as_json(made: Partition) -> dict[str, object]:
+    return {
+        "whole": made.whole.card.model_dump(mode="json"),
+        "cuts": made.cuts,
+        "cut_after": made.cut_after,
+        "exact": made.exact,
+        "differences": made.differences,
+        "stages": [
+            {"file": str(stage.variant.path), "steps": stage.steps, "taken_bytes": stage.taken_bytes,
+             "card": stage.variant.card.model_dump(mode="json")}
+            for stage in made.stages
+        ],
+    }  # fmt: skip
+
+
+def _print(made: Partition) -> None:
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    table = Table("stage", "operators", "from", "to", "takes", "size")
+    for place, stage in enumerate(made.stages, start=1):
+        table.add_row(
+            str(place), str(stage.steps), stage.first, stage.last,
+            decimal(stage.taken_bytes) if stage.taken_bytes else "the input", decimal(stage.variant.card.size_bytes),
+        )  # fmt: skip
+    console().print(table)
+    for stage in made.stages:
+        console().print(f"{stage.variant.name}: {stage.variant.path}", soft_wrap=True, markup=False)
+    for kernels, difference in made.differences.items():
+        verdict = f"the chain differs from the whole: {difference}" if difference else "every bit of the whole"
+        error_console().print(f"{kernels}: {verdict}", markup=False)
