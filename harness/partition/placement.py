@@ -16,7 +16,7 @@ class Unit:
     """Something that runs one stage at a time."""
 
     name: str
-    """Such as `gpu` or `cpu core 4`."""
+    """Such as `gpu`, or `cpu@4` for the CPU's fifth core."""
     delegate: str
     core_mask: str | None
     """Cores that its process is pinned to, hexadecimal; None: not pinned."""
