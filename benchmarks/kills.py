@@ -1,11 +1,12 @@
 """What a sweep that is killed leaves behind: `python benchmarks/kills.py [--quick] [--rounds N] [--tools ARCHIVE]`.
 
 One virtual phone, the official tool, the program as a user runs it. Each round starts `harness sweep` with a results
-folder of its own and ends it at a random moment between its start and its end: by SIGINT, SIGTERM and SIGKILL in turn.
+folder of its own and ends it at a random moment between its start and its end: by SIGINT, SIGTERM and SIGKILL in turn,
+three rounds after a random time and three after a random number of processes of the tool have begun or ended.
 Then harness is started again: `harness sweep --resume`, every other time after `harness devices --restore`. Counted:
 
 * knobs of the phone (screen, stay-awake, fixed performance, governor and clocks of each core) that stand otherwise than
-  before the round, looked at from outside the phone;
+  before the round, looked at from outside the phone: after the next start, and after SIGINT and SIGTERM at once;
 * invocations that had ended on the phone, by the word of a witness there, and are not in the store: at most the one
   that was under way may be missing;
 * stored rows and logs that are gone or changed after the sweep was carried on;
@@ -44,7 +45,7 @@ MODEL = Path(__file__).resolve().parents[1] / "tests" / "accuracy" / "data" / "p
 SPEC = """
 model = "{model}"
 recipes = ["as-is"]
-delegates = ["cpu", "cpu-builtin"]
+delegates = [{delegates}]
 devices = ["{serial}"]
 
 [measurement]
@@ -56,7 +57,10 @@ warmup_max_s = 0.2
 accuracy_samples = 20
 """
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+DELEGATES = ("cpu", "cpu-builtin")
 TIMEOUT_S = 300
+LONGEST_PAUSE_S = 0.5
+"""After an event: about what lies between two of them."""
 WITNESS = "/data/local/tmp/witness"
 TASKSET = f"""#!/system/bin/sh
 # Says when the tool began and ended; harness pins it, and its first process on the way is this one.
@@ -69,8 +73,8 @@ exit $code
 """
 WARM_UP = "warm_up"
 """Its processes are as many as the search for a cell's warm-up takes."""
-BEGUN_ANEW = ("init_cold", WARM_UP)
-"""Half a pair of loads begins again with an empty cache, and half a search for the warm-up too."""
+BEGUN_ANEW = "init_cold"
+"""Half a pair of loads begins again with an empty cache, which the first load had filled."""
 
 
 @dataclass
@@ -79,6 +83,8 @@ class Round:
 
     number: int
     signal: str
+    after_events: int
+    """So many times the tool had begun or ended on the phone; then"""
     after_s: float
     exit_code: int | None = None
     stored: int = 0
@@ -147,20 +153,27 @@ def witnessed_phone() -> Iterator[VirtualPhone]:
         disconnect(phone.serial)
 
 
-def kill_often(phone: VirtualPhone, folder: Path, *, rounds: int, seed: int) -> tuple[list[Round], float]:
+def kill_often(
+    phone: VirtualPhone, folder: Path, *, rounds: int, seed: int, delegates: Sequence[str] = DELEGATES
+) -> tuple[list[Round], float]:
     """Return what each round did, and the seconds of a sweep that nobody kills."""
     dice = random.Random(seed)
     started = time.monotonic()
-    whole = Sweep(phone, folder / "whole")
+    whole = Sweep(phone, folder / "whole", delegates)
     finished = whole.start().communicate(timeout=TIMEOUT_S)
     whole_s = time.monotonic() - started
     plan = whole.places()
     if not plan:
         raise SystemExit(f"A sweep that nobody kills gives nothing: {finished[1][-500:]}")
+    events = len(whole.witness())
     outcomes = []
     for number in range(rounds):
-        sweep = Sweep(phone, folder / str(number))
-        one = Round(number, SIGNALS[number % len(SIGNALS)].name, dice.uniform(0, whole_s))
+        sweep = Sweep(phone, folder / str(number), delegates)
+        by_time = number // len(SIGNALS) % 2 == 0
+        moment = (
+            (0, dice.uniform(0, whole_s)) if by_time else (dice.randrange(events), dice.uniform(0, LONGEST_PAUSE_S))
+        )
+        one = Round(number, SIGNALS[number % len(SIGNALS)].name, *moment)
         kill_once(sweep, plan, one)
         outcomes.append(one)
         print(f"{one}: {'kept' if one.is_kept else 'BROKEN'}", file=sys.stderr)
@@ -171,12 +184,16 @@ def kill_once(sweep: Sweep, plan: Counter[Place], one: Round) -> None:
     """Carry out one round."""
     before = knobs(sweep.phone)
     process = sweep.start()
+    while len(sweep.witness()) < one.after_events and process.poll() is None:
+        time.sleep(0.01)
     try:
         process.wait(one.after_s)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.Signals[one.signal])
     said = process.communicate(timeout=TIMEOUT_S)[1]
     one.exit_code = process.returncode
+    if one.signal != signal.SIGKILL.name:
+        one.knobs_changed += changed(before, knobs(sweep.phone))
     kept = sweep.kept()
     one.stored = sum(name.startswith("row ") for name in kept)
     one.lost = sweep.witness().count("ended") - one.stored
@@ -192,7 +209,7 @@ def kill_once(sweep: Sweep, plan: Counter[Place], one: Round) -> None:
     made = sweep.places()
     one.missing = sum(times for place, times in (plan - made).items() if place[1] != WARM_UP)
     again = made - Counter(set(made))
-    one.begun_anew = sum(times for place, times in again.items() if place[1] in BEGUN_ANEW)
+    one.begun_anew = sum(times for place, times in again.items() if place[1] == BEGUN_ANEW)
     one.repeated = sum(again.values()) - one.begun_anew
     unstored = sweep.witness().count("begun") - sum(name.startswith("row ") for name in now)
     one.unexplained = max(0, unstored - 1)
@@ -207,12 +224,13 @@ Place = tuple[str, str, int]
 class Sweep:
     """One sweep of the small model on the phone, in a results folder of its own."""
 
-    def __init__(self, phone: VirtualPhone, folder: Path) -> None:
+    def __init__(self, phone: VirtualPhone, folder: Path, delegates: Sequence[str] = DELEGATES) -> None:
         folder.mkdir()
         self.phone = phone
         self.folder = folder
         self.spec = folder / "sweep.toml"
-        self.spec.write_text(SPEC.format(model=MODEL, serial=phone.serial))
+        named = ", ".join(f'"{name}"' for name in delegates)
+        self.spec.write_text(SPEC.format(model=MODEL, serial=phone.serial, delegates=named))
         self._witness = Path(f"/proc/{phone._init_pid()}/root{WITNESS}")
         self._witness.unlink(missing_ok=True)
 
