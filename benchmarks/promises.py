@@ -154,6 +154,7 @@ def run_tests(
     names = [f"test_promise_h{promise}_" for promise in dict.fromkeys(promises)]
     files = [file for file in sorted((tree / "tests").rglob("test_*.py"))
              if any(f"def {name}" in file.read_text() for name in names)]  # fmt: skip
+    files.sort(key=lambda file: "end_to_end" in file.parts)  # the slow ones last
     report = tree / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", *options,
                *(["-m", WITHOUT_PHONES] if quick else []), "-k", " or ".join(names), *map(str, files)]  # fmt: skip

@@ -83,6 +83,19 @@ def test_promise_h13_android_level_logs_count_the_nodes():
     assert delegation.fell_back
 
 
+@pytest.mark.parametrize(("delegated", "fell_back"), [(4, True), (6, False)])
+def test_promise_h13_the_count_of_nodes_alone_proves_what_ran(delegated, fell_back):
+    log = (
+        f"INFO: Replacing {delegated} out of 6 node(s) with delegate (TfLiteGpuDelegateV2) node, yielding 3 partitions"
+        " for the whole graph.\nRunning benchmark for at least 10 iterations\n"
+        "count=10 first=9 curr=9 min=9 max=9 avg=9 std=0\n"
+        "Inference timings in us: Init: 1, First inference: 9, Warmup (avg): 9, Inference (avg): 9\n"
+    )
+    delegation = judge(CommandResult(0, log, "", 1.0), InvocationRequest("m", "gpu", runs=10)).delegation
+    assert (delegation.delegated_nodes, delegation.total_nodes, delegation.partitions) == (delegated, 6, 3)
+    assert (delegation.requested, delegation.achieved, delegation.fell_back) == ("gpu", "gpu", fell_back)
+
+
 GOOD = situations()["num_runs"]
 
 
