@@ -2,7 +2,7 @@
 
 One virtual phone, the official tool, the program as a user runs it. Each round starts `harness sweep` with a results
 folder of its own and ends it at a random moment between its start and its end: by SIGINT, SIGTERM and SIGKILL in turn,
-three rounds after a random time and three after a random number of processes of the tool have begun or ended.
+in a sixth of the rounds before its first process of the tool, in a sixth after the last one, else in between.
 Then harness is started again: `harness sweep --resume`, every other time after `harness devices --restore`. Counted:
 
 * knobs of the phone (screen, stay-awake, fixed performance, governor and clocks of each core) that stand otherwise than
@@ -54,8 +54,10 @@ runs = 10
 init_pairs = 1
 warmup_min_s = 0.05
 warmup_max_s = 0.2
+warmup_limit = 0.000001
 accuracy_samples = 20
 """
+"""A warm-up that never settles takes as many processes each time."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 DELEGATES = ("cpu", "cpu-builtin")
 TIMEOUT_S = 300
@@ -125,12 +127,12 @@ def main() -> None:
         ToolRegistry().add(arguments.tools)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="harness-kills-") as folder, witnessed_phone() as phone:
-        rounds, whole_s = kill_often(
+        rounds, course = kill_often(
             phone, Path(folder), rounds=3 if arguments.quick else arguments.rounds, seed=arguments.seed
         )
     show(rounds)
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "seconds": time.perf_counter() - started}
-    figures = {"whole_sweep_s": whole_s, **count(rounds), "rounds": [asdict(one) for one in rounds]}
+    figures = {"whole": asdict(course), **count(rounds), "rounds": [asdict(one) for one in rounds]}
     print(json.dumps({"benchmark": "kills", "figures": figures, "machine": machine}))
     sys.exit(not all(one.is_kept for one in rounds))
 
@@ -155,29 +157,54 @@ def witnessed_phone() -> Iterator[VirtualPhone]:
 
 def kill_often(
     phone: VirtualPhone, folder: Path, *, rounds: int, seed: int, delegates: Sequence[str] = DELEGATES
-) -> tuple[list[Round], float]:
-    """Return what each round did, and the seconds of a sweep that nobody kills."""
+) -> tuple[list[Round], Course]:
+    """Return what each round did, and how a sweep that nobody kills went."""
     dice = random.Random(seed)
-    started = time.monotonic()
     whole = Sweep(phone, folder / "whole", delegates)
-    finished = whole.start().communicate(timeout=TIMEOUT_S)
-    whole_s = time.monotonic() - started
+    course = run_whole(whole)
     plan = whole.places()
-    if not plan:
-        raise SystemExit(f"A sweep that nobody kills gives nothing: {finished[1][-500:]}")
-    events = len(whole.witness())
     outcomes = []
     for number in range(rounds):
         sweep = Sweep(phone, folder / str(number), delegates)
-        by_time = number // len(SIGNALS) % 2 == 0
-        moment = (
-            (0, dice.uniform(0, whole_s)) if by_time else (dice.randrange(events), dice.uniform(0, LONGEST_PAUSE_S))
-        )
-        one = Round(number, SIGNALS[number % len(SIGNALS)].name, *moment)
+        one = Round(number, SIGNALS[number % len(SIGNALS)].name, *course.moment(dice))
         kill_once(sweep, plan, one)
         outcomes.append(one)
         print(f"{one}: {'kept' if one.is_kept else 'BROKEN'}", file=sys.stderr)
-    return outcomes, whole_s
+    return outcomes, course
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a sweep that nobody kills goes."""
+
+    startup_s: float
+    """Until the tool begins for the first time."""
+    events: int
+    """How often the tool begins or ends."""
+    ending_s: float
+    """From its last end to that of the sweep."""
+
+    def moment(self, dice: random.Random) -> tuple[int, float]:
+        """Return a moment as a number of events and seconds after the last of them."""
+        phase = dice.randrange(6)
+        if phase == 0:
+            return 0, dice.uniform(0, self.startup_s)
+        if phase == 1:
+            return self.events, dice.uniform(0, self.ending_s)
+        return dice.randrange(1, self.events), dice.uniform(0, LONGEST_PAUSE_S)
+
+
+def run_whole(sweep: Sweep) -> Course:
+    """Run a sweep to its end and look on. Raises `SystemExit` where it measures nothing."""
+    seen: list[tuple[int, float]] = [(0, time.monotonic())]
+    process = sweep.start()
+    while process.poll() is None:
+        if (events := len(sweep.witness())) > seen[-1][0]:
+            seen.append((events, time.monotonic()))
+        time.sleep(0.01)
+    if len(seen) == 1:
+        raise SystemExit(f"A sweep that nobody kills measures nothing: {process.communicate()[1][-500:]}")
+    return Course(seen[1][1] - seen[0][1], seen[-1][0], time.monotonic() - seen[-1][1])
 
 
 def kill_once(sweep: Sweep, plan: Counter[Place], one: Round) -> None:
