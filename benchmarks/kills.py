@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -106,7 +107,7 @@ class Round:
     """Processes begun on the phone without a row, but for the one that was killed."""
     resume_exit_code: int | None = None
     said: str = ""
-    """Last line of a traceback, of either start."""
+    """What a traceback ended with, of either start."""
 
     @property
     def is_kept(self) -> bool:
@@ -240,9 +241,12 @@ def kill_once(sweep: Sweep, plan: Counter[Place], one: Round) -> None:
     one.repeated = sum(again.values()) - one.begun_anew
     unstored = sweep.witness().count("begun") - sum(name.startswith("row ") for name in now)
     one.unexplained = max(0, unstored - 1)
-    tracebacks = [part.strip().splitlines()[-1] for part in said.split("Traceback (most recent call last)")[1:]]
-    one.said = tracebacks[-1] if tracebacks else ""
+    errors = EXCEPTION.findall(said)
+    one.said = errors[-1] if errors else ""
 
+
+EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception|KeyboardInterrupt)\b.*", re.MULTILINE)
+"""The last line of a traceback. Ctrl-C before harness's own first line leaves one, like that of any Python program."""
 
 Place = tuple[str, str, int]
 """Delegate, pass and index of an invocation."""
