@@ -117,6 +117,13 @@ def facts_of(name):
 
 
 @pytest.mark.parametrize("name", sorted(phones()))
+def test_promise_h19_a_recorded_phone_tells_its_system(name):
+    properties, facts = phones()[name]["properties"], facts_of(name)
+    assert facts.fingerprint == properties["ro.build.fingerprint"]
+    assert facts.android_version == properties["ro.build.version.release"]
+
+
+@pytest.mark.parametrize("name", sorted(phones()))
 def test_facts_of_a_recorded_phone(name):
     properties, facts = phones()[name]["properties"], facts_of(name)
     assert facts.model == properties["ro.product.model"]

@@ -55,6 +55,14 @@ def test_promise_h10_the_memory_passes_latency_is_never_used(store):
     assert rows_by_variant(store)["int8"]["latency_median_us"] == 101.0
 
 
+def test_promise_h8_fewer_than_five_invocations_have_no_rank(store):
+    begin(store, variants=("fp32", "int8"))
+    measure(store, cell("fp32"), FAST, outcome=accuracy_outcome())
+    measure(store, cell("int8"), FAST[:4], outcome=accuracy_outcome())
+    verdicts = {name: (row["verdict"], row["rank"]) for name, row in rows_by_variant(store).items()}
+    assert verdicts == {"fp32": ("ranked", 1), "int8": ("incomplete", None)}
+
+
 def test_spreads_outliers_and_drift_are_told_apart(store):
     begin(store, variants=("fp32", "int8"))
     measure(store, cell("fp32"), [100.0, 101.0, 99.0, 100.5, 700.0, 99.5, 100.2])
@@ -71,6 +79,13 @@ def test_promise_h13_what_fell_back_is_not_ranked(store):
     measure(store, cell(delegate="nnapi"), FAST, outcome=accuracy_outcome(), achieved="cpu", fell_back=True)
     row = rows_by_variant(store)["int8"]
     assert (row["rank"], row["verdict"], row["failure_class"]) == (None, "fell_back", "fell_back")
+
+
+def test_promise_h13_what_the_log_does_not_prove_is_not_ranked(store):
+    begin(store)
+    measure(store, cell(delegate="gpu"), FAST, outcome=accuracy_outcome(), fell_back=None)
+    row = rows_by_variant(store)["int8"]
+    assert (row["rank"], row["verdict"]) == (None, "unproven")
 
 
 def test_promise_h14_wrong_outputs_are_not_ranked(store):
