@@ -21,7 +21,12 @@ def log_path(sweep_id: str, cell: Cell, purpose: str, index: int, attempt: int) 
     delegate, threads, cell key, pass, index and attempt.
     """
     name = f"{_safe(cell.variant_name)}--{_safe(cell.delegate)}--t{cell.threads}--{cell.key}"
-    return Path(_safe(sweep_id)) / "logs" / _safe(cell.serial) / f"{name}--{purpose}-{index:03}-{attempt}.log.gz"
+    return Path(sweep_folder(sweep_id)) / "logs" / _safe(cell.serial) / f"{name}--{purpose}-{index:03}-{attempt}.log.gz"
+
+
+def sweep_folder(sweep_id: str) -> str:
+    """Return the name of a sweep's folder inside the results folder."""
+    return _safe(sweep_id)
 
 
 def _safe(text: str) -> str:
