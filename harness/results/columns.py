@@ -56,6 +56,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "sustained_change": ("float64", "Relative change from its first window to its last: 0.2 is 20 % slower"),
     "memory_overall_mb": ("float64", "Median overall footprint of the memory pass, MB as the tool prints it"),
     "memory_peak_mb": ("float64", "Median peak footprint of the memory pass, MB as the tool prints it"),
+    "delegate_time_share": (
+        "float64",
+        "Share of the profiled time that was spent inside a delegate, 0 to 1; for `cpu` that is XNNPACK",
+    ),
     "samples": ("Int64", "Labelled samples that went through the delegate"),
     "top1": ("float64", "Share of them that were classified right"),
     "top1_low": ("float64", "Lower end of its 95 % Wilson interval"),

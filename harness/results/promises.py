@@ -202,16 +202,16 @@ def _interval(evidence: RowEvidence) -> Judged:
     return True, f"The median has an interval; this device's noise floor is {evidence.noise_floor:.1%}."
 
 
-@_promise(10, "latency and memory in separate passes")
+@_promise(10, "latency, memory and op profile in separate passes")
 def _separate_passes(evidence: RowEvidence) -> Judged:
     measured = evidence.measured()
     if not measured:
         return _NOTHING_MEASURED
     if any(_flags(row) & _MONITORS for row in measured):
         return False, "A monitor ran beside the timed runs."
-    memory = len(evidence.measured(Pass.MEMORY))
-    told = f"Memory comes from {memory} processes of its own" if memory else "Memory was not measured"
-    return True, f"No monitor ran beside the timed runs. {told}; harness takes no op profile yet."
+    memory, profile = (len(evidence.measured(purpose)) for purpose in (Pass.MEMORY, Pass.OP_PROFILE))
+    others = f"Processes of their own: {memory} for memory, {profile} for the operators' times."
+    return True, f"No monitor ran beside the timed runs. {others}"
 
 
 @_promise(11, "only the measured block counts, never zero")

@@ -12,6 +12,7 @@ from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass
 from harness.results.columns import COLUMNS
+from harness.results.operators import operator_shares, share_in_delegate
 from harness.results.statistics import (
     Estimate,
     drift,
@@ -81,7 +82,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
     passes = {purpose: [row for row in invocations if row["purpose"] == purpose] for purpose in Pass}
     measured = [row for row in passes[Pass.LATENCY] if row["failure_class"] is None]
     failed = [row for row in passes[Pass.LATENCY] if row["failure_class"] is not None]
-    delegation = _worst_delegation(measured)
+    delegation = _with_proof_of_profile(_worst_delegation(measured), passes[Pass.OP_PROFILE])
     latency_of, latency = _latency(measured)
     stored = [_stored_failure(row) for row in (*failed, *passes[Pass.MEMORY], *passes[Pass.SUSTAINED], accuracy or {})]
     own, of_device = [failure for failure in stored if failure], _stored_failure(device)
@@ -115,6 +116,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
         **_sustained(passes[Pass.SUSTAINED]),
         "memory_overall_mb": median(_values(passes[Pass.MEMORY], "memory_overall_mb")),
         "memory_peak_mb": median(_values(passes[Pass.MEMORY], "peak_memory_mb")),
+        "delegate_time_share": share_in_delegate(operator_shares(passes[Pass.OP_PROFILE])),
         **_accuracy_values(accuracy or {}),
         "verdict": verdict,
         **_failure_values(_failure_of(verdict, cell, delegation, own, of_device)),
@@ -129,6 +131,14 @@ def _worst_delegation(measured: list[Row]) -> Row:
     """Return the invocation that stands for the cell: one that fell back, else one that proves nothing, else any."""
     severity = {True: 0, None: 1, False: 2}
     return min(measured, key=lambda row: (severity[row["fell_back"]], row["delegated_nodes"] or 0), default={})
+
+
+def _with_proof_of_profile(delegation: Row, profiled: list[Row]) -> Row:
+    """Let the operators' profile tell where a cell ran, if the logs of its timed processes do not."""
+    if not delegation or delegation["fell_back"] is not None:
+        return delegation
+    proof = _worst_delegation([row for row in profiled if row["fell_back"] is not None])
+    return {**delegation, **{name: proof[name] for name in (*_DELEGATION, "fell_back_reason")}} if proof else delegation
 
 
 def _latency(measured: list[Row]) -> tuple[str | None, Estimate | None]:

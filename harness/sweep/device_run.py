@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
 from harness.accuracy.outcome import AccuracyOutcome
+from harness.benchmark.command import offers_op_profile
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
@@ -137,6 +138,8 @@ class DeviceRun:
         for cell in cells:
             store.add_cell(sweep_id, cell)
         measurement = self._context.spec.measurement
+        if not offers_op_profile(self._tool):
+            measurement = measurement.model_copy(update={"op_profile_invocations": 0})
         planned = plan_invocations(cells, measurement, seed=self._context.spec.seed)
         self._context.observer.begin(self._bar, len(cells) * (1 + window_count(measurement)) + len(planned))
         try:

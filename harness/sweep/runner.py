@@ -138,4 +138,4 @@ def _evidence(spec: SweepSpec, dataset: Dataset | None, variants: Variants) -> E
     samples = choose_samples(dataset, count) if dataset else random_samples(card.inputs)
     if dataset:
         require_fit(samples, card)
-    return Evidence(samples, Reference(cache_folder() / "reference"), variants.reference)
+    return Evidence(samples, Reference(cache_folder() / "reference"), variants.reference, spec.output_limits)
