@@ -42,3 +42,14 @@ def read_export(path: str | Path) -> pd.DataFrame:
     from harness.results.read_back import read_export as read
 
     return read(Path(path))
+
+
+def write_export(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table, or some of its columns and rows, as `.csv`, `.json`, `.parquet`, `.md` or `.tex`.
+
+    The first three are what `read_export` reads. Raises `harness.errors.UsageError` for another ending, or where the
+    file cannot be written.
+    """
+    from harness.results.write import write_export as write
+
+    write(table, Path(path))

@@ -13,6 +13,8 @@ from harness.errors import UsageError
 from harness.paths import default_results_folder
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pandas as pd
 
     from harness.results.prune import Pruning
@@ -23,7 +25,7 @@ app = typer.Typer(
     epilog="Example: harness results export latest --format csv -o latest.csv",
 )
 
-FORMATS = ("csv", "json", "markdown", "latex", "parquet")
+FORMATS = ("csv", "json", "markdown", "latex", "parquet", "mlflow", "tensorboard")
 
 ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of results; default: results/.")]
 SweepArgument = Annotated[str, typer.Argument(help="A sweep's id, its unique beginning, or latest.")]
@@ -32,6 +34,7 @@ SweepArgument = Annotated[str, typer.Argument(help="A sweep's id, its unique beg
 @app.command("list", epilog="Example: harness results list")
 def list_sweeps(results: ResultsOption = None, as_json: bool = JsonOption) -> None:
     """List the stored sweeps, the newest first."""
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Column, Table
 
@@ -44,7 +47,7 @@ def list_sweeps(results: ResultsOption = None, as_json: bool = JsonOption) -> No
     elif not records:
         error_console().print(f"No sweeps in {folder}. Make one: harness sweep", markup=False)
     else:
-        table = Table(Column("sweep", no_wrap=True), "started (UTC)", "status", "preset", "model")
+        table = Table(Column("sweep", no_wrap=True), "started (UTC)", "status", "preset", "model", box=SIMPLE_HEAD)
         for record in records:
             model = escape(str(record.spec.get("model", "")))
             preset = f"{record.preset}, A/A" if record.is_noise else record.preset
@@ -74,7 +77,9 @@ def export(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="The file; default: standard output."),
+        typer.Option(
+            "--output", "-o", help="File; for tensorboard a folder, for mlflow a tracking URI or SQLite file."
+        ),
     ] = None,
     results: ResultsOption = None,
 ) -> None:
@@ -86,42 +91,44 @@ def export(
     if form not in FORMATS:
         raise UsageError(f"--format: found {form!r}.", f"Allowed are: {', '.join(FORMATS)}.")
     with Store.open(results or default_results_folder(), must_exist=True) as store:
-        table = read_table(store, store.sweep_ids(sweeps or ["latest"]), rows)
+        chosen = store.sweep_ids(sweeps or ["latest"])
+        table = read_table(store, chosen, rows)
+        started_at = {record.id: record.started_at for record in store.sweeps() if record.id in chosen}
     if columns:
         table = choose_columns(table, columns.split(","))
     elif form == "latex":
         table = table[[name for name in PAPER_COLUMNS if name in table]]
-    _write(table, form, rows, output)
-
-
-def _write(table: pd.DataFrame, form: str, rows: str, output: str | None) -> None:
-    from harness.results.export import to_csv, to_json, to_latex, to_markdown
-    from harness.results.parquet import to_parquet
-
-    if form == "parquet":
-        _write_file(to_parquet(table), output)
-    elif form == "json":
-        _write_text(to_json(table, rows_are=rows), output)
+    if form in ("mlflow", "tensorboard"):
+        _hand_over(table, started_at, form, output)
     else:
-        writer = {"csv": to_csv, "markdown": to_markdown, "latex": to_latex}[form]
-        _write_text(writer(table), output)
+        _write(table, form, output)
 
 
-def _write_text(text: str, output: str | None) -> None:
-    if output is None:
-        typer.echo(text, nl=False)
+def _hand_over(table: pd.DataFrame, started_at: dict[str, datetime], form: str, output: str | None) -> None:
+    from harness.results.mlflow_export import export_to_mlflow
+    from harness.results.tensorboard_export import export_to_tensorboard
+
+    if form == "mlflow":
+        place = export_to_mlflow(table, started_at, output)
+    elif output is None:
+        raise UsageError("TensorBoard reads a folder.", "Name one: -o FOLDER.")
     else:
-        _write_file(text.encode(), output)
+        export_to_tensorboard(table, started_at, Path(output))
+        place = output
+    error_console().print(f"Written: {len(table)} rows to {place}", markup=False, soft_wrap=True)
 
 
-def _write_file(data: bytes, output: str | None) -> None:
-    if output is None:
-        raise UsageError("This format is no text for a screen.", "Name a file: -o FILE.")
-    try:
-        Path(output).write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"{output} cannot be written: {error.strerror}.", "Name another file.") from error
-    error_console().print(f"Written: {output}", markup=False)
+def _write(table: pd.DataFrame, form: str, output: str | None) -> None:
+    from harness.results.write import encode, write_file
+
+    data = encode(table, form)
+    if output:
+        write_file(Path(output), data)
+        error_console().print(f"Written: {output}", markup=False, soft_wrap=True)
+    elif form == "parquet":
+        raise UsageError("Parquet is no text for a screen.", "Name a file: -o FILE.")
+    else:
+        typer.echo(data.decode(), nl=False)
 
 
 @app.command(epilog="Example: harness results prune --keep 30 --older-than 90d --dry-run")

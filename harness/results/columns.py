@@ -94,7 +94,10 @@ INVOCATION_COLUMNS: dict[str, tuple[str, str]] = {
     "tool_sha256": ("object", "Identity of the `benchmark_model` binary"),
     "cell_key": ("object", "Content hash of all that makes two results alike"),
     "id": ("Int64", "Number of the row in its store, in the order of time; it means nothing outside"),
-    "purpose": ("object", "The pass: `latency`, `memory`, `init_cold`, `init_warm` or `sustained`"),
+    "purpose": (
+        "object",
+        "The pass: `latency`, `memory`, `op_profile`, `warm_up`, `init_cold`, `init_warm` or `sustained`",
+    ),
     "invocation_index": ("Int64", "Place in the plan, within cell and pass"),
     "attempt": ("Int64", "1, or more where the same place was tried again"),
     "is_last_attempt": ("boolean", "Whether it is the attempt of its place that counts"),
@@ -131,6 +134,7 @@ INVOCATION_COLUMNS: dict[str, tuple[str, str]] = {
     "memory_init_mb": ("float64", "Footprint after initialisation, MB as the tool prints it"),
     "memory_overall_mb": ("float64", "Overall footprint, MB as the tool prints it"),
     "peak_memory_mb": ("float64", "Peak footprint, MB as the tool prints it"),
+    "operators": ("object", "Where the time went: a JSON array with one object for each kind of operator and place"),
     "failure_class": ("object", "Class of the failure; empty where nothing failed"),
     "failure_message": ("object", "What happened, in one sentence"),
     "failure_evidence": ("object", "The lines that prove it"),
@@ -139,7 +143,10 @@ INVOCATION_COLUMNS: dict[str, tuple[str, str]] = {
 
 LISTS_OF_TEXT = frozenset({"labels", "command"})
 LISTS_OF_NUMBERS = frozenset({"sustained_curve_us"})
-JSON_OBJECTS = frozenset({"telemetry_before", "telemetry_during", "telemetry_after", "gate"})
+JSON_VALUES = {
+    "telemetry_before": "object", "telemetry_during": "object", "telemetry_after": "object", "gate": "object",
+    "operators": "array",
+}  # fmt: skip
 """What an `object` column holds where that is not text."""
 
 _UNITS = {

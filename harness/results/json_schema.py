@@ -11,7 +11,7 @@ from typing import Any
 from harness.results.columns import (
     COLUMNS,
     INVOCATION_COLUMNS,
-    JSON_OBJECTS,
+    JSON_VALUES,
     LISTS_OF_NUMBERS,
     LISTS_OF_TEXT,
     unit_of,
@@ -73,7 +73,10 @@ def _list(items: Schema) -> Schema:
 
 
 def _export(rows_are: str, columns: Mapping[str, tuple[str, str]]) -> Schema:
-    """Return what an export holds; with `--columns`, some columns may be left out of all rows."""
+    """Return what an export holds; with `--columns`, some columns may be left out of all rows.
+
+    Chosen columns that stand in both tables make a summary: they hold the same there.
+    """
     row = _object({name: _column(name, columns) for name in columns}) | {"required": []}
     return {
         "rows_are": {"const": rows_are},
@@ -93,8 +96,8 @@ def _values(name: str, kind: str) -> Schema:
         return {"type": ["array", "null"], "items": TEXT}
     if name in LISTS_OF_NUMBERS:
         return {"type": ["array", "null"], "items": {"type": "number"}}
-    if name in JSON_OBJECTS:
-        return {"type": ["object", "null"]}
+    if name in JSON_VALUES:
+        return {"type": [JSON_VALUES[name], "null"]}
     return {"type": [{"Int64": "integer", "boolean": "boolean", "float64": "number", "object": "string"}[kind], "null"]}
 
 

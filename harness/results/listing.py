@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.results.records import FILE_NAME, SweepRecord, record_of
 
 _COLUMNS = ("id", "started_at_utc", "finished_at_utc", "status", "preset", "seed", "harness_version", "spec", "host")
-NEWEST_VERSION = 3
+NEWEST_VERSION = 4
 """Newest version of the store that is read here; the table has been the same in all of them."""
 
 

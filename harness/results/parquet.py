@@ -11,7 +11,7 @@ import pandas as pd
 from harness.results.columns import (
     COLUMNS,
     INVOCATION_COLUMNS,
-    JSON_OBJECTS,
+    JSON_VALUES,
     LISTS_OF_NUMBERS,
     LISTS_OF_TEXT,
     unit_of,
@@ -31,7 +31,7 @@ def to_parquet(table: pd.DataFrame) -> bytes:
     documented = INVOCATION_COLUMNS if "invocation_index" in table.columns else COLUMNS
     fields, columns = [], []
     for name in map(str, table.columns):
-        values = [to_json(value) if name in JSON_OBJECTS and value is not None else value for value in table[name]]
+        values = [to_json(value) if name in JSON_VALUES and value is not None else value for value in table[name]]
         column = pa.array(values, type=_arrow_type(name, str(table[name].dtype)), from_pandas=True)
         about = {"description": documented.get(name, ("", ""))[1], "unit": unit_of(name)}
         fields.append(pa.field(name, column.type, metadata={key: text for key, text in about.items() if text}))
@@ -61,6 +61,6 @@ def parquet_values(data: bytes) -> dict[str, list[Any]]:
 
     columns = pyarrow.parquet.read_table(io.BytesIO(data)).to_pydict()
     return {
-        name: [json.loads(value) if name in JSON_OBJECTS and value is not None else value for value in values]
+        name: [json.loads(value) if name in JSON_VALUES and value is not None else value for value in values]
         for name, values in columns.items()
     }

@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UsageError
-from harness.results.columns import JSON_OBJECTS, LISTS_OF_NUMBERS, LISTS_OF_TEXT, kind_of
+from harness.results.columns import JSON_VALUES, LISTS_OF_NUMBERS, LISTS_OF_TEXT, kind_of
 from harness.results.export import FORMULA, SCHEMA_VERSION
 from harness.results.parquet import parquet_values
 from harness.results.tables import typed_frame
 
-_AS_JSON = LISTS_OF_TEXT | LISTS_OF_NUMBERS | JSON_OBJECTS
+_AS_JSON = LISTS_OF_TEXT | LISTS_OF_NUMBERS | JSON_VALUES.keys()
 
 
 def read_export(path: Path) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import math
 
 from hypothesis import strategies as st
 
-from harness.results.columns import COLUMNS, INVOCATION_COLUMNS, JSON_OBJECTS, LISTS_OF_NUMBERS, LISTS_OF_TEXT
+from harness.results.columns import COLUMNS, INVOCATION_COLUMNS, JSON_VALUES, LISTS_OF_NUMBERS, LISTS_OF_TEXT
 from harness.results.tables import typed_frame
 
 HOSTILE = [
@@ -24,8 +24,8 @@ def values_of(name, kind, *, infinite=True):
         return st.lists(TEXT, max_size=3) | st.none()
     if name in LISTS_OF_NUMBERS:
         return st.lists(FINITE, max_size=3) | st.none()
-    if name in JSON_OBJECTS:
-        return OBJECTS | st.none()
+    if name in JSON_VALUES:
+        return (OBJECTS if JSON_VALUES[name] == "object" else st.lists(OBJECTS, max_size=2)) | st.none()
     numbers = FINITE | st.sampled_from([math.inf, -math.inf]) if infinite else FINITE
     strategies = {"Int64": st.integers(-(2**63), 2**63 - 1), "boolean": st.booleans(), "float64": numbers,
                   "object": TEXT}  # fmt: skip

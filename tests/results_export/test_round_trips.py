@@ -9,7 +9,7 @@ import re
 import pandas as pd
 import pytest
 from export_examples import HOSTILE, tables
-from hypothesis import given
+from hypothesis import given, settings
 
 from harness import read_export
 from harness.errors import UsageError
@@ -30,16 +30,19 @@ def read_again(folder, name, content):
     return read_export(path)
 
 
+@settings(max_examples=50)
 @given(table=tables())
 def test_csv_comes_back_as_it_was(folder, table):
     pd.testing.assert_frame_equal(read_again(folder, "a.csv", to_csv(table)), table)
 
 
+@settings(max_examples=50)
 @given(table=tables())
 def test_parquet_comes_back_as_it_was(folder, table):
     pd.testing.assert_frame_equal(read_again(folder, "a.parquet", to_parquet(table)), table)
 
 
+@settings(max_examples=50)
 @given(table=tables(infinite=False))
 def test_json_comes_back_as_it_was(folder, table):
     pd.testing.assert_frame_equal(read_again(folder, "a.json", to_json(table)), table)
@@ -55,6 +58,7 @@ def test_columns_that_stand_in_both_tables_have_one_type():
         assert COLUMNS[name][0] == INVOCATION_COLUMNS[name][0], name
 
 
+@settings(max_examples=50)
 @given(table=tables())
 def test_other_readers_of_csv_find_no_formula(table):
     for row in csv.reader(io.StringIO(to_csv(table), newline="")):
@@ -81,6 +85,7 @@ def test_parquet_says_what_each_column_is(folder):
     assert str(schema.field("labels").type) == "list<element: string>"
 
 
+@settings(max_examples=50)
 @given(table=tables())
 def test_markdown_has_one_line_a_row(table):
     lines = to_markdown(table).splitlines()
@@ -129,6 +134,7 @@ def test_a_missing_export_is_refused(tmp_path):
         read_export(tmp_path / "nosuch.csv")
 
 
+@settings(max_examples=50)
 @given(table=tables())
 def test_json_is_strict_and_has_a_version(table):
     document = json.loads(to_json(table), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
