@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from harness.results import schema
 from harness.results.noise import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
 from harness.results.ratio import middle
 from harness.results.sides import Side, read_sides
@@ -68,8 +69,8 @@ def noise_sides(store: Store, serials: Collection[str]) -> list[Side]:
     for record in store.sweeps():  # the newest first
         if not record.is_noise:
             continue
-        wanted = {serial for serial in store.devices(record.id)["serial"]
-                  if serial in serials and found[serial] < LATEST_SWEEPS}  # fmt: skip
+        devices = store.rows(schema.devices, record.id, without=("facts", "preparation"))
+        wanted = {row["serial"] for row in devices} & {name for name in serials if found[name] < LATEST_SWEEPS}
         found.update(wanted)
         if wanted:
             sides += [side for side in read_sides(store, record.id) if side.cell["serial"] in wanted]

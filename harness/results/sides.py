@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import JSON
+
 from harness.benchmark.measurement import Pass
-from harness.results.export import to_rows
+from harness.results import schema
 from harness.results.store import Store
-from harness.results.summary import latency_column, summarize
+from harness.results.summary import latency_column, summary_rows
 
 CONDITIONS = {
     "device": "serial of the device",
@@ -44,12 +46,12 @@ class Side:
 
 def read_sides(store: Store, sweep_id: str) -> list[Side]:
     """Return every cell of a sweep, also those that were not measured."""
-    devices = {row["serial"]: row["facts"] or {} for row in to_rows(store.devices(sweep_id))}
-    cards = {row["name"]: row["card"] or {} for row in to_rows(store.variants(sweep_id))}
-    modes = {row["key"]: row["mode"] for row in to_rows(store.cells(sweep_id))}
+    devices = {row["serial"]: row["facts"] or {} for row in store.rows(schema.devices, sweep_id)}
+    cards = {row["name"]: row["card"] or {} for row in store.rows(schema.variants, sweep_id)}
+    modes = {row["key"]: row["mode"] for row in store.rows(schema.cells, sweep_id)}
     processes = _last_measured(store, sweep_id)
     sides = []
-    for cell in to_rows(summarize(store, sweep_id)):
+    for cell in summary_rows(store, sweep_id):
         if cell["cell_key"] is None:  # a device or a recipe that failed as a whole
             continue
         conditions = {
@@ -70,8 +72,9 @@ def read_sides(store: Store, sweep_id: str) -> list[Side]:
 
 def _last_measured(store: Store, sweep_id: str) -> dict[str, list[dict[str, Any]]]:
     """Return the last attempt of each process of the latency pass where it succeeded, by cell, in order of time."""
-    latest = {(row["cell_key"], row["invocation_index"]): row
-              for row in to_rows(store.invocations(sweep_id)) if row["purpose"] == Pass.LATENCY}  # fmt: skip
+    unused = {column.name for column in schema.invocations.columns if isinstance(column.type, JSON)}
+    rows = store.rows(schema.invocations, sweep_id, without=unused)
+    latest = {(row["cell_key"], row["invocation_index"]): row for row in rows if row["purpose"] == Pass.LATENCY}
     cells: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(latest.values(), key=lambda row: row["block"]):
         if row["failure_class"] is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -383,6 +383,19 @@ class Store:
     def accuracies(self, sweep_id: str) -> pd.DataFrame:
         """One row an accuracy pass, every attempt, in the order of time."""
         return self._table(schema.accuracies, sweep_id, "id")
+
+    def rows(self, table: Table, sweep_id: str, *, without: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Return what the readers above return as plain values, without columns that take long to read: much faster.
+
+        The rows come in the order of `table`'s primary key; NaN is None.
+        """
+        columns = [column for column in table.columns if column.name not in without]
+        query = select(*columns).where(table.c.sweep_id == sweep_id).order_by(*table.primary_key.columns)
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        names = [column.name for column in columns]
+        return [{name: None if value != value else value for name, value in zip(names, row, strict=True)}  # noqa: PLR0124
+                for row in rows]  # fmt: skip
 
     def _table(self, table: Table, sweep_id: str, order: str) -> pd.DataFrame:
         import pandas as pd
