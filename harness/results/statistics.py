@@ -120,7 +120,10 @@ def _bootstrap_medians(count: int) -> tuple[Ranks, Ranks, Floats]:
 
 def median(values: Sequence[float]) -> float | None:
     """Return the median, or None for no values."""
-    return float(np.median(values)) if len(values) else None
+    if not len(values):
+        return None
+    ordered = sorted(values)
+    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def relative_spread(values: Sequence[float]) -> float | None:

@@ -384,18 +384,17 @@ class Store:
         """One row an accuracy pass, every attempt, in the order of time."""
         return self._table(schema.accuracies, sweep_id, "id")
 
-    def rows(self, table: Table, sweep_id: str, *, without: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Return what the readers above return as plain values, without columns that take long to read: much faster.
+    def rows(self, table: Table, sweep_ids: Collection[str], *, without: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Return the rows of several sweeps as plain values, without columns that take long to read; NaN is None.
 
-        The rows come in the order of `table`'s primary key; NaN is None.
+        They come in the order of the table's primary key, as in the tables above, at a tenth of the cost.
         """
         columns = [column for column in table.columns if column.name not in without]
-        query = select(*columns).where(table.c.sweep_id == sweep_id).order_by(*table.primary_key.columns)
+        query = select(*columns).where(table.c.sweep_id.in_(sweep_ids)).order_by(*table.primary_key.columns)
         with self._reading() as connection:
             rows = connection.execute(query).all()
         names = [column.name for column in columns]
-        return [{name: None if value != value else value for name, value in zip(names, row, strict=True)}  # noqa: PLR0124
-                for row in rows]  # fmt: skip
+        return [dict(zip(names, map(_without_nan, row), strict=True)) for row in rows]
 
     def _table(self, table: Table, sweep_id: str, order: str) -> pd.DataFrame:
         import pandas as pd
@@ -415,6 +414,10 @@ class Store:
 def is_final(failure_class: str | None) -> bool:
     """Tell whether an invocation with this failure (or none) settles its place in the plan."""
     return failure_class is None or failure_class not in SAYS_NOTHING_OF_THE_CELL
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds
+    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _pandas_type(column: Column[Any]) -> str:

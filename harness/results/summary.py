@@ -9,7 +9,6 @@ from harness.benchmark.command import keeps_cache
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass
-from harness.results import schema
 from harness.results.columns import COLUMNS
 from harness.results.operators import operator_shares, share_in_delegate
 from harness.results.statistics import (
@@ -22,12 +21,11 @@ from harness.results.statistics import (
     within_spread,
 )
 from harness.results.store import Store, is_final
+from harness.results.sweep_rows import Row, SweepRows, read_sweep_rows
 from harness.results.verdict import Facts, Verdict, judge_cell, rank
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Row = dict[str, Any]
 
 
 def summarize(store: Store, sweep_id: str) -> pd.DataFrame:
@@ -38,19 +36,20 @@ def summarize(store: Store, sweep_id: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = summary_rows(store, sweep_id)
+    (sweep,) = read_sweep_rows(store, [sweep_id])
+    rows = summary_rows(sweep)
     return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=COLUMNS[name][0]) for name in COLUMNS})
 
 
-def summary_rows(store: Store, sweep_id: str) -> list[Row]:
+def summary_rows(sweep: SweepRows) -> list[Row]:
     """Return the rows of `summarize` as JSON values, without the cost of a table."""
-    devices = {row["serial"]: row for row in store.rows(schema.devices, sweep_id)}
-    variants = {row["name"]: row for row in store.rows(schema.variants, sweep_id, without=("card",))}
-    invocations = _by_cell(_last_attempts(store.rows(schema.invocations, sweep_id, without=_UNUSED)))
-    accuracies = {row["cell_key"]: row for row in store.rows(schema.accuracies, sweep_id)}  # the last attempt wins
+    devices = {row["serial"]: row for row in sweep.devices}
+    variants = {row["name"]: row for row in sweep.variants}
+    invocations = _by_cell(_last_attempts(sweep.invocations))
+    accuracies = {row["cell_key"]: row for row in sweep.accuracies}  # the last attempt wins
     rows: list[Row] = []
     latencies: dict[str, dict[int, Estimate]] = {}
-    for cell in store.rows(schema.cells, sweep_id):
+    for cell in sweep.cells:
         device = devices.get(cell["serial"], {})
         cell_invocations = invocations.get(cell["key"], [])
         row, latency = _cell_row(cell, cell_invocations, accuracies.get(cell["key"]), device)
@@ -62,11 +61,7 @@ def summary_rows(store: Store, sweep_id: str) -> list[Row]:
         for index, place in rank(of_device).items():
             rows[index] |= {"rank": place.place, "tied": place.tied, "fastest": place.place == 1}
     rows += _rows_of_failed_devices(devices.values(), rows) + _rows_of_failed_variants(variants.values())
-    return _complete(sweep_id, rows)
-
-
-_UNUSED = ("telemetry_before", "telemetry_during", "telemetry_after", "gate")
-"""Columns of `invocations` that hold most of its bytes, and nothing of a summary."""
+    return _complete(sweep.sweep_id, rows)
 
 
 def _last_attempts(invocations: Iterable[Row]) -> list[Row]:
