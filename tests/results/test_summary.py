@@ -1,13 +1,8 @@
-"""What a sweep says: medians with intervals, verdicts, ranks, exports."""
+"""What a sweep says: medians with intervals, verdicts, ranks."""
 
-import csv
-import io
 import itertools
-import json
 import math
 
-import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +10,7 @@ from results_examples import SWEEP, accuracy_outcome, begin, cell, facts, failed
 
 from harness.errors import Failure, FailureClass
 from harness.results.columns import COLUMNS
-from harness.results.export import to_csv, to_json, to_markdown, to_rows
+from harness.results.export import to_rows
 from harness.results.statistics import Estimate, median_with_interval
 from harness.results.store import Store
 from harness.results.summary import summarize
@@ -167,34 +162,3 @@ def test_the_interval_holds_the_median_and_lies_within_the_data(values):
 def test_too_few_values_have_no_interval():
     assert median_with_interval([]) is None
     assert median_with_interval([5.0]) == Estimate(5.0, None, None, 1)
-
-
-TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=30)
-TABLES = st.lists(st.fixed_dictionaries({"a": TEXT, "b": st.floats() | st.none()}), min_size=1, max_size=4).map(
-    pd.DataFrame
-)
-
-
-@given(TABLES)
-def test_csv_comes_back_and_holds_no_formula(table):
-    parsed = list(csv.DictReader(io.StringIO(to_csv(table), newline="")))
-    assert len(parsed) == len(table)
-    for row, original in zip(parsed, table["a"], strict=True):
-        assert not row["a"].startswith(("=", "+", "-", "@", "\t", "\r"))
-        assert row["a"].removeprefix("'") == original.removeprefix("'") or row["a"] == original
-
-
-@given(TABLES)
-def test_json_is_strict_and_has_a_version(table):
-    document = json.loads(to_json(table), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert document["schema_version"] == 1
-    for row, value in zip(document["rows"], table["b"], strict=True):
-        assert row["b"] is None if value is None or not np.isfinite(value) else row["b"] == value
-
-
-@given(TABLES)
-def test_markdown_has_one_line_a_row_and_no_markup_from_outside(table):
-    lines = to_markdown(table).splitlines()
-    assert len(lines) == len(table) + 2
-    for line in lines[2:]:
-        assert line.replace("\\\\", "").replace("\\|", "").count("|") == 3
