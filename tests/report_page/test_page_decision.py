@@ -22,7 +22,7 @@ def decided(store, limits=None):
 def test_the_faster_variant_within_the_limits_is_shipped(store):
     (decision,) = decided(two_variants(store))
     assert decision.headline == (
-        "On Google Pixel 8, ship int8 on cpu: 2.0× faster than fp32 on cpu, \N{MINUS SIGN}0.3 points, 3.9× smaller."
+        "On Google Pixel 8, ship int8 on cpu: 2.0\u00d7 faster than fp32 on cpu, \u22120.3 points, 3.9\u00d7 smaller."
     )
 
 

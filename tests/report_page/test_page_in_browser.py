@@ -18,7 +18,7 @@ def cells(page, column):
 def test_a_reader_sorts_filters_searches_and_clears(store, open_page):
     opened = open_page(page_of(two_variants(store)))
     page = opened.page
-    assert "2.0× faster than fp32 on cpu" in page.locator(".answer").inner_text()
+    assert "2.0\u00d7 faster than fp32 on cpu" in page.locator(".answer").inner_text()
     assert sorted(cells(page, 1)) == ["fp32", "int8"]
 
     heading = page.get_by_role("columnheader", name="latency")
@@ -46,7 +46,7 @@ def test_hovering_a_point_shows_its_evidence_and_escape_hides_it(store, open_pag
     opened.draw_all_charts()
     points = opened.page.locator("#trade-offs-0 .chart .mark-symbol path")
     assert points.count() >= 2
-    points.first.hover()
+    points.first.hover(force=True)
     tip = opened.page.get_by_role("tooltip")
     assert tip.is_visible()
     assert "18" in tip.inner_text()
@@ -111,7 +111,7 @@ def test_nothing_hostile_runs_and_every_name_is_shown_as_it_is(store, open_page)
     assert page.locator("body script").count() == 4  # theme, charts, page, and the data
     assert ATTACK in cells(page, 1)
     assert any(BREAKOUT.rstrip("\u2028") in name for name in cells(page, 1))
-    page.locator("#trade-offs-0 .chart .mark-symbol path").first.hover()
+    page.locator("#trade-offs-0 .chart .mark-symbol path").first.hover(force=True)
     assert "<" in page.get_by_role("tooltip").inner_text()
     assert opened.violations() == []
     opened.assert_quiet()
@@ -135,5 +135,5 @@ def test_a_sweep_without_measurements_is_a_whole_page(store, open_page, make):
 
 def test_without_script_the_decision_is_there_and_the_rest_is_explained(store, open_page):
     page = open_page(page_of(two_variants(store)), java_script_enabled=False).page
-    assert "2.0× faster" in page.locator(".answer").inner_text()
+    assert "2.0\u00d7 faster" in page.locator(".answer").inner_text()
     assert page.get_by_text("which is switched off").is_visible()

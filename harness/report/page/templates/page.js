@@ -118,12 +118,17 @@
     drawn.set(place, null);
     place.setAttribute("aria-label", `${figure.title}: ${group}${Object.keys(figure.views).length > 1 ? `, ${view}` : ""}, ${rows.length} points. The data follow as a table.`);
     const spec = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", ...withScales(figure.views[view], rows), data: { values: rows } };
+    if (spec.height?.step) { // a height in steps does not go with a width that follows the page
+      const field = (spec.encoding ?? spec.layer[0].encoding).y.field;
+      spec.height = spec.height.step * new Set(rows.map((row) => row[field])).size;
+    }
     if (spec.vconcat) spec.vconcat.forEach((panel) => { panel.width = Math.max(220, place.clientWidth - 90); });
     try {
       drawn.set(place, await vegaEmbed(place, spec, {
         mode: "vega-lite", actions: false, ast: true, defaultStyle: false, tooltip: showTip, logLevel: ONLY_ERRORS, config: themeConfig(),
         renderer: rows.length > MANY_MARKS ? "canvas" : "svg",
       }));
+      $("svg", place)?.setAttribute("aria-hidden", "true"); // the chart as a whole has a name, its data are a table
       place.dataset.drawn = group + "|" + view;
     } catch (error) {
       place.replaceChildren(make("p", { class: "chart-error" }, `This chart cannot be drawn: ${error.message}. Its data are in the table below.`));
@@ -254,13 +259,17 @@
     $(".pages", place).hidden = pages === 1;
   }
 
+  function control(text, input, more = "") {
+    return make("div", { class: `control ${more}` }, make("label", { for: input.id }, text), input);
+  }
+
   function filterControl(column) {
     const values = [...new Set(rows.map((row) => String(row[position[column.name]] ?? "")))].filter(Boolean);
     if (values.length < 2) return null;
     values.sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-    const choice = make("select", { "data-filter": column.name }, make("option", { value: "" }, "all"), ...values.map((value) => make("option", { value }, value)));
+    const choice = make("select", { id: `filter-${column.name}` }, make("option", { value: "" }, "all"), ...values.map((value) => make("option", { value }, value)));
     choice.addEventListener("change", () => { state.filters[column.name] = choice.value; state.page = 0; show(); });
-    return make("label", {}, column.heading, choice);
+    return control(column.heading, choice);
   }
 
   function build() {
@@ -275,7 +284,7 @@
     });
     previous.addEventListener("click", () => { state.page -= 1; show(); });
     next.addEventListener("click", () => { state.page += 1; show(); });
-    const controls = make("div", { class: "controls" }, make("label", { class: "search" }, "search", search), ...columns.filter((column) => column.filter).map(filterControl), clear);
+    const controls = make("div", { class: "controls" }, control("search", search, "search"), ...columns.filter((column) => column.filter).map(filterControl), clear);
     const table = make("table", { class: "rows" }, make("caption", { class: "visually-hidden" }, "All rows; the buttons in the headings sort"), make("thead", {}, make("tr", {}, ...headings)), body);
     const scroll = make("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Table of all rows" }, table);
     const pages = make("div", { class: "pages" }, pageText, make("div", {}, previous, next));
