@@ -9,7 +9,13 @@ import typer
 
 from harness.cli.code import AllowCodeOption, let_code_run
 from harness.cli.output import JsonOption, console, error_console, print_json
-from harness.cli.protocol_options import RequireFullDelegationOption, SustainedOption, duration_s
+from harness.cli.protocol_options import (
+    PlainOption,
+    QuietOption,
+    RequireFullDelegationOption,
+    SustainedOption,
+    duration_s,
+)
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
 from harness.paths import default_results_folder
@@ -67,6 +73,8 @@ def sweep(
         typer.Option(help="What makes the exit code 1: failed (all but a fall-back), fell-back (that too), or none."),
     ] = "failed",
     allow_code: bool = AllowCodeOption,
+    quiet: bool = QuietOption,
+    plain: bool = PlainOption,
     as_json: bool = JsonOption,
 ) -> None:
     """Compress a model, measure the variants on every device, and print the table.
@@ -96,7 +104,7 @@ def sweep(
     if dry_run:
         _print_plan(spec, as_json)
         return
-    run_sweep(spec, results=folder, resume=resume, fail_on=fail_on, as_json=as_json)
+    run_sweep(spec, results=folder, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
 
 
 def _stored_spec(folder: Path, sweep_id: str) -> tuple[SweepSpec, str]:
