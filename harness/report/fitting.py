@@ -1,46 +1,99 @@
-"""Make a table fit the terminal: what matters least goes first, and what went is told."""
+"""Tables that fit the terminal: what matters least is left out first, and what was left out is told."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
 
-GAP = 1
-"""Columns of the terminal between two of the table."""
-FOLDED_TO = 8
-"""A text that may fold is never squeezed to less."""
+_ENDLESS = 10_000
+"""Wider than any table, so that rich tells how wide one would be."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One column of a table as texts, and what it is worth."""
+class FittingColumn:
+    """One column. Those of less worth are left out first; of equal worth, the last one."""
 
     heading: str
-    texts: Sequence[str]
     worth: int
-    """Columns of less worth go first; of equal worth, the last one."""
+    is_numeric: bool = False
     may_fold: bool = False
-    """Whether a long text may go on in the next line."""
-
-    @property
-    def width(self) -> int:
-        """The columns of the terminal that it needs at least."""
-        lines = [line for text in (self.heading, *self.texts) for line in text.split("\n")]
-        longest = max(map(cell_len, lines), default=0)
-        if not self.may_fold:
-            return longest
-        words = [word for line in lines for word in line.split()]
-        return min(longest, max(FOLDED_TO, max(map(cell_len, words), default=0)))
+    """Whether a long text may go on in the next line, between words."""
 
 
-def fit(columns: Sequence[Measured], width: int) -> list[int]:
-    """Return the indexes of the columns that fit side by side, in their order. The column of most worth always stays.
+@dataclass(frozen=True)
+class FittingRow:
+    """One text for each column."""
 
-    Where even that is too wide the terminal folds it.
+    texts: Sequence[str]
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under a title of their own."""
+
+    rows: Sequence[FittingRow]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class FittedTable:
+    """Sections with the same columns: as many as fit, chosen when the table is drawn.
+
+    The column of most worth always stays; where even that is too wide, its words are broken.
     """
-    kept = list(range(len(columns)))
-    while len(kept) > 1 and sum(columns[index].width + GAP for index in kept) - GAP > width:
-        kept.remove(min(reversed(kept), key=lambda index: columns[index].worth))
-    return kept
+
+    columns: Sequence[FittingColumn]
+    sections: Sequence[Section]
+    is_plain: bool = False
+    """Draw rows alone: no headings, no frame, and no word on what was left out."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw each section, then say what was left out."""
+        kept = self._fitting(console, options)
+        for section in self.sections:
+            yield self._table(section, kept)
+        left_out = [" ".join(column.heading.split()) for column in self.columns if column not in kept]
+        if left_out and not self.is_plain:
+            yield Text(f"Not shown, since the terminal is too narrow: {', '.join(left_out)}.", style="dim")
+
+    def _fitting(self, console: Console, options: ConsoleOptions) -> list[FittingColumn]:
+        kept = list(self.columns)
+        while len(kept) > 1 and self._width(console, options, kept) > options.max_width:
+            kept.remove(min(reversed(kept), key=lambda column: column.worth))
+        return kept
+
+    def _width(self, console: Console, options: ConsoleOptions, kept: Sequence[FittingColumn]) -> int:
+        endless = options.update_width(_ENDLESS)
+        tables = [self._table(section, kept, with_title=False) for section in self.sections]
+        return max((Measurement.get(console, endless, table).minimum for table in tables), default=0)
+
+    def _longest(self, index: int) -> int:
+        """Return the width of a column whose texts are not folded."""
+        heading = "" if self.is_plain else self.columns[index].heading
+        texts = [heading, *(row.texts[index] for section in self.sections for row in section.rows)]
+        return max(cell_len(line) for text in texts for line in text.split("\n"))
+
+    def _table(self, section: Section, kept: Sequence[FittingColumn], *, with_title: bool = True) -> Table:
+        table = Table(
+            title=Text(section.title) if section.title and with_title else None, title_justify="left",
+            title_style="bold", box=None if self.is_plain else SIMPLE_HEAD, show_header=not self.is_plain,
+            pad_edge=False, collapse_padding=True, padding=(0, 1, 0, 0),
+        )  # fmt: skip
+        indexes = [index for index, column in enumerate(self.columns) if column in kept]
+        for index in indexes:
+            column = self.columns[index]
+            justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
+            whole = None if column.may_fold or len(kept) == 1 else self._longest(index)
+            table.add_column(column.heading, justify=justify, min_width=whole, overflow="fold")
+        for row in section.rows:
+            table.add_row(*(Text(row.texts[index]) for index in indexes), style=row.style)
+        return table

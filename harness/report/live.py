@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from harness.progress import DeviceStatus, Heat, News
-from harness.report.fitting import Measured, fit
+from harness.report.fitting import FittedTable, FittingColumn, FittingRow, Section
 from harness.report.text import counted, number, printable
 
 _BAR_WIDTHS = (10, 30)
 """The narrowest and the widest bar."""
 _SEPARATOR = " · "
+_ROW_COLUMNS = tuple(
+    FittingColumn(heading, worth)
+    for heading, worth in {"serial": 8, "steps": 7, "left": 6, "doing": 5, "latency": 3, "interval": 1, "heat": 2,
+                           "counts": 4}.items()
+)  # fmt: skip
+"""Of one row; the headings are not drawn."""
+_MEASURE = Console(file=io.StringIO())
+"""Rich wraps texts on behalf of a console, of which it only asks how wide letters are."""
 _STYLES = {News.COOLING: "yellow", News.AWAY: "yellow", News.FAILED: "red", News.ENDED: "dim"}
 
 
@@ -42,11 +52,11 @@ class Told:
 
 def live_view(devices: Sequence[Told], bars: Sequence[Bar], *, width: int, height: int) -> RenderableType:
     """Return at most `height` lines of at most `width` columns: a block a device, or a row each where that is long."""
-    making = [_bar_line(bar, width) for bar in bars][:height]
+    making = [line for bar in bars for line in _bar_lines(bar, width)][:height]
     left = height - len(making)
     blocks = [_block(device, width) for device in devices]
     if sum(map(len, blocks)) > left:
-        return Group(*_rows(devices, width, left), *making)
+        return Group(*_rows(devices, left), *making)
     return Group(*(line for block in blocks for line in block), *making)
 
 
@@ -61,33 +71,41 @@ def _block(device: Told, width: int) -> list[RenderableType]:
     names = (f"{printable(status.title)} ({printable(status.serial)})", printable(status.serial))
     name = next((name for name in names if cell_len(name) <= room), names[-1])
     head.add_row(Text(name, style="bold"), Text(progress))
-    facts = [text for text in (latency(status), heat(status.heat), counts(status)) if text]
+    facts = [text for text in (latency(status), interval(status), heat(status.heat), counts(status)) if text]
     return [
         head,
-        _bar_and_text(status.steps_done, status.steps, doing(device), width, _STYLES.get(status.news, "")),
-        *(Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in _flow(facts, width - 2)),
+        *_bar_and_text(status.steps_done, status.steps, doing(device), width, _STYLES.get(status.news, "")),
+        *(Text(f"  {line}", style="dim") for line in _flow(facts, width - 2)),
     ]
 
 
-def _bar_line(bar: Bar, width: int) -> RenderableType:
+def _bar_lines(bar: Bar, width: int) -> list[RenderableType]:
     text = f"{printable(bar.name)} {bar.done}/{bar.total}" + (f": {printable(bar.doing)}" if bar.doing else "")
     return _bar_and_text(bar.done, bar.total, text, width, "")
 
 
-def _bar_and_text(done: int, total: int, text: str, width: int, style: str) -> RenderableType:
+def _bar_and_text(done: int, total: int, text: str, width: int, style: str) -> list[RenderableType]:
+    """Return a bar and its text beside it, or below it where that is too long."""
     narrowest, widest = _BAR_WIDTHS
+    bar_width = max(narrowest, min(widest, width // 4))
+    bar = ProgressBar(total=max(total, 1), completed=done, width=bar_width)
+    beside, *below = [text] if bar_width + 1 + cell_len(text) <= width else ["", *wrapped(text, width)]
     line = Table.grid(padding=(0, 1, 0, 0))
-    line.add_column(width=max(narrowest, min(widest, width // 4)))
-    line.add_column(no_wrap=True, overflow="ellipsis")
-    bar = ProgressBar(total=max(total, 1), completed=done)
-    line.add_row(bar, Text(text, style=style))
-    return line
+    line.add_column(width=bar_width)
+    line.add_column(no_wrap=True)
+    line.add_row(bar, Text(beside, style=style))
+    return [line, *(Text(more, style=style) for more in below)]
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines of at most `width` columns, broken between words where it can be."""
+    return [line.plain.rstrip() for line in Text(text).wrap(_MEASURE, max(width, 1), overflow="fold")]
 
 
 def _flow(parts: Sequence[str], width: int) -> list[str]:
     """Lay parts out over as few lines as they need."""
     lines: list[str] = []
-    for part in parts:
+    for part in itertools.chain.from_iterable(wrapped(part, width) for part in parts):
         if lines and cell_len(lines[-1] + _SEPARATOR + part) <= width:
             lines[-1] += _SEPARATOR + part
         else:
@@ -95,31 +113,26 @@ def _flow(parts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _rows(devices: Sequence[Told], width: int, height: int) -> list[RenderableType]:
+def _rows(devices: Sequence[Told], height: int) -> list[RenderableType]:
     """Return one row a device, with the columns that fit; those without a row are counted in the last line."""
     shown = devices if len(devices) <= height else devices[: max(0, height - 1)]
-    statuses = [device.status for device in shown]
-    columns = [
-        Measured("", [printable(status.serial) for status in statuses], 6),
-        Measured("", [f"{status.steps_done}/{status.steps}" if status.steps else "" for status in statuses], 5),
-        Measured("", [_short_eta(device) for device in shown], 4),
-        Measured("", [doing(device) for device in shown], 3),
-        Measured("", [latency(status) for status in statuses], 1),
-        Measured("", [heat(status.heat) for status in statuses], 1),
-        Measured("", [counts(status) for status in statuses], 2),
-    ]
-    table = Table.grid(padding=(0, 1, 0, 0))
-    kept = fit(columns, width)
-    for _ in kept:
-        table.add_column(no_wrap=True, overflow="ellipsis")
-    for row, status in enumerate(statuses):
-        table.add_row(*(Text(columns[index].texts[row]) for index in kept), style=_STYLES.get(status.news, ""))
-    lines: list[RenderableType] = [table] if shown else []
+    lines: list[RenderableType] = []
+    if shown:
+        rows = [FittingRow(_row(device), _STYLES.get(device.status.news, "")) for device in shown]
+        lines.append(FittedTable(_ROW_COLUMNS, [Section(rows)], is_plain=True))
     if len(shown) < len(devices) and height > 0:
         news = Counter(_state(device.status) for device in devices[len(shown) :])
         rest = ", ".join(f"{count} {state}" for state, count in news.items())
         lines.append(Text(f"and {len(devices) - len(shown)} more: {rest}", no_wrap=True, overflow="ellipsis"))
     return lines
+
+
+def _row(device: Told) -> list[str]:
+    """Return the texts of `_ROW_COLUMNS`."""
+    status = device.status
+    steps = f"{status.steps_done}/{status.steps}" if status.steps else ""
+    parts = (steps, _short_eta(device), doing(device), latency(status), interval(status), heat(status.heat))
+    return [printable(status.serial), *parts, counts(status)]
 
 
 def _state(status: DeviceStatus) -> str:
@@ -151,14 +164,18 @@ def work(status: DeviceStatus) -> str:
 
 
 def latency(status: DeviceStatus) -> str:
-    """Return the last latency with its cell, and the interval of that cell's median so far."""
+    """Return the last latency with its cell."""
     if status.latency_us is None:
         return ""
-    text = f"{printable(status.latency_cell)} {number(status.latency_us / 1000)} ms"
+    return f"{printable(status.latency_cell)}: {number(status.latency_us / 1000)} ms"
+
+
+def interval(status: DeviceStatus) -> str:
+    """Return the interval of that cell's median so far."""
     if status.interval_us is None:
-        return text
+        return ""
     low, high = (number(bound / 1000) for bound in status.interval_us)
-    return f"{text} (95 %: {low} to {high})"
+    return f"95 %: {low} to {high} ms"
 
 
 def heat(seen: Heat | None) -> str:
@@ -181,8 +198,10 @@ def eta(device: Told) -> str:
     status = device.status
     if status.left_s is None or status.news is News.ENDED:
         return ""
-    bound = "at least " if status.is_lower_bound else "at most " if status.is_upper_bound else ""
-    return f"{bound}{clock(max(0.0, status.left_s - device.age_s))} left"
+    left_s = max(0.0, status.left_s - device.age_s)
+    if status.is_lower_bound:
+        return f"at least {clock(left_s)} left" if round(left_s) else ""  # no less than nothing is no news
+    return f"{'at most ' if status.is_upper_bound else ''}{clock(left_s)} left"
 
 
 def _short_eta(device: Told) -> str:
@@ -207,8 +226,9 @@ def plain_line(status: DeviceStatus, before: DeviceStatus | None) -> str:
         case News.FAILED:
             said = f"{work(status)}: failed: {printable(status.reason)}"
         case News.STEP:
-            seen = latency(status) if before and status.latency_us is not before.latency_us else work(status)
-            parts = [seen, heat(status.heat), counts(status), eta(told)]
+            is_new = before is not None and status.latency_us is not before.latency_us
+            seen = [latency(status), interval(status)] if is_new else [work(status)]
+            parts = [*seen, heat(status.heat), counts(status), eta(told)]
             said = f"step {status.steps_done}/{status.steps}: " + ", ".join(filter(None, parts))
         case _:
             return ""
