@@ -34,8 +34,7 @@ def print_sweep(
     else:
         from harness.report.table import sweep_table
 
-        screen = console()
-        screen.print(sweep_table(summary, width=screen.width))
+        console().print(sweep_table(summary))
     if not as_json and not quiet:
         error_console().print(
             f"Sweep {record.id}, preset {record.preset}, harness {record.harness_version}; "

@@ -63,7 +63,8 @@ class FittedTable:
             yield self._table(section, kept)
         left_out = [" ".join(column.heading.split()) for column in self.columns if column not in kept]
         if left_out and not self.is_plain:
-            yield Text(f"Not shown, since the terminal is too narrow: {', '.join(left_out)}.", style="dim")
+            told = f"Too narrow for: {', '.join(left_out)} (see the JSON)."
+            yield Text(told, style="dim")
 
     def _fitting(self, console: Console, options: ConsoleOptions) -> list[FittingColumn]:
         kept = list(self.columns)
