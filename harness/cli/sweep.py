@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.code import AllowCodeOption, let_code_run
-from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.output import JsonOption, console, error_console, folding_table, print_json
 from harness.cli.protocol_options import (
     PlainOption,
     QuietOption,
@@ -134,8 +134,6 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
     """Print what would be done, from names alone: no device is asked, nothing is converted."""
     from dataclasses import asdict
 
-    from rich.table import Table
-
     from harness.benchmark.delegates import find_delegate
     from harness.compression.recipes import find_recipe
     from harness.spec.model import find_model
@@ -152,11 +150,9 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
     if as_json:
         print_json({"plan": [asdict(row) for row in rows], "expected_s": seconds, "spec": spec.model_dump(mode="json")})
         return
-    table = Table(title=f"Plan: {spec.model}, preset {spec.preset}")
-    for heading in ("device", "recipe", "delegate"):
-        table.add_column(heading)
-    for heading in ("threads", "invocations"):
-        table.add_column(heading, justify="right")
+    title = f"Plan: {spec.model}, preset {spec.preset}"
+    numeric = ("threads", "invocations")
+    table = folding_table("device", "recipe", "delegate", *numeric, numeric=numeric, title=title)
     for row in rows:
         table.add_row(row.device, row.recipe, row.delegate, str(row.threads), str(row.invocations))
     console().print(table)

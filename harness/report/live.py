@@ -150,7 +150,7 @@ def doing(device: Told) -> str:
         return "done" if status.steps_done >= status.steps else "ended early"
     if status.news is News.COOLING:
         left_s = max(0.0, (status.wait_left_s or 0.0) - device.age_s)
-        return f"cooling, {clock(left_s)} left: {printable(status.reason)}"
+        return f"cooling, at most {clock(left_s)}: {printable(status.reason)}"
     if status.news is News.AWAY:
         return f"away: {printable(status.reason)}"
     return work(status)

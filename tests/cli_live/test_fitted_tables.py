@@ -89,3 +89,11 @@ def test_the_table_of_a_comparison_cuts_nothing(store, width):
     assert "inconclusive" in text
     told = text.partition("Too narrow for:")[2]
     assert ("noise floor %" in " ".join(told.split())) is (width < 120)
+
+
+@pytest.mark.parametrize("command", [("recipes",), ("doctor",), ("sweep", "--dry-run")])
+def test_other_tables_break_words_rather_than_cut_them(harness_cli, command):
+    done = harness_cli(*command, COLUMNS="60")
+    assert done.stdout
+    assert "…" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 60

@@ -52,9 +52,9 @@ def test_a_block_says_everything_at_every_width(width):
 
 def test_a_wait_for_heat_counts_down_between_two_looks():
     text = words(drawn([COOLING], age_s=5.0))
-    assert "cooling, 4:35 left: battery at 44.0 °C, limit 40 °C" in text
+    assert "cooling, at most 4:35: battery at 44.0 °C, limit 40 °C" in text
     assert "1:02:00 left" in text
-    assert "cooling, 0:00 left" in words(drawn([COOLING], age_s=500.0))
+    assert "cooling, at most 0:00" in words(drawn([COOLING], age_s=500.0))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_plain_lines_say_each_event_once():
     lines = [plain_line(status, before) for status, before in zip(told, [None, *told], strict=False)]
     assert lines == [
         "",
-        "S: cooling, 4:40 left: battery at 44.0 °C, limit 40 °C",
+        "S: cooling, at most 4:40: battery at 44.0 °C, limit 40 °C",
         "",
         "192.168.17.41:5555: step 15/60: int8 gpu: 2.00 ms, 95 %: 1.20 to 1.30 ms, VIRTUAL-SKIN 36.4 °C, status 0, "
         "1 redone, 2 failed, 1 cell given up, 1:02:05 left",
