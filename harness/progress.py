@@ -97,6 +97,10 @@ class Observer(Protocol):
         """So many steps of the bar are done; `doing` says what comes next."""
         ...
 
+    def wait(self, name: str, doing: str) -> None:
+        """Say what the bar works on or waits for; it does not move."""
+        ...
+
     def end(self, name: str) -> None:
         """Take the bar away."""
         ...
@@ -119,6 +123,9 @@ class SilentObserver:
         """Draw nothing."""
 
     def advance(self, name: str, doing: str, steps: int = 1) -> None:
+        """Draw nothing."""
+
+    def wait(self, name: str, doing: str) -> None:
         """Draw nothing."""
 
     def end(self, name: str) -> None:

@@ -115,6 +115,11 @@ class LiveWatcher(QuietWatcher):
             bar = self._bars[name]
             self._bars[name] = replace(bar, done=bar.done + steps, doing=doing)
 
+    def wait(self, name: str, doing: str) -> None:
+        """Write beside a bar what it works on."""
+        with self._lock:
+            self._bars[name] = replace(self._bars[name], doing=doing)
+
     def end(self, name: str) -> None:
         """Take a bar away."""
         with self._lock:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
+
+import numpy as np
 
 from harness.benchmark.measurement import Pass, Place
 
@@ -35,7 +36,7 @@ def operator_shares(invocations: Iterable[Mapping[str, Any]]) -> list[OperatorSh
     for operator in (operator for profile in profiles for operator in profile):
         _, times_us = kinds.setdefault((operator["operator"], operator["place"]), (operator["nodes"], []))
         times_us.append(operator["time_us"])
-    medians = {kind: median(times_us) for kind, (_, times_us) in kinds.items()}
+    medians = {kind: float(np.median(times_us)) for kind, (_, times_us) in kinds.items()}
     total_us = sum(medians.values())
     shares = [
         OperatorShare(operator, place, kinds[operator, place][0], time_us, time_us / total_us if total_us else 0.0)

@@ -330,13 +330,14 @@ def _provenance(evidence: RowEvidence) -> Judged:
         "variant lineage": (evidence.variant.get("card") or {}).get("model_sha256"),
         "OS fingerprint": facts.get("fingerprint"),
         "SoC": facts.get("soc") or facts.get("board"),
-        "GPU or its driver": facts.get("gpu"),
+        "GPU": facts.get("gpu"),
+        "GPU's driver": facts.get("gpu_driver"),
         "host": evidence.sweep["host"],
         "harness version": evidence.sweep["harness_version"],
     }
     if missing := [name for name, value in parts.items() if not value]:
         return False, f"Not known of this row: {', '.join(missing)}."
-    return True, "Tool, flags, lineage, operating system, SoC, GPU, host and harness version are stored."
+    return True, "Tool, flags, lineage, operating system, SoC, GPU, its driver, host and harness version are stored."
 
 
 @_promise(20, "failures are classes with evidence")

@@ -40,7 +40,7 @@ from harness.sweep.plan import PlannedInvocation, plan_invocations
 from harness.sweep.remaining_time import StepKind
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
-from harness.sweep.warm_up import WarmUp, untested
+from harness.sweep.warm_up import StoredWindows, WarmUp, untested
 
 HOPELESS = frozenset(
     {
@@ -231,7 +231,7 @@ class DeviceRun:
         store, sweep_id, measurement = self._context.store, self._context.sweep_id, self._context.spec.measurement
         checked, done = store.done_accuracies(sweep_id), store.done(sweep_id)
         unfinished = {place.cell.key for place in planned if (place.cell.key, place.purpose, place.index) not in done}
-        self._warm_ups = self._stored_warm_ups()
+        self._searches = self._stored_searches()
         self._stopping = Stopping(measurement, store.invocations(sweep_id))
         self._progress.plan(
             cells, planned, windows=window_count(measurement), done=done, grounded=checked - unfinished,
@@ -273,15 +273,13 @@ class DeviceRun:
                 self._await_device(last.failure)
 
     def _invoke_window(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
-        if self._context.stop.is_set():
-            return None
         outcome = self._invoke_until_cool(planned, request)
         self._progress.step_done(planned.cell, StepKind.WINDOW)
         return outcome
 
     def _measure_accuracy(self, cell: Cell) -> None:
         evidence = self._context.evidence
-        if evidence is None:
+        if evidence is None or self._context.stop.is_set():
             return
         variant = next(variant for variant in self._context.variants if variant.name == cell.variant_name)
         target = AccuracyTarget(
@@ -300,12 +298,19 @@ class DeviceRun:
             self._await_device(outcome.failure)
             self._context.store.add_accuracy(self._context.sweep_id, cell.key, attempt())
 
-    def _stored_warm_ups(self) -> dict[str, WarmUp]:
-        """Return what a sweep that is carried on had found: all processes of a cell warm up alike."""
+    def _stored_searches(self) -> dict[str, dict[int, StoredWindows]]:
+        """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.
+
+        The search goes on from there, and ends at once where it had ended: all processes of a cell warm up alike.
+        """
         rows = self._context.store.invocations(self._context.sweep_id)
-        tested = rows[rows["purpose"].isin([Pass.LATENCY, Pass.MEMORY]) & rows["warmup_converged"].notna()]
-        found = zip(tested["cell_key"], tested["warmup_asked_runs"], tested["warmup_converged"], strict=True)
-        return {key: WarmUp(int(runs), 0.0, bool(converged)) for key, runs, converged in found}
+        complete = rows[["warmup_runs", "warmup_window_us", "timed_window_us"]].notna().all(axis=1)
+        seen = rows[(rows["purpose"] == Pass.WARM_UP) & rows["failure_class"].isna() & complete]
+        searches: dict[str, dict[int, StoredWindows]] = {}
+        for row in seen.to_dict("records"):
+            windows = StoredWindows(int(row["warmup_runs"]), row["warmup_window_us"], row["timed_window_us"])
+            searches.setdefault(row["cell_key"], {})[int(row["invocation_index"])] = windows
+        return searches
 
     def _lay_ground(self, cell: Cell, done: Collection[tuple[str, Pass, int]]) -> None:
         """Find out how a cell loads and how long it warms up, before anything else of it is run."""
@@ -317,7 +322,7 @@ class DeviceRun:
             if error.failure.failure_class in DEVICE_GONE:
                 self._await_device(error.failure)
         if cell.key not in self._warm_ups and measurement.warmup_max_s:
-            self._warm_ups[cell.key] = ground.warm_up(cell)
+            self._warm_ups[cell.key] = ground.warm_up(cell, self._searches.get(cell.key, {}))
 
     def _invoke(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
         """Make one invocation; where the device went away meanwhile, wait for it and make it once more."""
@@ -350,6 +355,8 @@ class DeviceRun:
         phone that does not cool, time after time.
         """
         for attempts_left in reversed(range(1 + MOST_REDOS)):
+            if self._context.stop.is_set():
+                return None
             self._progress.running(planned.cell, planned.purpose, planned.index)
             is_gated = planned.purpose is not Pass.SUSTAINED or planned.index == 0
             guarded = self._guarded.invoke(request, planned.cell.core_mask, gated=is_gated)

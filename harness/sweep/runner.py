@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -94,8 +94,9 @@ class SweepRunner:
     def _measure(self, context: SweepContext, devices: Sequence[str]) -> SweepStatus:
         """Measure the devices, one thread each. Ctrl-C lets what is under way finish and starts nothing more."""
         with ThreadPoolExecutor(max_workers=len(devices), thread_name_prefix="device") as pool:
-            futures = [pool.submit(self._measure_device, context, name) for name in devices]
+            futures: list[Future[None]] = []
             try:
+                futures += [pool.submit(self._measure_device, context, name) for name in devices]
                 wait(futures)
             except KeyboardInterrupt:
                 self._stop.set()
