@@ -123,7 +123,7 @@ class SweepRunner:
             raise
 
     def _fail_device(self, context: SweepContext, serial: str, failure: Failure) -> None:
-        self._observer.note(failure.message)
+        self._observer.warn(failure.message)
         context.store.add_device_failure(context.sweep_id, serial, failure)
 
 
