@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
-from harness.cli.progress import ProgressBars
+from harness.cli.progress import watch
 from harness.errors import UsageError
 from harness.paths import cache_folder
 
@@ -71,7 +71,7 @@ def _evaluate(spec: ModelSpec, recipes: list[str], samples: int, suite_samples: 
             f"{spec.name} has no labelled data, so nothing can be evaluated.", "Give [data] in its TOML file."
         )
     cache = cache_folder()
-    with ProgressBars() as bars:
+    with watch() as bars:
         floats = make_variant(spec, find_recipe(FLOAT_RECIPE), cache=cache, observer=bars)
         variants = [make_variant(spec, find_recipe(name), cache=cache, observer=bars) for name in recipes]
         suite = Suite(
