@@ -96,7 +96,8 @@ class Shell:
     def run(self, text: str, **given: str) -> subprocess.CompletedProcess[str]:
         keep = f"pwd > {self.state}/folder; export -p > {self.state}/variables"
         begin = f'. {self.state}/variables; cd "$(cat {self.state}/folder)"; trap "{keep}" EXIT; set -eo pipefail'
-        environment = {**os.environ, "PATH": f"{self.state}:{os.environ['PATH']}", "COLUMNS": "100", **given}
+        programs = f"{self.state}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": programs, "COLUMNS": "100", **given}
         environment.pop("HARNESS_RESULTS", None)  # a reader's results are in the working folder
         return subprocess.run(
             ["bash", "-c", f"{begin}\n{text}"], env=environment, cwd=self.folder, stdin=subprocess.DEVNULL, timeout=250,
