@@ -113,9 +113,9 @@ def shell(tmp_path, tmp_path_factory):
         (session / name).mkdir(parents=True, exist_ok=True)
         (own / name).symlink_to(session / name)
     shell = Shell(tmp_path, tmp_path_factory.mktemp("shell"))
-    shell.run(f"export HARNESS_CACHE={own}")
+    shell.run(f"export HARNESS_CACHE={own}; adb disconnect || true")
     yield shell
-    shell.run("harness phone stop --all || true")
+    shell.run("adb disconnect || true; harness phone stop --all || true")
 
 
 @pytest.mark.virtual_phone
