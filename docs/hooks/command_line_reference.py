@@ -77,5 +77,5 @@ def _default(parameter: Any) -> str:  # noqa: ANN401
     if callable(value) or value in (None, False, (), []):
         return ""
     if value is True:
-        return code(parameter.opts[0])
+        return "on"
     return code(value.value if isinstance(value, Enum) else value)

@@ -118,6 +118,7 @@ def shell(tmp_path, tmp_path_factory):
     shell.run("adb disconnect || true; harness phone stop --all || true")
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.virtual_phone
 @pytest.mark.official_tool
 @pytest.mark.training
