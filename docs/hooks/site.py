@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOT_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Files of the root and the pages that stand for them; the site has a first page of its own instead of the README."""
+STAND_INS = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "docs/schemas": "reference/json-schemas.md",
+}
+"""What pages link to in the repository, and the page that stands for it; the site has a first page of its own."""
 _LINK = re.compile(r"\]\((?!\w+:)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -47,12 +52,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Point links that lead to a file of the repository's root at the page that stands for it."""
+    """Point links that lead to what is no page, such as a file of the repository's root, at the page for it."""
     here = Path(page.file.src_uri).parent
 
     def lead(link: re.Match[str]) -> str:
         target = os.path.normpath(ROOT / "docs" / here / link["path"])
-        stand_in = ROOT_PAGES.get(os.path.relpath(target, ROOT))
+        stand_in = STAND_INS.get(os.path.relpath(target, ROOT))
         return f"]({os.path.relpath(stand_in, here)}{link['anchor'] or ''})" if stand_in else link[0]
 
     return _LINK.sub(lead, markdown)

@@ -1,7 +1,9 @@
 """The documentation site builds without a warning, and its generated pages say what the code says."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,22 +16,42 @@ from harness.compression.recipes import builtin_recipes
 from harness.compression.registry import all_techniques
 from harness.errors import FailureClass
 from harness.results.columns import COLUMNS
+from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import Measurement, SweepSpec
 
 ROOT = Path(__file__).parents[2]
 
 
+def build(repository, site):
+    """Build strictly: a link, anchor or navigation entry that leads nowhere fails (but not with `--quiet`)."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", site]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(
+        command, cwd=repository, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The built site. Strict: a link, anchor or navigation entry that leads nowhere fails the build."""
+    """The built site."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    finished = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    finished = build(ROOT, folder)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return folder
+
+
+def test_links_anchors_and_pages_that_lead_nowhere_fail_the_build(tmp_path):
+    for name in ("mkdocs.yml", "CONTRIBUTING.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    (tmp_path / "docs" / "faq.md").write_text("[a](nowhere.md) [b](sweep.md#nowhere)")
+    (tmp_path / "docs" / "forgotten.md").write_text("Not in the navigation.")
+
+    finished = build(tmp_path, tmp_path / "site")
+
+    assert finished.returncode != 0
+    for told in ("nowhere.md", "#nowhere", "forgotten.md"):
+        assert told in finished.stderr
 
 
 def text_of(site, page):
@@ -67,5 +89,10 @@ def test_the_site_asks_no_other_server(site):
 
 
 def test_the_programs_that_build_the_site_are_not_part_of_it(site):
-    assert not list(site.rglob("*.py"))
-    assert (site / "reference" / "schemas" / "sweep.json").exists()
+    assert not (site / "hooks").exists()
+
+
+def test_each_kind_of_file_has_its_schema_in_the_site(site):
+    for name, keys in (("sweep", SweepSpec), ("profile", DeviceProfile)):
+        schema = json.loads((site / "reference" / "schemas" / f"{name}.json").read_text())
+        assert set(schema["properties"]) == set(keys.model_fields)
