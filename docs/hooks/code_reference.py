@@ -83,8 +83,14 @@ def _technique(technique: Technique, common: Mapping[str, Any]) -> Iterator[str]
     if trains:
         yield "And those of [all techniques that train](#all-techniques-that-train)."
     if technique.refused_after:
-        reasons = (f"`{name}` ({reason.rstrip('.')})" for name, reason in technique.refused_after.items())
-        yield f"Refused after {', '.join(reasons)}."
+        yield f"Refused after {_reasons(technique.refused_after)}."
+
+
+def _reasons(refused_after: Mapping[str, str]) -> str:
+    names: dict[str, list[str]] = {}
+    for name, reason in refused_after.items():
+        names.setdefault(reason.rstrip("."), []).append(code(name))
+    return "; ".join(f"{', '.join(together)} ({reason})" for reason, together in names.items())
 
 
 def _settings(kind: type, properties: Mapping[str, Any]) -> str:
@@ -98,7 +104,8 @@ def _default(value: Mapping[str, Any]) -> str:
 
 
 def _delegate(delegate: Delegate) -> list[str]:
-    name = delegate.name.replace(":", ":PATH" if delegate.name == "external:" else ":ACCELERATOR")
-    flags = " ".join(f"--{flag}={value}" for flag, value in delegate.flags)
+    yours = "PATH" if delegate.name == "external:" else "ACCELERATOR"
+    flags = " ".join(f"--{flag}={value.format(accelerator=yours)}" for flag, value in delegate.flags)
     in_log = ", ".join(map(code, delegate.log_names))
+    name = delegate.name.replace(":", f":{yours}")
     return [code(name), code(flags), in_log, "yes" if delegate.compiled_model_flags else "no"]

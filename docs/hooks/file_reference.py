@@ -14,7 +14,7 @@ from harness.spec.loading import SpecModel
 from harness.spec.model import ModelSpec, shipped_models
 from harness.spec.profile import DeviceProfile
 from harness.spec.recipe import Recipe
-from harness.spec.sweep import PRESETS, SweepSpec
+from harness.spec.sweep import PRESETS, Measurement, SweepSpec
 
 KINDS: dict[str, tuple[type[SpecModel], str]] = {
     "sweep": (SweepSpec, "`harness sweep my.toml`; [what each key is for](../sweep.md)"),
@@ -40,7 +40,7 @@ def files_page() -> str:
 def file_schemas() -> dict[str, str]:
     """Return the JSON schema of each kind of file, by its place in the site."""
     return {
-        f"reference/schemas/{name}.json": json.dumps(kind.model_json_schema(), indent=2) + "\n"
+        f"reference/schemas/{name}.json": json.dumps(_schema(kind), indent=2) + "\n"
         for name, (kind, _) in KINDS.items()
     }
 
@@ -67,9 +67,19 @@ def _anchor(name: str) -> str:
     return f"a-{name}-file"
 
 
+def _schema(kind: type[SpecModel]) -> dict[str, Any]:
+    """Return the JSON schema of a file, which differs from its model's: presets fill in keys, and so does harness."""
+    schema = kind.model_json_schema()
+    schema["properties"].pop(_FOLDER, None)
+    if kind is SweepSpec:
+        schema.pop("required")
+        schema["$defs"][Measurement.__name__].pop("required")
+    return schema
+
+
 def _kind(name: str) -> Iterator[str]:
     kind, place = KINDS[name]
-    schema = kind.model_json_schema()
+    schema = _schema(kind)
     yield f"## A {name} file"
     yield f"Named by {place}."
     yield from _keys(kind, schema)
@@ -90,7 +100,6 @@ def _keys(kind: type[SpecModel], schema: dict[str, Any]) -> Iterator[str]:
         (
             [code(key), allowed(value), "required" if key in required else _default(value), docs.get(key, "")]
             for key, value in schema.get("properties", {}).items()
-            if key != _FOLDER
         ),
     )
 

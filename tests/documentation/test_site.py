@@ -17,6 +17,7 @@ from harness.compression.registry import all_techniques
 from harness.errors import FailureClass
 from harness.results.columns import COLUMNS
 from harness.spec.profile import DeviceProfile
+from harness.spec.recipe import Recipe
 from harness.spec.sweep import Measurement, SweepSpec
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +76,8 @@ def test_the_reference_names_all_that_there_is(site, page, names):
 
 
 def test_what_stands_beside_a_name_in_the_code_stands_beside_it_in_the_reference(site):
-    assert "Timed runs in one process." in text_of(site, "files")
+    files = " ".join(text_of(site, "files").split())
+    assert "runs a whole number, at least 1 and at most 100000 Timed runs in one process." in files
     assert FailureClass.PUSH_CORRUPT.advice in text_of(site, "failures")
     assert "Carry on a sweep that was stopped: its id, or latest." in text_of(site, "command-line")
 
@@ -93,6 +95,18 @@ def test_the_programs_that_build_the_site_are_not_part_of_it(site):
 
 
 def test_each_kind_of_file_has_its_schema_in_the_site(site):
-    for name, keys in (("sweep", SweepSpec), ("profile", DeviceProfile)):
+    for name, keys in (("sweep", SweepSpec), ("profile", DeviceProfile), ("recipe", Recipe)):
         schema = json.loads((site / "reference" / "schemas" / f"{name}.json").read_text())
         assert set(schema["properties"]) == set(keys.model_fields)
+        assert set(schema.get("required", ())) == (set() if keys is SweepSpec else {"name"})
+
+
+def test_published_schemas_of_results_are_listed(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "hooks")
+    from file_reference import json_schemas_page
+
+    published = tmp_path / "export.v1.json"
+    published.write_text('{"title": "An export"}')
+
+    assert "| [export.v1.json](../schemas/export.v1.json) | An export |" in json_schemas_page([published])
+    assert "harness writes" not in json_schemas_page([])
