@@ -85,6 +85,8 @@ class ScriptedSweep:
         self.stop = threading.Event()
         self._variants = [Variant(model, card("int8"))]
         self._tool = tool
+        self.registry = None
+        """One that knows the tool; None: made for each run."""
 
     def run(self, device, **seams):
         DeviceRun(self._context(), device, **seams).run()
@@ -97,9 +99,10 @@ class ScriptedSweep:
         return runner._measure(self._context(), [serial])
 
     def _context(self):
+        registry = self.registry or OneTool(self._tool)
         return SweepContext(
-            SWEEP, self.spec, self._variants, None, self.store, OneTool(self._tool), self.notebook, self.stop
-        )
+            SWEEP, self.spec, self._variants, None, self.store, registry, self.notebook, self.stop
+        )  # fmt: skip
 
     @property
     def invocations(self):

@@ -18,13 +18,12 @@ def print_sweep(
 ) -> ExitCode:
     """Print a sweep's summary and return the exit code that it deserves."""
     from harness.results.export import to_rows
-    from harness.results.plain import plain
     from harness.results.summary import summarize
 
     summary = summarize(store, sweep_id)
     record = store.find_sweep(sweep_id)
     if as_json:
-        print_json({"sweep": plain(record), "rows": to_rows(summary)})
+        print_json({"sweep": record.as_json(), "rows": to_rows(summary)})
     else:
         from harness.report.table import sweep_table
 

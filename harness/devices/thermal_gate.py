@@ -58,11 +58,13 @@ class GateRecord:
     """False: it did not cool in the time that was given."""
     cool: bool
     """False with an open gate: the profile says not to wait, so it is measured hot."""
+    workload_ratio: float | None = None
+    """Time of the reference workload after the invocation over that at first; None where the phone tells by itself."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {"waited_s": round(self.waited_s, 1), "looks": self.looks, "held_by": self.held_by,
-                "open": self.open, "cool": self.cool}  # fmt: skip
+                "open": self.open, "cool": self.cool, "workload_ratio": self.workload_ratio}  # fmt: skip
 
 
 class ThermalGate:
@@ -137,6 +139,11 @@ class ThermalGate:
     def slowness(self, look: Telemetry) -> str:
         """Return by how much a phone that tells nothing is slower than at first; empty where it is not, or tells."""
         return self._workload.slowness() if self._workload and tells_nothing(look) else ""
+
+    @property
+    def workload_ratio(self) -> float | None:
+        """How many times as long as at first the reference workload took the last time; None: it was not needed."""
+        return self._workload.ratio if self._workload else None
 
     def _look(self) -> Telemetry | None:
         try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,6 +14,9 @@ from rich.text import Text
 from harness.report.text import number, printable
 from harness.results.cell_comparison import ComparedCells, Regression, footprint_mb
 from harness.results.comparison import FindingVerdict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _STYLES = {
     FindingVerdict.SLOWER: "red",
@@ -185,6 +187,8 @@ def _notes(compared: Sequence[ComparedCells]) -> list[RenderableType]:
 
 def plain_findings(compared: Sequence[ComparedCells]) -> pd.DataFrame:
     """Return what the table shows as text, with the device and the reason, for a pull request or a spreadsheet."""
+    import pandas as pd
+
     columns = _columns(compared)
     return pd.DataFrame([
         {"device": printable(cells.cell["device"])}

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
 from harness.accuracy.outcome import AccuracyOutcome
+from harness.benchmark.command import offers_op_profile
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
@@ -37,7 +38,7 @@ from harness.sweep.guarded import GuardedInvocation, GuardedTool
 from harness.sweep.plan import PlannedInvocation, plan_invocations
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
-from harness.sweep.warm_up import WarmUp, untested
+from harness.sweep.warm_up import StoredWindows, WarmUp, untested
 
 HOPELESS = frozenset(
     {
@@ -137,6 +138,8 @@ class DeviceRun:
         for cell in cells:
             store.add_cell(sweep_id, cell)
         measurement = self._context.spec.measurement
+        if not offers_op_profile(self._tool):
+            measurement = measurement.model_copy(update={"op_profile_invocations": 0})
         planned = plan_invocations(cells, measurement, seed=self._context.spec.seed)
         self._context.observer.begin(self._bar, len(cells) * (1 + window_count(measurement)) + len(planned))
         try:
@@ -227,7 +230,7 @@ class DeviceRun:
         store, sweep_id, observer = self._context.store, self._context.sweep_id, self._context.observer
         checked, done = store.done_accuracies(sweep_id), store.done(sweep_id)
         unfinished = {place.cell.key for place in planned if (place.cell.key, place.purpose, place.index) not in done}
-        self._warm_ups = self._stored_warm_ups()
+        self._searches = self._stored_searches()
         self._stopping = Stopping(self._context.spec.measurement, store.invocations(sweep_id))
         for cell in cells:
             if self._context.stop.is_set():
@@ -265,15 +268,13 @@ class DeviceRun:
                 self._await_device(last.failure)
 
     def _invoke_window(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
-        if self._context.stop.is_set():
-            return None
         outcome = self._invoke_until_cool(planned, request)
         self._context.observer.advance(self._bar, f"sustained {planned.cell.variant_name} {planned.cell.delegate}")
         return outcome
 
     def _measure_accuracy(self, cell: Cell) -> None:
         evidence = self._context.evidence
-        if evidence is None:
+        if evidence is None or self._context.stop.is_set():
             return
         variant = next(variant for variant in self._context.variants if variant.name == cell.variant_name)
         target = AccuracyTarget(
@@ -290,12 +291,19 @@ class DeviceRun:
             self._await_device(outcome.failure)
             self._context.store.add_accuracy(self._context.sweep_id, cell.key, attempt())
 
-    def _stored_warm_ups(self) -> dict[str, WarmUp]:
-        """Return what a sweep that is carried on had found: all processes of a cell warm up alike."""
+    def _stored_searches(self) -> dict[str, dict[int, StoredWindows]]:
+        """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.
+
+        The search goes on from there, and ends at once where it had ended: all processes of a cell warm up alike.
+        """
         rows = self._context.store.invocations(self._context.sweep_id)
-        tested = rows[rows["purpose"].isin([Pass.LATENCY, Pass.MEMORY]) & rows["warmup_converged"].notna()]
-        found = zip(tested["cell_key"], tested["warmup_asked_runs"], tested["warmup_converged"], strict=True)
-        return {key: WarmUp(int(runs), 0.0, bool(converged)) for key, runs, converged in found}
+        complete = rows[["warmup_runs", "warmup_window_us", "timed_window_us"]].notna().all(axis=1)
+        seen = rows[(rows["purpose"] == Pass.WARM_UP) & rows["failure_class"].isna() & complete]
+        searches: dict[str, dict[int, StoredWindows]] = {}
+        for row in seen.to_dict("records"):
+            windows = StoredWindows(int(row["warmup_runs"]), row["warmup_window_us"], row["timed_window_us"])
+            searches.setdefault(row["cell_key"], {})[int(row["invocation_index"])] = windows
+        return searches
 
     def _lay_ground(self, cell: Cell, done: Collection[tuple[str, Pass, int]]) -> None:
         """Find out how a cell loads and how long it warms up, before anything else of it is run."""
@@ -307,7 +315,7 @@ class DeviceRun:
             if error.failure.failure_class in DEVICE_GONE:
                 self._await_device(error.failure)
         if cell.key not in self._warm_ups and measurement.warmup_max_s:
-            self._warm_ups[cell.key] = ground.warm_up(cell)
+            self._warm_ups[cell.key] = ground.warm_up(cell, self._searches.get(cell.key, {}))
 
     def _invoke(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
         """Make one invocation; where the device went away meanwhile, wait for it and make it once more."""
@@ -339,6 +347,8 @@ class DeviceRun:
         phone that does not cool, time after time.
         """
         for attempts_left in reversed(range(1 + MOST_REDOS)):
+            if self._context.stop.is_set():
+                return None
             is_gated = planned.purpose is not Pass.SUSTAINED or planned.index == 0
             guarded = self._guarded.invoke(request, planned.cell.core_mask, gated=is_gated)
             if not guarded.gate.open and self._context.stop.is_set():
