@@ -3,7 +3,7 @@
 A block is fenced as `sh`, `bash` or `console`. A comment in the line before it may say
 
 * `<!-- needs: phone -->`: what a test cannot give; the block is not run. Allowed words are in `NEEDS`.
-* `<!-- given: two sweeps -->`: what the test lays ready first. Allowed words are in `GIVEN`.
+* `<!-- given: two sweeps -->`: what the test lays ready first, once a page. Allowed words are in `GIVEN`.
 * `<!-- exits: 1 -->`: the exit code that its last command has.
 * `<!-- output: varies -->`: the output shown is that of one run; words of another may differ.
 
