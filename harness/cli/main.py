@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "compare": "harness.cli.compare",
     "explain": "harness.cli.explain",
     "noise": "harness.cli.noise",
+    "report": "harness.cli.report",
     "results": "harness.cli.results",
     "tools": "harness.cli.tools",
     "parse-log": "harness.cli.parse_log",
