@@ -19,6 +19,7 @@ from typing import NoReturn
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+from published_schemas import check_output
 
 settings.register_profile("harness", deadline=None)  # timing never decides a test
 settings.load_profile("harness")
@@ -171,13 +172,15 @@ def registered_tools(official_tools: Path) -> Path:
 
 @pytest.fixture
 def harness_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the console program as a user does, in a folder of its own."""
+    """Run the console program as a user does, in a folder of its own; JSON must be what docs/schemas say."""
 
     def run(*arguments: str, timeout_s: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        finished = subprocess.run(
             [sys.executable, "-m", "harness", *arguments],
             cwd=tmp_path, env={**os.environ, "COLUMNS": "160", **environment}, timeout=timeout_s, check=False,
             capture_output=True, text=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+        check_output(arguments, finished.stdout)
+        return finished
 
     return run

@@ -9,6 +9,7 @@ from results_examples import SWEEP, card, sweep_record
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.compression.variant import Variant
 from harness.files import sha256_of
+from harness.progress import DeviceStatus, News, SilentObserver
 from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
 from harness.sweep.device_run import DeviceRun, SweepContext
@@ -42,26 +43,25 @@ class OneTool:
 
 
 @dataclass
-class Notebook:
+class Notebook(SilentObserver):
     """An observer that writes down what it is told."""
 
     notes: list[str] = field(default_factory=list)
-    waits: list[str] = field(default_factory=list)
+    statuses: list[DeviceStatus] = field(default_factory=list)
 
     def note(self, text):
         self.notes.append(text)
 
-    def begin(self, name, total):
-        pass
+    def warn(self, text):
+        self.notes.append(text)
 
-    def advance(self, name, doing):
-        pass
+    def show(self, status):
+        self.statuses.append(status)
 
-    def wait(self, name, doing):
-        self.waits.append(doing)
-
-    def end(self, name):
-        pass
+    @property
+    def waits(self):
+        """Why the device was waited for, at each look."""
+        return [f"cooling: {status.reason}" for status in self.statuses if status.news is News.COOLING]
 
 
 class ScriptedSweep:
@@ -85,6 +85,8 @@ class ScriptedSweep:
         self.stop = threading.Event()
         self._variants = [Variant(model, card("int8"))]
         self._tool = tool
+        self.registry = None
+        """One that knows the tool; None: made for each run."""
 
     def run(self, device, **seams):
         DeviceRun(self._context(), device, **seams).run()
@@ -97,9 +99,10 @@ class ScriptedSweep:
         return runner._measure(self._context(), [serial])
 
     def _context(self):
+        registry = self.registry or OneTool(self._tool)
         return SweepContext(
-            SWEEP, self.spec, self._variants, None, self.store, OneTool(self._tool), self.notebook, self.stop
-        )
+            SWEEP, self.spec, self._variants, None, self.store, registry, self.notebook, self.stop
+        )  # fmt: skip
 
     @property
     def invocations(self):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from harness.benchmark.measurement import Delegation, InvocationRequest
 from harness.benchmark.tool import ToolFamily
 from harness.compression.variant import Variant
 from harness.errors import Failure, FailureClass, FailureError
+from harness.spec.output_limits import OutputLimits
 
 __all__ = ["AccuracyTarget", "Evidence", "measure_accuracy"]
 
@@ -36,6 +37,8 @@ class Evidence:
     reference: Reference
     float_variant: Variant | None
     """The float model; None where only outputs can be checked."""
+    limits: OutputLimits = field(default_factory=OutputLimits)
+    """How far outputs may be from the host's."""
 
 
 def measure_accuracy(
@@ -84,7 +87,7 @@ def _judge(
     check = check_outputs(
         outputs,
         [array[:count] for array in expected],
-        limits_for(variant.card),
+        limits_for(variant.card, evidence.limits),
         real_samples=samples.labels is not None,
     )
     if samples.labels is None or evidence.float_variant is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,37 +10,20 @@ from harness.accuracy.metrics import cosines, max_abs_errors, same_label_hits
 from harness.accuracy.outcome import OutputCheck
 from harness.accuracy.tensors import FloatArray
 from harness.compression.variant import VariantCard
+from harness.spec.output_limits import Limits, OutputLimits
 
 SHARE = 0.99
 """The share of samples that must be near. Not all: where a model wavers between two classes, correct kernels that round
 in other places can tip one sample in hundreds over. With fewer than a hundred samples the worst one decides."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How far the outputs may be from the host's. docs/accuracy.md has the figures that these come from."""
-
-    cosine_min: float
-    """Of `SHARE` of the samples."""
-    max_relative_error: float
-    """Of `SHARE` of the samples, relative to the largest number of the reference."""
-    label_agreement_min: float
-    """Share of real samples with the same largest class; random inputs have no class to agree on."""
-
-
-FLOAT_LIMITS = Limits(cosine_min=0.99, max_relative_error=0.05, label_agreement_min=0.95)
-"""A GPU that computes in 16 bits was seen 0.0058 away in class probabilities; garbage is further by far."""
-
-QUANTIZED_LIMITS = Limits(cosine_min=0.90, max_relative_error=0.25, label_agreement_min=0.90)
-"""Correct kernels that quantize in other places were seen at 0.978, 0.11 and 0.98; garbage at 0.34, 0.9 and 0.10."""
-
 _QUANTIZED_TYPES = ("int4", "int8", "uint8", "int16")
 
 
-def limits_for(card: VariantCard) -> Limits:
+def limits_for(card: VariantCard, limits: OutputLimits) -> Limits:
     """Return the limits for a variant by the types of its weights and of its inputs and outputs."""
     types = {*card.weight_types, *(tensor.type for tensor in (*card.inputs, *card.outputs))}
-    return QUANTIZED_LIMITS if types & set(_QUANTIZED_TYPES) else FLOAT_LIMITS
+    return limits.quantized if types & set(_QUANTIZED_TYPES) else limits.floating
 
 
 def check_outputs(

@@ -10,6 +10,8 @@ from harness.benchmark.tool import Tool, ToolFamily
 from harness.errors import Failure, FailureClass, FailureError
 
 _FULL_DELEGATION = "require_full_delegation"
+_OP_PROFILE = "enable_op_profiling"
+_OP_PROFILE_GROWS = "allow_dynamic_profiling_buffer_increase"
 
 
 def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> list[str]:
@@ -23,6 +25,8 @@ def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> l
         flags += cache_flags(tool, request.delegate, request.cache_folder)
     if request.purpose is Pass.MEMORY:
         flags.append(("report_peak_memory_footprint", "true"))
+    if request.purpose is Pass.OP_PROFILE:
+        flags += _op_profile_flags(tool)
     if _can_require_full_delegation(tool, request):
         flags.append((_FULL_DELEGATION, "true"))
     missing = [name for name, _ in flags if tool.flags is not None and name not in tool.flags]
@@ -41,6 +45,17 @@ def _can_require_full_delegation(tool: Tool, request: InvocationRequest) -> bool
     """Tell whether the tool itself is asked; where it cannot be, its log is judged alone."""
     knows = tool.family is ToolFamily.INTERPRETER and tool.flags is not None and _FULL_DELEGATION in tool.flags
     return knows and request.require_full_delegation and not find_delegate(request.delegate).is_cpu
+
+
+def offers_op_profile(tool: Tool) -> bool:
+    """Tell whether a tool can say where the time goes."""
+    return tool.flags is not None and _OP_PROFILE in tool.flags
+
+
+def _op_profile_flags(tool: Tool) -> list[tuple[str, str]]:
+    """Without the second flag the profile of a large graph is cut off, in silence."""
+    grows = [(_OP_PROFILE_GROWS, "true")] if tool.flags and _OP_PROFILE_GROWS in tool.flags else []
+    return [(_OP_PROFILE, "true"), *grows]
 
 
 def cache_flags(tool: Tool, delegate: str, folder: str) -> list[tuple[str, str]]:

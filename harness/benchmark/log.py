@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.benchmark.log_text import LogLine, split_lines
-from harness.benchmark.op_profile import OpProfileRow, parse_op_profile
+from harness.benchmark.op_profile import OpProfileRow, ProfiledNode, parse_op_profile
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _COUNT = re.compile(r"^(?:(?P<option>.*\S): )?count=(?P<count>\d{1,18})(?P<rest>(?: .*)?)$")
@@ -127,6 +127,7 @@ class BenchmarkLog:
     explicit: tuple[ExplicitDelegate, ...] = ()
     op_profile_nodes: tuple[OpProfileRow, ...] | None = None
     op_profile_init_nodes: tuple[OpProfileRow, ...] | None = None
+    op_profile_order: tuple[ProfiledNode, ...] = ()
     model_file_mb: float | None = None
     session_init_ms: float | None = None
     unconsumed_flags: tuple[str, ...] = ()
@@ -226,6 +227,7 @@ def _parse_run(lines: Sequence[LogLine]) -> BenchmarkLog:
         explicit=_explicit_delegates(lines),
         op_profile_nodes=profile.operators,
         op_profile_init_nodes=profile.initialization,
+        op_profile_order=profile.nodes,
         model_file_mb=_group(_last_match(_MODEL_SIZE, lines), 1),
         session_init_ms=_group(_last_match(_SESSION, lines), 1),
         unconsumed_flags=tuple(unconsumed[1].split()) if unconsumed else (),

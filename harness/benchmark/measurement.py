@@ -9,10 +9,12 @@ from harness.errors import Failure
 
 
 class Pass(StrEnum):
-    """Latency and memory come from separate processes, since each monitor disturbs the other."""
+    """Each kind of figure comes from processes of its own, since each monitor disturbs the others."""
 
     LATENCY = "latency"
     MEMORY = "memory"
+    OP_PROFILE = "op_profile"
+    """Where the time goes, operator by operator; its latency is not used."""
     WARM_UP = "warm_up"
     """Looks for the number of runs that warm a cell up; its latency is not used."""
     INIT_COLD = "init_cold"
@@ -21,6 +23,15 @@ class Pass(StrEnum):
     """The load after that."""
     SUSTAINED = "sustained"
     """One window of minutes without a pause; heat is what it looks for."""
+
+
+class Place(StrEnum):
+    """Where a profiled node ran."""
+
+    DELEGATE = "delegate"
+    """Inside a delegate. The profile does not name it: beside a GPU that took a part, XNNPACK may hold the rest."""
+    BUILTIN = "cpu-builtin"
+    """A kernel of the runtime's own, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,17 @@ class Delegation:
 
 
 @dataclass(frozen=True)
+class OperatorTime:
+    """What all nodes of one kind in one place took in one inference."""
+
+    operator: str
+    """The node type as the tool prints it: an operator of TFLite, or what the delegate calls its own steps."""
+    place: Place
+    nodes: int
+    time_us: float
+
+
+@dataclass(frozen=True)
 class Measurement:
     """The timed block of one invocation. All latencies are microseconds, all memory megabytes (10^6 or as printed)."""
 
@@ -98,6 +120,8 @@ class Measurement:
     the slowest, which in a warm-up is the first as a rule."""
     timed_window_us: float | None = None
     """The same of the timed runs."""
+    operators: tuple[OperatorTime, ...] = ()
+    """Of the pass that profiles; the slowest first."""
 
 
 @dataclass(frozen=True)

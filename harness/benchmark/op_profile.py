@@ -1,9 +1,9 @@
-"""The op-profile tables of a log: what the time went to, by node type."""
+"""The op-profile tables of a log: what the time went to, by node type and node by node."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.benchmark.log_text import LogLine
@@ -14,6 +14,8 @@ _FIGURES = re.compile(
     r"\d+(?:\.\d+)?% -?\d+(?:\.\d+)? (?P<times_called>\d{1,18})"
 )
 _FIGURES_PER_ROW = 6
+_RUN_ORDER_TITLE = "Run Order"
+_NODE_TYPE, _AVERAGE, _TIMES_CALLED, _NAME = "[node type]", "[avg ms]", "[times called]", "[Name]"
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,22 @@ class OpProfileRow:
 
 
 @dataclass(frozen=True)
+class ProfiledNode:
+    """One node in the order of execution; `avg_ms` is of one call. Nodes inside a delegate are named `Delegate/...`."""
+
+    node_type: str
+    name: str
+    avg_ms: float
+    times_called: int
+
+
+@dataclass(frozen=True)
 class OpProfile:
-    """The two summaries that the tool prints; None where the log has none."""
+    """The two summaries that the tool prints, None where the log has none, and the nodes of an inference."""
 
     initialization: tuple[OpProfileRow, ...] | None
     operators: tuple[OpProfileRow, ...] | None
+    nodes: tuple[ProfiledNode, ...]
 
 
 def parse_op_profile(lines: Sequence[LogLine]) -> OpProfile:
@@ -44,7 +57,31 @@ def parse_op_profile(lines: Sequence[LogLine]) -> OpProfile:
     tables = [table for table in tables if table]  # a title alone tells nothing
     initialization = next((table for table in tables if _is_initialization(table)), None)
     operators = next((table for table in reversed(tables) if not _is_initialization(table)), None)
-    return OpProfile(initialization, operators)
+    return OpProfile(initialization, operators, _nodes(lines))
+
+
+def _nodes(lines: Sequence[LogLine]) -> tuple[ProfiledNode, ...]:
+    """Read the last run order that is not the initialisation's. Its columns are told apart by tabs; eras differ."""
+    nodes: tuple[ProfiledNode, ...] = ()
+    for index, line in enumerate(lines[:-1]):
+        if _RUN_ORDER_TITLE in line.text:
+            columns = _fields(lines[index + 1])
+            found = tuple(_run_order(lines[index + 2 :], columns)) if _NODE_TYPE in columns else ()
+            nodes = found if found and not _is_initialization(found) else nodes
+    return nodes
+
+
+def _run_order(lines: Sequence[LogLine], columns: Sequence[str]) -> Iterator[ProfiledNode]:
+    for line in lines:
+        row = dict(zip(columns, _fields(line), strict=False))
+        try:
+            yield ProfiledNode(row[_NODE_TYPE], row[_NAME], float(row[_AVERAGE]), int(row[_TIMES_CALLED]))
+        except (KeyError, ValueError):  # the end of the table
+            return
+
+
+def _fields(line: LogLine) -> list[str]:
+    return [field.strip() for field in line.text.strip().split("\t")]
 
 
 def _rows(lines: Sequence[LogLine]) -> list[OpProfileRow]:
@@ -69,5 +106,5 @@ def _rows(lines: Sequence[LogLine]) -> list[OpProfileRow]:
     return rows
 
 
-def _is_initialization(table: Sequence[OpProfileRow]) -> bool:
+def _is_initialization(table: Sequence[OpProfileRow] | Sequence[ProfiledNode]) -> bool:
     return any(row.node_type in ("AllocateTensors", "ModifyGraphWithDelegate") for row in table)

@@ -10,6 +10,7 @@ from harness.benchmark.delegation import conclude_delegation, full_delegation_fa
 from harness.benchmark.failures import error_lines, find_failure
 from harness.benchmark.log import BenchmarkLog, Stats, parse_log
 from harness.benchmark.measurement import InvocationRequest, Measurement, Pass
+from harness.benchmark.operators import operator_times
 from harness.devices.base import CommandResult
 from harness.errors import Failure, FailureClass
 
@@ -89,6 +90,7 @@ def _measurement(log: BenchmarkLog, request: InvocationRequest) -> Measurement |
         memory_init_mb=log.memory_init_mb if log.memory_overall_mb else None,
         memory_overall_mb=log.memory_overall_mb or None,  # 0: the kernel did not tell the tool, not "no memory"
         peak_memory_mb=log.peak_memory_mb,
+        operators=operator_times(log.op_profile_order),
         **_windows(log.warmup_stats, stats),
     )
 
@@ -115,8 +117,14 @@ def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | N
         return _unreadable("The tool's summary does not fit its measured block.", f"{stats.mean} against {average}")
     if stats.count < request.runs or (stats.count > request.runs and not request.min_s):
         return _wrong_count(stats.count, average, request)
-    if request.purpose is Pass.MEMORY and not log.peak_memory_mb and not log.memory_overall_mb:
+    return _missing_for_pass(log, request.purpose)
+
+
+def _missing_for_pass(log: BenchmarkLog, purpose: Pass) -> Failure | None:
+    if purpose is Pass.MEMORY and not log.peak_memory_mb and not log.memory_overall_mb:
         return _unreadable("The tool printed no memory figures.", "")
+    if purpose is Pass.OP_PROFILE and not log.op_profile_order:
+        return _unreadable("The tool printed no profile of its operators.", "")
     return None
 
 

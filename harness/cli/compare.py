@@ -148,7 +148,6 @@ def _first_named(store: Store, sweep_id: str, key: str, names: Sequence[str]) ->
 
 def _print(compared: Sequence[ComparedCells], form: str, by: str, effect: float) -> None:
     from harness.report.comparison import comparison_table, finding_rows, plain_findings
-    from harness.results.export import to_csv, to_markdown
 
     if form == "json":
         print_json({"by": by, "smallest_effect": effect / 100, "confidence": 0.99, "rows": finding_rows(compared)})
@@ -159,6 +158,8 @@ def _print(compared: Sequence[ComparedCells], form: str, by: str, effect: float)
         )
         error_console().print(f"A: {', '.join(a)}; B: {', '.join(b)}", markup=False, soft_wrap=True)
     else:
+        from harness.results.export import to_csv, to_markdown
+
         text = {"markdown": to_markdown, "csv": to_csv}[form](plain_findings(compared))
         typer.echo(text, nl=False)
 

@@ -20,6 +20,8 @@ VERBS: dict[str, str] = {
     "devices": "harness.cli.devices",
     "doctor": "harness.cli.doctor",
     "compress": "harness.cli.compress",
+    "evaluate": "harness.cli.evaluate",
+    "partition": "harness.cli.partition",
     "recipes": "harness.cli.recipes",
     "bench": "harness.cli.bench",
     "compare": "harness.cli.compare",

@@ -1,4 +1,4 @@
-"""Options on how to measure that `sweep` and `bench` share."""
+"""Options that `sweep` and `bench` share: how to measure, and how to show it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ RequireFullDelegationOption = typer.Option(
 SustainedOption = typer.Option(
     None, "--sustained", metavar="TIME", help="Then run each cell without a pause for so long, such as 5m or 90s."
 )
+QuietOption = typer.Option(False, "--quiet", help="Show no progress: only the result, and errors.")
+PlainOption = typer.Option(
+    False, "--plain", help="Show progress as one line an event, as is done where stderr is no terminal."
+)
 
-_DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smh]?)")
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smhdw]?)")
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 def duration_s(text: str) -> float:
-    """Return the seconds of a time such as `5m`, `90s`, `90` or `1.5h`. Raises `UsageError`."""
+    """Return the seconds of a time such as `5m`, `90s`, `90`, `1.5h` or `12w`. Raises `UsageError`."""
     match = _DURATION.fullmatch(text.strip())
     if match is None or not float(match["number"]):
-        raise UsageError(f"{text!r} is no length of time.", "Write it as 90s, 5m or 1h.")
+        raise UsageError(f"{text!r} is no length of time.", "Write it as 90s, 5m, 1h or 90d.")
     return float(match["number"]) * _SECONDS[match["unit"]]

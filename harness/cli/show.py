@@ -14,22 +14,27 @@ if TYPE_CHECKING:
 
 
 def print_sweep(
-    store: Store, sweep_id: str, *, fail_on: str = "failed", as_json: bool = False, interrupted: bool = False
+    store: Store,
+    sweep_id: str,
+    *,
+    fail_on: str = "failed",
+    as_json: bool = False,
+    interrupted: bool = False,
+    quiet: bool = False,
 ) -> ExitCode:
     """Print a sweep's summary and return the exit code that it deserves."""
     from harness.results.export import to_rows
-    from harness.results.plain import plain
     from harness.results.summary import summarize
 
     summary = summarize(store, sweep_id)
     record = store.find_sweep(sweep_id)
     if as_json:
-        print_json({"sweep": plain(record), "rows": to_rows(summary)})
+        print_json({"sweep": record.as_json(), "rows": to_rows(summary)})
     else:
         from harness.report.table import sweep_table
 
-        screen = console()
-        screen.print(sweep_table(summary, width=screen.width))
+        console().print(sweep_table(summary))
+    if not as_json and not quiet:
         error_console().print(
             f"Sweep {record.id}, preset {record.preset}, harness {record.harness_version}; "
             f"kept in {store.folder}: harness results show {record.id}",

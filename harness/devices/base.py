@@ -49,6 +49,8 @@ class DeviceFacts:
     cores: tuple[Core, ...] = ()
     memory_mb: float | None = None
     gpu: str | None = None
+    gpu_driver: str | None = None
+    """Maker, name and version of the OpenGL ES driver, as Android's compositor tells them."""
 
     @property
     def title(self) -> str:

@@ -17,6 +17,7 @@ FACTS_SCRIPT = section_script(
         "meminfo": "cat /proc/meminfo",
         "possible": "cat /sys/devices/system/cpu/possible || cat /sys/devices/system/cpu/present",
         "frequencies": "grep . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
+        "gpu_driver": "dumpsys SurfaceFlinger | grep -m 1 GLES:",
         "gpu": "cat /sys/class/kgsl/kgsl-3d0/gpu_model || cat /sys/class/misc/mali0/device/gpuinfo",
     }
 )
@@ -43,6 +44,7 @@ def facts_from_output(serial: str, output: str) -> DeviceFacts:
         memory_mb=int(memory[1]) / 1024 if memory else None,
         hardware=cpuinfo.hardware,
         gpu_line=sections.get("gpu", "").strip(),
+        gpu_driver=sections.get("gpu_driver", "").partition("GLES:")[2].strip() or None,
     )
 
 
@@ -54,6 +56,7 @@ def facts_from_properties(
     memory_mb: float | None = None,
     hardware: str | None = None,
     gpu_line: str = "",
+    gpu_driver: str | None = None,
 ) -> DeviceFacts:
     """Return facts from properties and what was read beside them."""
 
@@ -79,6 +82,7 @@ def facts_from_properties(
         cores=cores,
         memory_mb=memory_mb,
         gpu=gpu_line.splitlines()[0] if gpu_line else first("ro.hardware.egl", "ro.hardware.vulkan"),
+        gpu_driver=gpu_driver,
     )
 
 

@@ -13,11 +13,10 @@ from harness.devices.base import Device
 from harness.devices.change_note import Change, ChangeNote
 from harness.devices.knobs import EVERY_KNOB
 from harness.devices.knobs.base import Knob, KnobRefusedError, State
+from harness.devices.under_way import await_commands
 from harness.errors import DeviceError
 
 _READ_BACKS = 10
-_UNDER_WAY_S = 0.5
-"""A command that was sent just before the end may still be under way on the phone, and would undo the restoration."""
 _PAUSE_S = 0.2
 """A screen takes a moment; the pause between two looks at a knob that does not stand as told yet."""
 
@@ -119,7 +118,6 @@ class Preparation:
             for index, knob in enumerate(self._knobs):
                 self.records[index] = self._turn(knob, self.records[index])
         except BaseException:
-            self._sleep(_UNDER_WAY_S)
             self._give_back()
             raise
         return self
@@ -194,7 +192,6 @@ def restore_leftovers(
     if not changes:
         return []
     names = ", ".join(change.knob for change in changes)
-    sleep(_UNDER_WAY_S)
     report(f"{device.serial}: an earlier harness ended without giving back {names}; restoring it now.")
     knobs = {knob.name: knob for knob in EVERY_KNOB}
     restored = _restore(device, note, changes, knobs, report, sleep)
@@ -216,6 +213,8 @@ def _restore(
     sleep: Callable[[float], object],
 ) -> dict[str, tuple[Confirmation, str]]:
     """Restore the last change first, and strike off the note what is sure to be restored; tell what is not."""
+    if changes:
+        await_commands(device)
     left = list(changes)
     outcomes: dict[str, tuple[Confirmation, str]] = {}
     for change in reversed(changes):

@@ -29,6 +29,8 @@ class ReferenceWorkload:
         self._pin = ["taskset", core_mask] if core_mask else []
         self._clock = clock
         self._baseline_s: float | None = None
+        self.ratio: float | None = None
+        """How many times as long as at first it took the last time; None before it was done."""
 
     def slowness(self) -> str:
         """Do the work and tell by how much it is slower than at first; empty where it is not. Never raises.
@@ -37,14 +39,15 @@ class ReferenceWorkload:
         """
         try:
             if self._baseline_s is None:
-                self._baseline_s = min(self._seconds() for _ in range(_BASELINE_TRIES))
+                self._baseline_s, self.ratio = min(self._seconds() for _ in range(_BASELINE_TRIES)), 1.0
                 return ""
             fastest_s = min(self._seconds() for _ in range(_TRIES))
         except DeviceError:  # found out by the next invocation
             return ""
-        ratio = fastest_s / self._baseline_s
+        self.ratio = fastest_s / self._baseline_s
         self._baseline_s = min(self._baseline_s, fastest_s)
-        return f"the reference workload took {ratio:.2f} times as long as at first" if ratio >= SLOWER_FROM else ""
+        is_slow = self.ratio >= SLOWER_FROM
+        return f"the reference workload took {self.ratio:.2f} times as long as at first" if is_slow else ""
 
     def _seconds(self) -> float:
         started = self._clock()

@@ -58,11 +58,23 @@ class GateRecord:
     """False: it did not cool in the time that was given."""
     cool: bool
     """False with an open gate: the profile says not to wait, so it is measured hot."""
+    workload_ratio: float | None = None
+    """Time of the reference workload after the invocation over that at first; None where the phone tells by itself."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {"waited_s": round(self.waited_s, 1), "looks": self.looks, "held_by": self.held_by,
-                "open": self.open, "cool": self.cool}  # fmt: skip
+                "open": self.open, "cool": self.cool, "workload_ratio": self.workload_ratio}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cooling:
+    """One look at a device that is waited for."""
+
+    reason: str
+    left_s: float
+    """How much longer it is waited for at most."""
+    look: Telemetry
 
 
 class ThermalGate:
@@ -79,7 +91,7 @@ class ThermalGate:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
-        tell: Callable[[str], None] = lambda _: None,
+        tell: Callable[[Cooling], object] = lambda _: None,
         workload: ReferenceWorkload | None = None,
     ) -> None:
         """`sleep` may return true to end the wait at once, as `threading.Event.wait` does when it is set.
@@ -114,8 +126,8 @@ class ThermalGate:
             if not reason:
                 self._reference = self._reference or look
                 return look, GateRecord(waited_s, looks, first_reason, open=True, cool=True)
-            if left_s > 0:
-                self._tell(f"cooling: {reason} ({left_s:.0f} s left)")
+            if left_s > 0 and look:
+                self._tell(Cooling(reason, left_s, look))
             if left_s <= 0 or self._sleep(min(pause_s, left_s)):
                 return look, GateRecord(waited_s, looks, reason, open=self._limits.wait_s == 0, cool=False)
             look, pause_s = None, min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -138,6 +150,11 @@ class ThermalGate:
         """Return by how much a phone that tells nothing is slower than at first; empty where it is not, or tells."""
         return self._workload.slowness() if self._workload and tells_nothing(look) else ""
 
+    @property
+    def workload_ratio(self) -> float | None:
+        """How many times as long as at first the reference workload took the last time; None: it was not needed."""
+        return self._workload.ratio if self._workload else None
+
     def _look(self) -> Telemetry | None:
         try:
             return read_telemetry(self._device)
@@ -151,6 +168,11 @@ def body_temperatures(look: Telemetry) -> dict[str, float]:
     if look.battery_temperature_c is not None:
         temperatures["battery"] = look.battery_temperature_c
     return temperatures
+
+
+def hottest(look: Telemetry) -> tuple[str, float] | None:
+    """Return the sensor that is hottest, and its temperature; None: the device tells no temperatures."""
+    return max(body_temperatures(look).items(), key=lambda item: item[1], default=None)
 
 
 def throttling(
@@ -167,8 +189,8 @@ def throttling(
 
 def throttled(after: Telemetry, sign: str) -> Failure:
     """Return the failure that a sign of throttling means."""
-    hottest = max(body_temperatures(after).items(), key=lambda item: item[1], default=None)
-    evidence = f"hottest: {hottest[0]} at {hottest[1]:.1f} °C" if hottest else "the phone tells no temperatures"
+    hot = hottest(after)
+    evidence = f"hottest: {hot[0]} at {hot[1]:.1f} °C" if hot else "the phone tells no temperatures"
     return Failure(FailureClass.THROTTLED, f"The phone held back while the tool ran: {sign}.", evidence)
 
 

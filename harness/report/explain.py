@@ -13,11 +13,13 @@ from rich.text import Text
 
 from harness.report.text import counted, number, printable
 from harness.results.evidence import Row, RowEvidence
+from harness.results.operators import operator_shares
 from harness.results.promises import Promise
 from harness.results.summary import latency_column
 
 _PLOT_COLUMNS = 40
 _SHORT_HASH = 16
+_MOST_OPERATORS = 6
 _KEPT = {True: ("kept", "green"), False: ("NOT kept", "bold red"), None: ("unknown", "yellow")}
 
 
@@ -74,6 +76,7 @@ def _facts(evidence: RowEvidence) -> Iterable[tuple[str, str]]:
     yield "redone", _discarded(evidence.discarded)
     yield "delegate", _delegate(evidence.summary)
     yield "outputs", _outputs(evidence.accuracies)
+    yield "time went to", _operators(evidence.invocations)
 
 
 def _latency(summary: Row) -> str:
@@ -156,8 +159,11 @@ def _gates(invocations: Sequence[Row]) -> str:
         return "none recorded"
     reasons = "; ".join(dict.fromkeys(gate["held_by"] for gate in gates if gate["held_by"]))
     waited_s = sum(gate["waited_s"] for gate in gates)
-    return f"{counted(len(gates), 'gate')}, {waited_s:.1f} s waited in all" + (
-        f", held by {reasons}" if reasons else ""
+    ratios = [gate["workload_ratio"] for gate in gates if gate.get("workload_ratio")]
+    return (
+        f"{counted(len(gates), 'gate')}, {waited_s:.1f} s waited in all"
+        + (f", held by {reasons}" if reasons else "")
+        + (f"; reference workload up to {max(ratios):.2f} times its first time" if ratios else "")
     )
 
 
@@ -176,6 +182,16 @@ def _delegate(summary: Row) -> str:
         nodes = f", {summary['delegated_nodes']} of {summary['total_nodes']} nodes{parts}"
     reason = f": {summary['fell_back_reason']}" if summary.get("fell_back_reason") else ""
     return f"requested {summary['delegate_requested']}, ran {summary['delegate_achieved'] or 'not told'}{nodes}{reason}"
+
+
+def _operators(invocations: Sequence[Row]) -> str:
+    """Name the slowest kinds of operator with where they ran; the rest in one sum."""
+    shares = operator_shares(invocations)
+    if not shares:
+        return "not profiled"
+    told = [f"{share.operator} {share.share:.0%} ({share.place})" for share in shares[:_MOST_OPERATORS]]
+    rest = sum(share.share for share in shares[_MOST_OPERATORS:])
+    return "; ".join(told + ([f"{len(shares) - _MOST_OPERATORS} more kinds {rest:.0%}"] if rest else []))
 
 
 def _outputs(accuracies: Sequence[Row]) -> str:

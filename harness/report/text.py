@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 
 def printable(text: object) -> str:
     """Return a name or sentence from outside on one line, with nothing in it that moves the cursor or turns text."""
@@ -33,4 +31,6 @@ def _zeros_after_point(value: float) -> int:
 
 def is_missing(value: object) -> bool:
     """Tell whether a cell of a table is empty: None, NaN or pandas' own missing value."""
-    return value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value))
+    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - only NaN differs from itself
+        return True
+    return type(value).__name__ == "NAType"  # pandas' own, without loading pandas for a table that holds none

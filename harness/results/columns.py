@@ -56,6 +56,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "sustained_change": ("float64", "Relative change from its first window to its last: 0.2 is 20 % slower"),
     "memory_overall_mb": ("float64", "Median overall footprint of the memory pass, MB as the tool prints it"),
     "memory_peak_mb": ("float64", "Median peak footprint of the memory pass, MB as the tool prints it"),
+    "delegate_time_share": (
+        "float64",
+        "Share of the profiled time that was spent inside a delegate, 0 to 1; for `cpu` that is XNNPACK",
+    ),
     "samples": ("Int64", "Labelled samples that went through the delegate"),
     "top1": ("float64", "Share of them that were classified right"),
     "top1_low": ("float64", "Lower end of its 95 % Wilson interval"),
@@ -75,3 +79,92 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "failure_evidence": ("object", "The lines that prove it"),
     "failure_advice": ("object", "What to do about it"),
 }
+
+INVOCATION_COLUMNS: dict[str, tuple[str, str]] = {
+    "sweep_id": ("object", "The sweep that the row belongs to"),
+    "device": ("object", "The device's title, such as `Google Pixel 8`"),
+    "serial": ("object", "ADB serial, or `host`"),
+    "device_kind": ("object", "`phone`, `emulator`, `virtual` or `host`"),
+    "profile": ("object", "The device profile that was used"),
+    "variant": ("object", "The recipe's name"),
+    "variant_sha256": ("object", "Identity of the variant"),
+    "delegate_requested": ("object", "`cpu`, `cpu-builtin`, `gpu`, `nnapi` or `nnapi:ACCELERATOR`"),
+    "threads": ("Int64", "CPU threads"),
+    "core_mask": ("object", "Cores that the tool was pinned to, hexadecimal; empty where it was not"),
+    "tool_sha256": ("object", "Identity of the `benchmark_model` binary"),
+    "cell_key": ("object", "Content hash of all that makes two results alike"),
+    "id": ("Int64", "Number of the row in its store, in the order of time; it means nothing outside"),
+    "purpose": (
+        "object",
+        "The pass: `latency`, `memory`, `op_profile`, `warm_up`, `init_cold`, `init_warm` or `sustained`",
+    ),
+    "invocation_index": ("Int64", "Place in the plan, within cell and pass"),
+    "attempt": ("Int64", "1, or more where the same place was tried again"),
+    "is_last_attempt": ("boolean", "Whether it is the attempt of its place that counts"),
+    "block": ("Int64", "Interleaved block that the process ran in; processes of one block are neighbours in time"),
+    "started_at_utc": ("object", "When the process started: ISO 8601, UTC"),
+    "wall_s": ("float64", "How long it took, start to end, seconds"),
+    "command": ("object", "The command line, a list of arguments"),
+    "log_path": ("object", "Its raw log (gzip), relative to the results folder"),
+    "labels": ("object", "What was unusual about this process, such as `throttled`"),
+    "telemetry_before": ("object", "State of the device just before: a JSON object, units in its names"),
+    "telemetry_during": ("object", "What was sampled beside the timed runs: a JSON object, units in its names"),
+    "telemetry_after": ("object", "State of the device just after: a JSON object, units in its names"),
+    "gate": ("object", "What the thermal gate saw before it opened: a JSON object, units in its names"),
+    "cores_allowed": ("object", "Cores that the process was seen to be allowed to use"),
+    "delegate_achieved": ("object", "What the log proves to have run"),
+    "delegated_nodes": ("Int64", "Nodes of the graph that the delegate took"),
+    "total_nodes": ("Int64", "Nodes of the graph"),
+    "partitions": ("Int64", "Pieces that the delegate's share is cut into"),
+    "fell_back": ("boolean", "Whether all or part ran elsewhere than asked; empty where the log does not tell"),
+    "fell_back_reason": ("object", "The runtime's own sentence about it, where it gives one"),
+    "runs": ("Int64", "Timed runs of the model within the process"),
+    "latency_avg_us": ("float64", "Average of its timed runs, microseconds"),
+    "latency_median_us": ("float64", "Median of its timed runs, microseconds; empty where the tool prints none"),
+    "latency_min_us": ("float64", "Fastest timed run, microseconds"),
+    "latency_max_us": ("float64", "Slowest timed run, microseconds"),
+    "latency_std_us": ("float64", "Standard deviation of its timed runs, microseconds; never an error bar of a cell"),
+    "init_us": ("float64", "Initialisation: loading the model and preparing the delegate, microseconds"),
+    "first_inference_us": ("float64", "First run of the model, microseconds"),
+    "warmup_asked_runs": ("Int64", "Runs before the timed ones that the process was asked for"),
+    "warmup_converged": ("boolean", "Whether the runs after so long a warm-up were as fast as those in it"),
+    "warmup_runs": ("Int64", "Runs before the timed ones that it made"),
+    "warmup_window_us": ("float64", "How long those took together, microseconds"),
+    "timed_window_us": ("float64", "How long the timed runs took together, microseconds"),
+    "memory_init_mb": ("float64", "Footprint after initialisation, MB as the tool prints it"),
+    "memory_overall_mb": ("float64", "Overall footprint, MB as the tool prints it"),
+    "peak_memory_mb": ("float64", "Peak footprint, MB as the tool prints it"),
+    "operators": ("object", "Where the time went: a JSON array with one object for each kind of operator and place"),
+    "failure_class": ("object", "Class of the failure; empty where nothing failed"),
+    "failure_message": ("object", "What happened, in one sentence"),
+    "failure_evidence": ("object", "The lines that prove it"),
+}
+"""The columns of a table with one row a process."""
+
+LISTS_OF_TEXT = frozenset({"labels", "command"})
+LISTS_OF_NUMBERS = frozenset({"sustained_curve_us"})
+JSON_VALUES = {
+    "telemetry_before": "object", "telemetry_during": "object", "telemetry_after": "object", "gate": "object",
+    "operators": "array",
+}  # fmt: skip
+"""What an `object` column holds where that is not text."""
+
+_UNITS = {
+    "_us": "microseconds",
+    "_s": "seconds",
+    "_mb": "MB as the tool prints it",
+    "_bytes": "bytes",
+    "_points": "percentage points",
+    "_utc": "ISO 8601, UTC",
+}
+
+
+def kind_of(name: str) -> str:
+    """Return the type of a column in pandas, in either table; `object` for one that is in neither."""
+    kind, _ = (COLUMNS | INVOCATION_COLUMNS).get(name, ("object", ""))
+    return kind
+
+
+def unit_of(name: str) -> str | None:
+    """Return the unit that a column's name ends in; None for a count, a share or text."""
+    return next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from harness.results.noise import NoiseFloor
 from harness.results.ratio import RatioEstimate, estimate_by_mean, estimate_by_rank, smallest_p
 from harness.results.verdict import FEWEST_INVOCATIONS
@@ -83,9 +85,11 @@ def correct(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected after Benjamini and Hochberg, in the same order."""
     if not p_values:
         return []
-    from scipy.stats import false_discovery_control
-
-    return [float(value) for value in false_discovery_control(list(p_values), method="bh")]
+    ordered = np.argsort(p_values)[::-1]  # the largest first: no corrected one exceeds what a larger one became
+    ranks = np.arange(len(p_values), 0, -1)
+    corrected = np.empty(len(p_values))
+    corrected[ordered] = np.minimum.accumulate(np.asarray(p_values)[ordered] * len(p_values) / ranks)
+    return [min(1.0, float(value)) for value in corrected]
 
 
 def _fewest(samples: Samples) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from harness.results import schema
 from harness.results.noise import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
 from harness.results.ratio import middle
-from harness.results.sides import Side, read_sides
+from harness.results.sides import Side, sides_of
 from harness.results.store import Store
+from harness.results.sweep_rows import read_sweep_rows
 
 LATEST_SWEEPS = 20
 """A/A sweeps of a device that are looked at; older ones may be of a device that has changed since."""
@@ -21,6 +23,7 @@ class DeviceNoise:
         compared = {side.sweep_id for side in at_hand}
         self._noise = [side for side in noise_sides if side.sweep_id not in compared]
         self._at_hand = at_hand
+        self._between: dict[tuple[object, ...], NoiseFloor] = {}
 
     def within(self, a: Side, b: Side, pairs: int) -> NoiseFloor | None:
         """Return the floor of two cells that were measured in turns, by `pairs` pairs."""
@@ -33,13 +36,19 @@ class DeviceNoise:
 
     def between(self, a: Side, b: Side) -> NoiseFloor:
         """Return the floor of two cells of different sweeps."""
-        return between_floor(self._like(a, b)) or assumed_floor()
+        key = (b.conditions["device"], b.conditions["os"], frozenset(_delegates(a, b)))
+        if key not in self._between:  # many couples of a night have the same
+            self._between[key] = between_floor(self._like(a, b)) or assumed_floor()
+        return self._between[key]
 
     def _like(self, a: Side, b: Side) -> list[Side]:
         """Return A/A cells of the device as it is now: those of the same delegates, else of any."""
         of_device = [side for side in self._noise if _same_device(side, b)]
-        wanted = {a.cell["delegate_requested"], b.cell["delegate_requested"]}
-        return [side for side in of_device if side.cell["delegate_requested"] in wanted] or of_device
+        return [side for side in of_device if side.cell["delegate_requested"] in _delegates(a, b)] or of_device
+
+
+def _delegates(a: Side, b: Side) -> set[str]:
+    return {a.cell["delegate_requested"], b.cell["delegate_requested"]}
 
 
 def within_floor(sides: Sequence[Side], pairs: int, source: str | None = None) -> NoiseFloor | None:
@@ -63,17 +72,17 @@ def read_noise(store: Store, at_hand: Sequence[Side]) -> DeviceNoise:
 
 def noise_sides(store: Store, serials: Collection[str]) -> list[Side]:
     """Return the cells of the latest A/A sweeps of these devices."""
+    noise_sweeps = [record.id for record in store.sweeps() if record.is_noise]  # the newest first
+    measured: dict[str, set[str]] = {sweep_id: set() for sweep_id in noise_sweeps}
+    for row in store.rows(schema.devices, noise_sweeps, without=("facts", "preparation")):
+        measured[row["sweep_id"]].add(row["serial"])
     found: Counter[str] = Counter()
-    sides: list[Side] = []
-    for record in store.sweeps():  # the newest first
-        if not record.is_noise:
-            continue
-        wanted = {serial for serial in store.devices(record.id)["serial"]
-                  if serial in serials and found[serial] < LATEST_SWEEPS}  # fmt: skip
-        found.update(wanted)
-        if wanted:
-            sides += [side for side in read_sides(store, record.id) if side.cell["serial"] in wanted]
-    return sides
+    wanted: dict[str, set[str]] = {}
+    for sweep_id in noise_sweeps:
+        wanted[sweep_id] = {name for name in measured[sweep_id].intersection(serials) if found[name] < LATEST_SWEEPS}
+        found.update(wanted[sweep_id])
+    sweeps = read_sweep_rows(store, [sweep_id for sweep_id in noise_sweeps if wanted[sweep_id]])
+    return [side for sweep in sweeps for side in sides_of(sweep) if side.cell["serial"] in wanted[sweep.sweep_id]]
 
 
 def _same_device(one: Side, other: Side) -> bool:

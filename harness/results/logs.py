@@ -20,11 +20,21 @@ def log_path(sweep_id: str, cell: Cell, purpose: str, index: int, attempt: int) 
     Such as `20261124-083000-ab12/logs/R58M/int8--gpu--t1--4f0c2d1e9a8b7c6d--latency-003-1.log.gz`: serial, variant,
     delegate, threads, cell key, pass, index and attempt.
     """
-    name = f"{_safe(cell.variant_name)}--{_safe(cell.delegate)}--t{cell.threads}--{cell.key}"
-    return Path(_safe(sweep_id)) / "logs" / _safe(cell.serial) / f"{name}--{purpose}-{index:03}-{attempt}.log.gz"
+    name = f"{safe_name(cell.variant_name)}--{safe_name(cell.delegate)}--t{cell.threads}--{cell.key}"
+    return (
+        Path(sweep_folder(sweep_id))
+        / "logs"
+        / safe_name(cell.serial)
+        / f"{name}--{purpose}-{index:03}-{attempt}.log.gz"
+    )
 
 
-def _safe(text: str) -> str:
+def sweep_folder(sweep_id: str) -> str:
+    """Return the name of a sweep's folder inside the results folder."""
+    return safe_name(sweep_id)
+
+
+def safe_name(text: str) -> str:
     """Quote a name from outside so that it can neither leave the folder nor upset a file system."""
     return quote(text, safe="", errors="replace").replace(".", "%2E", 1 if text.startswith(".") else 0)[:_LONGEST_NAME]
 

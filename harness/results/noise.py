@@ -43,10 +43,10 @@ def floor_within_sweep(cells: Sequence[Sequence[float]], pairs: int, source: str
     ratios = np.concatenate([np.diff(np.log(latencies)) for latencies in cells] or [np.empty(0)])
     if len(ratios) == 0:
         return None
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     spread = float(np.median(np.abs(ratios))) / NORMAL_QUARTILE
-    reach = float(student.isf(FALSE_ALARMS / 2, len(ratios))) * spread / np.sqrt(pairs)
+    reach = -float(stdtrit(len(ratios), FALSE_ALARMS / 2)) * spread / np.sqrt(pairs)
     return NoiseFloor(float(np.expm1(reach)), source)
 
 
@@ -60,18 +60,18 @@ def floor_between_sweeps(cells: Sequence[Sequence[float]], source: str) -> Noise
     repeated = [np.log(np.asarray(latencies, dtype=float)) for latencies in cells if len(latencies) > 1]
     if not repeated:
         return None
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     freedom = max(len(logs) for logs in repeated) - 1
     squares = sum(float(((logs - logs.mean()) ** 2).sum()) for logs in repeated)
     spread = np.sqrt(squares / sum(len(logs) - 1 for logs in repeated))
-    reach = float(student.isf(FALSE_ALARMS / 2, freedom)) * np.sqrt(2) * spread
+    reach = -float(stdtrit(freedom, FALSE_ALARMS / 2)) * np.sqrt(2) * spread
     return NoiseFloor(float(np.expm1(reach)), source)
 
 
 def assumed_floor() -> NoiseFloor:
     """Return the floor between two sweeps of a device that was never measured against itself."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    reach = float(norm.isf(FALSE_ALARMS / 2)) * np.sqrt(2) * ASSUMED_BETWEEN_SWEEPS
+    reach = -float(ndtri(FALSE_ALARMS / 2)) * np.sqrt(2) * ASSUMED_BETWEEN_SWEEPS
     return NoiseFloor(float(np.expm1(reach)), "assumed; `harness noise` measures it")

@@ -104,11 +104,11 @@ def _checked_again(evidence: RowEvidence) -> Judged:
         return _NOTHING_MEASURED
     if unseen := _count(row["telemetry_after"] is None for row in measured):
         return False, f"After {unseen} of {len(measured)} invocations the device was not looked at."
-    if any(_tells_nothing_of_heat(row["telemetry_after"]) for row in measured):
+    if any(_tells_nothing_of_heat(row["telemetry_after"]) and not _worked(row) for row in measured):
         return False, "This device tells neither its thermal status nor its clocks, so holding back cannot be seen."
     throttled = [row for row in evidence.invocations if row["failure_class"] == FailureClass.THROTTLED]
     if not throttled:
-        return True, "None was throttled."
+        return True, "None was throttled" + (", by the reference workload." if any(map(_worked, measured)) else ".")
     places = Counter((row["purpose"], row["invocation_index"]) for row in throttled)
     within = max(places.values()) <= _MOST_ATTEMPTS
     told = "1 throttled attempt is" if len(throttled) == 1 else f"{len(throttled)} throttled attempts are"
@@ -117,6 +117,11 @@ def _checked_again(evidence: RowEvidence) -> Judged:
 
 def _tells_nothing_of_heat(look: Row) -> bool:
     return look.get("thermal_status") is None and not look.get("core_ceilings_khz")
+
+
+def _worked(row: Row) -> bool:
+    """Tell whether the reference workload stood in for what the device does not tell."""
+    return bool(row["gate"]) and row["gate"].get("workload_ratio") is not None
 
 
 @_promise(4, "what was changed on the phone is given back")
@@ -202,16 +207,16 @@ def _interval(evidence: RowEvidence) -> Judged:
     return True, f"The median has an interval; this device's noise floor is {evidence.noise_floor:.1%}."
 
 
-@_promise(10, "latency and memory in separate passes")
+@_promise(10, "latency, memory and op profile in separate passes")
 def _separate_passes(evidence: RowEvidence) -> Judged:
     measured = evidence.measured()
     if not measured:
         return _NOTHING_MEASURED
     if any(_flags(row) & _MONITORS for row in measured):
         return False, "A monitor ran beside the timed runs."
-    memory = len(evidence.measured(Pass.MEMORY))
-    told = f"Memory comes from {memory} processes of its own" if memory else "Memory was not measured"
-    return True, f"No monitor ran beside the timed runs. {told}; harness takes no op profile yet."
+    memory, profile = (len(evidence.measured(purpose)) for purpose in (Pass.MEMORY, Pass.OP_PROFILE))
+    others = f"Processes of their own: {memory} for memory, {profile} for the operators' times."
+    return True, f"No monitor ran beside the timed runs. {others}"
 
 
 @_promise(11, "only the measured block counts, never zero")
@@ -325,13 +330,14 @@ def _provenance(evidence: RowEvidence) -> Judged:
         "variant lineage": (evidence.variant.get("card") or {}).get("model_sha256"),
         "OS fingerprint": facts.get("fingerprint"),
         "SoC": facts.get("soc") or facts.get("board"),
-        "GPU or its driver": facts.get("gpu"),
+        "GPU": facts.get("gpu"),
+        "GPU's driver": facts.get("gpu_driver"),
         "host": evidence.sweep["host"],
         "harness version": evidence.sweep["harness_version"],
     }
     if missing := [name for name, value in parts.items() if not value]:
         return False, f"Not known of this row: {', '.join(missing)}."
-    return True, "Tool, flags, lineage, operating system, SoC, GPU, host and harness version are stored."
+    return True, "Tool, flags, lineage, operating system, SoC, GPU, its driver, host and harness version are stored."
 
 
 @_promise(20, "failures are classes with evidence")

@@ -7,10 +7,14 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 import harness
+
+FILE_NAME = "results.sqlite3"
+"""The database in a results folder."""
 
 
 class SweepStatus(StrEnum):
@@ -42,6 +46,31 @@ class SweepRecord:
     def is_noise(self) -> bool:
         """Tell whether it is an A/A sweep, which only shows how far a device differs from itself."""
         return self.spec.get("purpose") == "noise"
+
+    def as_json(self) -> dict[str, object]:
+        """Return the record as JSON values, moments as ISO 8601 in UTC."""
+        started_at, finished_at = self.started_at.astimezone(UTC), self.finished_at and self.finished_at.astimezone(UTC)
+        return {
+            "id": self.id,
+            "started_at_utc": started_at.isoformat(),
+            "finished_at_utc": finished_at and finished_at.isoformat(),
+            "status": self.status.value,
+            "preset": self.preset,
+            "seed": self.seed,
+            "harness_version": self.harness_version,
+            "spec": dict(self.spec),
+            "host": dict(self.host),
+        }
+
+
+def record_of(row: Mapping[str, Any]) -> SweepRecord:
+    """Read a row of the table `sweeps` back."""
+    values = dict(row)
+    ended = values.pop("finished_at_utc")
+    started_at = datetime.fromisoformat(values.pop("started_at_utc"))
+    status = SweepStatus(values.pop("status"))
+    finished_at = datetime.fromisoformat(ended) if ended else None
+    return SweepRecord(**values, started_at=started_at, status=status, finished_at=finished_at)
 
 
 def new_sweep_id(started_at: datetime) -> str:

@@ -13,7 +13,6 @@ from harness.accuracy.outcome import AccuracyOutcome, Proportion
 from harness.benchmark.measurement import Measurement
 from harness.errors import Failure
 from harness.results import schema
-from harness.results.records import SweepRecord, SweepStatus
 
 
 def measurement_values(measurement: Measurement | None) -> dict[str, Any]:
@@ -68,12 +67,3 @@ def only_columns(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
 def utc_text(moment: datetime) -> str:
     """Write a moment as `2026-11-24T08:30:00.000Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def sweep_record(row: dict[str, Any]) -> SweepRecord:
-    """Read a row of `sweeps` back."""
-    ended = row.pop("finished_at_utc")
-    started_at = datetime.fromisoformat(row.pop("started_at_utc"))
-    status = SweepStatus(row.pop("status"))
-    finished_at = datetime.fromisoformat(ended) if ended else None
-    return SweepRecord(**row, started_at=started_at, status=status, finished_at=finished_at)

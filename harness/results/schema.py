@@ -21,11 +21,11 @@ from sqlalchemy import (
 
 from harness.results.plain import storable
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a column is added; a store of a newer version is refused, never guessed at.
 
 A store of an older version is brought up to date when it is opened, so a column that is added must be nullable. 2 added
-how phones were prepared, gated and pinned; 3 how cells were warmed up.
+how phones were prepared, gated and pinned; 3 how cells were warmed up; 4 where the time went.
 """
 
 metadata = MetaData()
@@ -171,6 +171,7 @@ invocations = Table(
     Column("memory_init_mb", Float),
     Column("memory_overall_mb", Float),
     Column("peak_memory_mb", Float),
+    Column("operators", JSON),
     *_failure_columns(),
     _of_sweep("cell"),
     UniqueConstraint("sweep_id", "cell_key", "purpose", "invocation_index", "attempt"),

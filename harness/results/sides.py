@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.benchmark.measurement import Pass
-from harness.results.export import to_rows
 from harness.results.store import Store
-from harness.results.summary import latency_column, summarize
+from harness.results.summary import latency_column, summary_rows
+from harness.results.sweep_rows import SweepRows, read_sweep_rows
 
 CONDITIONS = {
     "device": "serial of the device",
@@ -44,12 +44,18 @@ class Side:
 
 def read_sides(store: Store, sweep_id: str) -> list[Side]:
     """Return every cell of a sweep, also those that were not measured."""
-    devices = {row["serial"]: row["facts"] or {} for row in to_rows(store.devices(sweep_id))}
-    cards = {row["name"]: row["card"] or {} for row in to_rows(store.variants(sweep_id))}
-    modes = {row["key"]: row["mode"] for row in to_rows(store.cells(sweep_id))}
-    processes = _last_measured(store, sweep_id)
+    (sweep,) = read_sweep_rows(store, [sweep_id])
+    return sides_of(sweep)
+
+
+def sides_of(sweep: SweepRows) -> list[Side]:
+    """Return every cell of a sweep whose rows are at hand."""
+    devices = {row["serial"]: row["facts"] or {} for row in sweep.devices}
+    cards = {row["name"]: row["card"] or {} for row in sweep.variants}
+    modes = {row["key"]: row["mode"] for row in sweep.cells}
+    processes = _last_measured(sweep)
     sides = []
-    for cell in to_rows(summarize(store, sweep_id)):
+    for cell in summary_rows(sweep):
         if cell["cell_key"] is None:  # a device or a recipe that failed as a whole
             continue
         conditions = {
@@ -64,14 +70,14 @@ def read_sides(store: Store, sweep_id: str) -> list[Side]:
         }
         column = latency_column(cell["latency_of"])
         latencies = {row["block"]: row[column] for row in processes.get(cell["cell_key"], [])}
-        sides.append(Side(sweep_id, cell, conditions, latencies))
+        sides.append(Side(sweep.sweep_id, cell, conditions, latencies))
     return sides
 
 
-def _last_measured(store: Store, sweep_id: str) -> dict[str, list[dict[str, Any]]]:
+def _last_measured(sweep: SweepRows) -> dict[str, list[dict[str, Any]]]:
     """Return the last attempt of each process of the latency pass where it succeeded, by cell, in order of time."""
     latest = {(row["cell_key"], row["invocation_index"]): row
-              for row in to_rows(store.invocations(sweep_id)) if row["purpose"] == Pass.LATENCY}  # fmt: skip
+              for row in sweep.invocations if row["purpose"] == Pass.LATENCY}  # fmt: skip
     cells: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(latest.values(), key=lambda row: row["block"]):
         if row["failure_class"] is None:

@@ -5,12 +5,20 @@ The unit is the invocation, since iterations inside one process are not independ
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ranks = NDArray[np.int64]
 
 CONFIDENCE = 0.95
+EXACT_UP_TO = 200
+"""Values of a cell for which all bootstrap samples are counted; of more, `RESAMPLES` are drawn."""
 RESAMPLES = 9999
 QUARTILES = (25, 75)
 
@@ -21,6 +29,8 @@ MEAN_DEVIATION = 1.253314
 """A normal variable's median absolute deviation in standard deviations, and one over its mean absolute deviation."""
 
 FEWEST_FOR_DRIFT = 5
+EXACT_TREND_UP_TO = 33
+"""As in scipy."""
 DRIFT_LEVEL = 0.01
 
 
@@ -40,12 +50,12 @@ class Estimate:
         return self.low <= other.high and other.low <= self.high
 
 
-def median_with_interval(values: Sequence[float], *, seed: int = 0) -> Estimate | None:
+def median_with_interval(values: Sequence[float]) -> Estimate | None:
     """Return the median with its 95 % bootstrap interval, or None for no values. Finite values only.
 
     The percentile bootstrap (Efron 1979), not BCa: BCa takes its acceleration from a jackknife, which for the median
-    of a few values takes only two or three distinct values and is undefined where values repeat. Same values and same
-    seed give the same interval.
+    of a few values takes only two or three distinct values and is undefined where values repeat. Nothing is drawn: the
+    median of a sample with replacement is one of the values, or lies between two, and how often each is known exactly.
     """
     sample = np.asarray(values, dtype=float)
     if not np.isfinite(sample).all():
@@ -55,18 +65,65 @@ def median_with_interval(values: Sequence[float], *, seed: int = 0) -> Estimate 
     median = float(np.median(sample))
     if len(sample) == 1:
         return Estimate(median, None, None, 1)
+    low, high = _bootstrap_interval(np.sort(sample))
+    return Estimate(median, low, high, len(sample))
+
+
+def _bootstrap_interval(ordered: Floats) -> tuple[float, float]:
+    """Return the ends of the percentile interval: as far out as 2.5 % of all bootstrap medians reach on each side."""
+    if len(ordered) > EXACT_UP_TO:
+        return _drawn_interval(ordered)
+    lower, upper, shares = _bootstrap_medians(len(ordered))
+    medians = (ordered[lower] + ordered[upper]) / 2
+    order = np.argsort(medians, kind="stable")
+    medians, cumulative = medians[order], np.cumsum(shares[order])
+    tail = (1 - CONFIDENCE) / 2
+    low = int(np.searchsorted(cumulative, tail))
+    high = int(np.searchsorted(cumulative, cumulative[-1] - tail))
+    return float(medians[low]), float(medians[high])
+
+
+def _drawn_interval(ordered: Floats) -> tuple[float, float]:
     from scipy.stats import bootstrap
 
     interval = bootstrap(
-        (sample,), np.median, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, method="percentile",
-        rng=np.random.default_rng(seed),
+        (ordered,), np.median, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, method="percentile",
+        rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
-    return Estimate(median, float(interval.low), float(interval.high), len(sample))
+    return float(interval.low), float(interval.high)
+
+
+@functools.cache
+def _bootstrap_medians(count: int) -> tuple[Ranks, Ranks, Floats]:
+    """Return between which two of `count` ordered values the median of a sample with replacement lies, and how often.
+
+    Of the n draws, the lower middle one is the m-th smallest, m = n / 2 rounded up; below a value with k values up to
+    and including it lie binomially many draws. With an even n, both middle draws are values i < j where m draws are at
+    most i, one of them i itself, and all others at least j, one of them j itself.
+    """
+    half = (count + 1) // 2
+    up_to = np.arange(count + 1) / count
+    draws = np.arange(half, count + 1)
+    ways = np.array([math.comb(count, int(draw)) for draw in draws], dtype=float)
+    reached = (ways * up_to[:, None] ** draws * (1 - up_to[:, None]) ** (count - draws)).sum(axis=1)
+    each = np.diff(reached)
+    ranks = np.arange(count)
+    if count % 2:
+        return ranks, ranks, each
+    lower, upper = np.triu_indices(count, 1)
+    below = up_to[lower + 1] ** half - up_to[lower] ** half
+    above = (1 - up_to[upper]) ** half - (1 - up_to[upper + 1]) ** half
+    apart = math.comb(count, half) * below * above
+    same = each - np.bincount(lower, weights=apart, minlength=count)
+    return np.append(ranks, lower), np.append(ranks, upper), np.append(same, apart)
 
 
 def median(values: Sequence[float]) -> float | None:
     """Return the median, or None for no values."""
-    return float(np.median(values)) if len(values) else None
+    if not len(values):
+        return None
+    ordered = sorted(values)
+    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def relative_spread(values: Sequence[float]) -> float | None:
@@ -124,12 +181,36 @@ def drift(values: Sequence[float]) -> Drift | None:
     """
     if len(values) < FEWEST_FOR_DRIFT:
         return None
-    from scipy.stats import kendalltau, theilslopes
+    logs = np.log(np.asarray(values, dtype=float))
+    first, second = np.triu_indices(len(logs), 1)
+    rises = logs[second] - logs[first]
+    slope = float(np.median(rises / (second - first)))
+    return Drift(float(np.expm1(slope * (len(values) - 1))), _trend_p_value(logs, rises))
 
-    order, logs = np.arange(len(values)), np.log(np.asarray(values, dtype=float))
-    p_value = float(kendalltau(order, logs).pvalue) if np.ptp(logs) else 1.0
-    slope = float(theilslopes(logs, order).slope)
-    return Drift(float(np.expm1(slope * (len(values) - 1))), p_value)
+
+def _trend_p_value(logs: Floats, rises: Floats) -> float:
+    """Return how often values in a random order would have so few rises, or so few falls, among all their pairs.
+
+    Exactly so for a few different values, as a cell has; scipy knows what equal ones and many do to the distribution.
+    """
+    if len(logs) <= EXACT_TREND_UP_TO and rises.all():
+        fewer = int(min((rises > 0).sum(), (rises < 0).sum()))
+        return min(1.0, float(2 * _falls_by_chance(len(logs))[: fewer + 1].sum()))
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(np.arange(len(logs)), logs).pvalue) if np.ptp(logs) else 1.0
+
+
+@functools.cache
+def _falls_by_chance(count: int) -> Floats:
+    """Return the share of all orders of `count` different values by the number of their falling pairs.
+
+    A value that is put in front of k others makes 0 to k more, each as often.
+    """
+    shares = np.ones(1)
+    for others in range(1, count):
+        shares = np.convolve(shares, np.ones(others + 1) / (others + 1))
+    return shares
 
 
 def enough(medians: Sequence[float], relative_width: float, *, fewest: int, most: int) -> bool:

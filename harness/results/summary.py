@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness.benchmark.command import keeps_cache
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass
 from harness.results.columns import COLUMNS
+from harness.results.operators import operator_shares, share_in_delegate
 from harness.results.statistics import (
     Estimate,
     drift,
@@ -22,9 +21,11 @@ from harness.results.statistics import (
     within_spread,
 )
 from harness.results.store import Store, is_final
+from harness.results.sweep_rows import Row, SweepRows, read_sweep_rows
 from harness.results.verdict import Facts, Verdict, judge_cell, rank
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def summarize(store: Store, sweep_id: str) -> pd.DataFrame:
@@ -33,13 +34,22 @@ def summarize(store: Store, sweep_id: str) -> pd.DataFrame:
     Recipes that gave no variant and devices that could not be measured have a row of their own, so that nothing
     vanishes.
     """
-    devices = {row["serial"]: row for row in _records(store.devices(sweep_id))}
-    variants = {row["name"]: row for row in _records(store.variants(sweep_id))}
-    invocations = _by_cell(_last_attempts(_records(store.invocations(sweep_id))))
-    accuracies = {row["cell_key"]: row for row in _records(store.accuracies(sweep_id))}  # the last attempt wins
+    import pandas as pd
+
+    (sweep,) = read_sweep_rows(store, [sweep_id])
+    rows = summary_rows(sweep)
+    return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=COLUMNS[name][0]) for name in COLUMNS})
+
+
+def summary_rows(sweep: SweepRows) -> list[Row]:
+    """Return the rows of `summarize` as JSON values, without the cost of a table."""
+    devices = {row["serial"]: row for row in sweep.devices}
+    variants = {row["name"]: row for row in sweep.variants}
+    invocations = _by_cell(_last_attempts(sweep.invocations))
+    accuracies = {row["cell_key"]: row for row in sweep.accuracies}  # the last attempt wins
     rows: list[Row] = []
     latencies: dict[str, dict[int, Estimate]] = {}
-    for cell in _records(store.cells(sweep_id)):
+    for cell in sweep.cells:
         device = devices.get(cell["serial"], {})
         cell_invocations = invocations.get(cell["key"], [])
         row, latency = _cell_row(cell, cell_invocations, accuracies.get(cell["key"]), device)
@@ -51,17 +61,7 @@ def summarize(store: Store, sweep_id: str) -> pd.DataFrame:
         for index, place in rank(of_device).items():
             rows[index] |= {"rank": place.place, "tied": place.tied, "fastest": place.place == 1}
     rows += _rows_of_failed_devices(devices.values(), rows) + _rows_of_failed_variants(variants.values())
-    return _frame(sweep_id, rows)
-
-
-def _records(frame: pd.DataFrame) -> list[Row]:
-    """Return rows as dictionaries, with None for every kind of missing value."""
-    records = frame.astype(object).to_dict("records")
-    return [{str(key): None if _is_missing(value) else value for key, value in row.items()} for row in records]
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)  # noqa: PLR0124 - NaN
+    return _complete(sweep.sweep_id, rows)
 
 
 def _last_attempts(invocations: Iterable[Row]) -> list[Row]:
@@ -81,7 +81,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
     passes = {purpose: [row for row in invocations if row["purpose"] == purpose] for purpose in Pass}
     measured = [row for row in passes[Pass.LATENCY] if row["failure_class"] is None]
     failed = [row for row in passes[Pass.LATENCY] if row["failure_class"] is not None]
-    delegation = _worst_delegation(measured)
+    delegation = _with_proof_of_profile(_worst_delegation(measured), passes[Pass.OP_PROFILE])
     latency_of, latency = _latency(measured)
     stored = [_stored_failure(row) for row in (*failed, *passes[Pass.MEMORY], *passes[Pass.SUSTAINED], accuracy or {})]
     own, of_device = [failure for failure in stored if failure], _stored_failure(device)
@@ -115,6 +115,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
         **_sustained(passes[Pass.SUSTAINED]),
         "memory_overall_mb": median(_values(passes[Pass.MEMORY], "memory_overall_mb")),
         "memory_peak_mb": median(_values(passes[Pass.MEMORY], "peak_memory_mb")),
+        "delegate_time_share": share_in_delegate(operator_shares(passes[Pass.OP_PROFILE])),
         **_accuracy_values(accuracy or {}),
         "verdict": verdict,
         **_failure_values(_failure_of(verdict, cell, delegation, own, of_device)),
@@ -129,6 +130,14 @@ def _worst_delegation(measured: list[Row]) -> Row:
     """Return the invocation that stands for the cell: one that fell back, else one that proves nothing, else any."""
     severity = {True: 0, None: 1, False: 2}
     return min(measured, key=lambda row: (severity[row["fell_back"]], row["delegated_nodes"] or 0), default={})
+
+
+def _with_proof_of_profile(delegation: Row, profiled: list[Row]) -> Row:
+    """Let the operators' profile tell where a cell ran, if the logs of its timed processes do not."""
+    if not delegation or delegation["fell_back"] is not None:
+        return delegation
+    proof = _worst_delegation([row for row in profiled if row["fell_back"] is not None])
+    return {**delegation, **{name: proof[name] for name in (*_DELEGATION, "fell_back_reason")}} if proof else delegation
 
 
 def _latency(measured: list[Row]) -> tuple[str | None, Estimate | None]:
@@ -280,7 +289,8 @@ def _rows_of_failed_variants(variants: Iterable[Row]) -> list[Row]:
     ]
 
 
-def _frame(sweep_id: str, rows: list[Row]) -> pd.DataFrame:
+def _complete(sweep_id: str, rows: list[Row]) -> list[Row]:
+    """Give every row every column, and put them in order."""
     complete = [{name: row.get(name) for name in COLUMNS} | {"sweep_id": sweep_id} for row in rows]
     for row in complete:
         row["labels"] = row["labels"] or []
@@ -297,5 +307,4 @@ def _frame(sweep_id: str, rows: list[Row]) -> pd.DataFrame:
             row["variant"] or "",
         )
     )
-    types = {name: kind for name, (kind, _) in COLUMNS.items()}
-    return pd.DataFrame({name: pd.Series([row[name] for row in complete], dtype=types[name]) for name in COLUMNS})
+    return complete

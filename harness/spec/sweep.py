@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from harness.spec.loading import SpecModel, read_toml, validate_spec
+from harness.spec.output_limits import OutputLimits
 
 PresetName = Literal["quick", "standard", "strict"]
 
@@ -33,6 +34,8 @@ class Measurement(SpecModel):
     """Time limit of one process on the device."""
     memory_invocations: int = Field(default=1, ge=0, le=100)
     """Separate processes that measure memory; their latency is not used."""
+    op_profile_invocations: int = Field(default=1, ge=0, le=100)
+    """Separate processes that tell where the time goes, operator by operator; their latency is not used."""
     init_pairs: int = Field(default=2, ge=0, le=100)
     """Pairs of processes that load the model: the first cold, the second warm."""
     sustained_s: float = Field(default=0.0, ge=0, le=86_400)
@@ -87,6 +90,8 @@ class SweepSpec(SpecModel):
     threads: tuple[int, ...] = (1,)
     preset: PresetName = "quick"
     measurement: Measurement
+    output_limits: OutputLimits = OutputLimits()
+    """How far a delegate's outputs may be from the host's before its row is a failure."""
     seed: int = 1
     """Seeds the order of invocations."""
     purpose: Literal["measure", "noise"] = "measure"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
 from harness.accuracy.outcome import AccuracyOutcome
+from harness.benchmark.command import offers_op_profile
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
@@ -32,12 +33,14 @@ from harness.results.records import Cell
 from harness.results.store import Store
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import SweepSpec
+from harness.sweep.device_progress import DeviceProgress
 from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
 from harness.sweep.plan import PlannedInvocation, plan_invocations
+from harness.sweep.remaining_time import StepKind
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
-from harness.sweep.warm_up import WarmUp, untested
+from harness.sweep.warm_up import StoredWindows, WarmUp, untested
 
 HOPELESS = frozenset(
     {
@@ -108,7 +111,7 @@ class DeviceRun:
         profile = match_profile(facts)
         is_prepared = self._context.spec.prepare and facts.kind is not DeviceKind.HOST
         knobs = knobs_of(profile.prepare) if is_prepared else []
-        self._preparation = Preparation(self._device, knobs, report=self._context.observer.note)
+        self._preparation = Preparation(self._device, knobs, report=self._context.observer.warn)
         try:
             with self._preparation:
                 self._run_prepared(facts, profile)
@@ -120,7 +123,7 @@ class DeviceRun:
 
     def _run_prepared(self, facts: DeviceFacts, profile: DeviceProfile) -> None:
         store, sweep_id = self._context.store, self._context.sweep_id
-        self._bar = facts.serial
+        self._progress = DeviceProgress(self._context.observer, facts)
         self._profile = profile
         store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, read_telemetry(self._device)))
         self._store_preparation()
@@ -137,14 +140,15 @@ class DeviceRun:
         for cell in cells:
             store.add_cell(sweep_id, cell)
         measurement = self._context.spec.measurement
+        if not offers_op_profile(self._tool):
+            measurement = measurement.model_copy(update={"op_profile_invocations": 0})
         planned = plan_invocations(cells, measurement, seed=self._context.spec.seed)
-        self._context.observer.begin(self._bar, len(cells) * (1 + window_count(measurement)) + len(planned))
         try:
             self._refuse_too_many_threads(cells, planned)
             self._paths = self._push_variants(cells, planned)
             self._measure_all(cells, planned)
         finally:
-            self._context.observer.end(self._bar)
+            self._progress.ended()
 
     def _guarded_tool(self) -> GuardedTool:
         cores = self._measured_cores.cores
@@ -152,7 +156,7 @@ class DeviceRun:
         workload = None if is_host else ReferenceWorkload(self._device, self._measured_cores.mask, clock=self._clock)
         gate = ThermalGate(
             self._device, ThermalLimits.of(self._profile), cores, clock=self._clock, sleep=self._sleep,
-            tell=lambda doing: self._context.observer.wait(self._bar, doing), workload=workload,
+            tell=self._progress.cooling, workload=workload,
         )  # fmt: skip
         timeout_s = self._context.spec.measurement.timeout_s
         return GuardedTool(
@@ -224,11 +228,15 @@ class DeviceRun:
                 self._store(invocation, Invocation((), "", 0.0, failure=failure), datetime.now(UTC))
 
     def _measure_all(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
-        store, sweep_id, observer = self._context.store, self._context.sweep_id, self._context.observer
+        store, sweep_id, measurement = self._context.store, self._context.sweep_id, self._context.spec.measurement
         checked, done = store.done_accuracies(sweep_id), store.done(sweep_id)
         unfinished = {place.cell.key for place in planned if (place.cell.key, place.purpose, place.index) not in done}
-        self._warm_ups = self._stored_warm_ups()
-        self._stopping = Stopping(self._context.spec.measurement, store.invocations(sweep_id))
+        self._searches = self._stored_searches()
+        self._stopping = Stopping(measurement, store.invocations(sweep_id))
+        self._progress.plan(
+            cells, planned, windows=window_count(measurement), done=done, grounded=checked - unfinished,
+            given_up=self._hopeless, may_end_early=measurement.interval_width > 0,
+        )  # fmt: skip
         for cell in cells:
             if self._context.stop.is_set():
                 return
@@ -236,7 +244,7 @@ class DeviceRun:
                 self._lay_ground(cell, done)
             if cell.key not in checked and cell.key not in self._hopeless:
                 self._measure_accuracy(cell)
-            observer.advance(self._bar, f"accuracy {cell.variant_name} {cell.delegate}")
+            self._progress.step_done(cell, StepKind.GROUND)
         for invocation in planned:
             if self._context.stop.is_set():
                 return
@@ -244,7 +252,7 @@ class DeviceRun:
             is_open = (cell.key, invocation.purpose, invocation.index) not in done and cell.key not in self._hopeless
             if is_open and not self._stopping.is_enough(invocation):
                 self._measure(invocation)
-            observer.advance(self._bar, f"{invocation.purpose} {cell.variant_name} {cell.delegate}")
+            self._progress.step_done(cell, StepKind.PROCESS, self._stopping.latencies_us(invocation))
         self._sustain_all(cells, done)
 
     def _sustain_all(self, cells: Sequence[Cell], done: Collection[tuple[str, Pass, int]]) -> None:
@@ -265,21 +273,21 @@ class DeviceRun:
                 self._await_device(last.failure)
 
     def _invoke_window(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
-        if self._context.stop.is_set():
-            return None
         outcome = self._invoke_until_cool(planned, request)
-        self._context.observer.advance(self._bar, f"sustained {planned.cell.variant_name} {planned.cell.delegate}")
+        self._progress.step_done(planned.cell, StepKind.WINDOW)
         return outcome
 
     def _measure_accuracy(self, cell: Cell) -> None:
         evidence = self._context.evidence
-        if evidence is None:
+        if evidence is None or self._context.stop.is_set():
             return
         variant = next(variant for variant in self._context.variants if variant.name == cell.variant_name)
         target = AccuracyTarget(
             self._device, self._tool, self._tool_path, variant, self._paths[variant.name], cell.delegate, cell.threads,
             self._context.spec.measurement.timeout_s,
         )  # fmt: skip
+
+        self._progress.running(cell, "accuracy")
 
         def attempt() -> AccuracyOutcome:
             return measure_accuracy(target, evidence)
@@ -290,12 +298,19 @@ class DeviceRun:
             self._await_device(outcome.failure)
             self._context.store.add_accuracy(self._context.sweep_id, cell.key, attempt())
 
-    def _stored_warm_ups(self) -> dict[str, WarmUp]:
-        """Return what a sweep that is carried on had found: all processes of a cell warm up alike."""
+    def _stored_searches(self) -> dict[str, dict[int, StoredWindows]]:
+        """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.
+
+        The search goes on from there, and ends at once where it had ended: all processes of a cell warm up alike.
+        """
         rows = self._context.store.invocations(self._context.sweep_id)
-        tested = rows[rows["purpose"].isin([Pass.LATENCY, Pass.MEMORY]) & rows["warmup_converged"].notna()]
-        found = zip(tested["cell_key"], tested["warmup_asked_runs"], tested["warmup_converged"], strict=True)
-        return {key: WarmUp(int(runs), 0.0, bool(converged)) for key, runs, converged in found}
+        complete = rows[["warmup_runs", "warmup_window_us", "timed_window_us"]].notna().all(axis=1)
+        seen = rows[(rows["purpose"] == Pass.WARM_UP) & rows["failure_class"].isna() & complete]
+        searches: dict[str, dict[int, StoredWindows]] = {}
+        for row in seen.to_dict("records"):
+            windows = StoredWindows(int(row["warmup_runs"]), row["warmup_window_us"], row["timed_window_us"])
+            searches.setdefault(row["cell_key"], {})[int(row["invocation_index"])] = windows
+        return searches
 
     def _lay_ground(self, cell: Cell, done: Collection[tuple[str, Pass, int]]) -> None:
         """Find out how a cell loads and how long it warms up, before anything else of it is run."""
@@ -307,7 +322,7 @@ class DeviceRun:
             if error.failure.failure_class in DEVICE_GONE:
                 self._await_device(error.failure)
         if cell.key not in self._warm_ups and measurement.warmup_max_s:
-            self._warm_ups[cell.key] = ground.warm_up(cell)
+            self._warm_ups[cell.key] = ground.warm_up(cell, self._searches.get(cell.key, {}))
 
     def _invoke(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
         """Make one invocation; where the device went away meanwhile, wait for it and make it once more."""
@@ -329,6 +344,7 @@ class DeviceRun:
         self._failures[key] += 1
         if failure.failure_class in HOPELESS or self._failures[key] >= FAILURES_BEFORE_GIVING_UP:
             self._hopeless.add(key)
+            self._progress.given_up(planned.cell)
         if failure.failure_class is FailureClass.TIMEOUT:
             self._await_device(failure)  # a hung phone looks like a slow tool: see whether it still answers
 
@@ -339,11 +355,15 @@ class DeviceRun:
         phone that does not cool, time after time.
         """
         for attempts_left in reversed(range(1 + MOST_REDOS)):
+            if self._context.stop.is_set():
+                return None
+            self._progress.running(planned.cell, planned.purpose, planned.index)
             is_gated = planned.purpose is not Pass.SUSTAINED or planned.index == 0
             guarded = self._guarded.invoke(request, planned.cell.core_mask, gated=is_gated)
             if not guarded.gate.open and self._context.stop.is_set():
                 return None
             self._store_guarded(planned, request, guarded)
+            self._progress.finished(guarded, is_made_again=guarded.throttled and attempts_left > 0)
             self._count_shut_gates(guarded)
             if not guarded.throttled:
                 break
@@ -411,6 +431,7 @@ class DeviceRun:
     def _await_device(self, failure: Failure) -> None:
         """Wait until the device answers again. Raises `DeviceError` when it does not in the time that is given."""
         self._context.observer.note(f"{failure.message} Waiting for it.")
+        self._progress.away(failure.message)
         deadline = time.monotonic() + self._context.spec.reconnect_wait_s
         await_device(self._device, deadline=deadline, stop=self._context.stop, failure=failure)
         self._preparation.renew()  # a restart undoes most of what was set

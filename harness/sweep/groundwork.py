@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from harness.benchmark.command import cache_flags
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
-from harness.benchmark.measurement import Measurement as Measured
 from harness.benchmark.tool import Tool
 from harness.devices.base import Device
 from harness.results.records import Cell
 from harness.spec.sweep import Measurement
 from harness.sweep.fresh_folder import fresh_folder
 from harness.sweep.plan import PlannedInvocation
-from harness.sweep.warm_up import WarmUp, Window, find_warm_up
+from harness.sweep.warm_up import WarmUp, Window, Windows, find_warm_up
 
 
 class Groundwork:
@@ -63,12 +62,14 @@ class Groundwork:
         outcome = self._invoke(planned, request)
         return outcome is not None and outcome.failure is None
 
-    def warm_up(self, cell: Cell) -> WarmUp:
-        """Find how long a cell warms up (promise H6)."""
+    def warm_up(self, cell: Cell, earlier: Mapping[int, Windows]) -> WarmUp:
+        """Find how long a cell warms up (promise H6). `earlier` is what a search that was interrupted saw, by index."""
         attempts = itertools.count()
 
-        def measure(window: Window) -> Measured | None:
+        def measure(window: Window) -> Windows | None:
             index = next(attempts)
+            if index in earlier:
+                return earlier[index]
             planned = PlannedInvocation(cell, Pass.WARM_UP, index, block=index)
             request = replace(
                 self._request(planned), runs=window.runs, min_s=window.seconds, warmup_runs=window.runs,

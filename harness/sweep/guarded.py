@@ -79,6 +79,7 @@ class GuardedTool:
         after = self._last_look = None if lost else self._look()
         if invocation.measurement and (failure := self._judge(before, during, after, core_mask, request.purpose)):
             invocation = replace(invocation, failure=failure)
+        gate = replace(gate, workload_ratio=self._gate.workload_ratio)
         return GuardedInvocation(invocation, started_at, before, during, after, gate)
 
     def _pass_gate(self) -> tuple[Telemetry | None, GateRecord]:

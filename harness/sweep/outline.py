@@ -34,7 +34,7 @@ def outline(spec: SweepSpec, delegates_of: Mapping[str, Sequence[str]]) -> list[
     before_and_after_s = warm_up_s + init_s + measurement.sustained_s
     latency_s = ASSUMED_START_S + measurement.warmup_min_s + measurement.runs * ASSUMED_LATENCY_S
     accuracy_s = ASSUMED_ACCURACY_S if measurement.accuracy_samples else 0.0
-    invocations = measurement.invocations + measurement.memory_invocations
+    invocations = measurement.invocations + measurement.memory_invocations + measurement.op_profile_invocations
     return [
         OutlineRow(
             device, recipe, delegate, threads, invocations, invocations * latency_s + before_and_after_s + accuracy_s

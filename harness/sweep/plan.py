@@ -26,11 +26,12 @@ def plan_invocations(cells: Sequence[Cell], measurement: Measurement, *, seed: i
 
     Every block holds each cell once, in an order drawn anew, so that slow changes of the device (heat, background
     work) spread over all cells instead of falling on the last one (randomized block design; google/benchmark's random
-    interleaving is the same idea). Blocks of the memory pass come after all latency blocks, since the memory monitor
-    disturbs latency. The order is a pure function of cells, counts and seed.
+    interleaving is the same idea). Blocks of the memory pass and of the operator profile come after all latency blocks,
+    since their monitors disturb latency. The order is a pure function of cells, counts and seed.
     """
     blocks = [(Pass.LATENCY, index) for index in range(measurement.invocations)]
     blocks += [(Pass.MEMORY, index) for index in range(measurement.memory_invocations)]
+    blocks += [(Pass.OP_PROFILE, index) for index in range(measurement.op_profile_invocations)]
     planned: list[PlannedInvocation] = []
     for block, (purpose, index) in enumerate(blocks):
         order = sorted(cells, key=lambda cell: cell.key)

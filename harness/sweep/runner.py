@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -94,8 +94,9 @@ class SweepRunner:
     def _measure(self, context: SweepContext, devices: Sequence[str]) -> SweepStatus:
         """Measure the devices, one thread each. Ctrl-C lets what is under way finish and starts nothing more."""
         with ThreadPoolExecutor(max_workers=len(devices), thread_name_prefix="device") as pool:
-            futures = [pool.submit(self._measure_device, context, name) for name in devices]
+            futures: list[Future[None]] = []
             try:
+                futures += [pool.submit(self._measure_device, context, name) for name in devices]
                 wait(futures)
             except KeyboardInterrupt:
                 self._stop.set()
@@ -122,7 +123,7 @@ class SweepRunner:
             raise
 
     def _fail_device(self, context: SweepContext, serial: str, failure: Failure) -> None:
-        self._observer.note(failure.message)
+        self._observer.warn(failure.message)
         context.store.add_device_failure(context.sweep_id, serial, failure)
 
 
@@ -138,4 +139,4 @@ def _evidence(spec: SweepSpec, dataset: Dataset | None, variants: Variants) -> E
     samples = choose_samples(dataset, count) if dataset else random_samples(card.inputs)
     if dataset:
         require_fit(samples, card)
-    return Evidence(samples, Reference(cache_folder() / "reference"), variants.reference)
+    return Evidence(samples, Reference(cache_folder() / "reference"), variants.reference, spec.output_limits)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from harness.benchmark.measurement import Measurement
+from typing import Protocol
 
 FEWEST_RUNS = 5
 """A window of fewer runs tells nothing of its spread."""
@@ -19,6 +18,31 @@ class Window:
     seconds: float
 
 
+class Windows(Protocol):
+    """What one process of the search showed: part of a `Measurement`."""
+
+    @property
+    def warmup_runs(self) -> int | None:
+        """Runs before the timed ones."""
+
+    @property
+    def warmup_window_us(self) -> float | None:
+        """What a run of the warm-up took typically."""
+
+    @property
+    def timed_window_us(self) -> float | None:
+        """What a timed run took typically."""
+
+
+@dataclass(frozen=True)
+class StoredWindows:
+    """The windows of a process of the search before it was interrupted."""
+
+    warmup_runs: int | None
+    warmup_window_us: float | None
+    timed_window_us: float | None
+
+
 @dataclass(frozen=True)
 class WarmUp:
     """What is asked of every process of one cell."""
@@ -30,7 +54,7 @@ class WarmUp:
 
 
 def find_warm_up(
-    measure: Callable[[Window], Measurement | None], *, limit: float, shortest_s: float, longest_s: float
+    measure: Callable[[Window], Windows | None], *, limit: float, shortest_s: float, longest_s: float
 ) -> WarmUp:
     """Double the warm-up until it is as fast as what follows it, or `longest_s` is reached.
 
@@ -58,7 +82,7 @@ def untested(min_s: float) -> WarmUp:
     return WarmUp(1, min_s, converged=None)
 
 
-def window_difference(measured: Measurement) -> float | None:
+def window_difference(measured: Windows) -> float | None:
     """Return by which part of the timed window the warm-up was slower (above zero) or faster; None: not printed."""
     if not measured.warmup_window_us or not measured.timed_window_us:
         return None

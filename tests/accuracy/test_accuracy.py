@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from harness.accuracy.dataset import Dataset, Samples, choose_samples, load_dataset, random_samples
 from harness.accuracy.metrics import cosines, max_abs_errors, proportion, same_label_hits, top_k_hits
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
-from harness.accuracy.output_check import FLOAT_LIMITS, QUANTIZED_LIMITS, check_outputs, limits_for
+from harness.accuracy.output_check import check_outputs, limits_for
 from harness.accuracy.reference import Reference
 from harness.accuracy.tensors import decode, encode, split_outputs
 from harness.benchmark.registry import ToolRegistry
@@ -26,8 +26,10 @@ from harness.errors import FailureClass, FailureError, UsageError
 from harness.paths import cache_folder
 from harness.progress import SilentObserver
 from harness.spec.model import Data, ModelSpec, TfliteFile, find_model
+from harness.spec.output_limits import OutputLimits
 
 DATA = Path(__file__).parent / "data"
+LIMITS = OutputLimits()
 
 
 def variant_of(name):
@@ -76,6 +78,15 @@ def test_many_samples_go_through_one_process_on_the_host(tools, samples, referen
     assert outcome.accuracy.top1.low < outcome.accuracy.top1.value < outcome.accuracy.top1.high
     assert abs(outcome.accuracy.top1.value - outcome.accuracy.float_top1) < 0.05
     assert outcome.accuracy.agreement.value > 0.9
+
+
+@pytest.mark.official_tool
+def test_promise_h14_the_limits_of_the_spec_decide(tools, samples, reference):
+    target = target_on(HostDevice(), tools[ToolSystem.LINUX], "pooled-float")
+    limits = OutputLimits(floating={"max_relative_error": 0.125})
+    outcome = measure_accuracy(target, Evidence(samples, reference, variant_of("pooled-float"), limits))
+    assert outcome.check.passed
+    assert "a cosine of at least 0.99 and an error of at most 12%" in outcome.check.limits
 
 
 @pytest.mark.virtual_phone
@@ -262,7 +273,7 @@ def outputs(seed=1):
     return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.mark.parametrize("limits", [FLOAT_LIMITS, QUANTIZED_LIMITS])
+@pytest.mark.parametrize("limits", [LIMITS.floating, LIMITS.quantized])
 def test_promise_h14_garbage_never_passes(limits):
     good = outputs()
     for bad in (np.zeros_like(good), np.full_like(good, np.nan), outputs(2), good[:, ::-1], good * 1e32, -good):
@@ -274,14 +285,16 @@ def test_rounding_passes():
     good = outputs()
     noise = np.random.default_rng(3).uniform(-1, 1, good.shape).astype(np.float32)
     assert check_outputs(
-        [good + noise * 0.0058], [good], FLOAT_LIMITS, real_samples=True
+        [good + noise * 0.0058], [good], LIMITS.floating, real_samples=True
     ).passed  # a GPU's half precision, as seen
-    assert check_outputs([good + noise * 5 / 256], [good], QUANTIZED_LIMITS, real_samples=True).passed
+    assert check_outputs([good + noise * 5 / 256], [good], LIMITS.quantized, real_samples=True).passed
+    stricter = OutputLimits(quantized={"max_relative_error": 0.001})
+    assert not check_outputs([good + noise * 5 / 256], [good], stricter.quantized, real_samples=True).passed
 
 
 def test_limits_follow_the_types():
-    assert limits_for(variant_of("pooled-float").card) is FLOAT_LIMITS
-    assert limits_for(variant_of("pooled-int8").card) is QUANTIZED_LIMITS
+    assert limits_for(variant_of("pooled-float").card, LIMITS) is LIMITS.floating
+    assert limits_for(variant_of("pooled-int8").card, LIMITS) is LIMITS.quantized
 
 
 def test_samples_know_themselves():

@@ -71,16 +71,29 @@ def test_promise_h13_nnapi_that_is_not_there_ran_on_the_cpu():
     assert delegation.reason == "NNAPI acceleration is unsupported on this platform."
 
 
-def test_what_the_gpu_refused_is_told_in_the_runtimes_words():
+def test_promise_h13_what_the_gpu_refused_is_told_in_the_runtimes_words():
     delegation = outcome_of("gpu_partial2").delegation
     assert delegation.fell_back
     assert "REVERSE_V2" in delegation.reason
 
 
-def test_android_level_logs_count_the_nodes():
+def test_promise_h13_android_level_logs_count_the_nodes():
     delegation = outcome_of("verb_gpu_partial").delegation
     assert (delegation.delegated_nodes, delegation.total_nodes) == (4, 6)
     assert delegation.fell_back
+
+
+@pytest.mark.parametrize(("delegated", "fell_back"), [(4, True), (6, False)])
+def test_promise_h13_the_count_of_nodes_alone_proves_what_ran(delegated, fell_back):
+    log = (
+        f"INFO: Replacing {delegated} out of 6 node(s) with delegate (TfLiteGpuDelegateV2) node, yielding 3 partitions"
+        " for the whole graph.\nRunning benchmark for at least 10 iterations\n"
+        "count=10 first=9 curr=9 min=9 max=9 avg=9 std=0\n"
+        "Inference timings in us: Init: 1, First inference: 9, Warmup (avg): 9, Inference (avg): 9\n"
+    )
+    delegation = judge(CommandResult(0, log, "", 1.0), InvocationRequest("m", "gpu", runs=10)).delegation
+    assert (delegation.delegated_nodes, delegation.total_nodes, delegation.partitions) == (delegated, 6, 3)
+    assert (delegation.requested, delegation.achieved, delegation.fell_back) == ("gpu", "gpu", fell_back)
 
 
 GOOD = situations()["num_runs"]
@@ -92,8 +105,13 @@ def judged(*, runs=None, out=None, purpose=Pass.LATENCY, **changes):
     return judge(result, request)
 
 
-def test_promise_h7_another_count_than_asked_for_is_no_measurement():
-    assert judged(runs=999).failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE
+@pytest.mark.parametrize("more_asked_for", [1, -1])
+def test_promise_h7_another_count_than_asked_for_is_no_measurement(more_asked_for):
+    asked = as_request(GOOD).runs
+    assert judged(runs=asked).runs == asked
+    outcome = judged(runs=asked + more_asked_for)
+    assert outcome.failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE
+    assert outcome.message.startswith(f"{asked} timed runs were made, not the {asked + more_asked_for}")
 
 
 def test_promise_h11_a_latency_of_zero_is_no_measurement():
@@ -101,6 +119,12 @@ def test_promise_h11_a_latency_of_zero_is_no_measurement():
     number = out.rpartition("Inference (avg): ")[2].split()[0]
     zero = out.replace(f"Inference (avg): {number}", "Inference (avg): 0").replace(f"avg={number}", "avg=0")
     assert judged(out=zero).failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE
+
+
+@pytest.mark.parametrize("lost", ["Inference (avg):", "Init:", "count="])
+def test_promise_h11_a_log_that_lacks_its_timings_is_no_measurement(lost):
+    out = "\n".join(line.replace(lost, "lost:") for line in GOOD["out"].splitlines())
+    assert judged(out=out).failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE
 
 
 def test_no_memory_figure_is_not_zero_megabytes():
@@ -133,7 +157,7 @@ def test_a_gpu_driver_that_refuses_is_not_a_missing_one():
     assert outcome_of("gpu_gl").failure_class is FailureClass.DELEGATE_UNAVAILABLE
 
 
-def test_a_summary_that_does_not_fit_its_block_is_no_measurement():
+def test_promise_h11_a_summary_that_does_not_fit_its_block_is_no_measurement():
     number = GOOD["out"].rpartition("Inference (avg): ")[2].split()[0]
     other = GOOD["out"].replace(f"Inference (avg): {number}", "Inference (avg): 1.5")
     assert judged(out=other).failure_class is FailureClass.TOOL_OUTPUT_UNREADABLE

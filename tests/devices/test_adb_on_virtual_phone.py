@@ -19,6 +19,7 @@ from harness.devices.server import adb_client, server_address
 from harness.devices.telemetry import read_telemetry
 from harness.devices.transport import shell_v1
 from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
+from harness.files import sha256_of
 
 pytestmark = pytest.mark.virtual_phone
 
@@ -106,6 +107,26 @@ def test_promise_h15_a_changed_file_on_the_phone_is_sent_again(device, file):
     remote = device.push(file)
     device.run(["sh", "-c", f"echo x > {remote}"], timeout_s=10)
     assert AdbDevice(adb_client(), device.serial).push(file) == remote
+    assert device.run(["stat", "-c", "%s", remote], timeout_s=10).stdout.strip() == "300000"
+
+
+def test_promise_h15_what_arrives_changed_is_told_and_never_used(device, tmp_path, monkeypatch):
+    """A cable or a storage that loses the end of a file, and says that all is well."""
+    send = adbutils.sync.Sync._push_file
+
+    def send_half(sync, local, remote, mode):
+        half = tmp_path / "half"
+        half.write_bytes(Path(local).read_bytes()[:150_000])
+        return send(sync, half, remote, mode)
+
+    whole = tmp_path / "whole"
+    whole.write_bytes(os.urandom(300_000))
+    monkeypatch.setattr(adbutils.sync.Sync, "_push_file", send_half)
+    assert failure_of(lambda: device.push(whole)).failure_class is FailureClass.PUSH_CORRUPT
+    blobs = device.run(["ls", f"{WORK_FOLDER}/blobs"], timeout_s=10).stdout
+    assert sha256_of(whole) not in blobs
+    monkeypatch.undo()
+    remote = device.push(whole)
     assert device.run(["stat", "-c", "%s", remote], timeout_s=10).stdout.strip() == "300000"
 
 
@@ -358,11 +379,11 @@ def test_promise_h1_telemetry_and_labels_follow_the_phone(start_phone):
 # -- server and lease --
 
 
-def test_promise_h21_a_lease_is_for_one_process(tmp_path):
-    with lease("S 1/../x", folder=tmp_path):
-        failure = failure_of(lambda: lease("S 1/../x", folder=tmp_path).__enter__())
+def test_promise_h21_a_lease_is_for_one_process():
+    with lease("S 1/../x"):
+        failure = failure_of(lambda: lease("S 1/../x").__enter__())
         assert str(os.getpid()) in failure.message
-    with lease("S 1/../x", folder=tmp_path):
+    with lease("S 1/../x"):
         pass
 
 

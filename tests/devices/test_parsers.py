@@ -117,6 +117,13 @@ def facts_of(name):
 
 
 @pytest.mark.parametrize("name", sorted(phones()))
+def test_promise_h19_a_recorded_phone_tells_its_system(name):
+    properties, facts = phones()[name]["properties"], facts_of(name)
+    assert facts.fingerprint == properties["ro.build.fingerprint"]
+    assert facts.android_version == properties["ro.build.version.release"]
+
+
+@pytest.mark.parametrize("name", sorted(phones()))
 def test_facts_of_a_recorded_phone(name):
     properties, facts = phones()[name]["properties"], facts_of(name)
     assert facts.model == properties["ro.product.model"]
@@ -127,6 +134,12 @@ def test_facts_of_a_recorded_phone(name):
     possible = phones()[name]["files"].get("/sys/devices/system/cpu/possible")
     if possible:
         assert [core.index for core in facts.cores] == list(parse_core_list(possible))
+
+
+def test_promise_h19_the_version_of_the_gpu_driver_is_the_compositors_word():
+    said = "GLES: Qualcomm, Adreno (TM) 660, OpenGL ES 3.2 V@0530.31"
+    assert facts_from_output("S", f"@@harness:gpu_driver\n  {said}\n").gpu_driver == said.removeprefix("GLES: ")
+    assert facts_from_output("S", "@@harness:gpu_driver\n\n").gpu_driver is None
 
 
 @pytest.mark.parametrize("name", sorted(phones()))

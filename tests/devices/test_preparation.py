@@ -141,6 +141,24 @@ def test_promise_h4_after_sigkill_the_next_start_gives_back_and_says_so(phone, d
     assert restore_leftovers(device) == []
 
 
+def test_promise_h4_a_command_that_outlives_its_harness_undoes_nothing(phone, device, tmp_path):
+    """A phone so busy that it carries out `settings put` seconds after the harness which sent it was killed."""
+    before = looks(phone)
+    keep = device.run(["cat", "/system/bin/settings"], timeout_s=9).stdout
+    slow = "[ $1 = put ] && { trap '' HUP; echo put >/data/begun; sleep 2; }"
+    replace_program(device, "settings", f"{slow}\n{keep}", tmp_path)
+    command = [sys.executable, "-c", HOLD, phone.serial]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ) as process:
+        deadline = time.monotonic() + 60
+        while device.run(["cat", "/data/begun"], timeout_s=9).stdout != "put\n":
+            assert time.monotonic() < deadline
+        process.kill()
+    replace_program(device, "settings", keep, tmp_path)
+    assert [record.given_back for record in restore_leftovers(device)] == [True]
+    time.sleep(2.5)  # were it still under way, it would be done now
+    assert looks(phone) == before
+
+
 def test_promise_h4_after_sigkill_a_person_can_give_back(phone, device, killed, harness_cli):
     finished = harness_cli("devices", "--restore", phone.serial)
     assert finished.returncode == 0, finished.stderr

@@ -1,6 +1,9 @@
 """Promises H2 and H3 on a phone that tells nothing: a fixed piece of work, in scripted time."""
 
+import io
+
 import pytest
+from rich.console import Console
 from scripted_sweep import ScriptedSweep
 
 from harness.devices.base import CommandResult
@@ -8,6 +11,9 @@ from harness.devices.discovery import open_device
 from harness.devices.reference_workload import ReferenceWorkload, tells_nothing
 from harness.devices.telemetry import Telemetry
 from harness.devices.thermal_gate import ThermalGate, ThermalLimits
+from harness.report.explain import explain_screen
+from harness.results.evidence import RowName, read_evidence
+from harness.results.promises import judge_promises
 
 
 class SilentPhone:
@@ -88,3 +94,10 @@ def test_promise_h3_a_silent_phone_that_got_slow_is_redone(start_phone, tmp_path
     assert places[:3] == [(0, 1, None), (1, 1, "throttled"), (1, 2, None)]
     assert "reference workload took 2.00 times" in sweep.invocations[1]["failure_message"]
     assert [failure for _, _, failure in places].count("throttled") == 1
+    assert [row["gate"]["workload_ratio"] for row in sweep.invocations[:3]] == [1.0, 2.0, 1.0]
+    evidence = read_evidence(sweep.store, "latest", RowName("int8", "cpu"))
+    (third,) = [promise for promise in judge_promises(evidence) if promise.number == 3]
+    assert (third.kept, third.sentence) == (True, "1 throttled attempt is kept and not counted.")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(explain_screen(evidence, [third]))
+    assert "reference workload up to 2.00 times its first time" in console.export_text()

@@ -40,9 +40,21 @@ def test_four_recipes_on_cpu_gpu_and_nnapi(harness_cli, registered_tools, phone_
             assert row["latency_median_us"] > 0
             assert row["latency_low_us"] <= row["latency_median_us"] <= row["latency_high_us"]
             assert row["memory_overall_mb"] > 0
+            assert 0 < row["delegate_time_share"] <= 1
             assert row["rank"] is not None
             assert row["accuracy_drop_points"] <= 1.0
             assert row["top1"] > 0.88
+
+
+def test_an_explained_row_tells_where_its_time_went(harness_cli, registered_tools, phone_ready, adb, quick):
+    options = ["--recipe", "fp32", "--delegate", "cpu", "--delegate", "cpu-builtin", *quick]
+    assert harness_cli("sweep", "--device", "virtual", *options).returncode == 0
+    told = {delegate: " ".join(harness_cli("explain", "fp32", delegate).stdout.split())
+            for delegate in ("cpu", "cpu-builtin")}  # fmt: skip
+    assert "(delegate)" in told["cpu"]
+    assert "(cpu-builtin)" not in told["cpu"]
+    assert "DEPTHWISE_CONV_2D" in told["cpu-builtin"]
+    assert "(cpu-builtin)" in told["cpu-builtin"]
 
 
 def test_the_broken_gpu_driver_is_caught(harness_cli, registered_tools, phone_ready, adb, quick):

@@ -1,6 +1,7 @@
 """The store: nothing that is finished is lost, whatever dies."""
 
 import dataclasses
+import json
 import os
 import signal
 import sqlite3
@@ -26,6 +27,7 @@ from results_examples import (
     tool,
 )
 
+import harness
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
 from harness.results.records import SweepStatus, new_sweep_id
@@ -49,6 +51,40 @@ def test_promise_h19_what_goes_in_comes_out(store):
     assert len(store.accuracies(SWEEP)) == 1
     assert store.find_sweep("latest").id == SWEEP
     assert store.find_sweep("20261124").spec["model"] == "fashion-dscnn"
+
+
+def test_promise_h19_every_row_leads_to_all_that_made_its_number(store):
+    told = dataclasses.replace(
+        facts(), fingerprint="google/shiba/shiba:14", soc="Tensor G3", gpu="Mali-G715", android_version="14"
+    )
+    store.start_sweep(sweep_record(host={"name": "lab", "cores": 8}))
+    store.add_device(SWEEP, told, "generic", ())
+    store.add_variant(SWEEP, card())
+    store.add_tool(SWEEP, tool())
+    measure(store, cell(), [100.0])
+    row = store.invocations(SWEEP).to_dict("records")[0]
+    assert row["command"] == list(succeeded().command) != []
+    sweep = store.find_sweep(row["sweep_id"])
+    assert (sweep.host["name"], sweep.harness_version) == ("lab", harness.__version__)
+    assert sweep.spec == sweep_record().spec
+    (of_cell,) = store.cells(SWEEP).to_dict("records")
+    assert of_cell["key"] == row["cell_key"]
+    devices, variants, tools = ({found[name]: found for found in frame.to_dict("records")} for name, frame in (
+        ("serial", store.devices(SWEEP)), ("name", store.variants(SWEEP)), ("sha256", store.tools(SWEEP)),
+    ))  # fmt: skip
+    assert devices[of_cell["serial"]]["facts"] == json.loads(json.dumps(dataclasses.asdict(told)))
+    assert variants[of_cell["variant_name"]]["card"] == card().model_dump(mode="json")
+    assert tools[of_cell["tool_sha256"]]["facts"] == tool().model_dump(mode="json")
+
+
+@pytest.mark.parametrize("failure_class", FailureClass)
+def test_promise_h20_every_class_comes_out_with_its_sentence_and_its_evidence(store, failure_class):
+    begin(store)
+    store.add_cell(SWEEP, cell())
+    add(store, cell(), 0, failed(Failure(failure_class, "What happened.", "what proves it")))
+    (row,) = store.invocations(SWEEP).to_dict("records")
+    told = FailureClass(row["failure_class"]), row["failure_message"], row["failure_evidence"]
+    assert told == (failure_class, "What happened.", "what proves it")
 
 
 def test_every_attempt_is_kept_and_the_last_decides(store):
@@ -90,7 +126,7 @@ def test_ids_sort_by_time_and_do_not_collide():
     assert all(identity.startswith("20261124-083000-") for identity in ids)
 
 
-def test_the_key_of_a_cell_changes_with_everything_that_makes_it_another():
+def test_promise_h22_the_key_of_a_cell_changes_with_everything_that_makes_it_another():
     base = cell()
     for field in dataclasses.fields(base):
         value = {"x": 1} if field.name == "mode" else 7 if field.name == "threads" else "other"

@@ -111,6 +111,15 @@ def test_any_spec_is_accepted_or_refused_in_words(values):
             assert str(error).startswith("spec: ")
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_promise_h8_no_sweep_makes_fewer_than_five_invocations_a_cell(preset):
+    planned = load_sweep_spec(None, {"preset": preset}).measurement
+    assert min(planned.invocations, planned.fewest_invocations) >= 5
+    for too_few in ({"invocations": 4}, {"fewest_invocations": 4}):
+        with pytest.raises(UsageError):
+            load_sweep_spec(None, {"preset": preset, "measurement": too_few})
+
+
 def test_promise_h20_every_failure_class_says_what_to_do():
     for failure_class in FailureClass:
         assert failure_class.advice.endswith(".")

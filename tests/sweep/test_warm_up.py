@@ -86,7 +86,9 @@ def test_a_process_that_fails_or_prints_no_windows_leaves_the_warm_up_untested()
 
 
 def test_promise_h6_getting_slower_is_no_warm_up_either():
-    assert window_difference(measurement(warmup_window_us=900.0, timed_window_us=1000.0)) == pytest.approx(-0.1)
+    slower = measurement(warmup_window_us=900.0, timed_window_us=1000.0)
+    assert window_difference(slower) == pytest.approx(-0.1)
+    assert search(lambda _window: slower).converged is False
 
 
 @pytest.mark.virtual_phone
@@ -124,13 +126,28 @@ def test_promise_h6_a_sweep_that_is_carried_on_keeps_the_warm_up(start_phone, tm
     assert {row["warmup_asked_runs"] for row in sweep.invocations if row["purpose"] == "latency"} == {80}
 
 
-def stop_after_three(sweep):
-    """Interrupt as Ctrl-C does once three processes of the latency pass are stored."""
+@pytest.mark.virtual_phone
+def test_promise_h6_a_search_that_is_carried_on_repeats_nothing(start_phone, tmp_path):
+    device = open_device(start_phone().serial)
+    sweep = ScriptedSweep(tmp_path, TOOL_THAT_SETTLES, measurement={"warmup_max_s": 4.0})
+    stop_after_three(sweep, "warm_up")
+    sweep.run(device)
+    before = sweep.invocations
+    assert [row["warmup_asked_runs"] for row in before] == [5, 10, 20]
+    sweep.stop.clear()
+    sweep.run(device)
+    assert sweep.invocations[:3] == before
+    asked = [row["warmup_asked_runs"] for row in sweep.invocations]
+    assert asked == [5, 10, 20, 40, 80, *[80] * 5]
+
+
+def stop_after_three(sweep, purpose="latency"):
+    """Interrupt as Ctrl-C does once three processes of a pass are stored."""
     add, count = sweep.store.add_invocation, []
 
     def add_and_count(*arguments, **values):
         add(*arguments, **values)
-        count.extend(["one"] * (values["purpose"] == "latency"))
+        count.extend(["one"] * (values["purpose"] == purpose))
         if len(count) == 3:
             sweep.stop.set()
 
@@ -143,5 +160,5 @@ def printed(summary):
     from rich.console import Console
 
     screen = Console(file=StringIO(), width=140)
-    screen.print(sweep_table(summary, width=140))
+    screen.print(sweep_table(summary))
     return screen.file.getvalue()

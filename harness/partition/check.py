@@ -1,0 +1,85 @@
+"""Prove that stages compute what the whole does, bit for bit on the same kernels."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import CompressionError, Failure, FailureClass
+from harness.partition.graph import Graph, Tensor
+from harness.partition.split import Stage
+
+_TIMEOUT_S = 900.0
+_WHOLE_NUMBERS = 256
+
+
+def random_inputs(graph: Graph, *, seed: int = 0) -> list[NDArray[np.generic]]:
+    """Return one input for each of the graph's inputs: floats in -1..1, whole numbers that fit the type.
+
+    Raises `CompressionError` for an input whose size is not known before it is given.
+    """
+    generator = np.random.default_rng(seed)
+    return [_random(generator, graph.tensors[index]) for index in graph.inputs]
+
+
+def _random(generator: np.random.Generator, tensor: Tensor) -> NDArray[np.generic]:
+    if any(size < 1 for size in tensor.shape):
+        raise CompressionError(
+            Failure(
+                FailureClass.INVALID_MODEL,
+                f"The size of the input {tensor.name!r} is open ({list(tensor.shape)}); convert the model with a "
+                "fixed one.",
+            )
+        )
+    kind = np.dtype(tensor.type)
+    if np.issubdtype(kind, np.integer):
+        limits = np.iinfo(kind)
+        low, high = max(limits.min, -_WHOLE_NUMBERS), min(limits.max, _WHOLE_NUMBERS)
+        return generator.integers(low, high, tensor.shape, endpoint=True).astype(kind)
+    if kind == np.bool_:
+        return generator.random(tensor.shape) < 0.5  # noqa: PLR2004 - a fair coin
+    return generator.uniform(-1, 1, tensor.shape).astype(kind)
+
+
+def check_chain(
+    content: bytes, graph: Graph, stages: Sequence[Stage], inputs: Sequence[NDArray[np.generic]]
+) -> dict[str, str]:
+    """Run the whole and the chain on this host; return by kernels how they differ, empty where every bit agrees.
+
+    Raises `CompressionError` when the model does not run here at all.
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-partition-") as name:
+        folder = Path(name)
+        (folder / "whole.tflite").write_bytes(content)
+        listed = []
+        for place, stage in enumerate(stages):
+            (folder / f"{place}.tflite").write_bytes(stage.content)
+            listed.append({"file": f"{place}.tflite", "inputs": stage.inputs, "outputs": stage.outputs})
+        chain = {"whole": "whole.tflite", "stages": listed, "inputs": graph.inputs, "outputs": graph.outputs}
+        (folder / "chain.json").write_text(json.dumps(chain))
+        np.savez(folder / "inputs.npz", **{str(place): array for place, array in enumerate(inputs)})  # type: ignore[arg-type]
+        result = folder / "result.json"
+        command = [sys.executable, "-m", "harness.partition.chain", name, str(folder / "inputs.npz"), str(result)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise _does_not_run(f"it took longer than {_TIMEOUT_S:.0f} s") from error
+        if not result.exists():
+            raise _does_not_run((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+        found: dict[str, str] = json.loads(result.read_text())
+        return found
+
+
+def _does_not_run(why: str) -> CompressionError:
+    return CompressionError(
+        Failure(
+            FailureClass.INVALID_MODEL, f"The stages could not be checked, since the model does not run here: {why}."
+        )
+    )

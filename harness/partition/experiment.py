@@ -1,0 +1,108 @@
+"""Measure the pieces of a model on a device, place them, and prove the placements there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from harness.benchmark.delegates import find_delegate
+from harness.benchmark.registry import ToolRegistry
+from harness.devices.base import Device, DeviceKind
+from harness.devices.core_mask import as_mask, choose_measured_cores
+from harness.devices.discovery import open_device
+from harness.devices.host import HostDevice
+from harness.devices.profiles import match_profile
+from harness.partition.graph import Graph
+from harness.partition.measure import MeasuredPieces, measure_pieces
+from harness.partition.partition import Partition
+from harness.partition.placement import Unit
+from harness.partition.proof import Outcome, Prover
+from harness.progress import Observer
+from harness.results.store import Store
+from harness.spec.sweep import SweepSpec
+from harness.sweep.targets import opened
+
+_MOST_CPU_UNITS = 4
+"""More cores make more pipelines to look at than anyone would run."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that was found on one device."""
+
+    serial: str
+    device: str
+    units: tuple[Unit, ...]
+    measured: MeasuredPieces
+    crossing_us: tuple[float, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+def experiment(
+    made: Partition,
+    graph: Graph,
+    spec: SweepSpec,
+    name: str,
+    *,
+    stages: int,
+    seconds: float,
+    folder: Path,
+    store: Store,
+    observer: Observer,
+) -> Experiment:
+    """Sweep whole and pieces on the device called `name`, then run every way for so many seconds.
+
+    Pipelines of two up to `stages` stages are tried. Raises `DeviceError` when the device cannot be used.
+    """
+    registry = ToolRegistry()
+    with opened(name, registry) as device:
+        pieces = [stage.variant for stage in made.stages]
+        measured = measure_pieces(
+            made.whole, pieces, spec, device, store=store, registry=registry, observer=observer
+        )  # fmt: skip
+        units = units_of(device, list(measured.pieces_us))
+        tool = registry.choose(device.facts())
+        prover = Prover(made, graph, measured, _reach(device), tool, units, folder, seconds=seconds)
+        outcomes = []
+        ways = list(_ways(prover, units, stages))
+        observer.begin("proof", len(ways))
+        for words, way in ways:
+            observer.wait("proof", words)
+            if outcome := way():
+                outcomes.append(outcome)
+            observer.advance("proof", words)
+        observer.end("proof")
+        facts = device.facts()
+    return Experiment(facts.serial, facts.title, units, measured, prover.crossing_us, tuple(outcomes))
+
+
+def _ways(prover: Prover, units: Sequence[Unit], stages: int) -> Iterator[tuple[str, Callable[[], Outcome | None]]]:
+    by_delegate = {unit.delegate: unit for unit in reversed(units)}
+    for unit in by_delegate.values():
+        yield f"whole on {unit.name}", partial(prover.whole, unit)
+    cpu_units = [unit for unit in units if find_delegate(unit.delegate).is_cpu]
+    for count in range(2, len(cpu_units) + 1):
+        yield f"{count} copies", partial(prover.copies, cpu_units[:count])
+    yield "fastest chain", prover.chain
+    for count in range(2, min(stages, len(units)) + 1):
+        yield f"pipeline of {count} stages", partial(prover.pipeline, count)
+
+
+def units_of(device: Device, delegates: Sequence[str]) -> tuple[Unit, ...]:
+    """Return each measured core as a unit for CPU delegates, and each accelerator as one. Raises `DeviceError`."""
+    chosen = choose_measured_cores(device, match_profile(device.facts()).cores)
+    units = []
+    for delegate in delegates:
+        if not find_delegate(delegate).is_cpu:
+            units.append(Unit(delegate, delegate, chosen.mask))
+        elif chosen.mask is None:
+            units.append(Unit(delegate, delegate, None))
+        else:
+            units += [Unit(f"{delegate}@{core}", delegate, as_mask([core])) for core in chosen.cores[:_MOST_CPU_UNITS]]
+    return tuple(units)
+
+
+def _reach(device: Device) -> Callable[[], Device]:
+    return HostDevice if device.kind is DeviceKind.HOST else lambda: open_device(device.serial)

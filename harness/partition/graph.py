@@ -1,0 +1,144 @@
+"""The graph of a `.tflite` as plain data: which operator needs what of which other, and what crosses a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from harness.compression.flatbuffer import operator_name, read_graph, tensor_type_name
+from harness.errors import UsageError
+
+_CONTROL_FLOW = ("WHILE", "IF", "CALL", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE")
+_STATEFUL = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT",
+             "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL")  # fmt: skip
+_BITS = {"float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "float64": 64, "int64": 64, "uint64": 64, "int8": 8,
+         "uint8": 8, "bool": 8, "int4": 4, "uint4": 4, "int2": 2, "complex64": 64, "complex128": 128}  # fmt: skip
+_USUAL_BITS = 32
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value that flows through the graph, or a constant."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    """NumPy's name."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all elements."""
+        return (prod(self.shape) * _BITS.get(self.type, _USUAL_BITS) + 7) // 8
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One node; `inputs` leave out what is absent, and hold constants too."""
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A main graph whose operators stand in an order of execution. Tensors are named by their index in the file."""
+
+    operators: tuple[Operator, ...]
+    tensors: tuple[Tensor, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    constants: frozenset[int]
+    """Tensors whose content lies in the file."""
+
+    @cached_property
+    def constant_operators(self) -> frozenset[int]:
+        """Operators that compute the same whatever the input is, such as the DEQUANTIZE of a weight.
+
+        They belong to every stage that uses their result: it is no value that would have to cross.
+        """
+        fixed, found = set(self.constants), set()
+        for index, operator in enumerate(self.operators):
+            if operator.inputs and fixed.issuperset(operator.inputs):
+                found.add(index)
+                fixed.update(operator.outputs)
+        return frozenset(found)
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """The operators that a cut can lie between, in order: all but the constant ones."""
+        return tuple(index for index in range(len(self.operators)) if index not in self.constant_operators)
+
+    @cached_property
+    def producers(self) -> Mapping[int, int]:
+        """Which operator writes a tensor."""
+        return {tensor: index for index, operator in enumerate(self.operators) for tensor in operator.outputs}
+
+    def crossing(self, position: int) -> tuple[int, ...]:
+        """Return the tensors that cross a cut before the step `position`: written before it, read after it."""
+        before = {tensor for index in self.steps[:position] for tensor in self.operators[index].outputs}
+        needed = (tensor for index in self.steps[position:] for tensor in self.operators[index].inputs)
+        return tuple(dict.fromkeys(tensor for tensor in needed if tensor in before))
+
+    def crossing_bytes(self, position: int) -> int:
+        """Return how many bytes cross a cut before the step `position` for one inference."""
+        return sum(self.tensors[tensor].size_bytes for tensor in self.crossing(position))
+
+
+def read_partitionable(content: bytes, *, name: str) -> Graph:
+    """Read the graph of a `.tflite` file's content; `name` starts the error sentence.
+
+    Raises `CompressionError` (invalid_model) for what is no model, and `UsageError` for one that cannot be cut: control
+    flow, state between inferences, custom operators, nothing to cut.
+    """
+    facts = read_graph(content, name=name)
+    if facts.custom_operators:
+        raise _refusal(
+            f"{name} holds the custom operator {facts.custom_operators[0]}, whose stages nobody could check."
+        )
+    for operators, words in ((_CONTROL_FLOW, "loops or branches"), (_STATEFUL, "keeps state, or draws at random")):
+        if found := next((operator for operator in facts.operators if operator in operators), None):
+            raise _refusal(f"{name} {words} ({found}): a cut through that would compute something else.")
+    graph = _main_graph(content, name)
+    if len(graph.steps) < 2:  # noqa: PLR2004 - a cut lies between two
+        raise _refusal(f"{name} has {len(graph.steps)} operator that depends on its input; there is nothing to cut.")
+    return graph
+
+
+def _main_graph(content: bytes, name: str) -> Graph:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    if model.SubgraphsLength() > 1:
+        raise _refusal(f"{name} has {model.SubgraphsLength()} graphs; only one with a single graph can be cut.")
+    main = model.Subgraphs(0)
+    stored = [main.Tensors(index) for index in range(main.TensorsLength())]
+    if variable := next((_name(tensor) for tensor in stored if tensor.IsVariable()), None):
+        raise _refusal(f"{name} keeps state between inferences in {variable!r}: a cut would lose it.")
+    tensors = tuple(
+        Tensor(_name(tensor), tuple(map(int, tensor.ShapeAsNumpy())) if tensor.ShapeLength() else (),
+               tensor_type_name(tensor))
+        for tensor in stored
+    )  # fmt: skip
+    operators = tuple(_operator(model, main.Operators(index)) for index in range(main.OperatorsLength()))
+    inputs = tuple(main.Inputs(place) for place in range(main.InputsLength()))
+    outputs = tuple(main.Outputs(place) for place in range(main.OutputsLength()))
+    written = {*inputs, *(tensor for operator in operators for tensor in operator.outputs)}
+    return Graph(operators, tensors, inputs, outputs, frozenset(range(len(tensors))) - written)
+
+
+def _operator(model: Any, node: Any) -> Operator:  # noqa: ANN401 - generated code has no types
+    inputs = tuple(tensor for place in range(node.InputsLength()) if (tensor := node.Inputs(place)) >= 0)
+    outputs = tuple(node.Outputs(place) for place in range(node.OutputsLength()))
+    return Operator(operator_name(model, node.OpcodeIndex()), inputs, outputs)
+
+
+def _name(tensor: Any) -> str:  # noqa: ANN401 - as above
+    return (tensor.Name() or b"").decode("utf-8", "replace")
+
+
+def _refusal(message: str) -> UsageError:
+    return UsageError(message, "Partition another model; `harness compress` and `harness sweep` take this one whole.")

@@ -1,0 +1,38 @@
+"""All that is stored of a sweep as plain values: what summaries and comparisons are computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.results import schema
+from harness.results.store import Store
+
+Row = dict[str, Any]
+
+_UNUSED = ("telemetry_before", "telemetry_during", "telemetry_after", "gate")
+"""Columns of `invocations` that hold most of its bytes, and nothing that is computed with."""
+
+
+@dataclass(frozen=True)
+class SweepRows:
+    """The rows of one sweep by table, each in the order of its primary key."""
+
+    sweep_id: str
+    devices: list[Row] = field(default_factory=list)
+    variants: list[Row] = field(default_factory=list)
+    cells: list[Row] = field(default_factory=list)
+    invocations: list[Row] = field(default_factory=list)
+    """Every attempt, in the order of time; without telemetry."""
+    accuracies: list[Row] = field(default_factory=list)
+    """Every attempt, in the order of time."""
+
+
+def read_sweep_rows(store: Store, sweep_ids: Collection[str]) -> list[SweepRows]:
+    """Return the rows of several sweeps, with one query a table however many sweeps they are."""
+    sweeps = {sweep_id: SweepRows(sweep_id) for sweep_id in sweep_ids}
+    for table in (schema.devices, schema.variants, schema.cells, schema.invocations, schema.accuracies):
+        for row in store.rows(table, sweeps, without=_UNUSED):
+            getattr(sweeps[row["sweep_id"]], table.name).append(row)
+    return list(sweeps.values())
