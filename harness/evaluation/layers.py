@@ -34,8 +34,10 @@ class LayerError:
     signal_to_noise_db: float
     """`10 log10(power of the float tensor / power of the difference)`; 120 where they agree to the last bit."""
     added_noise: float
-    """Power of the noise over that of the signal, less the same of the layer before: what this layer adds. Never below 0:
-    a layer can also average noise away."""
+    """Power of the noise over that of the signal, less the same of the layer before: what this layer adds.
+
+    Never below 0: a layer can also average noise away.
+    """
 
 
 def layer_errors(variant: Variant, float_variant: Variant, samples: Samples) -> list[LayerError]:
