@@ -225,7 +225,8 @@ def test_the_command_says_what_goes_and_asks(store, harness_cli, tmp_path):
     assert dry.returncode == 0
     assert all(identity in dry.stdout for identity in IDS[:2])
     assert IDS[2] not in dry.stdout
-    assert "2 sweeps to remove: 6 processes" in dry.stderr
+    assert "2 sweeps to remove: 6 processes of the tool, " in dry.stderr
+    assert "Nothing was removed." in dry.stderr
     assert left(store) == IDS[:3]
     unasked = prune_cli(harness_cli, tmp_path, "--keep", "1")
     assert (unasked.returncode, left(store)) == (2, IDS[:3])
@@ -234,6 +235,14 @@ def test_the_command_says_what_goes_and_asks(store, harness_cli, tmp_path):
     assert (done.returncode, left(store)) == (0, IDS[2:3])
     assert "Removed: 2 sweeps." in done.stderr
     assert "0 sweeps to remove" in prune_cli(harness_cli, tmp_path, "--older-than", "900d").stderr
+
+
+def test_the_command_removes_what_a_killed_prune_left(store, harness_cli, tmp_path):
+    (store.folder / IDS[0]).mkdir()
+    (store.folder / IDS[0] / MARK).touch()
+    done = prune_cli(harness_cli, tmp_path, "--keep", "1", "--yes")
+    assert f"Left over by a prune that was killed: {store.folder / IDS[0]}" in done.stderr
+    assert not (store.folder / IDS[0]).exists()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--older-than", "yesterday"], ["--keep", "-1"], ["--keep", "1", "--json"]])
