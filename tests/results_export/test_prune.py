@@ -149,6 +149,20 @@ def test_one_sweep_is_run_by_one_process(store, tmp_path):
         other.resume_sweep(IDS[0])
 
 
+def test_no_lock_is_left_behind(store):
+    add_sweep(store, 0)
+    assert store.locks.is_free(IDS[0])
+    assert list((store.folder / ".locks").iterdir()) == []
+
+
+def test_without_a_lock_nothing_starts_and_nothing_goes(store):
+    add_sweep(store, 0)
+    store.locks._path(IDS[0]).mkdir(parents=True)  # a folder is nothing to lock
+    with pytest.raises(UsageError, match=f"The lock of sweep {IDS[0]}"):
+        store.resume_sweep(IDS[0])
+    assert plan_pruning(store, now=NOW, keep=0).kept_running == IDS[:1]
+
+
 class KilledError(BaseException):
     pass
 
