@@ -92,11 +92,11 @@ class ScriptedSweep:
         DeviceRun(self._context(), device, **seams).run()
         return self
 
-    def run_as_the_program_does(self, serial):
-        """Leased, in a thread of its own, and stopped by Ctrl-C."""
+    def run_as_the_program_does(self, *serials, takes_new=False):
+        """Leased, in threads of their own, and stopped by Ctrl-C."""
         runner = SweepRunner(self.store, self.notebook)
         self.stop = runner._stop
-        return runner._measure(self._context(), [serial])
+        return runner._measure(self._context(), serials, takes_new=takes_new)
 
     def _context(self):
         registry = self.registry or OneTool(self._tool)
