@@ -14,6 +14,7 @@ from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
 from harness.sweep.device_run import DeviceRun, SweepContext
 from harness.sweep.runner import SweepRunner
+from harness.sweep.scheduling import scheduling_of
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
@@ -96,12 +97,13 @@ class ScriptedSweep:
         """Leased, in threads of their own, and stopped by Ctrl-C."""
         runner = SweepRunner(self.store, self.notebook)
         self.stop = runner._stop
-        return runner._measure(self._context(), serials, takes_new=takes_new)
+        return runner._measure(self._context(len(serials)), serials, takes_new=takes_new)
 
-    def _context(self):
+    def _context(self, devices=1):
         registry = self.registry or OneTool(self._tool)
+        scheduling = scheduling_of(self.spec, self.store, SWEEP, devices=devices, stop=self.stop)
         return SweepContext(
-            SWEEP, self.spec, self._variants, None, self.store, registry, self.notebook, self.stop
+            SWEEP, self.spec, self._variants, None, self.store, registry, self.notebook, self.stop, scheduling
         )  # fmt: skip
 
     @property

@@ -24,6 +24,7 @@ from harness.spec.sweep import SweepSpec
 from harness.sweep.arrivals import PhoneArrivals
 from harness.sweep.crew import Crew
 from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.scheduling import scheduling_of
 from harness.sweep.targets import opened
 from harness.sweep.variants import Variants, make_variants
 
@@ -74,8 +75,9 @@ class SweepRunner:
                 f"No variant of {spec.model} could be made: {variants.failed[0].failure.message}",
                 variants.failed[0].failure.advice,
             )
+        scheduling = scheduling_of(spec, self._store, sweep_id, devices=len(devices), stop=self._stop)
         context = SweepContext(
-            sweep_id, spec, variants.made, evidence, self._store, self._registry, self._observer, self._stop
+            sweep_id, spec, variants.made, evidence, self._store, self._registry, self._observer, self._stop, scheduling
         )
         status = self._measure(context, devices, takes_new=takes_new)
         self._store.finish_sweep(sweep_id, status)
