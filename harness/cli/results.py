@@ -25,6 +25,8 @@ app = typer.Typer(
     epilog="Example: harness results export latest --format csv -o latest.csv",
 )
 
+SHOWN = 20
+"""Sweeps on a screen; drawing hundreds takes longer than reading them."""
 FORMATS = ("csv", "json", "markdown", "latex", "parquet", "mlflow", "tensorboard")
 
 ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of results; default: results/.")]
@@ -32,7 +34,11 @@ SweepArgument = Annotated[str, typer.Argument(help="A sweep's id, its unique beg
 
 
 @app.command("list", epilog="Example: harness results list")
-def list_sweeps(results: ResultsOption = None, as_json: bool = JsonOption) -> None:
+def list_sweeps(
+    everything: Annotated[bool, typer.Option("--all", help=f"Not only the newest {SHOWN}; JSON has all.")] = False,
+    results: ResultsOption = None,
+    as_json: bool = JsonOption,
+) -> None:
     """List the stored sweeps, the newest first."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
@@ -47,12 +53,21 @@ def list_sweeps(results: ResultsOption = None, as_json: bool = JsonOption) -> No
     elif not records:
         error_console().print(f"No sweeps in {folder}. Make one: harness sweep", markup=False)
     else:
-        table = Table(Column("sweep", no_wrap=True), "started (UTC)", "status", "preset", "model", box=SIMPLE_HEAD)
-        for record in records:
+        table = Table(
+            Column("sweep", no_wrap=True),
+            Column("started (UTC)", no_wrap=True),
+            "status",
+            "preset",
+            "model",
+            box=SIMPLE_HEAD,
+        )
+        for record in records if everything else records[:SHOWN]:
             model = escape(str(record.spec.get("model", "")))
             preset = f"{record.preset}, A/A" if record.is_noise else record.preset
             table.add_row(record.id, f"{record.started_at:%Y-%m-%d %H:%M}", record.status, preset, model)
         console().print(table)
+        if not everything and len(records) > SHOWN:
+            error_console().print(f"{len(records) - SHOWN} older sweeps: --all", markup=False)
 
 
 @app.command(epilog="Example: harness results show latest")
