@@ -24,6 +24,7 @@ VERBS: dict[str, str] = {
     "bench": "harness.cli.bench",
     "compare": "harness.cli.compare",
     "explain": "harness.cli.explain",
+    "history": "harness.cli.history",
     "noise": "harness.cli.noise",
     "results": "harness.cli.results",
     "tools": "harness.cli.tools",

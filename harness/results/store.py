@@ -14,7 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Boolean, Column, Connection, Float, Integer, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    URL,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    Select,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from harness.accuracy.outcome import AccuracyOutcome
 from harness.benchmark.measurement import Invocation, Pass
@@ -354,6 +368,11 @@ class Store:
     def accuracies(self, sweep_id: str) -> pd.DataFrame:
         """One row an accuracy pass, every attempt, in the order of time."""
         return self._table(schema.accuracies, sweep_id, "id")
+
+    def rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+        """Return the rows of any query over the tables of `schema`, for what spans sweeps."""
+        with self._reading() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def _table(self, table: Table, sweep_id: str, order: str) -> pd.DataFrame:
         import pandas as pd

@@ -1,0 +1,79 @@
+"""`harness history` as a person and a program see it."""
+
+import json
+
+import numpy as np
+import pytest
+from stored_nights import add_night, processes, sweep_id
+
+from harness.results.store import Store
+
+NIGHTS = 24
+UPDATED_AT = 12
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Two variants; the phone was updated in the middle, and both became slower."""
+    folder = tmp_path_factory.mktemp("history") / "results"
+    generator = np.random.default_rng(5)
+    with Store.open(folder) as store:
+        for night in range(NIGHTS):
+            updated = night >= UPDATED_AT
+            levels = {"fp32": 2200 if updated else 2000, "int8": 1100 if updated else 1000}
+            add_night(store, night, {name: processes(generator, level, noise=0.01) for name, level in levels.items()},
+                      os="build-2" if updated else "build-1")  # fmt: skip
+    return str(folder)
+
+
+def test_one_cell_as_json_tells_nights_stretches_and_steps(harness_cli, results):
+    document = json.loads(harness_cli("history", "int8", "cpu", "--results", results, "--json").stdout)
+    assert document["schema_version"] == 1
+    (cell,) = document["cells"]
+    assert (cell["variant"], cell["delegate"], cell["serial"]) == ("int8", "cpu", "R58M")
+    assert len(cell["nights"]) == NIGHTS
+    assert [len(part) for part in cell["stretches"]] == [UPDATED_AT, NIGHTS - UPDATED_AT]
+    (step,) = cell["steps"]
+    assert step["sweep"] == sweep_id(UPDATED_AT)
+    assert step["alike"] is False
+    assert step["causes"] == [{"what": "os", "before": "build-1", "after": "build-2"}]
+
+
+def test_one_cell_on_the_screen_says_that_it_is_not_like_with_like(harness_cli, results):
+    finished = harness_cli("history", "int8", "cpu", "--results", results)
+    assert finished.returncode == 0
+    assert "os: build-1 -> build-2" in finished.stdout
+    assert "Not like with like: os changed there" in finished.stdout
+    assert finished.stdout.count("●") == NIGHTS
+
+
+def test_all_cells_are_grouped_by_what_they_share(harness_cli, results):
+    stdout = harness_cli("history", "--results", results).stdout
+    assert "2 steps where os: build-1 -> build-2 (nights before and after are not alike)" in stdout
+    assert "int8" in stdout
+    assert "fp32" in stdout
+
+
+def test_markdown_has_one_row_a_night(harness_cli, results):
+    stdout = harness_cli("history", "int8", "cpu", "--results", results, "--format", "markdown").stdout
+    assert sum(line.startswith("| 2026-") for line in stdout.splitlines()) == NIGHTS
+
+
+def test_the_screen_fits_a_narrow_terminal(harness_cli, results):
+    stdout = harness_cli("history", "int8", "cpu", "--results", results, COLUMNS="80").stdout
+    assert max(map(len, stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["nosuch", "cpu"], "No sweep holds nosuch cpu."), (["int8"], "A cell has two names; found 1."),
+     (["--format", "xml"], "--format: found 'xml'.")],
+)  # fmt: skip
+def test_what_cannot_be_shown_is_said(harness_cli, results, arguments, sentence):
+    finished = harness_cli("history", *arguments, "--results", results)
+    assert finished.returncode == 2
+    assert sentence in finished.stderr
+
+
+def test_without_results_there_is_nothing_to_show(harness_cli):
+    assert harness_cli("history").returncode == 3
