@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "compare": "harness.cli.compare",
     "explain": "harness.cli.explain",
     "history": "harness.cli.history",
+    "nightly": "harness.cli.nightly",
     "noise": "harness.cli.noise",
     "results": "harness.cli.results",
     "tools": "harness.cli.tools",

@@ -34,7 +34,7 @@ from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import SweepSpec
 from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
-from harness.sweep.plan import PlannedInvocation, plan_invocations
+from harness.sweep.plan import PlannedInvocation, Waves, at_once, plan_waves
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
 from harness.sweep.warm_up import WarmUp, untested
@@ -73,6 +73,7 @@ class SweepContext:
     observer: Observer
     stop: threading.Event
     """Set when the user interrupts: what is under way is finished, nothing more is started."""
+    waves: Waves = at_once
 
 
 class DeviceRun:
@@ -137,12 +138,14 @@ class DeviceRun:
         for cell in cells:
             store.add_cell(sweep_id, cell)
         measurement = self._context.spec.measurement
-        planned = plan_invocations(cells, measurement, seed=self._context.spec.seed)
+        waves = plan_waves(self._context.waves(cells), measurement, seed=self._context.spec.seed)
+        planned = [invocation for wave in waves for invocation in wave.invocations]
         self._context.observer.begin(self._bar, len(cells) * (1 + window_count(measurement)) + len(planned))
         try:
             self._refuse_too_many_threads(cells, planned)
             self._paths = self._push_variants(cells, planned)
-            self._measure_all(cells, planned)
+            for wave in waves:
+                self._measure_all(wave.cells, wave.invocations)
         finally:
             self._context.observer.end(self._bar)
 
@@ -234,7 +237,7 @@ class DeviceRun:
                 return
             if cell.key in unfinished and cell.key not in self._hopeless:
                 self._lay_ground(cell, done)
-            if cell.key not in checked and cell.key not in self._hopeless:
+            if cell.key not in checked and cell.key not in self._hopeless and not self._context.stop.is_set():
                 self._measure_accuracy(cell)
             observer.advance(self._bar, f"accuracy {cell.variant_name} {cell.delegate}")
         for invocation in planned:
@@ -339,6 +342,8 @@ class DeviceRun:
         phone that does not cool, time after time.
         """
         for attempts_left in reversed(range(1 + MOST_REDOS)):
+            if self._context.stop.is_set():
+                return None
             is_gated = planned.purpose is not Pass.SUSTAINED or planned.index == 0
             guarded = self._guarded.invoke(request, planned.cell.core_mask, gated=is_gated)
             if not guarded.gate.open and self._context.stop.is_set():

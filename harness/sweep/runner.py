@@ -23,6 +23,7 @@ from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
 from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.plan import Waves, at_once
 from harness.sweep.targets import opened
 from harness.sweep.variants import Variants, make_variants
 
@@ -41,11 +42,21 @@ class SweepOutcome:
 class SweepRunner:
     """One sweep into one store. A sweep that was stopped is run again under its id, and repeats nothing."""
 
-    def __init__(self, store: Store, observer: Observer, *, registry: ToolRegistry | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        observer: Observer,
+        *,
+        registry: ToolRegistry | None = None,
+        stop: threading.Event | None = None,
+        waves: Waves = at_once,
+    ) -> None:
+        """`stop` ends the sweep early when it is set; `waves` divides what has not enough time."""
         self._store = store
         self._observer = observer
         self._registry = registry or ToolRegistry()
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
+        self._waves = waves
 
     def run(self, spec: SweepSpec, devices: Sequence[str], *, resume: str | None = None) -> SweepOutcome:
         """Run a sweep on devices by name. Raises `HarnessError` only for what stops the whole of it."""
@@ -69,7 +80,15 @@ class SweepRunner:
                 variants.failed[0].failure.advice,
             )
         context = SweepContext(
-            sweep_id, spec, variants.made, evidence, self._store, self._registry, self._observer, self._stop
+            sweep_id,
+            spec,
+            variants.made,
+            evidence,
+            self._store,
+            self._registry,
+            self._observer,
+            self._stop,
+            self._waves,
         )
         status = self._measure(context, devices)
         self._store.finish_sweep(sweep_id, status)
