@@ -28,6 +28,7 @@ def junit_xml(check: NightCheck, fail_on: Collection[Trouble]) -> str:
         document.add_testsuite(suite)
     for suite in document:
         suite.update_statistics()  # type: ignore[no-untyped-call]
+        suite.time = round(suite.time or 0.0, 3)  # the schema knows milliseconds
     text: bytes = document.tostring()  # type: ignore[no-untyped-call]
     return text.decode("utf-8")
 
@@ -38,7 +39,7 @@ def _cell_case(cell: CheckedCell, fail_on: Collection[Trouble]) -> TestCase:
     case = TestCase(
         printable(f"{name.variant} {name.delegate} t{name.threads}"),
         printable(f"harness.{name.serial}"),
-        round(sum(latencies_us) / 1e6, 6),
+        sum(latencies_us) / 1e6,
     )
     counted = sorted(cell.troubles & set(fail_on))
     case.result = [Failure(printable(trouble_sentence(cell, trouble)), trouble.value) for trouble in counted]

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from stored_nights import add_failed_night, add_night, processes, sweep_id
+from hypothesis import given
+from hypothesis import strategies as st
+from stored_nights import add_failed_night, add_night, made_cell, made_night, processes, sweep_id
 
 from harness.results.history import Change, HistoryStep, changes, examine, group_by_cause
 from harness.results.nights import CellName, read_nights
@@ -29,7 +31,7 @@ def nights_of(store, variant="int8", **more):
 def test_a_night_holds_what_the_sweeps_own_table_says(store):
     from harness.results.summary import summarize
 
-    identity = add_night(store, 0, {"int8": [1000.0, 1010.0, 990.0, 1005.0, 1020.0]})
+    identity = add_night(store, 0, {"int8": [1000.0, 1010.0, 990.0, 1005.0, 1020.0]}, memory=True)
     (row,) = summarize(store, identity).to_dict("records")
     (night,) = nights_of(store).nights
     assert (night.latency.value, night.latency.low, night.latency.high) == (
@@ -67,14 +69,15 @@ def test_a_night_without_enough_processes_is_shown_but_does_not_count(store, gen
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [({"os": "build-2"}, "os"), ({"tool_sha256": "e" * 64}, "tool"), ({"core_mask": "f0"}, "cores"),
-     ({"profile": "pixel"}, "profile"), ({"mode": {"runs": 50}}, "mode runs")],
+    [({"os": "build-2"}, "os"), ({"tool": "e" * 64}, "tool"), ({"cores": "f0"}, "cores"),
+     ({"profile": "pixel"}, "profile"), ({"mode": {"runs": 50}}, "mode runs"), ({"ran": "gpu"}, "ran")],
 )  # fmt: skip
-def test_what_makes_nights_unlike_parts_them_and_is_said(store, generator, change, what):
-    for night in range(12):
-        add_night(store, night, {"int8": processes(generator, 1500 if night >= 6 else 1000)},
-                  **(change if night >= 6 else {}))  # fmt: skip
-    history = examine(nights_of(store))
+def test_what_makes_nights_unlike_parts_them_and_is_said(generator, change, what):
+    cell = made_cell(
+        made_night(number, processes(generator, 1500 if number >= 6 else 1000), **(change if number >= 6 else {}))
+        for number in range(12)
+    )
+    history = examine(cell)
     assert [(part.start, part.end) for part in history.stretches] == [(0, 6), (6, 12)]
     (step,) = history.steps
     assert not step.alike
@@ -83,26 +86,24 @@ def test_what_makes_nights_unlike_parts_them_and_is_said(store, generator, chang
     assert 1.45 < step.estimate.value < 1.55
 
 
-def test_nights_that_part_without_a_step_have_none(store, generator):
-    for night in range(12):
-        add_night(store, night, {"int8": processes(generator, 1000)}, os="build-2" if night >= 6 else "build-1")
-    history = examine(nights_of(store))
+def test_nights_that_part_without_a_step_have_none(generator):
+    nights = [made_night(number, processes(generator, 1000), os=f"build-{number // 6}") for number in range(12)]
+    history = examine(made_cell(nights))
     assert len(history.stretches) == 2
     assert history.steps == []
 
 
-def test_two_nights_after_an_update_are_too_few_for_a_step(store, generator):
-    for night in range(12):
-        add_night(store, night, {"int8": processes(generator, 2000 if night >= 10 else 1000)},
-                  os="build-2" if night >= 10 else "build-1")  # fmt: skip
-    assert examine(nights_of(store)).steps == []
+def test_two_nights_after_an_update_are_too_few_for_a_step(generator):
+    nights = [made_night(number, processes(generator, 1000)) for number in range(10)]
+    nights += [made_night(number, processes(generator, 2000), os="build-2") for number in (10, 11)]
+    assert examine(made_cell(nights)).steps == []
 
 
-def test_a_new_variant_does_not_part_nights_but_explains_their_step(store, generator):
-    for night in range(30):
-        add_night(store, night, {"int8": processes(generator, 1100 if night >= 15 else 1000, noise=0.01)},
-                  sha256s={"int8": ("b" if night >= 15 else "a") * 64})  # fmt: skip
-    history = examine(nights_of(store))
+def test_a_new_variant_does_not_part_nights_but_explains_their_step(generator):
+    nights = [made_night(number, processes(generator, 1000, noise=0.01)) for number in range(15)]
+    nights += [made_night(number, processes(generator, 1100, noise=0.01), variant_sha256="b" * 64)
+               for number in range(15, 30)]  # fmt: skip
+    history = examine(made_cell(nights))
     assert len(history.stretches) == 1
     (step,) = history.steps
     assert step.alike
@@ -111,18 +112,37 @@ def test_a_new_variant_does_not_part_nights_but_explains_their_step(store, gener
     assert step.earliest <= sweep_id(15) <= step.latest
 
 
-def test_a_step_smaller_than_what_matters_is_left_out(store, generator):
-    for night in range(40):
-        add_night(store, night, {"int8": processes(generator, 1010 if night >= 20 else 1000, noise=0.001)})
-    cell = nights_of(store)
+def test_a_step_smaller_than_what_matters_is_left_out(generator):
+    cell = made_cell(
+        made_night(number, processes(generator, 1010 if number >= 20 else 1000, noise=0.001, spread=0.001))
+        for number in range(40)
+    )
     assert examine(cell).steps == []
     assert len(examine(cell, effect=0.005).steps) == 1
 
 
-def test_changes_between_like_nights_are_none(store, generator):
-    for night in range(2):
-        add_night(store, night, {"int8": processes(generator, 1000)})
-    assert changes(*nights_of(store).nights) == ()
+def test_changes_between_like_nights_are_none(generator):
+    one, other = (made_night(number, processes(generator, 1000)) for number in range(2))
+    assert changes(one, other) == ()
+
+
+def test_a_step_between_stretches_is_of_the_levels_next_to_it(generator):
+    levels = [1000] * 20 + [1200] * 20 + [1200] * 20
+    cell = made_cell(
+        made_night(number, processes(generator, level, noise=0.01), os="build-2" if number >= 40 else "build-1")
+        for number, level in enumerate(levels)
+    )
+    (step,) = examine(cell).steps
+    assert step.sweep_id == sweep_id(20)
+
+
+@given(st.lists(st.tuples(st.floats(1, 1e6), st.sampled_from(["a", "b"])), max_size=30))
+def test_every_night_lies_in_one_stretch_and_every_step_inside_the_series(nights):
+    cell = made_cell(made_night(number, [level] * 5, os=os) for number, (level, os) in enumerate(nights))
+    history = examine(cell, effect=0)
+    assert [index for part in history.stretches for index in range(part.start, part.end)] == list(range(len(nights)))
+    assert all(0 < step.at < len(nights) for step in history.steps)
+    assert [step.at for step in history.steps] == sorted({step.at for step in history.steps})
 
 
 # ---- common causes ----
