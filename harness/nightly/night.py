@@ -96,9 +96,9 @@ def _waves(store: Store, spec: SweepSpec, deadline: Deadline, observer: Observer
     """Return how to divide the cells of one device: all at once where the time is enough for all."""
 
     def waves(cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
-        if deadline.left_s == float("inf"):
+        if deadline.left_s == float("inf") or not cells:
             return [cells]
-        known = {cell.name: cell for cell in read_nights(store)}
+        known = {cell.name: cell for cell in read_nights(store, serial=cells[0].serial)}
         spent_s = seconds_of_cells(store, known.values())
 
         def expected_s(cell: Cell) -> float:

@@ -46,7 +46,8 @@ def post(url: str, payload: Mapping[str, object], *, timeout_s: float = TIMEOUT_
             said[0] = f"The webhook on {host} refused ({error.code})."
         except OSError as error:
             reason = getattr(error, "reason", error)
-            said[0] = f"The webhook on {host} could not be reached ({type(reason).__name__})."
+            if not isinstance(reason, TimeoutError):  # then what was said at first holds
+                said[0] = f"The webhook on {host} could not be reached ({type(reason).__name__})."
         except Exception as error:  # whatever it is: the night is done and must not fail by it
             said[0] = f"The webhook on {host} could not be told ({type(error).__name__})."
 

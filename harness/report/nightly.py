@@ -24,7 +24,7 @@ def trouble_sentence(cell: CheckedCell, trouble: Trouble) -> str:
     if trouble is Trouble.FAILED:
         return f"{row['failure_class']}: {row['failure_message']} {row['failure_advice'] or ''}".strip()
     if trouble is Trouble.LEFT_OUT:
-        return f"The time was up after {len(cell.side.latencies_us)} processes; {FEWEST_INVOCATIONS} are the least."
+        return f"Stopped after {len(cell.side.latencies_us)} of its processes; {FEWEST_INVOCATIONS} are the least."
     if trouble is Trouble.STEP and cell.new_step:
         step, interval = cell.new_step, cell.new_step.estimate.interval
         return (

@@ -111,20 +111,21 @@ def check_night(
 ) -> NightCheck:
     """Compare every cell of a sweep with its last good night that is alike, else refuse the last good one."""
     sides = read_sides(store, sweep_id)
-    known = {cell.name: _until(cell, sweep_id) for cell in read_nights(store, last=last)}
+    serials = sorted({side.cell["serial"] for side in sides})
+    cells = [cell for serial in serials for cell in read_nights(store, serial=serial, last=last)]
+    known = {cell.name: _until(cell, sweep_id) for cell in cells}
     ours = {name_of(side): known[name_of(side)] for side in sides}
     before = {name: night for name, cell in ours.items() if (night := last_good_night(cell, sweep_id))}
     couples = _couples(store, sides, before)
     at_hand = [side for couple in couples for side in (couple.a, couple.b) if side]
-    serials = {side.cell["serial"] for side in sides}
     noise = NightNoise(ours.values(), noise_sides(store, serials), at_hand)
     compared = {cells.b.cell["cell_key"]: cells for cells in compare_cells(couples, noise, effect=effect) if cells.b}
-    cells = [
+    checked = [
         CheckedCell(side, compared.get(side.cell["cell_key"]), new_step(ours[name_of(side)], sweep_id, effect=effect))
         for side in sides
     ]
     rows = to_rows(summarize(store, sweep_id))
-    return NightCheck(sweep_id, cells, [row for row in rows if row["cell_key"] is None])
+    return NightCheck(sweep_id, checked, [row for row in rows if row["cell_key"] is None])
 
 
 def _until(cell: CellNights, sweep_id: str) -> CellNights:
@@ -160,13 +161,23 @@ def _couples(store: Store, sides: Sequence[Side], before: dict[CellName, Night])
 
 
 def new_step(cell: CellNights, sweep_id: str, *, effect: float) -> HistoryStep | None:
-    """Return a step to a slower level that tonight shows for the first time; None where there is none."""
+    """Return a step to a slower level that tonight shows for the first time; None where there is none.
+
+    Every night since the step is asked, not only the last one: what is close to chance may come, go and come again.
+    """
     if not cell.good or cell.good[-1].sweep_id != sweep_id:
         return None
-    earlier = examine(CellNights(cell.name, cell.device, cell.nights[:-1]), effect=effect).steps
-    found = [
-        step for step in examine(cell, effect=effect).steps
-        if step.alike and step.is_slower
-        and not any(old.earliest <= step.latest and step.earliest <= old.latest for old in earlier)
-    ]  # fmt: skip
-    return found[-1] if found else None
+    for step in reversed(_slower_steps(cell, effect)):
+        earlier = (_slower_steps(CellNights(cell.name, cell.device, cell.good[:end]), effect)
+                   for end in range(len(cell.good) - 1, step.at, -1))  # fmt: skip
+        if not any(_same_place(step, old) for steps in earlier for old in steps):
+            return step
+    return None
+
+
+def _slower_steps(cell: CellNights, effect: float) -> list[HistoryStep]:
+    return [step for step in examine(cell, effect=effect).steps if step.alike and step.is_slower]
+
+
+def _same_place(one: HistoryStep, other: HistoryStep) -> bool:
+    return other.earliest <= one.latest and one.earliest <= other.latest

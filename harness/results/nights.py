@@ -151,6 +151,7 @@ class _Around:
         )
 
     def title(self, cell: Row) -> str:
+        """Return the title of a cell's device."""
         return str(self.devices.get((cell["sweep_id"], cell["serial"]), {}).get("title", cell["serial"]))
 
     def night(self, cell: Row, sweep: SweepRecord) -> Night:

@@ -5,7 +5,10 @@ import json
 import numpy as np
 import pytest
 from stored_nights import add_night, processes, sweep_id
+from typer.testing import CliRunner
 
+from harness.cli.main import app
+from harness.errors import UsageError
 from harness.results.store import Store
 
 NIGHTS = 24
@@ -26,8 +29,18 @@ def results(tmp_path_factory):
     return str(folder)
 
 
-def test_one_cell_as_json_tells_nights_stretches_and_steps(harness_cli, results):
-    document = json.loads(harness_cli("history", "int8", "cpu", "--results", results, "--json").stdout)
+@pytest.fixture
+def history(results):
+    """Run the verb in this process: what a table says needs no new interpreter."""
+
+    def run(*arguments, columns="160"):
+        return CliRunner().invoke(app, ["history", *arguments, "--results", results], env={"COLUMNS": columns})
+
+    return run
+
+
+def test_one_cell_as_json_tells_nights_stretches_and_steps(history):
+    document = json.loads(history("int8", "cpu", "--json").stdout)
     assert document["schema_version"] == 1
     (cell,) = document["cells"]
     assert (cell["variant"], cell["delegate"], cell["serial"]) == ("int8", "cpu", "R58M")
@@ -39,28 +52,28 @@ def test_one_cell_as_json_tells_nights_stretches_and_steps(harness_cli, results)
     assert step["causes"] == [{"what": "os", "before": "build-1", "after": "build-2"}]
 
 
-def test_one_cell_on_the_screen_says_that_it_is_not_like_with_like(harness_cli, results):
-    finished = harness_cli("history", "int8", "cpu", "--results", results)
-    assert finished.returncode == 0
+def test_one_cell_on_the_screen_says_that_it_is_not_like_with_like(history):
+    finished = history("int8", "cpu")
+    assert finished.exit_code == 0
     assert "os: build-1 -> build-2" in finished.stdout
     assert "Not like with like: os changed there" in finished.stdout
     assert finished.stdout.count("●") == NIGHTS
 
 
-def test_all_cells_are_grouped_by_what_they_share(harness_cli, results):
-    stdout = harness_cli("history", "--results", results).stdout
+def test_all_cells_are_grouped_by_what_they_share(history):
+    stdout = history().stdout
     assert "2 steps where os: build-1 -> build-2 (nights before and after are not alike)" in stdout
     assert "int8" in stdout
     assert "fp32" in stdout
 
 
-def test_markdown_has_one_row_a_night(harness_cli, results):
-    stdout = harness_cli("history", "int8", "cpu", "--results", results, "--format", "markdown").stdout
+def test_markdown_has_one_row_a_night(history):
+    stdout = history("int8", "cpu", "--format", "markdown").stdout
     assert sum(line.startswith("| 2026-") for line in stdout.splitlines()) == NIGHTS
 
 
-def test_the_screen_fits_a_narrow_terminal(harness_cli, results):
-    stdout = harness_cli("history", "int8", "cpu", "--results", results, COLUMNS="80").stdout
+def test_the_screen_fits_a_narrow_terminal(history):
+    stdout = history("int8", "cpu", columns="80").stdout
     assert max(map(len, stdout.splitlines())) <= 80
 
 
@@ -69,10 +82,10 @@ def test_the_screen_fits_a_narrow_terminal(harness_cli, results):
     [(["nosuch", "cpu"], "No sweep holds nosuch cpu."), (["int8"], "A cell has two names; found 1."),
      (["--format", "xml"], "--format: found 'xml'.")],
 )  # fmt: skip
-def test_what_cannot_be_shown_is_said(harness_cli, results, arguments, sentence):
-    finished = harness_cli("history", *arguments, "--results", results)
-    assert finished.returncode == 2
-    assert sentence in finished.stderr
+def test_what_cannot_be_shown_is_said(history, arguments, sentence):
+    error = history(*arguments).exception
+    assert isinstance(error, UsageError)
+    assert str(error) == sentence
 
 
 def test_without_results_there_is_nothing_to_show(harness_cli):

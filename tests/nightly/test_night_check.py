@@ -143,7 +143,7 @@ def test_a_cell_without_time_is_left_out_and_skipped(quiet, generator):
     assert not checked.is_bad(BY_DEFAULT)
     assert not checked.is_empty
     (skipped,) = document_of(checked).findall(".//skipped")
-    assert "The time was up after 0 processes" in skipped.get("message")
+    assert "Stopped after 0 of its processes" in skipped.get("message")
     assert document_of(checked, [Trouble.LEFT_OUT]).find(".//skipped") is None
 
 

@@ -1,15 +1,22 @@
 """Nights as cron starts them, on a virtual phone whose tool is a script: the phone itself becomes slower."""
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from scripted_sweep import Notebook, OneTool
 
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
+from harness.devices.lease import lease
 from harness.errors import ExitCode
 from harness.files import sha256_of
+from harness.nightly.lock import night_lock
 from harness.nightly.night import NightSettings, run_night
 from harness.results.night_check import Trouble
 from harness.results.records import SweepStatus
@@ -122,27 +129,59 @@ def test_a_phone_that_is_not_there_is_exit_code_3_and_told_in_junit(harness_cli,
     assert "<error" in (tmp_path / "night.xml").read_text()
 
 
-@pytest.mark.official_tool
-def test_the_command_line_writes_its_files_and_prints_one_document(
-    harness_cli, tmp_path, registered_tools, virtual_phone
-):
-    spec = tmp_path / "lab.toml"
+def official_spec(folder, phone, invocations=5):
+    spec = folder / "lab.toml"
     spec.write_text(f"""
 model = "{MODEL}"
 recipes = ["as-is"]
-devices = ["{virtual_phone.serial}"]
+devices = ["{phone.serial}"]
 delegates = ["cpu"]
 [measurement]
+invocations = {invocations}
 runs = 5
 accuracy_samples = 4
 warmup_max_s = 0
 init_pairs = 0
 memory_invocations = 0
 """)
-    finished = harness_cli("nightly", str(spec), "--results", "r", "--until", "23:59", "--json")
+    return str(spec)
+
+
+@pytest.mark.official_tool
+def test_the_command_line_writes_its_files_and_prints_one_document(
+    harness_cli, tmp_path, registered_tools, virtual_phone
+):
+    spec = official_spec(tmp_path, virtual_phone)
+    finished = harness_cli("nightly", spec, "--results", "r", "--until", "23:59", "--json")
     assert finished.returncode == 0, finished.stderr
     document = json.loads(finished.stdout)
     assert document["schema_version"] == 1
     (cell,) = document["cells"]
     assert cell["row"]["latency_median_us"] > 0
     assert (tmp_path / "r" / document["sweep"] / "junit.xml").is_file()
+
+
+@pytest.mark.official_tool
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, ExitCode.INTERRUPTED)])
+def test_a_night_that_is_ended_from_outside_keeps_what_is_done_and_holds_nothing(
+    tmp_path, registered_tools, virtual_phone, how, code
+):
+    results = tmp_path / "results"
+    command = [sys.executable, "-m", "harness", "nightly", official_spec(tmp_path, virtual_phone, invocations=1000),
+               "--results", str(results)]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as night:
+        with Store.open(results) as store:
+            while night.poll() is None and len(done := _done(store)) < 2:
+                time.sleep(0.2)
+        os.kill(night.pid, how)
+        assert night.wait(60) == code
+    with Store.open(results) as store:
+        record = store.find_sweep("latest")
+        assert done <= _done(store)
+        assert record.status is (SweepStatus.RUNNING if how is signal.SIGKILL else SweepStatus.INTERRUPTED)
+    with night_lock(results), lease(virtual_phone.serial):
+        pass
+
+
+def _done(store):
+    return store.done(store.sweeps()[0].id) if store.sweeps() else set()

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -221,9 +220,7 @@ def test_a_webhook_that_refuses_or_is_not_there_is_one_sentence(receiver):
 
 def test_a_webhook_that_says_nothing_is_left_behind(receiver):
     receiver.silent = True
-    began = time.monotonic()
     assert post(receiver.url, {}, timeout_s=0.3) == "The webhook on 127.0.0.1 did not answer within 0.3 s."
-    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("url", [f"ftp://host/{SECRET}", f"file:///{SECRET}", SECRET, f"http:///{SECRET}", "http://[x"])
