@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.nightly.night import NightOutcome
-from harness.nightly.page import write_page
+from harness.nightly.page import write_night_page
 from harness.results.store import Store
 
 JUNIT_NAME = "junit.xml"
@@ -29,5 +29,4 @@ def write_night_files(
     except OSError as error:
         raise HarnessError(f"{junit_path} cannot be written: {error.strerror}.", "The sweep itself is kept.") from error
     tell(f"JUnit: {junit_path}")
-    before = [cell.compared.a.sweep_id for cell in outcome.check.cells if cell.compared and cell.compared.a]
-    tell(write_page(store, [*sorted(set(before)), outcome.check.sweep_id], page_path))
+    tell(write_night_page(store, outcome.check, page_path))

@@ -1,14 +1,19 @@
 """`harness history` as a person and a program see it."""
 
+import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from stored_nights import add_night, processes, sweep_id
+from rich.console import Console
+from stored_nights import add_night, made_cell, made_night, processes, sweep_id
 from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UsageError
+from harness.report.history import cell_screen, overview_screen
+from harness.results.history import examine, group_by_cause
 from harness.results.store import Store
 
 NIGHTS = 24
@@ -90,3 +95,15 @@ def test_what_cannot_be_shown_is_said(history, arguments, sentence):
 
 def test_without_results_there_is_nothing_to_show(harness_cli):
     assert harness_cli("history").returncode == 3
+
+
+def test_names_from_outside_do_not_reach_the_terminal_as_they_are():
+    hostile = "[red]x[/red]\x1b[31m\x00\n"
+    cell = made_cell(made_night(number, [1000.0 + number] * 5, os=hostile * (number // 4)) for number in range(12))
+    cell = replace(cell, device=hostile, name=replace(cell.name, variant=hostile, serial=hostile))
+    history = examine(cell)
+    screen = Console(width=100, file=(written := io.StringIO()))
+    screen.print(cell_screen(history, width=100))
+    screen.print(overview_screen([history], group_by_cause(history.steps)))
+    assert "[red]x[/red]" in written.getvalue()
+    assert not {"\x1b", "\x00"} & set(written.getvalue())

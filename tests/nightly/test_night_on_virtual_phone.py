@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -158,7 +159,9 @@ def test_the_command_line_writes_its_files_and_prints_one_document(
     assert document["schema_version"] == 1
     (cell,) = document["cells"]
     assert cell["row"]["latency_median_us"] > 0
-    assert (tmp_path / "r" / document["sweep"] / "junit.xml").is_file()
+    folder = tmp_path / "r" / document["sweep"]
+    assert (folder / "junit.xml").is_file()
+    assert (folder / "report.html").is_file() is (find_spec("harness.report.page") is not None)
 
 
 @pytest.mark.official_tool
