@@ -6,13 +6,13 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from harness.errors import NothingToRunOnError
+from harness.errors import NothingToRunOnError, UsageError
 
 _LOCK_NAME = "nightly.lock"
 _HOLDER_NAME = "nightly.holder.json"
@@ -20,22 +20,32 @@ _HOLDER_NAME = "nightly.holder.json"
 
 @contextmanager
 def night_lock(results: Path) -> Iterator[None]:
-    """Hold the night of a results folder for a `with` block. Raises `NothingToRunOnError` that names the holder."""
-    results.mkdir(parents=True, exist_ok=True)
+    """Hold the night of a results folder for a `with` block.
+
+    Raises `NothingToRunOnError` that names who holds it, and `UsageError` where the folder cannot be written.
+    """
     holder = results / _HOLDER_NAME
+    lock = FileLock(results / _LOCK_NAME, timeout=0)
     try:
-        with FileLock(results / _LOCK_NAME, timeout=0):
-            started = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-            holder.write_text(json.dumps({"process": os.getpid(), "host": platform.node(), "started": started}))
-            try:
-                yield
-            finally:
-                holder.unlink(missing_ok=True)
+        results.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except Timeout:
         raise NothingToRunOnError(
             f"Another night is running in {results}: {_told(holder)}.",
             "Wait until it ends, stop that process, or give this night a folder of its own with --results.",
         ) from None
+    except OSError as error:
+        raise UsageError(
+            f"The results folder {results} cannot be written: {error.strerror}.", "Choose another with --results."
+        ) from error
+    try:
+        with suppress(OSError):  # a full disk: whether there is room is somebody else's question
+            started = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+            holder.write_text(json.dumps({"process": os.getpid(), "host": platform.node(), "started": started}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def _told(holder: Path) -> str:

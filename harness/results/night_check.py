@@ -88,9 +88,10 @@ class NightCheck:
         return [cell for cell in self.cells if trouble in cell.troubles]
 
     def is_bad(self, fail_on: Collection[Trouble]) -> bool:
-        """Tell whether anything happened that `fail_on` names."""
+        """Tell whether anything happened that `fail_on` names, or the time was up before anything could happen."""
         failed = bool(self.other_failures) and Trouble.FAILED in fail_on
-        return failed or any(self.troubled(trouble) for trouble in fail_on)
+        blind = bool(fail_on) and all(cell.is_left_out for cell in self.cells)
+        return failed or blind or any(self.troubled(trouble) for trouble in fail_on)
 
     @property
     def is_empty(self) -> bool:

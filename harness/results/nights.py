@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -128,7 +128,7 @@ class _Around:
     variants: Mapping[Place, Row]
     accuracies: Mapping[Place, Row]
     """The last attempt of each cell."""
-    invocations: Mapping[Place, list[Row]] = field(default_factory=dict)
+    invocations: Mapping[Place, list[Row]]
     """The last attempt of each process of the latency and memory passes, in the order of time."""
 
     @classmethod

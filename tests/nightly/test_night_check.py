@@ -147,6 +147,13 @@ def test_a_cell_without_time_is_left_out_and_skipped(quiet, generator):
     assert document_of(checked, [Trouble.LEFT_OUT]).find(".//skipped") is None
 
 
+def test_a_night_that_measured_nothing_for_want_of_time_is_not_well(quiet):
+    add_night(quiet, NIGHTS, {"int8": [], "fp32": []}, status="interrupted")
+    checked = check(quiet, NIGHTS)
+    assert checked.is_bad(BY_DEFAULT)
+    assert not checked.is_bad([])
+
+
 def test_a_delegate_that_falls_back_tonight_is_told(store, generator):
     for night in range(2):
         identity = add_night(store, night, {})

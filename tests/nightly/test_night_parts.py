@@ -90,6 +90,12 @@ def test_a_second_night_from_the_command_line_says_who_holds_the_first(harness_c
     assert f"Another night is running in {tmp_path / 'results'}: process {os.getpid()} on" in finished.stderr
 
 
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written: "), night_lock(tmp_path / "file" / "results"):
+        pass
+
+
 # ---- disk ----
 
 
