@@ -52,7 +52,7 @@ def nightly(
 
     One night at a time in a results folder. The sweep is kept like any other: see `harness history`.
     """
-    from harness.cli.progress import ProgressBars
+    from harness.cli.progress import watch
     from harness.nightly.clock import next_time
     from harness.nightly.files import write_night_files
     from harness.nightly.night import NightSettings, run_night
@@ -71,7 +71,7 @@ def nightly(
         write_night_files(store, outcome, _say, junit=junit, page=page)
 
     try:
-        with ProgressBars() as bars:
+        with watch() as bars:
             outcome = run_night(settings, bars, then=then)
     except HarnessError as error:
         if url:
