@@ -15,7 +15,9 @@ from harness.paths import default_results_folder
 if TYPE_CHECKING:
     from harness.results.history import CellHistory
 
-app = typer.Typer(help="Show cells over the stored sweeps, and from which night on they were slower or faster.")
+app = typer.Typer(
+    add_completion=False, help="Show cells over the stored sweeps, and from which night on they were slower or faster."
+)
 
 FORMATS = ("table", "json", "markdown")
 _NAME_PARTS = (0, 2)

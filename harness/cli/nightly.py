@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from harness.results.store import Store
 
 app = typer.Typer(
-    help="Sweep, compare with the last good night, and say by exit code, JUnit and webhook what is wrong."
+    add_completion=False,
+    help="Sweep, compare with the last good night, and say by exit code, JUnit and webhook what is wrong.",
 )
 
 

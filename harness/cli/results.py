@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.results.prune import Pruning
 
 app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     help="List, show, export and prune the sweeps that are stored.",
     epilog="Example: harness results export latest --format csv -o latest.csv",
