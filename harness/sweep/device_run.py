@@ -37,7 +37,7 @@ from harness.spec.sweep import Measurement, SweepSpec
 from harness.sweep.device_progress import DeviceProgress
 from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
-from harness.sweep.plan import PlannedInvocation, plan_invocations
+from harness.sweep.plan import PlannedInvocation, Waves, at_once, plan_waves
 from harness.sweep.remaining_time import StepKind
 from harness.sweep.scheduling import EachDevice, Scheduling
 from harness.sweep.stopping import Stopping
@@ -79,6 +79,7 @@ class SweepContext:
     stop: threading.Event
     """Set when the user interrupts: what is under way is finished, nothing more is started."""
     scheduling: Scheduling = field(default_factory=EachDevice)
+    waves: Waves = at_once
 
 
 class DeviceRun:
@@ -104,6 +105,8 @@ class DeviceRun:
         """What was found for a cell, by its key."""
         self._gates_shut = 0
         """Invocations in a row that could not start, since the device did not cool."""
+        self._next_block = 0
+        """Blocks are counted on over shares and waves: only what was measured in turns shares one."""
 
     def run(self) -> None:
         """Prepare the device, measure every cell, give the device back as it was.
@@ -153,10 +156,15 @@ class DeviceRun:
     def _measure_share(self, cells: Sequence[Cell], measurement: Measurement) -> None:
         for cell in cells:
             self._context.store.add_cell(self._context.sweep_id, cell)
-        planned = plan_invocations(cells, measurement, seed=self._context.spec.seed)
+        waves = plan_waves(
+            self._context.waves(cells), measurement, seed=self._context.spec.seed, first_block=self._next_block
+        )
+        planned = [invocation for wave in waves for invocation in wave.invocations]
+        self._next_block = 1 + max((invocation.block for invocation in planned), default=self._next_block - 1)
         self._refuse_too_many_threads(cells, planned)
         self._paths = self._push_variants(cells, planned)
-        self._measure_all(cells, planned)
+        for wave in waves:
+            self._measure_all(wave.cells, wave.invocations)
 
     def _guarded_tool(self) -> GuardedTool:
         cores = self._measured_cores.cores
@@ -252,7 +260,7 @@ class DeviceRun:
                 return
             if cell.key in unfinished and cell.key not in self._hopeless:
                 self._lay_ground(cell, done)
-            if cell.key not in checked and cell.key not in self._hopeless:
+            if cell.key not in checked and cell.key not in self._hopeless and not self._context.stop.is_set():
                 self._measure_accuracy(cell)
             self._progress.step_done(cell, StepKind.GROUND)
         for invocation in planned:

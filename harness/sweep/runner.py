@@ -24,6 +24,7 @@ from harness.spec.sweep import SweepSpec
 from harness.sweep.arrivals import PhoneArrivals
 from harness.sweep.crew import Crew
 from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.plan import Waves, at_once
 from harness.sweep.scheduling import scheduling_of
 from harness.sweep.targets import opened
 from harness.sweep.variants import Variants, make_variants
@@ -43,11 +44,21 @@ class SweepOutcome:
 class SweepRunner:
     """One sweep into one store. A sweep that was stopped is run again under its id, and repeats nothing."""
 
-    def __init__(self, store: Store, observer: Observer, *, registry: ToolRegistry | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        observer: Observer,
+        *,
+        registry: ToolRegistry | None = None,
+        stop: threading.Event | None = None,
+        waves: Waves = at_once,
+    ) -> None:
+        """`stop` ends the sweep early when it is set; `waves` divides what has not enough time."""
         self._store = store
         self._observer = observer
         self._registry = registry or ToolRegistry()
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
+        self._waves = waves
 
     def run(
         self, spec: SweepSpec, devices: Sequence[str], *, resume: str | None = None, takes_new: bool = False
@@ -77,7 +88,16 @@ class SweepRunner:
             )
         scheduling = scheduling_of(spec, self._store, sweep_id, devices=len(devices), stop=self._stop)
         context = SweepContext(
-            sweep_id, spec, variants.made, evidence, self._store, self._registry, self._observer, self._stop, scheduling
+            sweep_id,
+            spec,
+            variants.made,
+            evidence,
+            self._store,
+            self._registry,
+            self._observer,
+            self._stop,
+            scheduling,
+            self._waves,
         )
         status = self._measure(context, devices, takes_new=takes_new)
         self._store.finish_sweep(sweep_id, status)

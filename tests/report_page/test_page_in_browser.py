@@ -82,8 +82,7 @@ def test_the_theme_follows_the_system_until_the_reader_chooses(store, open_page)
     opened.assert_quiet()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 390)])
 def test_axe_finds_nothing_and_the_page_is_as_wide_as_the_screen(store, open_page, scheme, width):
     opened = open_page(page_of(two_variants(store)), color_scheme=scheme, viewport={"width": width, "height": 844})
     opened.draw_all_charts()

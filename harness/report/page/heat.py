@@ -36,7 +36,7 @@ def heat_figure(data: SweepData, identity: str) -> Figure:
     return Figure(
         identity,
         "Heat and clocks",
-        "Each invocation in the order of time: its latency against the median of its cell (crosses were thrown out), "
+        "Each invocation in the order of time (UTC): its latency against the median of its cell (crosses: thrown out), "
         "the highest temperature right before it, and the highest clock seen while it ran under the lowest limit that "
         "the kernel set (dashed).",
         {"time": {"vconcat": panels, "resolve": {"scale": {"x": "shared"}}, "spacing": 12}},
@@ -49,7 +49,13 @@ def heat_figure(data: SweepData, identity: str) -> Figure:
 
 
 def _panel(field: str, title: str, mark: str, limit: str = "") -> dict[str, Any]:
-    x = {"field": "at", "type": "temporal", "title": None, "axis": {"tickCount": 8, "labelOverlap": True}}
+    x = {
+        "field": "at",
+        "type": "temporal",
+        "title": None,
+        "scale": {"type": "utc"},
+        "axis": {"tickCount": 8, "labelOverlap": True},
+    }
     y = {"field": field, "type": "quantitative", "title": title.split("\n"), "scale": {"zero": False}}
     present = [{"filter": {"field": field, "valid": True}}]
     if mark == "point":

@@ -44,7 +44,7 @@ def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], 
                     groups.setdefault(name, []).append(_night(data, row, marks))
     color = {"field": "delegate", "type": "nominal", "title": "delegate",
              "scale": delegate_scale([row for data in sweeps for row in data.cell_rows])}  # fmt: skip
-    x = {"field": "at", "type": "temporal", "title": None}
+    x = {"field": "at", "type": "temporal", "title": "start of the sweep, UTC", "scale": {"type": "utc"}}
     spec = {
         "width": "container",
         "height": 280,

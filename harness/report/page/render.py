@@ -22,7 +22,7 @@ from harness.report.page.heat import heat_figure
 from harness.report.page.history_figure import ChangePoint, history_figure
 from harness.report.page.kept_promises import KeptPromise, kept_promises
 from harness.report.page.latencies import delegate_figure, invocation_figure, sustained_figure
-from harness.report.page.operators import OperatorShare, operator_figure
+from harness.report.page.operators import operator_figure
 from harness.report.page.provenance import Provenance, provenance
 from harness.report.page.row_table import row_table
 from harness.report.page.sweep_data import SweepData
@@ -53,8 +53,6 @@ class ReportOptions:
     """What a report is made of beside the sweeps themselves."""
 
     limits: Limits = field(default_factory=Limits)
-    operators: Mapping[str, Sequence[OperatorShare]] = field(default_factory=dict)
-    """Profiled operators by sweep id."""
     changes: Sequence[ChangePoint] = ()
     """Change points of cells over the sweeps."""
 
@@ -97,7 +95,7 @@ def _sections(data: SweepData, index: int, options: ReportOptions) -> SweepSecti
         [
             invocation_figure(data, f"latency-{index}"),
             delegate_figure(data, f"delegates-{index}"),
-            operator_figure(data, f"operators-{index}", options.operators.get(data.record.id, ())),
+            operator_figure(data, f"operators-{index}"),
             heat_figure(data, f"heat-{index}"),
             sustained_figure(data, f"sustained-{index}"),
         ],

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.results import schema
 from harness.results.device_noise import DeviceNoise, noise_sides
 from harness.results.evidence import RowEvidence
-from harness.results.export import to_rows
 from harness.results.plain import plain
 from harness.results.records import SweepRecord
-from harness.results.sides import Side, read_sides
+from harness.results.sides import Side, sides_of
 from harness.results.store import Store
-from harness.results.summary import summarize
+from harness.results.summary import summary_rows
+from harness.results.sweep_rows import SweepRows
 
 Row = Mapping[str, Any]
+
+_SUMMARIZED = (schema.devices, schema.variants, schema.cells, schema.invocations, schema.accuracies)
+"""The tables that a summary is made of, in the order of the fields of `SweepRows`."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +62,32 @@ class SweepData:
 
 def read_sweep_data(store: Store, record: SweepRecord) -> SweepData:
     """Read one sweep. No raw log is opened."""
-    sides = read_sides(store, record.id)
+    read = {table: _finite(store.rows(table, [record.id])) for table in (*_SUMMARIZED, schema.tools)}
+    sweep = SweepRows(record.id, *(read[table] for table in _SUMMARIZED))
+    rows = summary_rows(sweep)
+    sides = sides_of(sweep, rows)
     known = noise_sides(store, {side.cell["serial"] for side in sides})
     return SweepData(
         record=record,
-        rows=to_rows(summarize(store, record.id)),
+        rows=rows,
         sides=sides,
         noise=DeviceNoise(known, sides),
         measured_noise=DeviceNoise(known, at_hand=()),
-        devices=to_rows(store.devices(record.id)),
-        variants=to_rows(store.variants(record.id)),
-        tools=to_rows(store.tools(record.id)),
-        cells=to_rows(store.cells(record.id)),
-        invocations=to_rows(store.invocations(record.id)),
-        accuracies=to_rows(store.accuracies(record.id)),
+        devices=sweep.devices,
+        variants=sweep.variants,
+        tools=read[schema.tools],
+        cells=sweep.cells,
+        invocations=sweep.invocations,
+        accuracies=sweep.accuracies,
     )
+
+
+def _finite(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the rows with None for every number that is none, such as a tool's infinite memory."""
+    return [
+        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def all_evidence(data: SweepData) -> Iterator[RowEvidence]:

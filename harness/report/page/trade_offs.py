@@ -89,5 +89,10 @@ def _spec(x: Axis, y: Axis, rows: Sequence[Row]) -> dict[str, Any]:
                 "encoding": {**ends, ("y" if channel == "x" else "x"): other.channel(), "color": color},
             })  # fmt: skip
     encoding = {"x": x.channel(), "y": y.channel(), "tooltip": _EVIDENCE}
+    layers.append({
+        "transform": [{"filter": {"field": _line_field(x, y), "equal": True}}],
+        "mark": {"type": "text", "align": "left", "dx": 8, "dy": -9, "style": "name", "limit": 160},
+        "encoding": {"x": x.channel(), "y": y.channel(), "text": {"field": "variant"}},
+    })  # fmt: skip
     layers += delegate_points(rows, "datum.front === 'on the front'", encoding)
     return {"width": "container", "height": 340, "layer": layers}

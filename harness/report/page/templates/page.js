@@ -68,9 +68,9 @@
     return {
       background: "transparent", font, aria: false, view: { stroke: null },
       axis: { ...text, gridColor: color("line"), domainColor: color("line"), tickColor: color("line"), gridOpacity: 0.7, labelLimit: 190, titlePadding: 8 },
-      legend: { ...text, orient: "top", symbolSize: 90, offset: 8 },
+      legend: { ...text, orient: "top", symbolSize: 90, symbolOpacity: 1, offset: 8 },
       range: { category: [1, 2, 3, 4, 5, 6, 7, 8].map((n) => color(`c${n}`)) },
-      line: { color: color("c1") }, point: { color: color("c1") }, rule: { color: color("soft") },
+      line: { color: color("c1") }, text: { color: color("ink"), fontSize: 12 }, point: { color: color("c1") }, rule: { color: color("soft") },
       style: { front: { stroke: color("soft") }, median: { color: color("ink") }, change: { fill: color("bad") } },
     };
   }
@@ -105,6 +105,7 @@
     return copy;
   }
 
+  const NARROW_PX = 640;
   const ONLY_ERRORS = 1;
   const MANY_MARKS = 1500;
   const drawn = new Map();
@@ -122,6 +123,7 @@
       const field = (spec.encoding ?? spec.layer[0].encoding).y.field;
       spec.height = spec.height.step * new Set(rows.map((row) => row[field])).size;
     }
+    if (place.clientWidth < NARROW_PX && spec.layer) spec.layer = spec.layer.filter((layer) => layer.mark.style !== "name");
     if (spec.vconcat) spec.vconcat.forEach((panel) => { panel.width = Math.max(220, place.clientWidth - 90); });
     try {
       drawn.set(place, await vegaEmbed(place, spec, {
@@ -173,7 +175,7 @@
     waiting = setTimeout(() => {
       if (innerWidth === width) return;
       width = innerWidth;
-      redraw((chart) => "vconcat" in Object.values(data.figures[chart.dataset.figure].views)[0]);
+      redraw((chart) => ["vconcat", "layer"].some((key) => key in Object.values(data.figures[chart.dataset.figure].views)[0]));
     }, 200);
   });
   addEventListener("beforeprint", () => charts.filter((chart) => !drawn.has(chart)).forEach(draw));
