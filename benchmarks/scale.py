@@ -1,6 +1,6 @@
 """How many phones one host can measure at once: `python benchmarks/scale.py [--quick]`.
 
-1 to 32 virtual phones, each in a sweep of its own length. The tool is a stand-in that sleeps and then prints a log that
+1 to 32 virtual phones, one sweep for each number of them. The tool is a stand-in that sleeps and then prints a log that
 the official one wrote, so that phones and not this computer's cores are the limit; all else is the program's own way:
 preparation, thermal gate, looks at the phone, samples while the tool runs, one store. The ideal is the time that the
 tool alone takes on one phone. Virtual phones run on this computer too: what it spends on them is told apart from what
@@ -91,16 +91,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer phones and shorter sleeps, within a minute")
     parser.add_argument("--sleep", type=float, help="seconds that one process takes; default 10, quick 2")
-    parser.add_argument("--most", type=int, help="no more phones than this; default 32, quick 4")
+    parser.add_argument("--phones", type=int, nargs="+", help="how many at once; default 1 2 4 8 16 32, quick 1 2 4")
     arguments = parser.parse_args()
     sleep_s = arguments.sleep or (2.0 if arguments.quick else 10.0)
-    most = arguments.most or (4 if arguments.quick else PHONES[-1])
+    counts = arguments.phones or (PHONES[:3] if arguments.quick else PHONES)
     rows = []
-    for count in (count for count in PHONES if count <= most):
+    for count in counts:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as phones:
             serials = [start(phones, number) for number in range(count)]
             rows.append(measure(serials, sleep_s, Path(folder)))
-        show(rows)
+    show(rows)
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()[0]}
     figures = {"sleep_s": sleep_s, "invocations": INVOCATIONS, "goal": GOAL, "rows": rows}
     print(json.dumps({"benchmark": "scale", "figures": figures, "machine": machine}))
@@ -153,7 +153,7 @@ def spec_of(serials: Sequence[str]) -> SweepSpec:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Print all rows so far."""
+    """Print a row a number of phones."""
     table = Table("phones", "ideal s", "sweep s", "share of\nideal", "harness CPU s\na phone", "harness CPU\ncores",
                   "host\nbusy", "harness\nMB")  # fmt: skip
     for row in rows:

@@ -27,7 +27,7 @@ class DeviceProgress:
         self._observer = observer
         self._status = DeviceStatus(facts.serial, facts.title)
         self._remaining = RemainingTime(clock)
-        self._counts: Counter[tuple[str, Pass]] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
         """Planned processes by cell key and pass."""
         self._may_grow = False
         self._has_worked = False
@@ -73,7 +73,7 @@ class DeviceProgress:
         """Tell that a process begins, the one of this index of its pass; or something else, called `doing`."""
         self._has_worked = True
         number = 0 if index is None else index + 1
-        of = next((count for (key, purpose), count in self._counts.items() if (key, purpose) == (cell.key, doing)), 0)
+        of = self._counts[cell.key, doing]
         self._tell(News.RUNNING, cell=_name(cell), doing=doing, number=number, of=of, reason="")
 
     def cooling(self, wait: Cooling) -> None:
