@@ -14,6 +14,7 @@ from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
 from harness.sweep.device_run import DeviceRun, SweepContext
 from harness.sweep.runner import SweepRunner
+from harness.sweep.scheduling import scheduling_of
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
@@ -92,16 +93,17 @@ class ScriptedSweep:
         DeviceRun(self._context(), device, **seams).run()
         return self
 
-    def run_as_the_program_does(self, serial):
-        """Leased, in a thread of its own, and stopped by Ctrl-C."""
+    def run_as_the_program_does(self, *serials, takes_new=False):
+        """Leased, in threads of their own, and stopped by Ctrl-C."""
         runner = SweepRunner(self.store, self.notebook)
         self.stop = runner._stop
-        return runner._measure(self._context(), [serial])
+        return runner._measure(self._context(len(serials)), serials, takes_new=takes_new)
 
-    def _context(self):
+    def _context(self, devices=1):
         registry = self.registry or OneTool(self._tool)
+        scheduling = scheduling_of(self.spec, self.store, SWEEP, devices=devices, stop=self.stop)
         return SweepContext(
-            SWEEP, self.spec, self._variants, None, self.store, registry, self.notebook, self.stop
+            SWEEP, self.spec, self._variants, None, self.store, registry, self.notebook, self.stop, scheduling
         )  # fmt: skip
 
     @property

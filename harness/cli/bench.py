@@ -18,7 +18,7 @@ from harness.cli.protocol_options import (
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
 
-app = typer.Typer(help="Measure one .tflite file as it is.")
+app = typer.Typer(add_completion=False, help="Measure one .tflite file as it is.")
 
 
 @app.command(epilog="Example: harness bench model.tflite --device virtual --delegate gpu")

@@ -9,7 +9,7 @@ import typer
 from harness.cli.output import JsonOption, console, folding_table, print_json
 from harness.errors import ExitCode
 
-app = typer.Typer(help="Tell what is missing on this machine.")
+app = typer.Typer(add_completion=False, help="Tell what is missing on this machine.")
 
 
 @app.command(epilog="Example: harness doctor --json")

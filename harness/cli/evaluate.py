@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.evaluation.suite import Evaluation
     from harness.spec.model import ModelSpec
 
-app = typer.Typer(help="Evaluate variants against the float model.")
+app = typer.Typer(add_completion=False, help="Evaluate variants against the float model.")
 
 DEFAULT_RECIPES = ("fp16", "dynamic-int8", "int8")
 FLOAT_RECIPE = "fp32"

@@ -26,6 +26,8 @@ VERBS: dict[str, str] = {
     "bench": "harness.cli.bench",
     "compare": "harness.cli.compare",
     "explain": "harness.cli.explain",
+    "history": "harness.cli.history",
+    "nightly": "harness.cli.nightly",
     "noise": "harness.cli.noise",
     "report": "harness.cli.report",
     "results": "harness.cli.results",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from harness.spec.sweep import SweepSpec
 
 app = typer.Typer(
-    help="Measure how far a device differs from itself, so that compare can tell a difference from noise."
+    add_completion=False,
+    help="Measure how far a device differs from itself, so that compare can tell a difference from noise.",
 )
 
 RECIPE = "fp32"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.partition.graph import Graph
     from harness.partition.partition import Partition
 
-app = typer.Typer(help="Cut a model into stages.")
+app = typer.Typer(add_completion=False, help="Cut a model into stages.")
 
 BALANCES = ("work", "bytes")
 

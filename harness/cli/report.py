@@ -14,7 +14,10 @@ from harness.paths import default_results_folder
 if TYPE_CHECKING:
     from harness.report.page.site import WrittenFile
 
-app = typer.Typer(help="Write sweeps as one HTML file that needs no network: the decision first, then the evidence.")
+app = typer.Typer(
+    add_completion=False,
+    help="Write sweeps as one HTML file that needs no network: the decision first, then the evidence.",
+)
 
 
 @app.command(epilog="Example: harness report latest -o report.html --max-drop 0.5")

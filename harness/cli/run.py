@@ -39,7 +39,9 @@ def run_sweep(
         with watcher:
             if targets.notice:
                 watcher.note(targets.notice)
-            outcome = SweepRunner(store, watcher).run(spec, targets.names, resume=resume)
+            outcome = SweepRunner(store, watcher).run(
+                spec, targets.names, resume=resume, takes_new=targets.takes_new
+            )  # fmt: skip
         interrupted = outcome.status is SweepStatus.INTERRUPTED
         exit_code = print_sweep(
             store, outcome.sweep_id, fail_on=fail_on, as_json=as_json, interrupted=interrupted, quiet=quiet

@@ -23,7 +23,9 @@ from harness.paths import default_results_folder
 if TYPE_CHECKING:
     from harness.spec.sweep import SweepSpec
 
-app = typer.Typer(help="Compress a model, measure the variants on every device, and print the table.")
+app = typer.Typer(
+    add_completion=False, help="Compress a model, measure the variants on every device, and print the table."
+)
 
 
 @app.command(epilog="Example: harness sweep --device virtual --recipe fp32 --recipe int8 --delegate cpu --delegate gpu")

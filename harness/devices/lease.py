@@ -35,6 +35,15 @@ def lease(serial: str) -> Iterator[None]:
         yield
 
 
+def is_held(serial: str) -> bool:
+    """Tell whether any process of this host holds a device."""
+    try:
+        with lease(serial):
+            return False
+    except DeviceError:
+        return True
+
+
 def _holder(address: bytes) -> str:
     """Say which process holds a lease, as far as the kernel tells: it may end meanwhile, or too many have asked."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:

@@ -33,8 +33,11 @@ class LayerError:
     shape: tuple[int, ...]
     signal_to_noise_db: float
     """`10 log10(power of the float tensor / power of the difference)`; 120 where they agree to the last bit."""
-    loss_db: float
-    """By how much it is lower than that of the layer before: what this layer adds to the noise. Never below 0."""
+    added_noise: float
+    """Power of the noise over that of the signal, less the same of the layer before: what this layer adds.
+
+    Never below 0: a layer can also average noise away.
+    """
 
 
 def layer_errors(variant: Variant, float_variant: Variant, samples: Samples) -> list[LayerError]:
@@ -50,13 +53,14 @@ def compare_tensors(
 ) -> list[LayerError]:
     """Compare tensors by name, in the order of `reference`; the first axis is the sample."""
     errors: list[LayerError] = []
-    before_db = _MOST_DB
+    before = 0.0
     for name, exact in reference.items():
         if name not in found or found[name].shape != exact.shape:
             continue
         ratio_db = signal_to_noise_db(found[name], exact)
-        errors.append(LayerError(name, exact.shape[1:], ratio_db, max(before_db - ratio_db, 0.0)))
-        before_db = ratio_db
+        noise = 10 ** (-ratio_db / _DECIBEL)
+        errors.append(LayerError(name, exact.shape[1:], ratio_db, max(noise - before, 0.0)))
+        before = noise
     return errors
 
 
@@ -71,7 +75,7 @@ def signal_to_noise_db(found: NDArray[np.float32], exact: NDArray[np.float32]) -
 
 def suggest_layers(errors: Sequence[LayerError], count: int) -> list[LayerError]:
     """Return the layers that add most noise, which are to be left in float first, the worst in front."""
-    return sorted(errors, key=lambda error: -error.loss_db)[:count]
+    return sorted(errors, key=lambda error: -error.added_noise)[:count]
 
 
 def mixed_recipe(card: VariantCard, layers: Sequence[LayerError]) -> str:

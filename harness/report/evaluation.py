@@ -49,12 +49,12 @@ def condition_table(evaluations: Sequence[Evaluation]) -> Table:
 
 def layer_table(errors: Sequence[LayerError]) -> Table:
     """Return one row a layer, those that add most noise."""
-    table = Table("layer", "shape", "signal to noise, dB", "added, dB")
-    worst = sorted(errors, key=lambda error: -error.loss_db)[:_MOST_LAYERS]
+    table = Table("layer", "shape", "signal to noise, dB", "noise added, %")
+    worst = sorted(errors, key=lambda error: -error.added_noise)[:_MOST_LAYERS]
     for error in worst:
         shape = "x".join(map(str, error.shape))
         name = Text(printable(_short(error.name)), overflow="fold")
-        table.add_row(name, shape, f"{error.signal_to_noise_db:.1f}", f"{error.loss_db:.1f}")
+        table.add_row(name, shape, f"{error.signal_to_noise_db:.1f}", number(100 * error.added_noise, 2))
     return table
 
 

@@ -14,7 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Boolean, Column, Connection, Float, Integer, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    URL,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    Select,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from harness.accuracy.outcome import AccuracyOutcome
 from harness.benchmark.measurement import Invocation, Pass
@@ -395,6 +409,11 @@ class Store:
             rows = connection.execute(query).all()
         names = [column.name for column in columns]
         return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def read(self, query: Select[Any]) -> list[dict[str, Any]]:
+        """Return the rows of any query over the tables of `schema`, for what spans sweeps."""
+        with self._reading() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def _table(self, table: Table, sweep_id: str, order: str) -> pd.DataFrame:
         import pandas as pd

@@ -27,8 +27,9 @@ class DeviceProgress:
         self._observer = observer
         self._status = DeviceStatus(facts.serial, facts.title)
         self._remaining = RemainingTime(clock)
-        self._counts: Counter[tuple[str, Pass]] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
         """Planned processes by cell key and pass."""
+        self._may_grow = False
         self._has_worked = False
         """Whether anything was run since the last step ended."""
         self._tell(News.BEGAN)
@@ -43,13 +44,16 @@ class DeviceProgress:
         grounded: Collection[str],
         given_up: Collection[str],
         may_end_early: bool,
+        may_grow: bool,
     ) -> None:
         """Take in all that is to be done, of which `done` is not done again.
 
-        `windows` is how many a cell is run for without a pause; `grounded` and `given_up` hold keys of cells.
+        `windows` is how many a cell is run for without a pause; `grounded` and `given_up` hold keys of cells. Planned
+        again, what is new comes on top; `may_grow` says that it may happen.
         """
         places = [(place.cell.key, place.purpose, place.index) for place in planned]
         places += [(cell.key, Pass.SUSTAINED, index) for cell in cells for index in range(windows)]
+        self._may_grow = may_grow
         self._counts = Counter((key, purpose) for key, purpose, _ in places)
         steps = Counter(
             (key, StepKind.WINDOW if purpose is Pass.SUSTAINED else StepKind.PROCESS)
@@ -61,14 +65,15 @@ class DeviceProgress:
         for key in given_up:
             self._remaining.drop(key)
         self._tell(
-            News.PLANNED, steps=len(cells) + len(places), given_up=len(given_up), is_upper_bound=may_end_early
+            News.PLANNED, steps=self._status.steps_done + len(cells) + len(places), given_up=len(given_up),
+            is_upper_bound=may_end_early,
         )  # fmt: skip
 
     def running(self, cell: Cell, doing: str, index: int | None = None) -> None:
         """Tell that a process begins, the one of this index of its pass; or something else, called `doing`."""
         self._has_worked = True
         number = 0 if index is None else index + 1
-        of = next((count for (key, purpose), count in self._counts.items() if (key, purpose) == (cell.key, doing)), 0)
+        of = self._counts[cell.key, doing]
         self._tell(News.RUNNING, cell=_name(cell), doing=doing, number=number, of=of, reason="")
 
     def cooling(self, wait: Cooling) -> None:
@@ -115,8 +120,9 @@ class DeviceProgress:
     def _tell(self, news: News, **changes: Any) -> None:  # noqa: ANN401 - the fields of a status
         left = self._remaining.left()
         changes = {"wait_left_s": None, **changes}
+        is_lower_bound = left.is_lower_bound or self._may_grow
         self._status = replace(
-            self._status, news=news, left_s=left.seconds, is_lower_bound=left.is_lower_bound, **changes
+            self._status, news=news, left_s=left.seconds, is_lower_bound=is_lower_bound, **changes
         )  # fmt: skip
         self._observer.show(self._status)
 

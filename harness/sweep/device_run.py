@@ -6,7 +6,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
@@ -32,12 +33,13 @@ from harness.progress import Observer
 from harness.results.records import Cell
 from harness.results.store import Store
 from harness.spec.profile import DeviceProfile
-from harness.spec.sweep import SweepSpec
+from harness.spec.sweep import Measurement, SweepSpec
 from harness.sweep.device_progress import DeviceProgress
 from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
-from harness.sweep.plan import PlannedInvocation, plan_invocations
+from harness.sweep.plan import PlannedInvocation, Waves, at_once, plan_waves
 from harness.sweep.remaining_time import StepKind
+from harness.sweep.scheduling import EachDevice, Scheduling
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
 from harness.sweep.warm_up import StoredWindows, WarmUp, untested
@@ -76,6 +78,8 @@ class SweepContext:
     observer: Observer
     stop: threading.Event
     """Set when the user interrupts: what is under way is finished, nothing more is started."""
+    scheduling: Scheduling = field(default_factory=EachDevice)
+    waves: Waves = at_once
 
 
 class DeviceRun:
@@ -101,6 +105,8 @@ class DeviceRun:
         """What was found for a cell, by its key."""
         self._gates_shut = 0
         """Invocations in a row that could not start, since the device did not cool."""
+        self._next_block = 0
+        """Blocks are counted on over shares and waves: only what was measured in turns shares one."""
 
     def run(self) -> None:
         """Prepare the device, measure every cell, give the device back as it was.
@@ -137,18 +143,28 @@ class DeviceRun:
                  for variant in self._context.variants
                  for delegate in self._context.spec.delegates or profile.delegates
                  for threads in self._context.spec.threads]  # fmt: skip
-        for cell in cells:
-            store.add_cell(sweep_id, cell)
         measurement = self._context.spec.measurement
         if not offers_op_profile(self._tool):
             measurement = measurement.model_copy(update={"op_profile_invocations": 0})
-        planned = plan_invocations(cells, measurement, seed=self._context.spec.seed)
         try:
-            self._refuse_too_many_threads(cells, planned)
-            self._paths = self._push_variants(cells, planned)
-            self._measure_all(cells, planned)
+            with closing(self._context.scheduling.shares(facts, cells, measurement)) as shares:
+                for share in shares:
+                    self._measure_share(share, measurement)
         finally:
             self._progress.ended()
+
+    def _measure_share(self, cells: Sequence[Cell], measurement: Measurement) -> None:
+        for cell in cells:
+            self._context.store.add_cell(self._context.sweep_id, cell)
+        waves = plan_waves(
+            self._context.waves(cells), measurement, seed=self._context.spec.seed, first_block=self._next_block
+        )
+        planned = [invocation for wave in waves for invocation in wave.invocations]
+        self._next_block = 1 + max((invocation.block for invocation in planned), default=self._next_block - 1)
+        self._refuse_too_many_threads(cells, planned)
+        self._paths = self._push_variants(cells, planned)
+        for wave in waves:
+            self._measure_all(wave.cells, wave.invocations)
 
     def _guarded_tool(self) -> GuardedTool:
         cores = self._measured_cores.cores
@@ -194,7 +210,8 @@ class DeviceRun:
     def _push_variants(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> dict[str, str]:
         """Push every variant; one that does not arrive fails its cells, unless the device itself is gone."""
         paths: dict[str, str] = {}
-        for variant in self._context.variants:
+        wanted = {cell.variant_name for cell in cells}
+        for variant in (variant for variant in self._context.variants if variant.name in wanted):
             try:
                 paths[variant.name] = self._push(variant)
             except DeviceError as error:
@@ -236,13 +253,14 @@ class DeviceRun:
         self._progress.plan(
             cells, planned, windows=window_count(measurement), done=done, grounded=checked - unfinished,
             given_up=self._hopeless, may_end_early=measurement.interval_width > 0,
+            may_grow=self._context.spec.per == "model",
         )  # fmt: skip
         for cell in cells:
             if self._context.stop.is_set():
                 return
             if cell.key in unfinished and cell.key not in self._hopeless:
                 self._lay_ground(cell, done)
-            if cell.key not in checked and cell.key not in self._hopeless:
+            if cell.key not in checked and cell.key not in self._hopeless and not self._context.stop.is_set():
                 self._measure_accuracy(cell)
             self._progress.step_done(cell, StepKind.GROUND)
         for invocation in planned:

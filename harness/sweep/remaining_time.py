@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import fmean
 
 
 class StepKind(StrEnum):
@@ -75,11 +74,15 @@ class RemainingTime:
         if not known:
             return TimeLeft(None, is_lower_bound=bool(open_steps))
         total_s = sum(seconds * open_steps[step] for step, seconds in known.items())
-        under_way_s = min(self._clock() - self._begun, fmean(known.values()))
+        under_way_s = min(self._clock() - self._begun, _mean(list(known.values())))
         return TimeLeft(max(0.0, total_s - under_way_s), is_lower_bound=len(known) < len(open_steps))
 
     def _expected_s(self, step: Step) -> float | None:
         seconds = self._seconds.get(step) or [
             taken for (_, kind), times in self._seconds.items() if kind is step[1] for taken in times
         ]
-        return fmean(seconds) if seconds else None
+        return _mean(seconds) if seconds else None
+
+
+def _mean(seconds: Sequence[float]) -> float:
+    return sum(seconds) / len(seconds)

@@ -30,9 +30,11 @@ def test_promise_h7_counts_are_fixed():
     assert "report_peak_memory_footprint" not in flags
 
 
-def test_promise_h10_memory_is_a_pass_of_its_own():
-    flags = flags_of(build_arguments(tool(), "/t", InvocationRequest("/m", "cpu", purpose=Pass.MEMORY)))
-    assert flags["report_peak_memory_footprint"] == "true"
+@pytest.mark.parametrize("purpose", Pass)
+def test_promise_h10_memory_is_a_pass_of_its_own(purpose):
+    flags = flags_of(build_arguments(tool(), "/t", InvocationRequest("/m", "cpu", purpose=purpose)))
+    assert flags.get("report_peak_memory_footprint") == ("true" if purpose is Pass.MEMORY else None)
+    assert flags.get("enable_op_profiling") == ("true" if purpose is Pass.OP_PROFILE else None)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from harness.benchmark.measurement import InputFile, InvocationRequest, Pass
 from harness.benchmark.outcome import STREAM_MARK
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
-from harness.benchmark.tool import ToolFamily, ToolSystem
+from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.base import DeviceFacts, DeviceKind
 from harness.devices.discovery import open_device
 from harness.devices.host import HostDevice
@@ -64,6 +64,27 @@ def litert(host, tmp_path):
         )
 
     return run_benchmark
+
+
+class PhoneThatIsGone:
+    """A device to which every connection fails."""
+
+    work_folder = "/data/local/tmp/harness"
+
+    def run(self, arguments, *, timeout_s, environment=None):
+        raise DeviceError(Failure(FailureClass.DEVICE_LOST, "S: it is not attached.", "device 'S' not found"))
+
+
+def test_promise_h20_a_phone_that_goes_away_is_a_failure_of_the_invocation_and_raises_nothing():
+    tool = Tool(
+        name="t", family=ToolFamily.INTERPRETER, system=ToolSystem.ANDROID, abi="arm64-v8a", sha256="0" * 64, path="/t",
+        origin="test",
+    )  # fmt: skip
+    invocation = invoke(PhoneThatIsGone(), tool, "/t", InvocationRequest("/m", "cpu"), timeout_s=1)
+    assert invocation.measurement is None
+    assert invocation.failure.failure_class is FailureClass.DEVICE_LOST
+    assert invocation.failure.evidence == "device 'S' not found"
+    assert "--graph=/m" in invocation.command
 
 
 @pytest.mark.official_tool

@@ -94,6 +94,13 @@ def test_promise_h11_warm_up_is_never_the_measurement():
     assert run.run_stats is None
 
 
+def test_promise_h11_of_two_blocks_the_last_is_the_measurement():
+    (run,) = parse_log(
+        "count=9 first=90 curr=50 min=50 max=90 avg=60 std=1\ncount=30 first=41 curr=40 avg=40.5 std=1\n"
+    )
+    assert (run.warmup_stats.count, run.run_stats.count, run.run_stats.avg) == (9, 30, 40.5)
+
+
 def test_promise_h11_scientific_notation_is_seconds_not_microseconds():
     (run,) = parse_log(
         "Inference timings in us: Init: 1, First inference: 2, Warmup (avg): 3, Inference (avg): 1.29e+06"

@@ -141,8 +141,8 @@ def test_what_a_layer_adds():
     found = {"a": exact["a"] * 1.01, "b": exact["b"] * 1.1, "c": exact["c"] * 1.05}
     first, second, third = compare_tensors(found, exact)
     assert (first.name, second.name, third.name) == ("a", "b", "c")
-    assert second.loss_db == pytest.approx(20, abs=0.01)
-    assert third.loss_db == 0
+    assert second.added_noise == pytest.approx(0.01 - 0.0001, rel=1e-3)
+    assert third.added_noise == 0
     assert [error.name for error in suggest_layers([second, third], 1)] == ["b"]
 
 

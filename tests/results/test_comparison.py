@@ -187,7 +187,7 @@ def test_a_clear_difference_among_many_cells_is_found_even_at_preset_quick():
     assert [finding.verdict for finding in compare(samples)].count(FindingVerdict.SLOWER) == 1
 
 
-def test_the_correction_is_that_of_benjamini_and_hochberg():
+def test_promise_h9_the_correction_is_that_of_benjamini_and_hochberg():
     assert correct([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
     assert correct([]) == []
 

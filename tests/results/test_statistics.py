@@ -18,7 +18,7 @@ def test_promise_h9_the_interval_covers_the_true_median_as_often_as_it_says():
         estimate.low <= 1.0 <= estimate.high
         for estimate in (median_with_interval(generator.lognormal(0, 0.03, 18)) for _ in range(200))
     ]
-    assert np.mean(covered) >= 0.90
+    assert 0.90 <= np.mean(covered) <= 0.99  # neither too narrow, nor so wide that it tells nothing
 
 
 def test_spread_between_processes_is_not_that_within_them():

@@ -16,7 +16,7 @@ def cells(count):
 
 COUNTS = st.builds(
     Measurement, invocations=st.integers(5, 12), runs=st.just(10), accuracy_samples=st.just(0),
-    memory_invocations=st.integers(0, 3),
+    memory_invocations=st.integers(0, 3), op_profile_invocations=st.integers(0, 2),
 )  # fmt: skip
 
 
@@ -24,7 +24,8 @@ COUNTS = st.builds(
 def test_promise_h8_every_block_holds_every_cell_once(count, measurement, seed):
     planned = plan_invocations(cells(count), measurement, seed=seed)
     keys = {cell.key for cell in cells(count)}
-    assert len(planned) == count * (measurement.invocations + measurement.memory_invocations)
+    asked = measurement.invocations + measurement.memory_invocations + measurement.op_profile_invocations
+    assert len(planned) == count * asked
     for block in {invocation.block for invocation in planned}:
         inside = [invocation for invocation in planned if invocation.block == block]
         assert {invocation.cell.key for invocation in inside} == keys
@@ -34,10 +35,10 @@ def test_promise_h8_every_block_holds_every_cell_once(count, measurement, seed):
 
 
 @given(st.integers(2, 8), COUNTS, st.integers())
-def test_memory_comes_after_latency_and_the_order_is_the_seeds(count, measurement, seed):
+def test_promise_h10_memory_and_profile_come_after_latency_and_the_order_is_the_seeds(count, measurement, seed):
     planned = plan_invocations(cells(count), measurement, seed=seed)
     purposes = [invocation.purpose for invocation in planned]
-    assert purposes == sorted(purposes, key=lambda purpose: purpose is Pass.MEMORY)
+    assert purposes == sorted(purposes, key=[Pass.LATENCY, Pass.MEMORY, Pass.OP_PROFILE].index)
     assert planned == plan_invocations(list(reversed(cells(count))), measurement, seed=seed)
 
 
