@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.benchmark.registry import ToolRegistry
-from harness.cli.progress import ProgressBars
+from harness.cli.progress import watch
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.compression.variant import Variant
@@ -76,7 +76,7 @@ def main() -> None:
     recipes, noise, sweeps, invocations = (("fp32",), 2, 2, 5) if arguments.quick else (("fp32", "int8"), 5, 8, 18)
     name = f"detect-{os.getpid()}"
     factor = 1 + arguments.slower / 100
-    with virtual_phone(name, vendor=vendor) as phone, tempfile.TemporaryDirectory() as folder, ProgressBars() as bars:
+    with virtual_phone(name, vendor=vendor) as phone, tempfile.TemporaryDirectory() as folder, watch() as bars:
         variants = copies(recipes, Path(folder), bars)
         slowed = {variant.sha256 for variant in variants if variant.name.endswith(SLOWED)}
         serial = connect(phone.serial)

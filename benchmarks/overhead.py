@@ -25,7 +25,7 @@ from rich.table import Table
 
 from harness.accuracy.dataset import choose_samples, load_dataset
 from harness.benchmark.registry import ToolRegistry
-from harness.cli.progress import ProgressBars
+from harness.cli.progress import watch
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.devices.discovery import connect, disconnect, open_device
@@ -73,8 +73,8 @@ def measure(
 ) -> dict[str, float]:
     """Let sweep and bare loop take turns; return seconds, their ratio and the parts of the difference."""
     spec = load_sweep_spec(None, overrides | {"devices": [serial]})
-    with Store.open(folder / "warm-up") as store, ProgressBars() as bars:  # makes variants and reference outputs
-        SweepRunner(store, bars, registry=registry).run(spec, [serial])
+    with Store.open(folder / "warm-up") as store, watch() as watcher:  # makes variants and reference outputs
+        SweepRunner(store, watcher, registry=registry).run(spec, [serial])
     sweep_s = loop_s = looks = invocations = 0.0
     for turn in range(turns):
         clean(serial)

@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.benchmark.registry import ToolRegistry
-from harness.cli.progress import ProgressBars
+from harness.cli.progress import watch
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.partition.experiment import experiment
@@ -44,7 +44,7 @@ def main() -> None:
     if arguments.tools:
         ToolRegistry().add(arguments.tools)
     size, pieces, delegates, seconds = (96, 3, ["cpu"], 2) if arguments.quick else (224, 8, ["cpu", "gpu"], 10)
-    with tempfile.TemporaryDirectory() as name, ProgressBars() as bars:
+    with tempfile.TemporaryDirectory() as name, watch() as bars:
         folder = Path(name)
         file = write_model(folder, size)
         whole = make_variant(find_model(str(file)), find_recipe("as-is"), cache=cache_folder(), observer=bars)

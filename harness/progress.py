@@ -2,7 +2,80 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
+
+
+class News(StrEnum):
+    """What happened last on a device."""
+
+    BEGAN = "began"
+    """Its preparation begins; nothing is planned yet."""
+    PLANNED = "planned"
+    RUNNING = "running"
+    """A process of the tool, or the check of a cell's outputs, begins."""
+    COOLING = "cooling"
+    """It is waited for until it is cool; told again at every look."""
+    FINISHED = "finished"
+    """A process ended well; its step may hold more of them."""
+    FAILED = "failed"
+    AGAIN = "again"
+    """A process throttled, and is made once more."""
+    AWAY = "away"
+    """It is waited for until it answers again."""
+    STEP = "step"
+    """A step of the plan is done."""
+    SKIPPED = "skipped"
+    """A step of the plan needed nothing: it was done before, its cell was given up, or is measured well enough."""
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Heat:
+    """How hot a device was at the last look. None: it does not tell."""
+
+    sensor: str | None
+    """The hottest one."""
+    degrees_c: float | None
+    thermal_status: int | None
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """All that a watcher can know of one device of a running sweep. Numbers of steps and processes count from 1."""
+
+    serial: str
+    title: str
+    news: News = News.BEGAN
+    cell: str = ""
+    """What is under way, such as `int8 gpu`."""
+    doing: str = ""
+    """A pass of the tool, or `accuracy`."""
+    number: int = 0
+    of: int = 0
+    """Process `number` of so many of this cell and pass; 0: not known beforehand."""
+    heat: Heat | None = None
+    latency_us: float | None = None
+    """Of the last process that was timed."""
+    latency_cell: str = ""
+    interval_us: tuple[float, float] | None = None
+    """95 % interval of that cell's median so far; None for fewer than two processes."""
+    steps_done: int = 0
+    steps: int = 0
+    left_s: float | None = None
+    """Time that is left, from the times of steps that are done; None: nothing is timed yet."""
+    is_lower_bound: bool = False
+    """Whether a kind of step that is open was never timed here, so that `left_s` leaves it out."""
+    is_upper_bound: bool = False
+    """Whether cells may end before all their processes are run."""
+    reason: str = ""
+    """Why it is waited for, or what failed last."""
+    wait_left_s: float | None = None
+    redos: int = 0
+    failures: int = 0
+    given_up: int = 0
+    """Cells of which no more is run."""
 
 
 class Observer(Protocol):
@@ -12,8 +85,12 @@ class Observer(Protocol):
         """Say one sentence that stays on the screen."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Say one sentence about something that went wrong; it is said in quiet mode too."""
+        ...
+
     def begin(self, name: str, total: int) -> None:
-        """Begin a bar called `name` (a device, or the making of a variant) of `total` steps."""
+        """Begin a bar called `name` (the making of a variant) of `total` steps."""
         ...
 
     def advance(self, name: str, doing: str, steps: int = 1) -> None:
@@ -21,11 +98,15 @@ class Observer(Protocol):
         ...
 
     def wait(self, name: str, doing: str) -> None:
-        """Say what the bar waits for; it does not move."""
+        """Say what the bar works on or waits for; it does not move."""
         ...
 
     def end(self, name: str) -> None:
         """Take the bar away."""
+        ...
+
+    def show(self, status: DeviceStatus) -> None:
+        """Show where a device is; the status before it is out of date."""
         ...
 
 
@@ -33,6 +114,9 @@ class SilentObserver:
     """Watches nothing."""
 
     def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def warn(self, text: str) -> None:
         """Say nothing."""
 
     def begin(self, name: str, total: int) -> None:
@@ -45,4 +129,7 @@ class SilentObserver:
         """Draw nothing."""
 
     def end(self, name: str) -> None:
+        """Draw nothing."""
+
+    def show(self, status: DeviceStatus) -> None:
         """Draw nothing."""

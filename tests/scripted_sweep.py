@@ -9,10 +9,12 @@ from results_examples import SWEEP, card, sweep_record
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.compression.variant import Variant
 from harness.files import sha256_of
+from harness.progress import DeviceStatus, News, SilentObserver
 from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
 from harness.sweep.device_run import DeviceRun, SweepContext
 from harness.sweep.runner import SweepRunner
+from harness.sweep.scheduling import scheduling_of
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
@@ -42,26 +44,25 @@ class OneTool:
 
 
 @dataclass
-class Notebook:
+class Notebook(SilentObserver):
     """An observer that writes down what it is told."""
 
     notes: list[str] = field(default_factory=list)
-    waits: list[str] = field(default_factory=list)
+    statuses: list[DeviceStatus] = field(default_factory=list)
 
     def note(self, text):
         self.notes.append(text)
 
-    def begin(self, name, total):
-        pass
+    def warn(self, text):
+        self.notes.append(text)
 
-    def advance(self, name, doing):
-        pass
+    def show(self, status):
+        self.statuses.append(status)
 
-    def wait(self, name, doing):
-        self.waits.append(doing)
-
-    def end(self, name):
-        pass
+    @property
+    def waits(self):
+        """Why the device was waited for, at each look."""
+        return [f"cooling: {status.reason}" for status in self.statuses if status.news is News.COOLING]
 
 
 class ScriptedSweep:
@@ -92,16 +93,17 @@ class ScriptedSweep:
         DeviceRun(self._context(), device, **seams).run()
         return self
 
-    def run_as_the_program_does(self, serial):
-        """Leased, in a thread of its own, and stopped by Ctrl-C."""
+    def run_as_the_program_does(self, *serials, takes_new=False):
+        """Leased, in threads of their own, and stopped by Ctrl-C."""
         runner = SweepRunner(self.store, self.notebook)
         self.stop = runner._stop
-        return runner._measure(self._context(), [serial])
+        return runner._measure(self._context(len(serials)), serials, takes_new=takes_new)
 
-    def _context(self):
+    def _context(self, devices=1):
         registry = self.registry or OneTool(self._tool)
+        scheduling = scheduling_of(self.spec, self.store, SWEEP, devices=devices, stop=self.stop)
         return SweepContext(
-            SWEEP, self.spec, self._variants, None, self.store, registry, self.notebook, self.stop
+            SWEEP, self.spec, self._variants, None, self.store, registry, self.notebook, self.stop, scheduling
         )  # fmt: skip
 
     @property

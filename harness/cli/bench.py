@@ -8,11 +8,17 @@ from typing import Annotated
 import typer
 
 from harness.cli.output import JsonOption
-from harness.cli.protocol_options import RequireFullDelegationOption, SustainedOption, duration_s
+from harness.cli.protocol_options import (
+    PlainOption,
+    QuietOption,
+    RequireFullDelegationOption,
+    SustainedOption,
+    duration_s,
+)
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
 
-app = typer.Typer(help="Measure one .tflite file as it is.")
+app = typer.Typer(add_completion=False, help="Measure one .tflite file as it is.")
 
 
 @app.command(epilog="Example: harness bench model.tflite --device virtual --delegate gpu")
@@ -29,6 +35,8 @@ def bench(
     threads: Annotated[list[int] | None, typer.Option(help="CPU threads; repeat for several.")] = None,
     preset: Annotated[str, typer.Option(help="quick, standard or strict: time against certainty.")] = "quick",
     results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
+    quiet: bool = QuietOption,
+    plain: bool = PlainOption,
     as_json: bool = JsonOption,
 ) -> None:
     """Measure one .tflite file as it is: a sweep of one variant, its outputs checked on random inputs."""
@@ -43,4 +51,4 @@ def bench(
         "measurement": {"sustained_s": duration_s(sustained)} if sustained else None,
     }  # fmt: skip
     spec = load_sweep_spec(None, {key: value for key, value in overrides.items() if value})
-    run_sweep(spec, results=results, as_json=as_json)
+    run_sweep(spec, results=results, as_json=as_json, quiet=quiet, plain=plain)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from harness.results.sides import Side
     from harness.results.store import Store
 
-app = typer.Typer(help="Compare sweeps, variants or delegates, and say what is faster, and how sure that is.")
+app = typer.Typer(
+    add_completion=False, help="Compare sweeps, variants or delegates, and say what is faster, and how sure that is."
+)
 
 _SPEC_KEYS = {"variant": "recipes", "delegate": "delegates"}
 FORMATS = ("table", "json", "markdown", "csv")

@@ -121,12 +121,12 @@ def _default_recipes(spec: ModelSpec) -> list[Recipe]:
 
 
 def _make(spec: ModelSpec, recipe: Recipe, output: Path | None) -> Variant:
-    from harness.cli.progress import ProgressBars
+    from harness.cli.progress import watch
     from harness.compression.make import make_variant
     from harness.compression.variant import Variant
 
-    with ProgressBars() as bars:
-        variant = make_variant(spec, recipe, cache=cache_folder(), observer=bars)
+    with watch() as watcher:
+        variant = make_variant(spec, recipe, cache=cache_folder(), observer=watcher)
     if output is None:
         return variant
     target = output / f"{spec.name}-{recipe.name}.tflite".replace("/", "_")

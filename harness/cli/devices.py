@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.devices.discovery import AttachedDevice
     from harness.devices.preparation import KnobRecord
 
-app = typer.Typer(help="List attached devices.")
+app = typer.Typer(add_completion=False, help="List attached devices.")
 
 
 @app.command(epilog="Example: harness devices --write-profile 59253ADYT113RN")

@@ -6,17 +6,16 @@ from dataclasses import asdict
 
 import typer
 
-from harness.cli.output import JsonOption, console, print_json
+from harness.cli.output import JsonOption, console, folding_table, print_json
 from harness.errors import ExitCode
 
-app = typer.Typer(help="Tell what is missing on this machine.")
+app = typer.Typer(add_completion=False, help="Tell what is missing on this machine.")
 
 
 @app.command(epilog="Example: harness doctor --json")
 def doctor(as_json: bool = JsonOption) -> None:
     """Tell what is missing on this machine and how to get it; exit code 3 when the main job cannot run."""
     from rich.markup import escape
-    from rich.table import Table
 
     from harness.doctor import examine
 
@@ -24,7 +23,7 @@ def doctor(as_json: bool = JsonOption) -> None:
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings]})
     else:
-        table = Table("what", "state", "found", "what to do")
+        table = folding_table("what", "state", "found", "what to do")
         for finding in findings:
             state = "[green]ok" if finding.ok else ("[red]missing" if finding.needed else "[yellow]missing")
             table.add_row(escape(finding.what), state, escape(finding.found), escape(finding.advice))

@@ -11,7 +11,7 @@ from harness.cli.output import JsonOption, console, print_json
 from harness.errors import UsageError
 from harness.paths import default_results_folder
 
-app = typer.Typer(help="Show everything behind one number, and which promises hold for it.")
+app = typer.Typer(add_completion=False, help="Show everything behind one number, and which promises hold for it.")
 
 _NAME_PARTS = 2
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from harness.spec.sweep import SweepSpec
 
 app = typer.Typer(
-    help="Measure how far a device differs from itself, so that compare can tell a difference from noise."
+    add_completion=False,
+    help="Measure how far a device differs from itself, so that compare can tell a difference from noise.",
 )
 
 RECIPE = "fp32"
@@ -71,16 +72,16 @@ def _spec(device: str, delegates: list[str] | None, model: str | None, preset: s
 
 def _measure(store: Store, spec: SweepSpec, device: str, sweeps: int) -> set[str]:
     """Run the sweeps and return the serials that they measured. Ends the program where the user interrupts it."""
-    from harness.cli.progress import ProgressBars
+    from harness.cli.progress import watch
     from harness.results.records import SweepStatus
     from harness.sweep.runner import SweepRunner
 
     serials: set[str] = set()
-    with ProgressBars() as bars:
+    with watch() as watcher:
         for index in range(sweeps):
-            bars.note(f"A/A sweep {index + 1} of {sweeps}")
+            watcher.note(f"A/A sweep {index + 1} of {sweeps}")
             of_this_turn = spec.model_copy(update={"seed": spec.seed + index})
-            outcome = SweepRunner(store, bars).run(of_this_turn, [device])
+            outcome = SweepRunner(store, watcher).run(of_this_turn, [device])
             if outcome.status is SweepStatus.INTERRUPTED:
                 raise typer.Exit(ExitCode.INTERRUPTED)
             serials |= _measured(store, outcome.sweep_id, device)

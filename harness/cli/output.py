@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SCHEMA_VERSION = 1
 """Version of every `--json` document; raised when a field changes its meaning or goes away."""
@@ -25,6 +29,16 @@ def console() -> Console:
 def error_console() -> Console:
     """Return the console for progress and errors, on stderr, so that stdout stays clean for pipes."""
     return Console(stderr=True, highlight=False)
+
+
+def folding_table(*headings: str, numeric: Collection[str] = (), title: str | None = None) -> Table:
+    """Return a table in which a word that is too long goes on in the next line, where rich alone would cut it."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in numeric else "left", overflow="fold")
+    return table
 
 
 def print_json(payload: dict[str, Any]) -> None:

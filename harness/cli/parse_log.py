@@ -11,7 +11,7 @@ import typer
 from harness.cli.output import JsonOption, console, print_json
 from harness.errors import UsageError
 
-app = typer.Typer(help="Read a benchmark_model log of any era.")
+app = typer.Typer(add_completion=False, help="Read a benchmark_model log of any era.")
 
 
 @app.command(epilog="Example: adb shell /data/local/tmp/benchmark_model ... 2>&1 | harness parse-log - --requested gpu")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
-from harness.cli.progress import ProgressBars
+from harness.cli.progress import watch
 from harness.errors import ExitCode, UsageError
 from harness.paths import cache_folder, default_results_folder
 from harness.results.plain import plain
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.partition.graph import Graph
     from harness.partition.partition import Partition
 
-app = typer.Typer(help="Cut a model into stages.")
+app = typer.Typer(add_completion=False, help="Cut a model into stages.")
 
 BALANCES = ("work", "bytes")
 
@@ -81,8 +81,8 @@ def _variant(model: str, recipe: str | None) -> Variant:
     from harness.spec.model import find_model
 
     default = "as-is" if model.endswith(".tflite") else "fp32"
-    with ProgressBars() as bars:
-        return make_variant(find_model(model), find_recipe(recipe or default), cache=cache_folder(), observer=bars)
+    with watch() as watcher:
+        return make_variant(find_model(model), find_recipe(recipe or default), cache=cache_folder(), observer=watcher)
 
 
 def _cuts(graph: Graph, stages: int, by: str, at: list[str]) -> tuple[int, ...]:
@@ -129,9 +129,9 @@ def _experiment(made: Partition, graph: Graph, device: str, stages: int, options
     measurement = {"accuracy_samples": 0, "memory_invocations": 0, "op_profile_invocations": 0}
     spec = load_sweep_spec(None, {**options, "measurement": measurement})
     folder = made.stages[0].variant.path.parent
-    with Store.open(results or default_results_folder()) as store, ProgressBars() as bars:
+    with Store.open(results or default_results_folder()) as store, watch() as watcher:
         return experiment(made, graph, spec, device, stages=stages, seconds=seconds, folder=folder, store=store,
-                          observer=bars)  # fmt: skip
+                          observer=watcher)  # fmt: skip
 
 
 def _print_experiment(found: Experiment) -> None:

@@ -12,6 +12,7 @@ from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.errors import UsageError
 
 app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     help="Build, start, change, break and stop virtual phones.",
     epilog="Example: harness phone start desk --like pixel-8, then adb connect to the address that it prints",

@@ -1,4 +1,4 @@
-"""Options on how to measure that `sweep` and `bench` share."""
+"""Options that `sweep` and `bench` share: how to measure, and how to show it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ RequireFullDelegationOption = typer.Option(
 )
 SustainedOption = typer.Option(
     None, "--sustained", metavar="TIME", help="Then run each cell without a pause for so long, such as 5m or 90s."
+)
+QuietOption = typer.Option(False, "--quiet", help="Show no progress: only the result, and errors.")
+PlainOption = typer.Option(
+    False, "--plain", help="Show progress as one line an event, as is done where stderr is no terminal."
 )
 
 _DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smhdw]?)")

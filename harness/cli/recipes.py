@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.cli.output import JsonOption, console, print_json
+from harness.cli.output import JsonOption, console, folding_table, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,8 +23,6 @@ app = typer.Typer(help="List recipes and techniques.", add_completion=False)
 @app.command(epilog=EXAMPLE)
 def recipes(as_json: bool = JsonOption) -> None:
     """List the built-in recipes, and the techniques with their settings for recipes of your own."""
-    from rich.table import Table
-
     from harness.compression.recipes import builtin_recipes
     from harness.compression.registry import all_techniques
     from harness.compression.runtime_check import known_runtimes
@@ -44,15 +42,11 @@ def recipes(as_json: bool = JsonOption) -> None:
             }
         )
         return
-    table = Table(title="Recipes", title_justify="left")
-    for column in ("recipe", "steps", "what it does"):
-        table.add_column(column)
+    table = folding_table("recipe", "steps", "what it does", title="Recipes")
     for recipe in known.values():
         table.add_row(recipe.name, _steps(recipe), recipe.summary)
     console().print(table)
-    table = Table(title="Techniques", title_justify="left")
-    for column in ("technique", "setting", "allowed", "default"):
-        table.add_column(column)
+    table = folding_table("technique", "setting", "allowed", "default", title="Techniques")
     common = TrainingSettings.model_json_schema()["properties"]
     for one in techniques.values():
         settings = one.settings_type.model_json_schema()["properties"]

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from harness.results.prune import Pruning
 
 app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     help="List, show, export and prune the sweeps that are stored.",
     epilog="Example: harness results export latest --format csv -o latest.csv",
 )
 
+SHOWN = 20
+"""Sweeps on a screen; drawing hundreds takes longer than reading them."""
 FORMATS = ("csv", "json", "markdown", "latex", "parquet", "mlflow", "tensorboard")
 
 ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of results; default: results/.")]
@@ -32,7 +35,11 @@ SweepArgument = Annotated[str, typer.Argument(help="A sweep's id, its unique beg
 
 
 @app.command("list", epilog="Example: harness results list")
-def list_sweeps(results: ResultsOption = None, as_json: bool = JsonOption) -> None:
+def list_sweeps(
+    everything: Annotated[bool, typer.Option("--all", help=f"Not only the newest {SHOWN}; JSON has all.")] = False,
+    results: ResultsOption = None,
+    as_json: bool = JsonOption,
+) -> None:
     """List the stored sweeps, the newest first."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
@@ -47,12 +54,21 @@ def list_sweeps(results: ResultsOption = None, as_json: bool = JsonOption) -> No
     elif not records:
         error_console().print(f"No sweeps in {folder}. Make one: harness sweep", markup=False)
     else:
-        table = Table(Column("sweep", no_wrap=True), "started (UTC)", "status", "preset", "model", box=SIMPLE_HEAD)
-        for record in records:
+        table = Table(
+            Column("sweep", no_wrap=True),
+            Column("started (UTC)", no_wrap=True),
+            "status",
+            "preset",
+            "model",
+            box=SIMPLE_HEAD,
+        )
+        for record in records if everything else records[:SHOWN]:
             model = escape(str(record.spec.get("model", "")))
             preset = f"{record.preset}, A/A" if record.is_noise else record.preset
             table.add_row(record.id, f"{record.started_at:%Y-%m-%d %H:%M}", record.status, preset, model)
         console().print(table)
+        if not everything and len(records) > SHOWN:
+            error_console().print(f"{len(records) - SHOWN} older sweeps: --all", markup=False)
 
 
 @app.command(epilog="Example: harness results show latest")
@@ -147,6 +163,7 @@ def prune(
     from datetime import UTC, datetime, timedelta
 
     from harness.cli.protocol_options import duration_s
+    from harness.report.text import counted
     from harness.results import prune as pruner
     from harness.results.store import Store
 
@@ -157,10 +174,8 @@ def prune(
         pruning = pruner.plan_pruning(store, now=datetime.now(UTC), keep=keep, older_than=oldest, noise=noise)
         if not as_json:
             _print_pruning(pruning)
-        if dry_run:
+        if dry_run or not (pruning.sweeps or pruning.leftovers):
             gone = pruning.sweeps
-        elif not (pruning.sweeps or pruning.leftovers):
-            gone = []
         else:
             if not yes:
                 _ask()
@@ -172,24 +187,27 @@ def prune(
             "kept_running": list(pruning.kept_running),
             "leftovers": [folder.name for folder in pruning.leftovers],
         })  # fmt: skip
+    elif dry_run:
+        error_console().print("Nothing was removed.")
     else:
-        error_console().print("Nothing was removed." if dry_run or not gone else f"Removed: {len(gone)} sweeps.")
+        error_console().print(f"Removed: {counted(len(gone), 'sweep')}.")
 
 
 def _print_pruning(pruning: Pruning) -> None:
     from rich.table import Table
 
+    from harness.report.text import counted
+
     table = Table("sweep", "started (UTC)", "status", "processes", "raw logs")
     for sweep in pruning.sweeps:
         record = sweep.record
-        logs = f"{sweep.log_files} files, {sweep.log_bytes / 1e6:.1f} MB"
+        logs = f"{counted(sweep.log_files, 'file')}, {sweep.log_bytes / 1e6:.1f} MB"
         table.add_row(record.id, f"{record.started_at:%Y-%m-%d %H:%M}", record.status, str(sweep.invocations), logs)
     if pruning.sweeps:
         console().print(table)
     processes = sum(sweep.invocations for sweep in pruning.sweeps)
-    notes = [
-        f"{len(pruning.sweeps)} sweeps to remove: {processes} processes, {pruning.log_bytes / 1e6:.1f} MB of raw logs."
-    ]
+    logs = f"{pruning.log_bytes / 1e6:.1f} MB of raw logs"
+    notes = [f"{counted(len(pruning.sweeps), 'sweep')} to remove: {processes} processes of the tool, {logs}."]
     notes += [f"Kept, since it is running or may be on another computer: {name}" for name in pruning.kept_running]
     notes += [f"Left over by a prune that was killed: {folder}" for folder in pruning.leftovers]
     for note in notes:

@@ -20,23 +20,30 @@ def run_sweep(
     resume: str | None = None,
     fail_on: str = "failed",
     as_json: bool = False,
+    quiet: bool = False,
+    plain: bool = False,
 ) -> None:
     """Run a sweep, or carry on the stored one named by `resume`. Always ends with `typer.Exit`."""
-    from harness.cli.progress import ProgressBars
+    from harness.cli.progress import watch
     from harness.cli.show import print_sweep
     from harness.results.records import SweepStatus
     from harness.results.store import Store
     from harness.sweep.runner import SweepRunner
     from harness.sweep.targets import choose_targets
 
+    watcher = watch(quiet=quiet, plain=plain)
     targets = choose_targets(spec.devices)
     if spec.require_full_delegation and fail_on == "failed":
         fail_on = "fell-back"
     with Store.open(results or default_results_folder()) as store:
-        with ProgressBars() as bars:
+        with watcher:
             if targets.notice:
-                bars.note(targets.notice)
-            outcome = SweepRunner(store, bars).run(spec, targets.names, resume=resume)
+                watcher.note(targets.notice)
+            outcome = SweepRunner(store, watcher).run(
+                spec, targets.names, resume=resume, takes_new=targets.takes_new
+            )  # fmt: skip
         interrupted = outcome.status is SweepStatus.INTERRUPTED
-        exit_code = print_sweep(store, outcome.sweep_id, fail_on=fail_on, as_json=as_json, interrupted=interrupted)
+        exit_code = print_sweep(
+            store, outcome.sweep_id, fail_on=fail_on, as_json=as_json, interrupted=interrupted, quiet=quiet
+        )  # fmt: skip
     raise typer.Exit(exit_code)

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def print_sweep(
-    store: Store, sweep_id: str, *, fail_on: str = "failed", as_json: bool = False, interrupted: bool = False
+    store: Store,
+    sweep_id: str,
+    *,
+    fail_on: str = "failed",
+    as_json: bool = False,
+    interrupted: bool = False,
+    quiet: bool = False,
 ) -> ExitCode:
     """Print a sweep's summary and return the exit code that it deserves."""
     from harness.results.export import to_rows
@@ -27,8 +33,8 @@ def print_sweep(
     else:
         from harness.report.table import sweep_table
 
-        screen = console()
-        screen.print(sweep_table(summary, width=screen.width))
+        console().print(sweep_table(summary))
+    if not as_json and not quiet:
         error_console().print(
             f"Sweep {record.id}, preset {record.preset}, harness {record.harness_version}; "
             f"kept in {store.folder}: harness results show {record.id}",

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.code import AllowCodeOption, let_code_run
-from harness.cli.output import JsonOption, console, error_console, print_json
-from harness.cli.protocol_options import RequireFullDelegationOption, SustainedOption, duration_s
+from harness.cli.output import JsonOption, console, error_console, folding_table, print_json
+from harness.cli.protocol_options import (
+    PlainOption,
+    QuietOption,
+    RequireFullDelegationOption,
+    SustainedOption,
+    duration_s,
+)
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
 from harness.paths import default_results_folder
@@ -17,7 +23,9 @@ from harness.paths import default_results_folder
 if TYPE_CHECKING:
     from harness.spec.sweep import SweepSpec
 
-app = typer.Typer(help="Compress a model, measure the variants on every device, and print the table.")
+app = typer.Typer(
+    add_completion=False, help="Compress a model, measure the variants on every device, and print the table."
+)
 
 
 @app.command(epilog="Example: harness sweep --device virtual --recipe fp32 --recipe int8 --delegate cpu --delegate gpu")
@@ -67,6 +75,8 @@ def sweep(
         typer.Option(help="What makes the exit code 1: failed (all but a fall-back), fell-back (that too), or none."),
     ] = "failed",
     allow_code: bool = AllowCodeOption,
+    quiet: bool = QuietOption,
+    plain: bool = PlainOption,
     as_json: bool = JsonOption,
 ) -> None:
     """Compress a model, measure the variants on every device, and print the table.
@@ -96,7 +106,7 @@ def sweep(
     if dry_run:
         _print_plan(spec, as_json)
         return
-    run_sweep(spec, results=folder, resume=resume, fail_on=fail_on, as_json=as_json)
+    run_sweep(spec, results=folder, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
 
 
 def _stored_spec(folder: Path, sweep_id: str) -> tuple[SweepSpec, str]:
@@ -126,8 +136,6 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
     """Print what would be done, from names alone: no device is asked, nothing is converted."""
     from dataclasses import asdict
 
-    from rich.table import Table
-
     from harness.benchmark.delegates import find_delegate
     from harness.compression.recipes import find_recipe
     from harness.spec.model import find_model
@@ -144,11 +152,9 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
     if as_json:
         print_json({"plan": [asdict(row) for row in rows], "expected_s": seconds, "spec": spec.model_dump(mode="json")})
         return
-    table = Table(title=f"Plan: {spec.model}, preset {spec.preset}")
-    for heading in ("device", "recipe", "delegate"):
-        table.add_column(heading)
-    for heading in ("threads", "invocations"):
-        table.add_column(heading, justify="right")
+    title = f"Plan: {spec.model}, preset {spec.preset}"
+    numeric = ("threads", "invocations")
+    table = folding_table("device", "recipe", "delegate", *numeric, numeric=numeric, title=title)
     for row in rows:
         table.add_row(row.device, row.recipe, row.delegate, str(row.threads), str(row.invocations))
     console().print(table)

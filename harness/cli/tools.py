@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harness.benchmark.tool import Tool
 
 app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     help="Fetch, add, list and probe benchmark_model binaries.",
     epilog="Example: harness tools add ~/Downloads/android_aarch64_benchmark_model",

@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -170,6 +170,29 @@ def _answers(device: Device) -> bool:
         return device.run_script("true", timeout_s=_ALIVE_TIMEOUT_S).ok
     except (DeviceError, NothingToRunOnError):
         return False
+
+
+def is_back(serial: str) -> bool:
+    """Tell whether a device that went away answers again, connecting anew to one on the network. Raises nothing."""
+    try:
+        return _answers(AdbDevice(adb_client(), serial))
+    except NothingToRunOnError:
+        return False
+
+
+def ready_serials() -> list[str]:
+    """Return what the adb server holds ready; no device is asked. Raises `DeviceError`, `NothingToRunOnError`."""
+    return [serial for serial, state in _server_list(adb_client()) if _state(state) is DeviceState.DEVICE]
+
+
+def identities(serials: Collection[str]) -> dict[str, str]:
+    """Return what tells phones apart under whatever name, of those that have started. Each is asked one command.
+
+    Raises `NothingToRunOnError` without an adb server.
+    """
+    client = adb_client()
+    looks = [_look_closer(client, AttachedDevice(serial, DeviceState.DEVICE), with_facts=False) for serial in serials]
+    return {device.serial: identity for device, identity in looks if device.state is DeviceState.DEVICE}
 
 
 def disconnect(address: str) -> None:

@@ -1,41 +1,61 @@
-"""One process at a time measures a device: a lease by serial, which ends with its process, however that ends."""
+"""One process at a time measures a device: a lease by serial, which ends with its process, however that ends.
+
+A lease is a name in Linux's abstract socket namespace (unix(7)). The kernel gives it to one process of the host, of
+whatever user, and takes it back when that process is gone, so no lease can be stale and no file is left over. A lock
+file does worse here: in a folder that all users may write to, `fs.protected_regular` (2 in Debian) keeps one user from
+opening the file of another, and each user may have a temporary folder of their own.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-import tempfile
+import pwd
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from harness.errors import DeviceError, Failure, FailureClass
 
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user and group, as SO_PEERCRED gives them."""
+
 
 @contextmanager
-def lease(serial: str, *, folder: Path | None = None) -> Iterator[None]:
+def lease(serial: str) -> Iterator[None]:
     """Hold a device for the length of a `with` block. Raises `DeviceError` that names the holder."""
-    folder = folder or Path(tempfile.gettempdir()) / "harness-leases"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o777)
-    readable = re.sub(r"[^A-Za-z0-9.-]", "_", serial)[:60]
-    name = f"{readable}-{hashlib.sha256(serial.encode()).hexdigest()[:8]}"
-    holder = folder / f"{name}.pid"
+    address = b"\0harness-lease-" + hashlib.sha256(serial.encode()).hexdigest().encode()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
+        try:
+            held.bind(address)
+        except OSError:
+            message = f"{serial} is in use by another harness ({_holder(address)})."
+            raise DeviceError(Failure(FailureClass.DEVICE_OFFLINE, message, "its lease is held")) from None
+        held.listen()
+        yield
+
+
+def is_held(serial: str) -> bool:
+    """Tell whether any process of this host holds a device."""
     try:
-        with FileLock(folder / f"{name}.lock", timeout=0, mode=0o666):
-            holder.write_text(str(os.getpid()))
-            try:
-                yield
-            finally:
-                holder.unlink(missing_ok=True)
-    except Timeout:
-        pid = holder.read_text() if holder.exists() else "unknown"
-        raise DeviceError(
-            Failure(
-                FailureClass.DEVICE_OFFLINE,
-                f"{serial} is in use by another harness (process {pid}).",
-                f"lease {folder / name}.lock",
-            )
-        ) from None
+        with lease(serial):
+            return False
+    except DeviceError:
+        return True
+
+
+def _holder(address: bytes) -> str:
+    """Say which process holds a lease, as far as the kernel tells: it may end meanwhile, or too many have asked."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(address)
+        except OSError:
+            return "process unknown"
+        credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    process, user, _ = _CREDENTIALS.unpack(credentials)
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:
+        name = str(user)
+    return f"process {process} of user {name}"

@@ -67,6 +67,16 @@ class GateRecord:
                 "open": self.open, "cool": self.cool, "workload_ratio": self.workload_ratio}  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Cooling:
+    """One look at a device that is waited for."""
+
+    reason: str
+    left_s: float
+    """How much longer it is waited for at most."""
+    look: Telemetry
+
+
 class ThermalGate:
     """The gate before every invocation on one device.
 
@@ -81,7 +91,7 @@ class ThermalGate:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
-        tell: Callable[[str], None] = lambda _: None,
+        tell: Callable[[Cooling], object] = lambda _: None,
         workload: ReferenceWorkload | None = None,
     ) -> None:
         """`sleep` may return true to end the wait at once, as `threading.Event.wait` does when it is set.
@@ -116,8 +126,8 @@ class ThermalGate:
             if not reason:
                 self._reference = self._reference or look
                 return look, GateRecord(waited_s, looks, first_reason, open=True, cool=True)
-            if left_s > 0:
-                self._tell(f"cooling: {reason} ({left_s:.0f} s left)")
+            if left_s > 0 and look:
+                self._tell(Cooling(reason, left_s, look))
             if left_s <= 0 or self._sleep(min(pause_s, left_s)):
                 return look, GateRecord(waited_s, looks, reason, open=self._limits.wait_s == 0, cool=False)
             look, pause_s = None, min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -160,6 +170,11 @@ def body_temperatures(look: Telemetry) -> dict[str, float]:
     return temperatures
 
 
+def hottest(look: Telemetry) -> tuple[str, float] | None:
+    """Return the sensor that is hottest, and its temperature; None: the device tells no temperatures."""
+    return max(body_temperatures(look).items(), key=lambda item: item[1], default=None)
+
+
 def throttling(
     before: Telemetry | None, during: Samples | None, after: Telemetry | None, cores: Collection[int]
 ) -> Failure | None:
@@ -174,8 +189,8 @@ def throttling(
 
 def throttled(after: Telemetry, sign: str) -> Failure:
     """Return the failure that a sign of throttling means."""
-    hottest = max(body_temperatures(after).items(), key=lambda item: item[1], default=None)
-    evidence = f"hottest: {hottest[0]} at {hottest[1]:.1f} °C" if hottest else "the phone tells no temperatures"
+    hot = hottest(after)
+    evidence = f"hottest: {hot[0]} at {hot[1]:.1f} °C" if hot else "the phone tells no temperatures"
     return Failure(FailureClass.THROTTLED, f"The phone held back while the tool ran: {sign}.", evidence)
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from harness.report.fitting import FittedTable, FittingColumn, FittingRow, Section
 from harness.report.text import number, printable
 from harness.results.cell_comparison import ComparedCells, Regression, footprint_mb
 from harness.results.comparison import FindingVerdict
@@ -64,6 +63,8 @@ def _row(cells: ComparedCells) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Column:
     heading: str
+    worth: int
+    """Where the terminal is narrow, columns of less worth are left out first."""
     show: Callable[[ComparedCells], str]
     numeric: bool = True
 
@@ -119,16 +120,16 @@ def _verdict(cells: ComparedCells) -> str:
 
 
 _COLUMNS = (
-    _Column("variant", _both("variant"), numeric=False),
-    _Column("delegate", _both("delegate_requested"), numeric=False),
-    _Column("A\nms", _latency("a")),
-    _Column("B\nms", _latency("b")),
-    _Column("difference\n%", _difference),
-    _Column("99 %\ninterval", _interval),
-    _Column("noise\nfloor %", _floor),
-    _Column("B is", _verdict, numeric=False),
+    _Column("variant", 8, _both("variant"), numeric=False),
+    _Column("delegate", 6, _both("delegate_requested"), numeric=False),
+    _Column("A\nms", 2, _latency("a")),
+    _Column("B\nms", 3, _latency("b")),
+    _Column("difference\n%", 5, _difference),
+    _Column("99 %\ninterval", 4, _interval),
+    _Column("noise\nfloor %", 1, _floor),
+    _Column("B is", 7, _verdict, numeric=False),
 )
-_THREADS = _Column("threads", lambda cells: str(cells.cell["threads"]))
+_THREADS = _Column("threads", 6, lambda cells: str(cells.cell["threads"]))
 
 
 def _columns(compared: Sequence[ComparedCells]) -> list[_Column]:
@@ -138,26 +139,25 @@ def _columns(compared: Sequence[ComparedCells]) -> list[_Column]:
 
 def comparison_table(compared: Sequence[ComparedCells]) -> RenderableType:
     """Return one section a device, then why what was not concluded was not, then notes and floors."""
-    parts: list[RenderableType] = []
-    for serial in dict.fromkeys(cells.cell["serial"] for cells in compared):
-        parts.append(_device_table([cells for cells in compared if cells.cell["serial"] == serial]))
-    return Group(*parts, *_reasons(compared), *_notes(compared))
+    return Group(_device_tables(compared), *_reasons(compared), *_notes(compared))
 
 
-def _device_table(compared: Sequence[ComparedCells]) -> Table:
-    title = Text(f"{printable(compared[0].cell['device'])} ({printable(compared[0].cell['serial'])})")
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True,
-        padding=(0, 1, 0, 0),
-    )  # fmt: skip
+def _device_tables(compared: Sequence[ComparedCells]) -> FittedTable:
     columns = _columns(compared)
-    for column in columns:
-        table.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold",
-                         no_wrap=column.numeric)  # fmt: skip
+    devices: dict[str, list[ComparedCells]] = {}
     for cells in compared:
-        style = _STYLES.get(cells.finding.verdict, "")
-        table.add_row(*(Text(column.show(cells)) for column in columns), style=style)
-    return table
+        devices.setdefault(cells.cell["serial"], []).append(cells)
+    sections = [
+        Section(
+            [FittingRow([column.show(cells) for column in columns], _STYLES.get(cells.finding.verdict, ""))
+             for cells in of_device],
+            f"{printable(of_device[0].cell['device'])} ({printable(serial)})",
+        )
+        for serial, of_device in devices.items()
+    ]  # fmt: skip
+    fitting = [FittingColumn(column.heading, column.worth, column.numeric, may_fold=not column.numeric)
+               for column in columns]  # fmt: skip
+    return FittedTable(fitting, sections)
 
 
 def _reasons(compared: Sequence[ComparedCells]) -> list[RenderableType]:

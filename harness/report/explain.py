@@ -93,7 +93,8 @@ def _verdict(summary: Row) -> str:
     said = str(summary["verdict"]) + (f", rank {summary['rank']}" if summary["rank"] is not None else "")
     if summary["failure_class"] is None:
         return said
-    return f"{said}: {summary['failure_class']}: {summary['failure_message']} {summary['failure_evidence'] or ''}"
+    named = "" if summary["failure_class"] == summary["verdict"] else f"{summary['failure_class']}: "
+    return f"{said}: {named}{summary['failure_message']} {summary['failure_evidence'] or ''}"
 
 
 def _tool(tool: Row) -> str:
@@ -179,7 +180,8 @@ def _delegate(summary: Row) -> str:
     nodes = ""
     if summary["delegated_nodes"] is not None:
         parts = "" if summary["partitions"] is None else f" in {counted(summary['partitions'], 'partition')}"
-        nodes = f", {summary['delegated_nodes']} of {summary['total_nodes']} nodes{parts}"
+        all_nodes = "all" if summary["total_nodes"] is None else summary["total_nodes"]
+        nodes = f", {summary['delegated_nodes']} of {all_nodes} nodes{parts}"
     reason = f": {summary['fell_back_reason']}" if summary.get("fell_back_reason") else ""
     return f"requested {summary['delegate_requested']}, ran {summary['delegate_achieved'] or 'not told'}{nodes}{reason}"
 

@@ -4,36 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from harness.report.curve import curve
+from harness.report.fitting import FittedTable, FittingColumn, FittingRow, Section
 from harness.report.text import is_missing, number, printable
 
 Row = dict[str, Any]
 
-WIDE = 114
-"""Columns of a terminal from which everything is shown."""
-MEDIUM = 98
-"""From here on the packed size is shown too."""
-NARROW = 90
-"""From here on the interval is shown; below, only what the decision needs."""
-
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its heading, what it shows of a row, and from which width of the terminal."""
+    """One column and what it shows of a row."""
 
-    heading: str
+    fitting: FittingColumn
     show: Callable[[Row], str]
-    from_width: int = 0
-    numeric: bool = True
-    no_wrap: bool = True
+
+
+def _number(heading: str, worth: int, show: Callable[[Row], str]) -> Column:
+    return Column(FittingColumn(heading, worth, is_numeric=True), show)
+
+
+def _words(heading: str, worth: int, show: Callable[[Row], str]) -> Column:
+    return Column(FittingColumn(heading, worth, may_fold=True), show)
 
 
 def _delegate_achieved(row: Row) -> str:
@@ -81,51 +78,55 @@ def _milliseconds(column: str) -> Callable[[Row], str]:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("variant", lambda row: printable(row["variant"]), numeric=False, no_wrap=False),
-    Column("delegate", lambda row: printable(row["delegate_requested"]), numeric=False),
-    Column("ran", _delegate_achieved, numeric=False, no_wrap=False),
-    Column("latency\nms", _milliseconds("latency_median_us")),
-    Column("95 %\ninterval", _interval, NARROW),
-    Column("init ms\ncold/warm", _init, WIDE),
-    Column("memory\nMB", _memory, WIDE),
-    Column("size\nkB", lambda row: "-" if is_missing(row["size_bytes"]) else number(row["size_bytes"] / 1000)),
-    Column(
-        "zip\nkB", lambda row: "-" if is_missing(row["size_bytes"]) else number(row["gzip_size_bytes"] / 1000), MEDIUM
-    ),
-    Column("top-1\n%", lambda row: "-" if is_missing(row["top1"]) else f"{100 * row['top1']:.1f}"),
-    Column("change\npoints", _change),
-    Column("rank", _verdict, numeric=False, no_wrap=False),
+    _words("variant", 12, lambda row: printable(row["variant"])),
+    _words("delegate", 9, lambda row: printable(row["delegate_requested"])),
+    _words("ran", 8, _delegate_achieved),
+    _number("latency\nms", 10, _milliseconds("latency_median_us")),
+    _number("95 %\ninterval", 4, _interval),
+    _number("init ms\ncold/warm", 1, _init),
+    _number("memory\nMB", 2, _memory),
+    _number("size\nkB", 5, lambda row: "-" if is_missing(row["size_bytes"]) else number(row["size_bytes"] / 1000)),
+    _number("zip\nkB", 3, lambda row: "-" if is_missing(row["size_bytes"]) else number(row["gzip_size_bytes"] / 1000)),
+    _number("top-1\n%", 6, lambda row: "-" if is_missing(row["top1"]) else f"{100 * row['top1']:.1f}"),
+    _number("change\npoints", 7, _change),
+    _words("rank", 11, _verdict),
 )
+"""Each with its worth: where the terminal is narrow, what the decision needs stays longest."""
+THREADS = _number("threads", 9, lambda row: str(row["threads"]))
+"""Shown where rows differ in it."""
 
 
-def sweep_table(summary: pd.DataFrame, *, width: int) -> RenderableType:
-    """Return one section a device, then what failed by class, then notes. A pure function of the summary."""
+def sweep_table(summary: pd.DataFrame) -> RenderableType:
+    """Return one section a device, then what failed by class, then notes. A pure function of the summary.
+
+    It takes as many columns as the terminal has room for when it is drawn, and says which it left out.
+    """
     rows: list[Row] = [{str(key): value for key, value in row.items()} for row in summary.to_dict("records")]
     cells = [row for row in rows if not is_missing(row["variant"]) and not is_missing(row["serial"])]
-    parts: list[RenderableType] = []
-    for serial in dict.fromkeys(row["serial"] for row in cells):
-        parts.append(_device_table([row for row in cells if row["serial"] == serial], width))
+    parts: list[RenderableType] = [_device_tables(cells)] if cells else []
     parts += _curves(cells)
     parts += _failures(rows)
     parts += _notes(cells)
     return Group(*parts)
 
 
-def _device_table(rows: list[Row], width: int) -> Table:
-    columns = [column for column in COLUMNS if width >= column.from_width]
-    if len({row["threads"] for row in rows}) > 1:
-        columns.insert(3, Column("threads", lambda row: str(row["threads"])))
-    table = Table(
-        title=_device_title(rows[0]), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False,
-        collapse_padding=True, padding=(0, 1, 0, 0),
-    )  # fmt: skip
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column.numeric else "left"
-        table.add_column(column.heading, justify=justify, no_wrap=column.no_wrap, overflow="fold")
-    for row in rows:
-        style = "green" if row["fastest"] is True else ("" if not is_missing(row["rank"]) else "dim")
-        table.add_row(*(Text(column.show(row)) for column in columns), style=style)
-    return table
+def _device_tables(cells: list[Row]) -> FittedTable:
+    columns = list(COLUMNS)
+    if len({row["threads"] for row in cells}) > 1:
+        columns.insert(3, THREADS)
+    devices: dict[str, list[Row]] = {}
+    for row in cells:
+        devices.setdefault(row["serial"], []).append(row)
+    sections = [
+        Section([FittingRow([column.show(row) for column in columns], _style(row)) for row in rows],
+                _device_title(rows[0]))
+        for rows in devices.values()
+    ]  # fmt: skip
+    return FittedTable([column.fitting for column in columns], sections)
+
+
+def _style(row: Row) -> str:
+    return "green" if row["fastest"] is True else "" if not is_missing(row["rank"]) else "dim"
 
 
 def _curves(rows: list[Row]) -> list[RenderableType]:
@@ -142,11 +143,11 @@ def _curves(rows: list[Row]) -> list[RenderableType]:
     return texts
 
 
-def _device_title(row: Row) -> Text:
+def _device_title(row: Row) -> str:
     labels = ", ".join(map(printable, row["labels"])) if isinstance(row["labels"], list | tuple) else ""
     title = printable(row["device"])
     serial = printable(row["serial"])
-    return Text(f"{title} ({serial})" + (f": {labels}" if labels else ""))
+    return f"{title} ({serial})" + (f": {labels}" if labels else "")
 
 
 def _failures(rows: list[Row]) -> list[RenderableType]:

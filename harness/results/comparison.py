@@ -130,8 +130,8 @@ def _judge(
 
 
 def _what_is_open(certain: bool, distance: float, floor: NoiseFloor | None, effect: float) -> str:
-    if floor is not None and floor.value > effect:
-        if certain and distance < floor.value:
+    if floor is not None and floor.value > max(effect, distance):
+        if certain:
             return f"Under the noise floor of {floor.value:.1%}: {floor.source}."
         return f"The noise floor of {floor.value:.1%} hides a difference of {effect:.1%}."
     if certain:

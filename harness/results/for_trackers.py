@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,7 @@ class TrackedRow:
     """Unique within the sweep."""
     settings: Mapping[str, str | int]
     figures: Mapping[str, float]
-    """Finite numbers by column; what is missing is left out."""
+    """Numbers by column; what is missing or infinite is left out."""
     curves: Mapping[str, list[float]]
     facts: Mapping[str, Any]
     """All other columns, as JSON values; what is missing is left out."""
@@ -46,7 +45,7 @@ def _tracked(row: Mapping[str, Any]) -> TrackedRow:
     known = {name: value for name, value in row.items() if value is not None}
     figures = {
         name: float(value) for name, value in known.items()
-        if kind_of(name) in ("Int64", "float64") and name not in _NO_FIGURES and math.isfinite(value)
+        if kind_of(name) in ("Int64", "float64") and name not in _NO_FIGURES
     }  # fmt: skip
     settings = {name: known[name] for name in SETTINGS if name in known}
     curves = {name: known[name] for name in CURVES if known.get(name)}

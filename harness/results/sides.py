@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +48,14 @@ def read_sides(store: Store, sweep_id: str) -> list[Side]:
     return sides_of(sweep)
 
 
-def sides_of(sweep: SweepRows) -> list[Side]:
-    """Return every cell of a sweep whose rows are at hand."""
+def sides_of(sweep: SweepRows, summary: Sequence[Mapping[str, Any]] | None = None) -> list[Side]:
+    """Return every cell of a sweep whose rows, and perhaps `summary_rows`, are at hand."""
     devices = {row["serial"]: row["facts"] or {} for row in sweep.devices}
     cards = {row["name"]: row["card"] or {} for row in sweep.variants}
     modes = {row["key"]: row["mode"] for row in sweep.cells}
     processes = _last_measured(sweep)
     sides = []
-    for cell in summary_rows(sweep):
+    for cell in summary_rows(sweep) if summary is None else summary:
         if cell["cell_key"] is None:  # a device or a recipe that failed as a whole
             continue
         conditions = {

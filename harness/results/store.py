@@ -14,7 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Boolean, Column, Connection, Float, Integer, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    URL,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    Select,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from harness.accuracy.outcome import AccuracyOutcome
 from harness.benchmark.measurement import Invocation, Pass
@@ -385,7 +399,7 @@ class Store:
         return self._table(schema.accuracies, sweep_id, "id")
 
     def rows(self, table: Table, sweep_ids: Collection[str], *, without: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Return the rows of several sweeps as plain values, without columns that take long to read; NaN is None.
+        """Return the rows of several sweeps as plain values, without columns that take long to read.
 
         They come in the order of the table's primary key, as in the tables above, at a tenth of the cost.
         """
@@ -394,7 +408,12 @@ class Store:
         with self._reading() as connection:
             rows = connection.execute(query).all()
         names = [column.name for column in columns]
-        return [dict(zip(names, map(_without_nan, row), strict=True)) for row in rows]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def read(self, query: Select[Any]) -> list[dict[str, Any]]:
+        """Return the rows of any query over the tables of `schema`, for what spans sweeps."""
+        with self._reading() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def _table(self, table: Table, sweep_id: str, order: str) -> pd.DataFrame:
         import pandas as pd
@@ -414,10 +433,6 @@ class Store:
 def is_final(failure_class: str | None) -> bool:
     """Tell whether an invocation with this failure (or none) settles its place in the plan."""
     return failure_class is None or failure_class not in SAYS_NOTHING_OF_THE_CELL
-
-
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds
-    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _pandas_type(column: Column[Any]) -> str:

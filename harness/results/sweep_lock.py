@@ -23,23 +23,29 @@ class SweepLocks:
         self._held: dict[str, FileLock] = {}
 
     def acquire(self, sweep_id: str) -> None:
-        """Hold a sweep until it is released. Raises `UsageError` where another process holds it."""
+        """Hold a sweep until it is released. Raises `UsageError` where another process holds it, or it cannot be."""
         if sweep_id in self._held:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # A store is opened by one thread and may be closed by another.
-        lock = FileLock(self._path(sweep_id), timeout=0, thread_local=False)
+        # A store is opened by one thread and may be closed by another, and a results folder may have several users.
+        lock = FileLock(self._path(sweep_id), timeout=0, thread_local=False, mode=0o666)
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             raise UsageError(
                 f"Sweep {sweep_id} is in use by another harness.", "Wait until that has ended, or end it."
             ) from None
+        except OSError as error:
+            raise UsageError(
+                f"The lock of sweep {sweep_id} in {self._folder} cannot be taken: {error.strerror}.",
+                "Check the folder's permissions, or choose another folder with --results.",
+            ) from error
         self._held[sweep_id] = lock
 
     def release(self, sweep_id: str) -> None:
         """Let a sweep go, if it is held."""
         if lock := self._held.pop(sweep_id, None):
+            self._path(sweep_id).unlink(missing_ok=True)  # whoever waits for it sees that it is gone, and makes another
             lock.release()
 
     def release_all(self) -> None:
@@ -57,7 +63,7 @@ class SweepLocks:
             self.release(sweep_id)
 
     def is_free(self, sweep_id: str) -> bool:
-        """Tell whether nobody holds a sweep, this process included."""
+        """Tell whether nobody holds a sweep, this process included; where that cannot be known, it is not free."""
         if sweep_id in self._held:
             return False
         if not self._path(sweep_id).exists():

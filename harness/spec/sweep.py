@@ -94,6 +94,8 @@ class SweepSpec(SpecModel):
     """How far a delegate's outputs may be from the host's before its row is a failure."""
     seed: int = 1
     """Seeds the order of invocations."""
+    per: Literal["device", "model"] = "device"
+    """`device`: every phone measures every cell. `model`: any phone of a model serves a cell."""
     purpose: Literal["measure", "noise"] = "measure"
     """`noise`: one of several equal sweeps that show how far a device differs from itself (`harness noise`)."""
     broken_gpu: bool = False

@@ -6,7 +6,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
@@ -32,10 +33,13 @@ from harness.progress import Observer
 from harness.results.records import Cell
 from harness.results.store import Store
 from harness.spec.profile import DeviceProfile
-from harness.spec.sweep import SweepSpec
+from harness.spec.sweep import Measurement, SweepSpec
+from harness.sweep.device_progress import DeviceProgress
 from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
-from harness.sweep.plan import PlannedInvocation, plan_invocations
+from harness.sweep.plan import PlannedInvocation, Waves, at_once, plan_waves
+from harness.sweep.remaining_time import StepKind
+from harness.sweep.scheduling import EachDevice, Scheduling
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
 from harness.sweep.warm_up import StoredWindows, WarmUp, untested
@@ -74,6 +78,8 @@ class SweepContext:
     observer: Observer
     stop: threading.Event
     """Set when the user interrupts: what is under way is finished, nothing more is started."""
+    scheduling: Scheduling = field(default_factory=EachDevice)
+    waves: Waves = at_once
 
 
 class DeviceRun:
@@ -99,6 +105,8 @@ class DeviceRun:
         """What was found for a cell, by its key."""
         self._gates_shut = 0
         """Invocations in a row that could not start, since the device did not cool."""
+        self._next_block = 0
+        """Blocks are counted on over shares and waves: only what was measured in turns shares one."""
 
     def run(self) -> None:
         """Prepare the device, measure every cell, give the device back as it was.
@@ -109,7 +117,7 @@ class DeviceRun:
         profile = match_profile(facts)
         is_prepared = self._context.spec.prepare and facts.kind is not DeviceKind.HOST
         knobs = knobs_of(profile.prepare) if is_prepared else []
-        self._preparation = Preparation(self._device, knobs, report=self._context.observer.note)
+        self._preparation = Preparation(self._device, knobs, report=self._context.observer.warn)
         try:
             with self._preparation:
                 self._run_prepared(facts, profile)
@@ -121,7 +129,7 @@ class DeviceRun:
 
     def _run_prepared(self, facts: DeviceFacts, profile: DeviceProfile) -> None:
         store, sweep_id = self._context.store, self._context.sweep_id
-        self._bar = facts.serial
+        self._progress = DeviceProgress(self._context.observer, facts)
         self._profile = profile
         store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, read_telemetry(self._device)))
         self._store_preparation()
@@ -135,19 +143,28 @@ class DeviceRun:
                  for variant in self._context.variants
                  for delegate in self._context.spec.delegates or profile.delegates
                  for threads in self._context.spec.threads]  # fmt: skip
-        for cell in cells:
-            store.add_cell(sweep_id, cell)
         measurement = self._context.spec.measurement
         if not offers_op_profile(self._tool):
             measurement = measurement.model_copy(update={"op_profile_invocations": 0})
-        planned = plan_invocations(cells, measurement, seed=self._context.spec.seed)
-        self._context.observer.begin(self._bar, len(cells) * (1 + window_count(measurement)) + len(planned))
         try:
-            self._refuse_too_many_threads(cells, planned)
-            self._paths = self._push_variants(cells, planned)
-            self._measure_all(cells, planned)
+            with closing(self._context.scheduling.shares(facts, cells, measurement)) as shares:
+                for share in shares:
+                    self._measure_share(share, measurement)
         finally:
-            self._context.observer.end(self._bar)
+            self._progress.ended()
+
+    def _measure_share(self, cells: Sequence[Cell], measurement: Measurement) -> None:
+        for cell in cells:
+            self._context.store.add_cell(self._context.sweep_id, cell)
+        waves = plan_waves(
+            self._context.waves(cells), measurement, seed=self._context.spec.seed, first_block=self._next_block
+        )
+        planned = [invocation for wave in waves for invocation in wave.invocations]
+        self._next_block = 1 + max((invocation.block for invocation in planned), default=self._next_block - 1)
+        self._refuse_too_many_threads(cells, planned)
+        self._paths = self._push_variants(cells, planned)
+        for wave in waves:
+            self._measure_all(wave.cells, wave.invocations)
 
     def _guarded_tool(self) -> GuardedTool:
         cores = self._measured_cores.cores
@@ -155,7 +172,7 @@ class DeviceRun:
         workload = None if is_host else ReferenceWorkload(self._device, self._measured_cores.mask, clock=self._clock)
         gate = ThermalGate(
             self._device, ThermalLimits.of(self._profile), cores, clock=self._clock, sleep=self._sleep,
-            tell=lambda doing: self._context.observer.wait(self._bar, doing), workload=workload,
+            tell=self._progress.cooling, workload=workload,
         )  # fmt: skip
         timeout_s = self._context.spec.measurement.timeout_s
         return GuardedTool(
@@ -193,7 +210,8 @@ class DeviceRun:
     def _push_variants(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> dict[str, str]:
         """Push every variant; one that does not arrive fails its cells, unless the device itself is gone."""
         paths: dict[str, str] = {}
-        for variant in self._context.variants:
+        wanted = {cell.variant_name for cell in cells}
+        for variant in (variant for variant in self._context.variants if variant.name in wanted):
             try:
                 paths[variant.name] = self._push(variant)
             except DeviceError as error:
@@ -227,19 +245,24 @@ class DeviceRun:
                 self._store(invocation, Invocation((), "", 0.0, failure=failure), datetime.now(UTC))
 
     def _measure_all(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
-        store, sweep_id, observer = self._context.store, self._context.sweep_id, self._context.observer
+        store, sweep_id, measurement = self._context.store, self._context.sweep_id, self._context.spec.measurement
         checked, done = store.done_accuracies(sweep_id), store.done(sweep_id)
         unfinished = {place.cell.key for place in planned if (place.cell.key, place.purpose, place.index) not in done}
         self._searches = self._stored_searches()
-        self._stopping = Stopping(self._context.spec.measurement, store.invocations(sweep_id))
+        self._stopping = Stopping(measurement, store.invocations(sweep_id))
+        self._progress.plan(
+            cells, planned, windows=window_count(measurement), done=done, grounded=checked - unfinished,
+            given_up=self._hopeless, may_end_early=measurement.interval_width > 0,
+            may_grow=self._context.spec.per == "model",
+        )  # fmt: skip
         for cell in cells:
             if self._context.stop.is_set():
                 return
             if cell.key in unfinished and cell.key not in self._hopeless:
                 self._lay_ground(cell, done)
-            if cell.key not in checked and cell.key not in self._hopeless:
+            if cell.key not in checked and cell.key not in self._hopeless and not self._context.stop.is_set():
                 self._measure_accuracy(cell)
-            observer.advance(self._bar, f"accuracy {cell.variant_name} {cell.delegate}")
+            self._progress.step_done(cell, StepKind.GROUND)
         for invocation in planned:
             if self._context.stop.is_set():
                 return
@@ -247,7 +270,7 @@ class DeviceRun:
             is_open = (cell.key, invocation.purpose, invocation.index) not in done and cell.key not in self._hopeless
             if is_open and not self._stopping.is_enough(invocation):
                 self._measure(invocation)
-            observer.advance(self._bar, f"{invocation.purpose} {cell.variant_name} {cell.delegate}")
+            self._progress.step_done(cell, StepKind.PROCESS, self._stopping.latencies_us(invocation))
         self._sustain_all(cells, done)
 
     def _sustain_all(self, cells: Sequence[Cell], done: Collection[tuple[str, Pass, int]]) -> None:
@@ -269,7 +292,7 @@ class DeviceRun:
 
     def _invoke_window(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
         outcome = self._invoke_until_cool(planned, request)
-        self._context.observer.advance(self._bar, f"sustained {planned.cell.variant_name} {planned.cell.delegate}")
+        self._progress.step_done(planned.cell, StepKind.WINDOW)
         return outcome
 
     def _measure_accuracy(self, cell: Cell) -> None:
@@ -281,6 +304,8 @@ class DeviceRun:
             self._device, self._tool, self._tool_path, variant, self._paths[variant.name], cell.delegate, cell.threads,
             self._context.spec.measurement.timeout_s,
         )  # fmt: skip
+
+        self._progress.running(cell, "accuracy")
 
         def attempt() -> AccuracyOutcome:
             return measure_accuracy(target, evidence)
@@ -337,6 +362,7 @@ class DeviceRun:
         self._failures[key] += 1
         if failure.failure_class in HOPELESS or self._failures[key] >= FAILURES_BEFORE_GIVING_UP:
             self._hopeless.add(key)
+            self._progress.given_up(planned.cell)
         if failure.failure_class is FailureClass.TIMEOUT:
             self._await_device(failure)  # a hung phone looks like a slow tool: see whether it still answers
 
@@ -349,11 +375,13 @@ class DeviceRun:
         for attempts_left in reversed(range(1 + MOST_REDOS)):
             if self._context.stop.is_set():
                 return None
+            self._progress.running(planned.cell, planned.purpose, planned.index)
             is_gated = planned.purpose is not Pass.SUSTAINED or planned.index == 0
             guarded = self._guarded.invoke(request, planned.cell.core_mask, gated=is_gated)
             if not guarded.gate.open and self._context.stop.is_set():
                 return None
             self._store_guarded(planned, request, guarded)
+            self._progress.finished(guarded, is_made_again=guarded.throttled and attempts_left > 0)
             self._count_shut_gates(guarded)
             if not guarded.throttled:
                 break
@@ -421,6 +449,7 @@ class DeviceRun:
     def _await_device(self, failure: Failure) -> None:
         """Wait until the device answers again. Raises `DeviceError` when it does not in the time that is given."""
         self._context.observer.note(f"{failure.message} Waiting for it.")
+        self._progress.away(failure.message)
         deadline = time.monotonic() + self._context.spec.reconnect_wait_s
         await_device(self._device, deadline=deadline, stop=self._context.stop, failure=failure)
         self._preparation.renew()  # a restart undoes most of what was set

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.benchmark.measurement import Pass
@@ -21,7 +21,38 @@ class PlannedInvocation:
     block: int
 
 
-def plan_invocations(cells: Sequence[Cell], measurement: Measurement, *, seed: int) -> tuple[PlannedInvocation, ...]:
+Waves = Callable[[Sequence[Cell]], Sequence[Sequence[Cell]]]
+"""Divides the cells of one device: each wave is measured whole before the next begins."""
+
+
+def at_once(cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
+    """Measure all cells in turns: what a sweep does that has all the time it needs."""
+    return [cells]
+
+
+@dataclass(frozen=True)
+class PlannedWave:
+    """Cells that are measured in turns."""
+
+    cells: Sequence[Cell]
+    invocations: Sequence[PlannedInvocation]
+
+
+def plan_waves(
+    waves: Sequence[Sequence[Cell]], measurement: Measurement, *, seed: int, first_block: int = 0
+) -> list[PlannedWave]:
+    """Plan one wave after the other. Blocks are counted on, so that only what was measured in turns shares a block."""
+    planned: list[PlannedWave] = []
+    for cells in waves:
+        invocations = plan_invocations(cells, measurement, seed=seed, first_block=first_block)
+        planned.append(PlannedWave(cells, invocations))
+        first_block = 1 + max((invocation.block for invocation in invocations), default=first_block - 1)
+    return planned
+
+
+def plan_invocations(
+    cells: Sequence[Cell], measurement: Measurement, *, seed: int, first_block: int = 0
+) -> tuple[PlannedInvocation, ...]:
     """Order the invocations of one device's cells.
 
     Every block holds each cell once, in an order drawn anew, so that slow changes of the device (heat, background
@@ -33,7 +64,7 @@ def plan_invocations(cells: Sequence[Cell], measurement: Measurement, *, seed: i
     blocks += [(Pass.MEMORY, index) for index in range(measurement.memory_invocations)]
     blocks += [(Pass.OP_PROFILE, index) for index in range(measurement.op_profile_invocations)]
     planned: list[PlannedInvocation] = []
-    for block, (purpose, index) in enumerate(blocks):
+    for block, (purpose, index) in enumerate(blocks, start=first_block):
         order = sorted(cells, key=lambda cell: cell.key)
         random.Random(f"{seed}/{block}").shuffle(order)  # noqa: S311 - an order, not a secret
         planned += [PlannedInvocation(cell, purpose, index, block) for cell in order]

@@ -6,7 +6,6 @@ import os
 import platform
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,14 +14,18 @@ from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe, within_budget
-from harness.errors import Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
+from harness.errors import DEVICE_GONE, Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.results.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
+from harness.sweep.arrivals import PhoneArrivals
+from harness.sweep.crew import Crew
 from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.plan import Waves, at_once
+from harness.sweep.scheduling import scheduling_of
 from harness.sweep.targets import opened
 from harness.sweep.variants import Variants, make_variants
 
@@ -41,14 +44,29 @@ class SweepOutcome:
 class SweepRunner:
     """One sweep into one store. A sweep that was stopped is run again under its id, and repeats nothing."""
 
-    def __init__(self, store: Store, observer: Observer, *, registry: ToolRegistry | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        observer: Observer,
+        *,
+        registry: ToolRegistry | None = None,
+        stop: threading.Event | None = None,
+        waves: Waves = at_once,
+    ) -> None:
+        """`stop` ends the sweep early when it is set; `waves` divides what has not enough time."""
         self._store = store
         self._observer = observer
         self._registry = registry or ToolRegistry()
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
+        self._waves = waves
 
-    def run(self, spec: SweepSpec, devices: Sequence[str], *, resume: str | None = None) -> SweepOutcome:
-        """Run a sweep on devices by name. Raises `HarnessError` only for what stops the whole of it."""
+    def run(
+        self, spec: SweepSpec, devices: Sequence[str], *, resume: str | None = None, takes_new: bool = False
+    ) -> SweepOutcome:
+        """Run a sweep on devices by name, and with `takes_new` on phones that are attached meanwhile.
+
+        Raises `HarnessError` only for what stops the whole of it.
+        """
         model = find_model(spec.model)
         recipes = [find_recipe(name) for name in spec.recipes]
         if spec.max_drop_points is not None:
@@ -68,10 +86,20 @@ class SweepRunner:
                 f"No variant of {spec.model} could be made: {variants.failed[0].failure.message}",
                 variants.failed[0].failure.advice,
             )
+        scheduling = scheduling_of(spec, self._store, sweep_id, devices=len(devices), stop=self._stop)
         context = SweepContext(
-            sweep_id, spec, variants.made, evidence, self._store, self._registry, self._observer, self._stop
+            sweep_id,
+            spec,
+            variants.made,
+            evidence,
+            self._store,
+            self._registry,
+            self._observer,
+            self._stop,
+            scheduling,
+            self._waves,
         )
-        status = self._measure(context, devices)
+        status = self._measure(context, devices, takes_new=takes_new)
         self._store.finish_sweep(sweep_id, status)
         return SweepOutcome(sweep_id, status)
 
@@ -91,23 +119,20 @@ class SweepRunner:
         for failed in variants.failed:
             self._store.add_variant_failure(sweep_id, failed.recipe, failed.failure)
 
-    def _measure(self, context: SweepContext, devices: Sequence[str]) -> SweepStatus:
-        """Measure the devices, one thread each. Ctrl-C lets what is under way finish and starts nothing more."""
-        with ThreadPoolExecutor(max_workers=len(devices), thread_name_prefix="device") as pool:
-            futures: list[Future[None]] = []
-            try:
-                futures += [pool.submit(self._measure_device, context, name) for name in devices]
-                wait(futures)
-            except KeyboardInterrupt:
-                self._stop.set()
-                self._observer.note("Interrupted: finishing what is under way.")
-                wait(futures)
-        for future in futures:
-            future.result()
+    def _measure(self, context: SweepContext, devices: Sequence[str], *, takes_new: bool = False) -> SweepStatus:
+        """Measure the devices. Ctrl-C lets what is under way finish and starts nothing more."""
+        crew = Crew(
+            lambda name: self._measure_device(context, name), PhoneArrivals(takes_new=takes_new), self._stop,
+            self._observer.note,
+        )  # fmt: skip
+        crew.work(devices)
         return SweepStatus.INTERRUPTED if self._stop.is_set() else SweepStatus.FINISHED
 
-    def _measure_device(self, context: SweepContext, name: str) -> None:
-        """Measure one device; whatever stops it is stored as its failure, and the other devices go on."""
+    def _measure_device(self, context: SweepContext, name: str) -> bool:
+        """Measure one device; whatever stops it is stored as its failure, and the other devices go on.
+
+        Return whether it went away in the middle of its work.
+        """
         serial = name
         try:
             with opened(name, context.registry, broken_gpu=context.spec.broken_gpu) as device:
@@ -115,15 +140,17 @@ class SweepRunner:
                 DeviceRun(context, device).run()
         except FailureError as error:
             self._fail_device(context, serial, error.failure)
+            return error.failure.failure_class in DEVICE_GONE and serial == name  # a phone of this sweep's own is gone
         except NothingToRunOnError as error:
             failure = Failure(FailureClass.DEVICE_LOST, str(error), error.advice)
             self._fail_device(context, serial, failure)
         except HarnessError:
             self._stop.set()  # such as a full disk on this host: nothing that follows could be kept
             raise
+        return False
 
     def _fail_device(self, context: SweepContext, serial: str, failure: Failure) -> None:
-        self._observer.note(failure.message)
+        self._observer.warn(failure.message)
         context.store.add_device_failure(context.sweep_id, serial, failure)
 
 

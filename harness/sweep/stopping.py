@@ -32,6 +32,10 @@ class Stopping:
             latency = measured.latency_avg_us if measured.latency_median_us is None else measured.latency_median_us
             self._latencies.setdefault(planned.cell.key, {})[planned.index] = latency
 
+    def latencies_us(self, planned: PlannedInvocation) -> list[float]:
+        """Return the latencies of the cell so far, the latest last; none for a pass that is not timed."""
+        return list(self._latencies.get(planned.cell.key, {}).values()) if planned.purpose is Pass.LATENCY else []
+
     def is_enough(self, planned: PlannedInvocation) -> bool:
         """Tell whether a process of the plan can be left out: its cell's interval is as narrow as asked."""
         width = self._measurement.interval_width

@@ -29,6 +29,8 @@ class Targets:
 
     names: tuple[str, ...]
     notice: str = ""
+    takes_new: bool = False
+    """Whether phones that are attached while the sweep runs belong to it too."""
 
 
 def choose_targets(asked: Sequence[str]) -> Targets:
@@ -53,7 +55,7 @@ def choose_targets(asked: Sequence[str]) -> Targets:
             f"No attached phone can be used: {states}.",
             "Run `harness devices` to see what each needs, or measure on this host with `--device host`.",
         )
-    return Targets(usable)
+    return Targets(usable, takes_new=True)
 
 
 @contextmanager

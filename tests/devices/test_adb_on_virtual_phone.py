@@ -380,11 +380,11 @@ def test_promise_h1_telemetry_and_labels_follow_the_phone(start_phone):
 # -- server and lease --
 
 
-def test_promise_h21_a_lease_is_for_one_process(tmp_path):
-    with lease("S 1/../x", folder=tmp_path):
-        failure = failure_of(lambda: lease("S 1/../x", folder=tmp_path).__enter__())
+def test_promise_h21_a_lease_is_for_one_process():
+    with lease("S 1/../x"):
+        failure = failure_of(lambda: lease("S 1/../x").__enter__())
         assert str(os.getpid()) in failure.message
-    with lease("S 1/../x", folder=tmp_path):
+    with lease("S 1/../x"):
         pass
 
 

@@ -149,6 +149,20 @@ def test_one_sweep_is_run_by_one_process(store, tmp_path):
         other.resume_sweep(IDS[0])
 
 
+def test_no_lock_is_left_behind(store):
+    add_sweep(store, 0)
+    assert store.locks.is_free(IDS[0])
+    assert list((store.folder / ".locks").iterdir()) == []
+
+
+def test_without_a_lock_nothing_starts_and_nothing_goes(store):
+    add_sweep(store, 0)
+    store.locks._path(IDS[0]).mkdir(parents=True)  # a folder is nothing to lock
+    with pytest.raises(UsageError, match=f"The lock of sweep {IDS[0]}"):
+        store.resume_sweep(IDS[0])
+    assert plan_pruning(store, now=NOW, keep=0).kept_running == IDS[:1]
+
+
 class KilledError(BaseException):
     pass
 
@@ -225,7 +239,8 @@ def test_the_command_says_what_goes_and_asks(store, harness_cli, tmp_path):
     assert dry.returncode == 0
     assert all(identity in dry.stdout for identity in IDS[:2])
     assert IDS[2] not in dry.stdout
-    assert "2 sweeps to remove: 6 processes" in dry.stderr
+    assert "2 sweeps to remove: 6 processes of the tool, " in dry.stderr
+    assert "Nothing was removed." in dry.stderr
     assert left(store) == IDS[:3]
     unasked = prune_cli(harness_cli, tmp_path, "--keep", "1")
     assert (unasked.returncode, left(store)) == (2, IDS[:3])
@@ -234,6 +249,14 @@ def test_the_command_says_what_goes_and_asks(store, harness_cli, tmp_path):
     assert (done.returncode, left(store)) == (0, IDS[2:3])
     assert "Removed: 2 sweeps." in done.stderr
     assert "0 sweeps to remove" in prune_cli(harness_cli, tmp_path, "--older-than", "900d").stderr
+
+
+def test_the_command_removes_what_a_killed_prune_left(store, harness_cli, tmp_path):
+    (store.folder / IDS[0]).mkdir()
+    (store.folder / IDS[0] / MARK).touch()
+    done = prune_cli(harness_cli, tmp_path, "--keep", "1", "--yes")
+    assert f"Left over by a prune that was killed: {store.folder / IDS[0]}" in done.stderr
+    assert not (store.folder / IDS[0]).exists()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--older-than", "yesterday"], ["--keep", "-1"], ["--keep", "1", "--json"]])

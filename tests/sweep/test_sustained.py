@@ -58,7 +58,7 @@ def test_promise_h18_windows_follow_each_other_on_a_phone_that_heats_up(start_ph
     assert row["sustained_change"] == pytest.approx(0.5)
     assert row["latency_median_us"] == 1000  # the rank comes from the other processes
     screen = Console(file=StringIO(), width=120)
-    screen.print(sweep_table(summary, width=120))
+    screen.print(sweep_table(summary))
     assert "1.00 to 1.50 ms (+50.0 %) in 6 windows" in screen.file.getvalue()
     assert "▁▂▄▅▇█" in screen.file.getvalue()
 

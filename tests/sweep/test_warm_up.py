@@ -160,5 +160,5 @@ def printed(summary):
     from rich.console import Console
 
     screen = Console(file=StringIO(), width=140)
-    screen.print(sweep_table(summary, width=140))
+    screen.print(sweep_table(summary))
     return screen.file.getvalue()

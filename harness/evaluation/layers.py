@@ -1,0 +1,124 @@
+"""Where a variant's error comes from: each layer's signal against its noise, from real tensors."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.accuracy.dataset import Samples
+from harness.accuracy.tensors import encode
+from harness.compression.variant import Variant, VariantCard
+from harness.errors import Failure, FailureClass, FailureError, UsageError
+
+_TIMEOUT_S = 900
+_MOST_DB = 120.0
+_DECIBEL = 10.0
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """One tensor that both graphs write, in the order of execution."""
+
+    name: str
+    shape: tuple[int, ...]
+    signal_to_noise_db: float
+    """`10 log10(power of the float tensor / power of the difference)`; 120 where they agree to the last bit."""
+    added_noise: float
+    """Power of the noise over that of the signal, less the same of the layer before: what this layer adds.
+
+    Never below 0: a layer can also average noise away.
+    """
+
+
+def layer_errors(variant: Variant, float_variant: Variant, samples: Samples) -> list[LayerError]:
+    """Run both on the host and compare what they write under the same names. Raises `FailureError`.
+
+    Compression changes graphs: what one of them has no tensor of that name and shape for is left out.
+    """
+    return compare_tensors(_tensors(variant, samples), _tensors(float_variant, samples))
+
+
+def compare_tensors(
+    found: Mapping[str, NDArray[np.float32]], reference: Mapping[str, NDArray[np.float32]]
+) -> list[LayerError]:
+    """Compare tensors by name, in the order of `reference`; the first axis is the sample."""
+    errors: list[LayerError] = []
+    before = 0.0
+    for name, exact in reference.items():
+        if name not in found or found[name].shape != exact.shape:
+            continue
+        ratio_db = signal_to_noise_db(found[name], exact)
+        noise = 10 ** (-ratio_db / _DECIBEL)
+        errors.append(LayerError(name, exact.shape[1:], ratio_db, max(noise - before, 0.0)))
+        before = noise
+    return errors
+
+
+def signal_to_noise_db(found: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """Return the ratio of powers in decibels, between -120 and 120; -120 where `found` is not finite."""
+    signal = float(np.square(exact.astype(np.float64)).sum())
+    noise = float(np.square(found.astype(np.float64) - exact.astype(np.float64)).sum())
+    if not np.isfinite(noise) or signal == 0:
+        return -_MOST_DB if noise else _MOST_DB
+    return float(np.clip(_DECIBEL * np.log10(signal / noise), -_MOST_DB, _MOST_DB)) if noise else _MOST_DB
+
+
+def suggest_layers(errors: Sequence[LayerError], count: int) -> list[LayerError]:
+    """Return the layers that add most noise, which are to be left in float first, the worst in front."""
+    return sorted(errors, key=lambda error: -error.added_noise)[:count]
+
+
+def mixed_recipe(card: VariantCard, layers: Sequence[LayerError]) -> str:
+    """Return the recipe file of a variant with these layers left in float.
+
+    Raises `UsageError` for a variant that is not quantized after its training.
+    """
+    import tomli_w
+
+    steps = [copy.deepcopy(step) for step in card.steps]
+    quantization: Any = next((step for step in reversed(steps) if step["technique"] == "quantization"), None)
+    if quantization is None:
+        raise UsageError(
+            f"{card.recipe} has no quantization step, so no layer of it can be left in float.",
+            "Leave --mixed out, or name a recipe that quantizes, such as int8.",
+        )
+    exceptions = [{"match": f"^{re.escape(layer.name)};?$", "weights": "float"} for layer in layers]
+    quantization["settings"]["layers"] = [*quantization["settings"]["layers"], *exceptions]
+    told = f"{card.recipe} with its {len(layers)} noisiest layers in float"
+    recipe = {"name": f"{card.recipe}-mixed", "summary": told, "target_runtime": card.target_runtime}
+    return tomli_w.dumps({**recipe, "steps": _without_none(steps)})
+
+
+def _without_none(value: Any) -> Any:  # noqa: ANN401 - JSON values
+    """Leave out what is not set: TOML has no word for it."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _tensors(variant: Variant, samples: Samples) -> dict[str, NDArray[np.float32]]:
+    inputs = [encode(array, tensor) for array, tensor in zip(samples.inputs, variant.card.inputs, strict=True)]
+    with tempfile.TemporaryDirectory(prefix="harness-layers-") as folder:
+        inputs_file, tensors_file = Path(folder, "inputs.npz"), Path(folder, "tensors.npz")
+        np.savez(inputs_file, **{str(index): array for index, array in enumerate(inputs)})  # type: ignore[arg-type]
+        command = [sys.executable, "-m", "harness.evaluation.tensors_of", str(variant.path), str(inputs_file)]
+        done = subprocess.run(
+            [*command, str(tensors_file)], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise FailureError(
+                Failure(FailureClass.INVALID_MODEL, f"The host's interpreter cannot run {variant.name}.", last)
+            )
+        with np.load(tensors_file) as archive:
+            return {str(name): archive[str(index)] for index, name in enumerate(archive["names"])}

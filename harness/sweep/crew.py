@@ -1,0 +1,104 @@
+"""The devices that a sweep works on, one thread each, while phones come and go."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol
+
+LOOK_EVERY_S = 2.0
+MOST_RETURNS = 3
+"""A phone that went away more often than this is left out: what it does by then is no longer a measurement."""
+MOST_DEVICES = 256
+"""Threads are made as they are needed; more phones than this wait for one another."""
+
+
+class Arrivals(Protocol):
+    """Who can be measured now that could not before."""
+
+    def returned(self, parked: Collection[str]) -> list[str]:
+        """Return which of the devices that went away answer again."""
+        ...
+
+    def newcomers(self, known: Collection[str]) -> list[str]:
+        """Return which devices belong to the sweep and are not among `known`."""
+        ...
+
+
+class Crew:
+    """Measures every device until all are done; what a lost one left is taken up again when it is back.
+
+    That is so as long as any other device is measured: nobody waits for a phone that may never come back.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[str], bool],
+        arrivals: Arrivals,
+        stop: threading.Event,
+        note: Callable[[str], None],
+        *,
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        """`measure` works on one device by name, and tells whether it went away with work left."""
+        self._measure = measure
+        self._arrivals = arrivals
+        self._stop = stop
+        self._note = note
+        self._look_every_s = look_every_s
+        self._under_way: dict[Future[bool], str] = {}
+        self._ended: list[Future[bool]] = []
+        self._known: set[str] = set()
+        self._parked: set[str] = set()
+        self._losses: Counter[str] = Counter()
+
+    def work(self, names: Sequence[str]) -> None:
+        """Measure the named devices and those that come. Ctrl-C lets what is under way finish and starts nothing more.
+
+        Raises what stopped the whole sweep.
+        """
+        with ThreadPoolExecutor(max_workers=MOST_DEVICES, thread_name_prefix="device") as pool:
+            try:
+                self._begin(pool, names)
+                while self._under_way:
+                    wait(self._under_way, timeout=self._look_every_s, return_when=FIRST_COMPLETED)
+                    self._collect()
+                    if self._under_way and not self._stop.is_set():
+                        self._welcome(pool)
+            except KeyboardInterrupt:
+                self._stop.set()
+                self._note("Interrupted: finishing what is under way.")
+                wait(self._under_way)
+                self._collect()
+        for future in self._ended:
+            future.result()
+
+    def _begin(self, pool: ThreadPoolExecutor, names: Sequence[str]) -> None:
+        for name in names:
+            self._known.add(name)
+            self._under_way[pool.submit(self._measure, name)] = name
+
+    def _collect(self) -> None:
+        for future in [future for future in self._under_way if future.done()]:
+            name = self._under_way.pop(future)
+            self._ended.append(future)
+            if future.exception() is None and future.result():
+                self._park(name)
+
+    def _park(self, name: str) -> None:
+        self._losses[name] += 1
+        if self._losses[name] <= MOST_RETURNS:
+            self._parked.add(name)
+        else:
+            self._note(f"{name} went away {self._losses[name]} times: it is left out of this sweep.")
+
+    def _welcome(self, pool: ThreadPoolExecutor) -> None:
+        for name in self._arrivals.returned(sorted(self._parked)):
+            self._note(f"{name} is back: what it left is taken up again.")
+            self._parked.remove(name)
+            self._begin(pool, [name])
+        for name in self._arrivals.newcomers(self._known):
+            self._note(f"{name} was attached: it is measured too.")
+            self._begin(pool, [name])

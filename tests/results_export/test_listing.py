@@ -1,0 +1,80 @@
+"""The list of sweeps is read without SQLAlchemy, and says what the store says."""
+
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from results_examples import START, begin, sweep_record
+
+from harness.cli.results import SHOWN
+from harness.errors import UsageError
+from harness.results import listing, schema
+from harness.results.listing import list_sweeps
+from harness.results.records import FILE_NAME, SweepStatus
+from harness.results.store import Store
+
+IDS = [f"202611{day:02}-083000-ab12" for day in range(1, SHOWN + 3)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with Store.open(tmp_path) as store:
+        for identity in IDS:
+            store.start_sweep(sweep_record(identity, spec={"model": "modèle [bold]"}))
+        store.finish_sweep(IDS[0], SweepStatus.INTERRUPTED, START)
+    return tmp_path
+
+
+def test_it_says_what_the_store_says(folder):
+    with Store.open(folder) as store:
+        assert list_sweeps(folder) == store.sweeps()
+
+
+def test_it_reads_every_version_that_there_is():
+    assert listing.NEWEST_VERSION == schema.SCHEMA_VERSION, "raise it where the table of sweeps has not changed"
+    assert set(listing._COLUMNS) == {column.name for column in schema.sweeps.columns}
+
+
+def test_where_nothing_was_stored_there_is_nothing(tmp_path):
+    assert list_sweeps(tmp_path / "nosuch") == []
+    assert not (tmp_path / "nosuch").exists()
+
+
+def test_a_newer_store_is_refused(folder):
+    with sqlite3.connect(folder / FILE_NAME) as connection:
+        connection.execute("UPDATE schema_versions SET version = 99")
+    with pytest.raises(UsageError, match="schema version 99"):
+        list_sweeps(folder)
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(b"no database, but long enough to be looked at" * 100)
+    with pytest.raises(UsageError, match="is not a results store"):
+        list_sweeps(tmp_path)
+
+
+def test_a_sweep_under_way_is_listed_at_once(tmp_path):
+    with Store.open(tmp_path) as store:
+        begin(store)
+        assert [sweep.status for sweep in list_sweeps(tmp_path)] == [SweepStatus.RUNNING]
+
+
+def test_the_command_loads_nothing_heavy(folder):
+    program = (
+        "import sys\nfrom harness.cli.main import app\n"
+        f"app(['results', 'list', '--results', {str(folder)!r}], standalone_mode=False)\n"
+        "print([name for name in ('sqlalchemy', 'numpy', 'pandas') if name in sys.modules], file=sys.stderr)"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_newest_are_shown_first_and_all_on_demand(harness_cli, folder):
+    shown = harness_cli("results", "list", "--results", str(folder))
+    assert [line.split()[0] for line in shown.stdout.splitlines() if "-ab12" in line] == IDS[:1:-1]
+    assert "modèle [bold]" in shown.stdout
+    assert "2 older sweeps: --all" in shown.stderr
+    everything = harness_cli("results", "list", "--all", "--results", str(folder))
+    assert everything.stdout.count("-ab12") == len(IDS)
+    assert everything.stderr == ""
