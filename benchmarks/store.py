@@ -27,7 +27,6 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection, insert
 
-from harness.cli.main import VERBS
 from harness.compression.variant import VariantCard
 from harness.devices.base import DeviceFacts, DeviceKind
 from harness.results import schema
@@ -89,6 +88,7 @@ def main() -> None:
         figures |= count(folder)
         for name, command in commands(folder, Path(temporary)).items():
             figures |= measure(name, command, size.turns)
+        figures["report_file_mb"] = (Path(temporary) / "night.html").stat().st_size / 1e6
     show(figures)
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()[0]}
     print(json.dumps({"benchmark": "store", "figures": figures, "machine": machine}))
@@ -97,17 +97,15 @@ def main() -> None:
 def commands(folder: Path, temporary: Path) -> dict[str, list[str]]:
     """Return what is timed, by its name."""
     results = ["--results", str(folder)]
-    found = {
+    return {
         "list": ["results", "list", *results],
         "compare": ["compare", "latest~1", "latest", *results],
         "summary": ["results", "show", "latest", *results],
         "export": ["results", "export", "latest", "--rows", "invocations", "--format", "parquet",
                    "-o", str(temporary / "night.parquet"), *results],
         "prune": ["results", "prune", "--keep", "100", "--dry-run", *results],
+        "report": ["report", "latest", "-o", str(temporary / "night.html"), *results],
     }  # fmt: skip
-    if "report" in VERBS:
-        found["report"] = ["report", "latest", "-o", str(temporary / "night.html"), *results]
-    return found
 
 
 def measure(name: str, arguments: list[str], turns: int) -> dict[str, float]:
@@ -327,7 +325,10 @@ def card(name: str) -> dict[str, Any]:
 
 def show(figures: dict[str, float]) -> None:
     """Print the figures for people."""
-    title = f"{figures['invocations']:,.0f} invocations of {figures['sweeps']:.0f} sweeps, {figures['file_mb']:.0f} MB"
+    title = (
+        f"{figures['invocations']:,.0f} invocations of {figures['sweeps']:.0f} sweeps, {figures['file_mb']:.0f} MB; "
+        f"a night's report {figures['report_file_mb']:.1f} MB"
+    )
     table = Table("command", "wall s", "processor s", "peak MB", title=title)
     for name in [key.removesuffix("_peak_mb") for key in figures if key.endswith("_peak_mb")]:
         wall, processor, peak = (figures[f"{name}_{what}"] for what in ("s", "processor_s", "peak_mb"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
-
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -21,6 +19,8 @@ def shipped(folder: str) -> Path:
 
 def cache_folder() -> Path:
     """Return the folder for what can be made again: `$HARNESS_CACHE`, or the cache folder of the user."""
+    import platformdirs
+
     chosen = os.environ.get("HARNESS_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("harness"))
 
