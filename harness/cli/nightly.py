@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.protocol_options import PlainOption, QuietOption
 from harness.errors import HarnessError, UsageError
 from harness.paths import default_results_folder
 
@@ -47,6 +48,8 @@ def nightly(
     ] = None,
     least_free_gb: Annotated[float, typer.Option(min=0, help="Room on the disk that a night asks for, GB.")] = 2.0,
     results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
+    quiet: bool = QuietOption,
+    plain: bool = PlainOption,
     as_json: bool = JsonOption,
 ) -> None:
     """Sweep, compare every cell with its last good night, and say what is wrong.
@@ -61,6 +64,7 @@ def nightly(
     from harness.report.nightly import message_of_error, night_message
     from harness.spec.sweep import load_sweep_spec
 
+    watcher = watch(quiet=quiet, plain=plain)
     url = require_webhook(webhook) if webhook else None
     settings = NightSettings(
         load_sweep_spec(spec_file, {}), results or default_results_folder(),
@@ -72,8 +76,8 @@ def nightly(
         write_night_files(store, outcome, _say, junit=junit, page=page)
 
     try:
-        with watch() as bars:
-            outcome = run_night(settings, bars, then=then)
+        with watcher:
+            outcome = run_night(settings, watcher, then=then)
     except HarnessError as error:
         if url:
             _say(post(url, message_of_error(error)))

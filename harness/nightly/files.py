@@ -29,4 +29,5 @@ def write_night_files(
     except OSError as error:
         raise HarnessError(f"{junit_path} cannot be written: {error.strerror}.", "The sweep itself is kept.") from error
     tell(f"JUnit: {junit_path}")
-    tell(write_night_page(store, outcome.check, page_path))
+    write_night_page(store, outcome.check, page_path)
+    tell(f"HTML report: {page_path}")

@@ -1,38 +1,26 @@
-"""The HTML report of a night, where this harness has one."""
+"""The HTML report of a night."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 
 from harness.results.night_check import NightCheck
 from harness.results.store import Store
 
-_PACKAGE = "harness.report.page"
 
+def write_night_page(store: Store, check: NightCheck, path: Path) -> None:
+    """Write tonight and the nights that it was compared with as one page. Raises `UsageError` where it cannot be."""
+    from harness.report.page.history_figure import ChangePoint
+    from harness.report.page.render import ReportOptions, render_report
+    from harness.report.page.site import write_page
+    from harness.report.page.sweep_data import read_sweep_data
 
-def write_night_page(store: Store, check: NightCheck, path: Path) -> str:
-    """Write tonight and the nights that it was compared with as one page; return one sentence on what became of it.
-
-    Raises `UsageError` where the page cannot be written.
-    """
-    if importlib.util.find_spec(_PACKAGE) is None:
-        return "No HTML report was written: this harness has none."
-    render, site, sweep_data, history = (
-        importlib.import_module(f"{_PACKAGE}.{name}") for name in ("render", "site", "sweep_data", "history_figure")
-    )
-    sweeps = [sweep_data.read_sweep_data(store, store.find_sweep(sweep_id)) for sweep_id in _newest_first(check)]
-    changes = [
-        history.ChangePoint(**vars(step.cell), sweep_id=step.sweep_id, ratio=step.estimate.value,
-                            cause=", ".join(change.what for change in step.causes))
-        for step in filter(None, (cell.new_step for cell in check.cells))
-    ]  # fmt: skip
-    site.write_page(path, render.render_report(sweeps, render.ReportOptions(changes=changes)))
-    return f"HTML report: {path}"
-
-
-def _newest_first(check: NightCheck) -> Sequence[str]:
     before = {cell.compared.a.sweep_id for cell in check.cells if cell.compared and cell.compared.a}
-    return [check.sweep_id, *sorted(before, reverse=True)]
+    newest_first = [check.sweep_id, *sorted(before, reverse=True)]
+    changes = [
+        ChangePoint(**vars(step.cell), sweep_id=step.sweep_id, ratio=step.estimate.value,
+                    cause=", ".join(change.what for change in step.causes))
+        for step in (cell.new_step for cell in check.cells) if step
+    ]  # fmt: skip
+    sweeps = [read_sweep_data(store, store.find_sweep(sweep_id)) for sweep_id in newest_first]
+    write_page(path, render_report(sweeps, ReportOptions(changes=changes)))

@@ -23,12 +23,19 @@ class DeviceNoise:
         compared = {side.sweep_id for side in at_hand}
         self._noise = [side for side in noise_sides if side.sweep_id not in compared]
         self._at_hand = at_hand
-        self._between: dict[tuple[object, ...], NoiseFloor] = {}
+        self._floors: dict[tuple[object, ...], NoiseFloor | None] = {}
+        """By all that decides them: the many couples of a night have few."""
 
     def within(self, a: Side, b: Side, pairs: int) -> NoiseFloor | None:
         """Return the floor of two cells that were measured in turns, by `pairs` pairs."""
         if not pairs:
             return None
+        key = (*_deciding(a, b), a.sweep_id, pairs)
+        if key not in self._floors:
+            self._floors[key] = self._within(a, b, pairs)
+        return self._floors[key]
+
+    def _within(self, a: Side, b: Side, pairs: int) -> NoiseFloor | None:
         if known := self._like(a, b):
             return within_floor(known, pairs)
         same_sweep = [side for side in self._at_hand if side.sweep_id == a.sweep_id and _same_device(side, a)]
@@ -36,19 +43,22 @@ class DeviceNoise:
 
     def between(self, a: Side, b: Side) -> NoiseFloor:
         """Return the floor of two cells of different sweeps."""
-        key = (b.conditions["device"], b.conditions["os"], frozenset(_delegates(a, b)))
-        if key not in self._between:  # many couples of a night have the same
-            self._between[key] = between_floor(self._like(a, b)) or assumed_floor()
-        return self._between[key]
+        key = _deciding(a, b)
+        if key not in self._floors:
+            self._floors[key] = between_floor(self._like(a, b))
+        return self._floors[key] or assumed_floor()
 
     def _like(self, a: Side, b: Side) -> list[Side]:
         """Return A/A cells of the device as it is now: those of the same delegates, else of any."""
         of_device = [side for side in self._noise if _same_device(side, b)]
-        return [side for side in of_device if side.cell["delegate_requested"] in _delegates(a, b)] or of_device
+        wanted = {a.cell["delegate_requested"], b.cell["delegate_requested"]}
+        return [side for side in of_device if side.cell["delegate_requested"] in wanted] or of_device
 
 
-def _delegates(a: Side, b: Side) -> set[str]:
-    return {a.cell["delegate_requested"], b.cell["delegate_requested"]}
+def _deciding(a: Side, b: Side) -> tuple[object, ...]:
+    """Return what decides which A/A cells are like two cells."""
+    delegates = frozenset((a.cell["delegate_requested"], b.cell["delegate_requested"]))
+    return (a.conditions["device"], a.conditions["os"], b.conditions["device"], b.conditions["os"], delegates)
 
 
 def within_floor(sides: Sequence[Side], pairs: int, source: str | None = None) -> NoiseFloor | None:

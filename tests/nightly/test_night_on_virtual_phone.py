@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -161,7 +160,7 @@ def test_the_command_line_writes_its_files_and_prints_one_document(
     assert cell["row"]["latency_median_us"] > 0
     folder = tmp_path / "r" / document["sweep"]
     assert (folder / "junit.xml").is_file()
-    assert (folder / "report.html").is_file() is (find_spec("harness.report.page") is not None)
+    assert document["sweep"] in (folder / "report.html").read_text()
 
 
 @pytest.mark.official_tool

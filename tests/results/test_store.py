@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import signal
 import sqlite3
 import subprocess
@@ -30,8 +31,11 @@ from results_examples import (
 import harness
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
+from harness.progress import SilentObserver
 from harness.results.records import SweepStatus, new_sweep_id
 from harness.results.store import Store
+from harness.spec.sweep import load_sweep_spec
+from harness.sweep.runner import SweepRunner
 
 
 @pytest.fixture
@@ -75,6 +79,14 @@ def test_promise_h19_every_row_leads_to_all_that_made_its_number(store):
     assert devices[of_cell["serial"]]["facts"] == json.loads(json.dumps(dataclasses.asdict(told)))
     assert variants[of_cell["variant_name"]]["card"] == card().model_dump(mode="json")
     assert tools[of_cell["tool_sha256"]]["facts"] == tool().model_dump(mode="json")
+
+
+def test_promise_h19_a_sweep_tells_which_computer_drove_it_and_all_that_was_asked(store):
+    spec = load_sweep_spec(None, {"threads": [2]})
+    SweepRunner(store, SilentObserver())._begin(spec)
+    begun = store.find_sweep("latest")
+    assert (begun.host["name"], begun.host["platform"]) == (platform.node(), platform.platform())
+    assert (begun.spec, begun.seed) == (spec.model_dump(mode="json"), spec.seed)
 
 
 @pytest.mark.parametrize("failure_class", FailureClass)

@@ -51,7 +51,13 @@ class _Limit:
 
 def _limits(limits: Limits) -> list[_Limit]:
     known = (
-        ("loses at most {} points of accuracy", "accuracy lost", "points", limits.max_drop_points, _drop),
+        (
+            "a loss of at most {} percentage points of accuracy",
+            "accuracy lost",
+            "points",
+            limits.max_drop_points,
+            _drop,
+        ),
         ("file of at most {} kB", "file", "kB", limits.max_size_kb, _size_kb),
         ("latency of at most {} ms", "latency", "ms", limits.max_latency_ms, _latency_ms),
         ("at most {} MB of memory", "memory", "MB", limits.max_memory_mb, footprint_mb),

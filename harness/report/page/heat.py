@@ -54,7 +54,7 @@ def _panel(field: str, title: str, mark: str, limit: str = "") -> dict[str, Any]
         "type": "temporal",
         "title": None,
         "scale": {"type": "utc"},
-        "axis": {"tickCount": 8, "labelOverlap": True},
+        "axis": {"format": "%H:%M:%S", "tickCount": 6, "labelOverlap": True},
     }
     y = {"field": field, "type": "quantitative", "title": title.split("\n"), "scale": {"zero": False}}
     present = [{"filter": {"field": field, "valid": True}}]

@@ -149,7 +149,7 @@ def sustained_figure(data: SweepData, identity: str) -> Figure:
         groups,
         [("cell", "cell"), ("window", "window"), ("latency_ms", "latency, ms"),
          ("change_percent", "against the first window, %")],
-        unavailable="No cell was run for minutes: `harness sweep --sustained 5m` does that.",
+        unavailable="No cell was run for minutes; the option --sustained of harness sweep does that.",
     )  # fmt: skip
 
 

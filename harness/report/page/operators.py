@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from harness.report.page.cell_points import MOST_CELLS, by_device, cell_point
@@ -9,6 +11,8 @@ from harness.report.page.figure import ROW_HEIGHT_PX, Figure, tooltip
 from harness.report.page.sweep_data import Row, SweepData, grouped
 from harness.report.text import printable
 from harness.results.operators import operator_shares
+
+_OWN_COLORS = 7
 
 
 def operator_figure(data: SweepData, identity: str) -> Figure:
@@ -24,12 +28,13 @@ def operator_figure(data: SweepData, identity: str) -> Figure:
         ]
         for device, rows in by_device(data, profiled).items()
     }  # fmt: skip
+    groups = {device: _with_colors(points) for device, points in groups.items()}
     return Figure(
         identity,
         "Where the time goes",
         "Shares of the profiled time of one inference, from a pass of its own: the profiler disturbs what it measures, "
         "so read shares, never latencies.",
-        {"operator": _bars("operator"), "place": _bars("place")},
+        {"operator": _bars("color", "operator"), "place": _bars("place", "place")},
         groups,
         [("cell", "cell"), ("operator", "operator"), ("place", "place"), ("nodes", "nodes"), ("time_us", "time, µs"),
          ("share_percent", "share, %")],
@@ -38,7 +43,16 @@ def operator_figure(data: SweepData, identity: str) -> Figure:
     )  # fmt: skip
 
 
-def _bars(color: str) -> dict[str, Any]:
+def _with_colors(points: Sequence[Row]) -> list[Row]:
+    """Give the operators that take most a colour of their own; the rest share one."""
+    totals: Counter[str] = Counter()
+    for point in points:
+        totals[point["operator"]] += point["share_percent"]
+    own = {operator for operator, _ in totals.most_common(_OWN_COLORS)}
+    return [{**point, "color": point["operator"] if point["operator"] in own else "all others"} for point in points]
+
+
+def _bars(color: str, title: str) -> dict[str, Any]:
     return {
         "width": "container",
         "height": {"step": ROW_HEIGHT_PX},
@@ -47,7 +61,7 @@ def _bars(color: str) -> dict[str, Any]:
             "y": {"field": "cell", "type": "nominal", "title": None, "sort": None},
             "x": {"field": "share_percent", "type": "quantitative", "title": "share of the profiled time, %",
                   "scale": {"domainMax": 100}},
-            "color": {"field": color, "type": "nominal", "title": color},
+            "color": {"field": color, "type": "nominal", "title": title, "legend": {"columns": 3, "labelLimit": 300}},
             "order": {"field": "share_percent", "sort": "descending"},
             "tooltip": tooltip(("cell", "cell"), ("operator", "operator"), ("place", "place"), ("nodes", "nodes"),
                                ("time_us", "time, µs"), ("share_percent", "share, %")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from harness.results import schema
@@ -44,12 +45,12 @@ class SweepData:
     """Every attempt of every pass, in the order of time."""
     accuracies: Sequence[Row]
 
-    @property
+    @cached_property
     def cell_rows(self) -> list[Row]:
         """The rows that are cells."""
         return [row for row in self.rows if row["cell_key"] is not None]
 
-    @property
+    @cached_property
     def has_several_threads(self) -> bool:
         """Whether a row needs its number of threads to be told from another."""
         return len({row["threads"] for row in self.cell_rows}) > 1

@@ -124,6 +124,7 @@
       spec.height = spec.height.step * new Set(rows.map((row) => row[field])).size;
     }
     if (place.clientWidth < NARROW_PX && spec.layer) spec.layer = spec.layer.filter((layer) => layer.mark.style !== "name");
+    if (place.clientWidth < NARROW_PX && spec.encoding?.color?.legend) spec.encoding.color.legend.columns = 1;
     if (spec.vconcat) spec.vconcat.forEach((panel) => { panel.width = Math.max(220, place.clientWidth - 90); });
     try {
       drawn.set(place, await vegaEmbed(place, spec, {
