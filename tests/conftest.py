@@ -61,6 +61,7 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory, real_cache: P
         "HARNESS_CACHE": str(cache),
         "HARNESS_RESULTS": str(folder / "results"),
         "HARNESS_BASE_IMAGES": str(base_images),
+        "HARNESS_LEASES": str(folder),
         "HOME": str(folder),
         "TMPDIR": str(folder),
         "ANDROID_ADB_SERVER_PORT": str(_free_port()),

@@ -9,6 +9,7 @@ opening the file of another, and each user may have a temporary folder of their 
 from __future__ import annotations
 
 import hashlib
+import os
 import pwd
 import socket
 import struct
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 
 from harness.errors import DeviceError, Failure, FailureClass
 
+SPACE_VARIABLE = "HARNESS_LEASES"
+"""Leases of processes with different values do not see one another: for tests side by side on one computer."""
 _CREDENTIALS = struct.Struct("3i")
 """Process, user and group, as SO_PEERCRED gives them."""
 
@@ -24,7 +27,8 @@ _CREDENTIALS = struct.Struct("3i")
 @contextmanager
 def lease(serial: str) -> Iterator[None]:
     """Hold a device for the length of a `with` block. Raises `DeviceError` that names the holder."""
-    address = b"\0harness-lease-" + hashlib.sha256(serial.encode()).hexdigest().encode()
+    name = f"{os.environ.get(SPACE_VARIABLE, '')}/{serial}"
+    address = b"\0harness-lease-" + hashlib.sha256(name.encode()).hexdigest().encode()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
         try:
             held.bind(address)
