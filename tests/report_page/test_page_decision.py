@@ -85,7 +85,7 @@ def test_a_noise_sweep_decides_nothing(store):
     assert decide(data, Limits()) == []
 
 
-def test_history_marks_change_points_and_breaks_where_the_key_changes(store):
+def test_history_marks_change_points_in_the_order_of_time(store):
     second = "20261125-083000-cd34"
     two_variants(store)
     two_variants(store, sweep_id=second, fast=600.0)

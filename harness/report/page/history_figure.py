@@ -51,7 +51,7 @@ def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], 
     """
     marks = {(c.sweep_id, c.serial, c.variant, c.delegate, c.threads): c for c in changes}
     groups: dict[str, list[Row]] = {}
-    for data in sorted(sweeps, key=lambda data: data.record.started_at):
+    for data in sorted(sweeps, key=lambda data: (data.record.started_at, data.record.id)):
         for row in data.cell_rows:
             if row["latency_median_us"] is not None:
                 name = f"{printable(row['device'])} ({printable(row['serial'])}), {printable(row['variant'])}"
