@@ -39,6 +39,7 @@ def report(
 ) -> None:
     """Write a page that says what to ship on each device, within the limits, and all that stands behind it."""
     from harness.report.page.decision import Limits
+    from harness.report.page.history_figure import read_changes
     from harness.report.page.render import ReportOptions, render_report
     from harness.report.page.site import write_page, write_site
     from harness.report.page.sweep_data import read_sweep_data
@@ -53,7 +54,10 @@ def report(
         else:
             records = {record.id: record for record in map(store.find_sweep, sweeps or ["latest"])}
             newest_first = sorted(records.values(), key=lambda record: record.id, reverse=True)
-            page = render_report([read_sweep_data(store, record) for record in newest_first], ReportOptions(limits))
+            changes = read_changes(store) if len(records) > 1 else []
+            page = render_report(
+                [read_sweep_data(store, record) for record in newest_first], ReportOptions(limits, changes)
+            )
             files = [write_page(output, page)]
     _tell(files, as_json)
 

@@ -5,6 +5,7 @@ import results_examples as examples
 from hostile_sweeps import only_failures, open_store, two_variants
 
 from harness.report.page.decision import Limits, decide
+from harness.report.page.history_figure import ChangePoint, history_figure
 from harness.report.page.sweep_data import read_sweep_data
 
 
@@ -82,3 +83,16 @@ def test_a_noise_sweep_decides_nothing(store):
     store.start_sweep(examples.sweep_record(spec={"model": "fashion-dscnn", "purpose": "noise"}))
     data = read_sweep_data(store, store.find_sweep(examples.SWEEP))
     assert decide(data, Limits()) == []
+
+
+def test_history_marks_change_points_in_the_order_of_time(store):
+    second = "20261125-083000-cd34"
+    two_variants(store)
+    two_variants(store, sweep_id=second, fast=600.0)
+    sweeps = [read_sweep_data(store, record) for record in store.sweeps()]
+    change = ChangePoint("R58M", "int8", "cpu", 1, second, 1.2, "os")
+    figure = history_figure(sweeps, [change], "history")
+    nights = figure.data["Google Pixel 8 (R58M), int8"]
+    assert [(night["sweep"], night["mark"]) for night in nights] == [(examples.SWEEP, ""), (second, "+20.0 %")]
+    assert nights[1]["change"] == "+20.0 % with another os"
+    assert len({night["key"] for night in nights}) == 1

@@ -9,6 +9,9 @@ from harness.report.page.cell_points import cell_point
 from harness.report.page.figure import Axis, Figure, delegate_scale, tooltip
 from harness.report.page.sweep_data import Row, SweepData
 from harness.report.text import printable
+from harness.results.history import examine
+from harness.results.nights import read_nights
+from harness.results.store import Store
 
 MOST_GROUPS = 200
 _LATENCY = Axis("latency", "latency_ms", "latency, ms")
@@ -26,7 +29,19 @@ class ChangePoint:
     ratio: float
     """New level over old: 1.05 is 5 % slower."""
     cause: str = ""
-    """What is known to have changed there."""
+    """What is known to have changed there, such as `os, variant int8`."""
+
+
+def read_changes(store: Store) -> list[ChangePoint]:
+    """Return the steps that `harness history` finds in the cells of a store."""
+    return [
+        ChangePoint(
+            step.cell.serial, step.cell.variant, step.cell.delegate, step.cell.threads, step.sweep_id,
+            step.estimate.value, ", ".join(printable(change.what) for change in step.causes),
+        )
+        for nights in read_nights(store)
+        for step in examine(nights).steps
+    ]  # fmt: skip
 
 
 def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], identity: str) -> Figure:
@@ -36,7 +51,7 @@ def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], 
     """
     marks = {(c.sweep_id, c.serial, c.variant, c.delegate, c.threads): c for c in changes}
     groups: dict[str, list[Row]] = {}
-    for data in sorted(sweeps, key=lambda data: data.record.started_at):
+    for data in sorted(sweeps, key=lambda data: (data.record.started_at, data.record.id)):
         for row in data.cell_rows:
             if row["latency_median_us"] is not None:
                 name = f"{printable(row['device'])} ({printable(row['serial'])}), {printable(row['variant'])}"
@@ -85,7 +100,9 @@ def _night(data: SweepData, row: Row, marks: Mapping[tuple[str, str, str, str, i
         "key": row["cell_key"],
         "at": data.record.started_at.isoformat(),
         "sweep": data.record.id,
-        "change": "" if change is None else f"{_change(change)}; {change.cause}".removesuffix("; "),
+        "change": ""
+        if change is None
+        else " with another ".join(filter(None, [_change(change), printable(change.cause)])),
         "mark": "" if change is None else _change(change),
     }
 
