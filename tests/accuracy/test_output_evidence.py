@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.accuracy.output_check import FLOAT_LIMITS, QUANTIZED_LIMITS, check_outputs
+from harness.accuracy.output_check import check_outputs
+from harness.spec.output_limits import OutputLimits
 
 
 def scores(seed=1, samples=50):
@@ -13,11 +14,14 @@ def scores(seed=1, samples=50):
     return values
 
 
-def check(output, expected, limits=FLOAT_LIMITS):
+LIMITS = OutputLimits()
+
+
+def check(output, expected, limits=LIMITS.floating):
     return check_outputs([output], [expected], limits, real_samples=True)
 
 
-@pytest.mark.parametrize("limits", [FLOAT_LIMITS, QUANTIZED_LIMITS])
+@pytest.mark.parametrize("limits", [LIMITS.floating, LIMITS.quantized])
 def test_promise_h14_another_direction_is_wrong_even_where_all_numbers_are_small(limits):
     expected = np.full((50, 4), 0.001, np.float32)
     expected[:, 0] = 0.002
@@ -41,7 +45,7 @@ def test_promise_h14_other_labels_are_wrong_even_where_the_scores_are_near():
     output = scores()
     output[:10, [8, 9]] = output[:10, [9, 8]]
     found = check(output, scores())
-    assert found.cosine_min > FLOAT_LIMITS.cosine_min
+    assert found.cosine_min > LIMITS.floating.cosine_min
     assert found.max_abs_error < 0.01
     assert found.label_agreement == pytest.approx(0.8)
     assert not found.passed

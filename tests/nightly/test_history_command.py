@@ -93,8 +93,8 @@ def test_what_cannot_be_shown_is_said(history, arguments, sentence):
     assert str(error) == sentence
 
 
-def test_without_results_there_is_nothing_to_show(harness_cli):
-    assert harness_cli("history").returncode == 3
+def test_without_results_there_is_nothing_to_show(harness_cli, tmp_path):
+    assert harness_cli("history", "--results", str(tmp_path / "none")).returncode == 3
 
 
 def test_names_from_outside_do_not_reach_the_terminal_as_they_are():

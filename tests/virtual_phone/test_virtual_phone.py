@@ -163,6 +163,8 @@ def test_a_plain_user_can_run_a_phone(phone_ready, tmp_path_factory):
     program = textwrap.dedent(f"""
         import os
         import harness.virtual_phone.phone as module  # before, since the user may not read this Python
+        from harness.paths import cache_folder
+        cache_folder()  # loads what it needs
         os.setgid(65534); os.setuid(65534)
         module.base_image = lambda report: __import__("pathlib").Path({str(folder / "base")!r})
         with module.virtual_phone("plain") as phone:
