@@ -14,6 +14,7 @@ from harness.benchmark.delegates import find_delegate
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.variant import Variant
 from harness.devices.base import Device
+from harness.errors import DeviceError, Failure, FailureClass
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.results.export import to_rows
@@ -22,7 +23,8 @@ from harness.results.summary import summarize
 from harness.spec.sweep import SweepSpec
 from harness.sweep.of_variants import sweep_variants
 
-_COPY = 'dd if=/dev/zero bs="$1" count="$2" 2>/dev/null | dd of=/dev/null bs="$1" 2>/dev/null'
+_COPY = 'head -c "$1" /dev/zero | wc -c'
+"""Says how much went through, so that a phone without one of the two is found out."""
 _COPIED_BYTES = 256_000_000
 _FEWEST_COPIES, _MOST_COPIES = 200, 100_000
 _TRIES = 3
@@ -114,7 +116,7 @@ class _Checked:
 def crossing_us(device: Device, size_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> float:
     """Return what it takes to hand so many bytes from one process of the device to another, through a pipe.
 
-    An upper bound for stages in one process, which share memory. Raises `DeviceError`.
+    An upper bound for stages in one process, which share memory. Raises `DeviceError`, also for a phone that cannot.
     """
     if not size_bytes:
         return 0.0
@@ -122,8 +124,12 @@ def crossing_us(device: Device, size_bytes: int, *, clock: Callable[[], float] =
 
     def seconds(count: int) -> float:
         started = clock()
-        device.run(["sh", "-c", _COPY, "sh", str(size_bytes), str(count)], timeout_s=_TIMEOUT_S)
-        return clock() - started
+        result = device.run(["sh", "-c", _COPY, "sh", str(size_bytes * count)], timeout_s=_TIMEOUT_S)
+        taken_s = clock() - started
+        if result.stdout.strip() != str(size_bytes * count):
+            message = "What crossing costs cannot be measured: the phone has no `head -c` or no `wc`."
+            raise DeviceError(Failure(FailureClass.INTERNAL, message, result.stderr.strip()))
+        return taken_s
 
     idle_s = min(seconds(1) for _ in range(_TRIES))  # starting the processes, and the way there and back
     copying_s = min(seconds(copies) for _ in range(_TRIES))

@@ -37,6 +37,7 @@ def test_pieces_are_measured_placed_and_run_together(harness_cli, registered_too
     assert all(time_us > 0 for time_us in found["measured"]["pieces_us"]["cpu"])
     assert found["measured"]["whole_us"]["cpu"] > 0
     assert found["crossing_us"][0] == 0
+    assert all(cost_us > 0 for cost_us in found["crossing_us"][1:])
     assert {unit["delegate"] for unit in found["units"]} == {"cpu"}
     ways = {outcome["way"]: outcome for outcome in found["outcomes"]}
     assert ways["whole"]["measured_per_s"] > 0
