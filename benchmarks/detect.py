@@ -21,7 +21,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -42,12 +41,11 @@ from harness.progress import Observer
 from harness.results.cell_comparison import Couple, compare_cells
 from harness.results.comparison import SMALLEST_EFFECT
 from harness.results.device_noise import between_floor, noise_sides, read_noise, within_floor
-from harness.results.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.results.sides import Side, read_sides
 from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec, load_sweep_spec
-from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.of_variants import sweep_variants
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
 RUNS = 1000
@@ -181,19 +179,10 @@ class Bench:
         spec: SweepSpec = load_sweep_spec(
             None, {"delegates": ["cpu"], "purpose": purpose, "seed": self._seed, "measurement": measurement}
         )
-        started_at = datetime.now(UTC)
-        record = SweepRecord(
-            new_sweep_id(started_at), started_at, spec.model_dump(mode="json"), spec.preset, spec.seed, {}
-        )
-        self._store.start_sweep(record)
-        for variant in self._variants:
-            self._store.add_variant(record.id, variant.card)
-        context = SweepContext(
-            record.id, spec, self._variants, None, self._store, self._registry, self._observer, threading.Event()
-        )
-        DeviceRun(context, open_device(self._serial)).run()
-        self._store.finish_sweep(record.id, SweepStatus.FINISHED)
-        return record.id
+        return sweep_variants(
+            self._variants, spec, open_device(self._serial), store=self._store, registry=self._registry,
+            observer=self._observer,
+        )  # fmt: skip
 
 
 def judge(store: Store, serial: str, sweeps: Sequence[str]) -> dict[str, Any]:

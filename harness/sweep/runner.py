@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from harness.accuracy.dataset import Dataset, choose_samples, load_dataset, random_samples, require_fit
 from harness.accuracy.on_device import Evidence
@@ -17,11 +14,12 @@ from harness.compression.recipes import find_recipe, within_budget
 from harness.errors import DEVICE_GONE, Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
 from harness.paths import cache_folder
 from harness.progress import Observer
-from harness.results.records import SweepRecord, SweepStatus, new_sweep_id
+from harness.results.records import SweepStatus
 from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
 from harness.sweep.arrivals import PhoneArrivals
+from harness.sweep.beginning import begin_sweep
 from harness.sweep.crew import Crew
 from harness.sweep.device_run import DeviceRun, SweepContext
 from harness.sweep.plan import Waves, at_once
@@ -76,7 +74,7 @@ class SweepRunner:
             model, recipes, find_recipe(FLOAT_RECIPE), cache=cache_folder(), observer=self._observer
         )
         evidence = _evidence(spec, dataset, variants)
-        sweep_id = resume or self._begin(spec)
+        sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
             self._store.resume_sweep(sweep_id)
         self._store_variants(sweep_id, variants)
@@ -102,16 +100,6 @@ class SweepRunner:
         status = self._measure(context, devices, takes_new=takes_new)
         self._store.finish_sweep(sweep_id, status)
         return SweepOutcome(sweep_id, status)
-
-    def _begin(self, spec: SweepSpec) -> str:
-        started_at = datetime.now(UTC)
-        host = {"name": platform.node(), "platform": platform.platform(), "python": platform.python_version(),
-                "cores": os.cpu_count()}  # fmt: skip
-        record = SweepRecord(
-            new_sweep_id(started_at), started_at, spec.model_dump(mode="json"), spec.preset, spec.seed, host
-        )
-        self._store.start_sweep(record)
-        return record.id
 
     def _store_variants(self, sweep_id: str, variants: Variants) -> None:
         for variant in variants.made:

@@ -31,11 +31,10 @@ from results_examples import (
 import harness
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
-from harness.progress import SilentObserver
 from harness.results.records import SweepStatus, new_sweep_id
 from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
-from harness.sweep.runner import SweepRunner
+from harness.sweep.beginning import begin_sweep
 
 
 @pytest.fixture
@@ -83,7 +82,7 @@ def test_promise_h19_every_row_leads_to_all_that_made_its_number(store):
 
 def test_promise_h19_a_sweep_tells_which_computer_drove_it_and_all_that_was_asked(store):
     spec = load_sweep_spec(None, {"threads": [2]})
-    SweepRunner(store, SilentObserver())._begin(spec)
+    begin_sweep(store, spec)
     begun = store.find_sweep("latest")
     assert (begun.host["name"], begun.host["platform"]) == (platform.node(), platform.platform())
     assert (begun.spec, begun.seed) == (spec.model_dump(mode="json"), spec.seed)
