@@ -106,7 +106,7 @@ def open_device(serial: str) -> AdbDevice:
     states = dict(_server_list(client))
     state = _state(states[serial]) if serial in states else None
     if state is not DeviceState.DEVICE:
-        raise DeviceError(_failure_of(serial, state))
+        raise DeviceError(failure_of_state(serial, state))
     return AdbDevice(client, serial)
 
 
@@ -133,7 +133,7 @@ def connect(address: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
             break
         time.sleep(_POLL_S)
     known = _state(state) if state else None
-    failure = _failure_of(address, known)
+    failure = failure_of_state(address, known)
     raise DeviceError(replace(failure, evidence=answer.strip() or failure.evidence))
 
 
@@ -252,7 +252,8 @@ def _state(text: str) -> DeviceState:
         return DeviceState.UNKNOWN
 
 
-def _failure_of(serial: str, state: DeviceState | None) -> Failure:
+def failure_of_state(serial: str, state: DeviceState | None) -> Failure:
+    """Return what it means that the server lists a device so, and not as ready; None: not at all."""
     if state is None:
         return Failure(FailureClass.DEVICE_LOST, f"{serial} is not attached.", "not in the adb server's list")
     failure_class = {
