@@ -33,8 +33,8 @@ def await_device(
 ) -> None:
     """Wait until a device that went away answers again, and do what may help it.
 
-    `deadline` is of `time.monotonic`; `tell` hears what was done to the adb server. Raises `DeviceError` when the deadline
-    has passed or `stop` is set: with `failure`, unless the device waits for a person by now.
+    `deadline` is of `time.monotonic`; `tell` hears what was done to the adb server. Raises `DeviceError` when the
+    deadline has passed or `stop` is set: with `failure`, unless the device waits for a person by now.
     """
     pause_s = _FIRST_RECONNECT_S
     next_reconnect = time.monotonic() + pause_s
@@ -71,7 +71,7 @@ def is_back(serial: str) -> bool:
 
 
 def _why_away(serial: str, failure: Failure) -> Failure:
-    """Return what the advice is needed for: a phone that was lost and asks to be trusted since is not mended by a cable."""
+    """Return what advice is needed for: a phone that was lost and now asks to be trusted is not mended by a cable."""
     try:
         now = failure_of_state(serial, state_of(serial))
     except (DeviceError, NothingToRunOnError):
