@@ -39,7 +39,10 @@ def evaluate(
         int | None, typer.Option(min=2, help="At most so many samples; default: 2000 labelled, 64 random.")
     ] = None,
     suite: Annotated[bool, typer.Option("--suite", help="Also corrupted and shifted images: minutes.")] = False,
-    suite_samples: Annotated[int, typer.Option(min=50, help="Samples of each corruption and shift.")] = 500,
+    suite_samples: Annotated[int, typer.Option(min=50, help="Samples of each corruption, shift and attack.")] = 500,
+    attack: Annotated[
+        bool, typer.Option("--attack", help="Also adversarial images (FGSM, PGD); loads TensorFlow, takes minutes.")
+    ] = False,
     device: Annotated[
         str | None, typer.Option(help="Also through a phone: its serial, virtual or virtual:COSTUME.")
     ] = None,
@@ -59,7 +62,7 @@ def evaluate(
 
     asked = Asked(
         model, tuple(variants or ()), tuple(recipe or ()), task, inputs, samples, suite_samples if suite else 0,
-        device, tuple(delegate or ()),
+        suite_samples if attack else 0, device, tuple(delegate or ()),
     )  # fmt: skip
     with watch() as watcher:
         found = evaluate(asked, cache=cache_folder(), observer=watcher)
@@ -82,6 +85,7 @@ def _as_json(evaluation: Evaluation) -> dict[str, object]:
 
 def _print(found: Evaluated) -> None:
     from harness.report.evaluation import (
+        attack_tables,
         comparison_table,
         condition_tables,
         delegate_table,
@@ -98,11 +102,9 @@ def _print(found: Evaluated) -> None:
         console().print(delegate_table(through))
     for sentence in sentences(found.evaluations):
         error_console().print(sentence, soft_wrap=True, markup=False)
-    if with_conditions := [one for one in found.evaluations if one.conditions]:
-        for table in condition_tables(with_conditions):
-            console().print(table)
-        error_console().print("Points lost against the float model on the same images, mean over five severities; "
-                              "*: more than noise at one severity or more.", soft_wrap=True)  # fmt: skip
+    for table, legend in [*condition_tables(found.evaluations), *attack_tables(found.evaluations)]:
+        console().print(table)
+        error_console().print(legend, soft_wrap=True, markup=False)
     for one in found.evaluations:
         if one.layers:
             console().print(f"{one.variant.name}: layers that add most noise", markup=False)

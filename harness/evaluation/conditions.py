@@ -13,6 +13,11 @@ from harness.evaluation.corruptions import SEVERITIES, Images, corrupt, corrupti
 from harness.evaluation.fidelity import Paired, compare_paired, probabilities
 from harness.evaluation.shifts import SHIFTS
 
+TRANSFERRED = "transferred"
+"""Attacks that were made on the float model."""
+OWN = "own"
+"""Attacks that were made on the variant itself."""
+
 
 @dataclass(frozen=True)
 class Changed:
@@ -20,10 +25,12 @@ class Changed:
 
     name: str
     kind: str
-    """`noise`, `blur`, `weather`, `digital` or `shift`."""
+    """`noise`, `blur`, `weather`, `digital`, `shift`, `transferred` or `own`."""
     severity: int | None
-    """1 to 5; None for a shift."""
+    """1 to 5; None for a shift or an attack."""
     samples: Samples
+    float_samples: Samples | None = None
+    """What the float model gets instead; None: the same."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Condition:
     top1: Proportion
     float_top1: float
     paired: Paired
-    """Against the float model on the same changed images."""
+    """Against the float model on the same images, changed alike; in `own`, each faces what was made on itself."""
 
 
 def changed_images(dataset: Dataset, count: int) -> Iterator[Changed]:

@@ -13,7 +13,8 @@ from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.compression.variant import Variant
 from harness.errors import UsageError
-from harness.evaluation.conditions import Changed, changed_images
+from harness.evaluation.attacker import Attacker
+from harness.evaluation.conditions import changed_images
 from harness.evaluation.inputs import gather
 from harness.evaluation.suite import Evaluation, Suite
 from harness.evaluation.task import Task, find_task
@@ -40,6 +41,8 @@ class Asked:
     samples: int | None = None
     suite_samples: int = 0
     """Samples of each corruption and shift; 0: none."""
+    attack_samples: int = 0
+    """Samples of each attack; 0: none."""
     device: str | None = None
     delegates: tuple[str, ...] = ()
 
@@ -64,26 +67,29 @@ def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
     model = find_model(asked.model)
     dataset = None if asked.inputs else load_dataset(model)
     task = find_task(asked.task or model.evaluation.task or (CLASSIFICATION if dataset else "tensors"))
-    changed = _changed(asked, dataset, task, model)
+    if asked.suite_samples or asked.attack_samples:
+        _require_classes(dataset, task, model)
     floats = _make(model, "as-is" if isinstance(model.source, TfliteFile) else "fp32", cache, observer)
     variants = list(_variants(asked, model, cache, observer))
     data = gather(model, floats.card, dataset=dataset, file=asked.inputs, count=asked.samples)
     reference = Reference(cache / "reference")
-    suite = Suite(task, data, floats, reference, observer, changed=changed)
+    changed = list(changed_images(dataset, asked.suite_samples)) if dataset and asked.suite_samples else []
+    attacker = None
+    if dataset and asked.attack_samples:
+        observer.note(f"Attacking {floats.name}.")
+        attacker = Attacker(dataset, asked.attack_samples, floats, reference)
+    suite = Suite(task, data, floats, reference, observer, changed=changed, attacker=attacker)
     with _through(asked, reference) as delegates:
         found = [suite.evaluate(variant, where) for variant in variants for where in (None, *delegates)]
     return Evaluated(model, task, floats, data, tuple(found))
 
 
-def _changed(asked: Asked, dataset: Dataset | None, task: Task, model: ModelSpec) -> list[Changed]:
-    if not asked.suite_samples:
-        return []
+def _require_classes(dataset: Dataset | None, task: Task, model: ModelSpec) -> None:
     if dataset is None or task.name != CLASSIFICATION:
         raise UsageError(
             f"{model.name} has no labelled images of classes here, which bad images are made of.",
-            "Leave --suite out, or give [data] in the model's TOML file.",
+            "Leave --suite and --attack out, or give [data] in the model's TOML file.",
         )
-    return list(changed_images(dataset, asked.suite_samples))
 
 
 def _variants(asked: Asked, model: ModelSpec, cache: Path, observer: Observer) -> Iterator[Variant]:

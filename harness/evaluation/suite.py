@@ -10,6 +10,7 @@ from harness.accuracy.reference import Reference
 from harness.accuracy.tensors import FloatArray
 from harness.compression.variant import Variant
 from harness.errors import Failure, FailureError, UsageError
+from harness.evaluation.attacker import Attacker, OwnAttacks, Surrogacy
 from harness.evaluation.conditions import Changed, Condition, compare_condition
 from harness.evaluation.layers import LayerError, layer_errors
 from harness.evaluation.task import Comparison, Outputs, Task
@@ -43,6 +44,8 @@ class Evaluation:
     """Empty where they were not asked for."""
     layers: tuple[LayerError, ...] = ()
     """Where the error comes from; told on the host alone, since a delegate keeps its tensors to itself."""
+    surrogacy: Surrogacy | None = None
+    """Of the attacks that were made on the variant itself; None where attacks were not asked for."""
     change: DelegateChange | None = None
     """What the delegate changed; None on the host."""
     failure: Failure | None = None
@@ -54,10 +57,13 @@ class Suite:
 
     def __init__(
         self, task: Task, data: Mapping[str, Samples], float_variant: Variant, reference: Reference, observer: Observer,
-        *, changed: Sequence[Changed] = (),
+        *, changed: Sequence[Changed] = (), attacker: Attacker | None = None,
     ) -> None:  # fmt: skip
         """Take the sets of samples by name; what is `changed` is compared as class scores."""
-        self._task, self._data, self._changed = task, dict(data), list(changed)
+        self._task, self._data, self._changed, self._attacker = task, dict(data), list(changed), attacker
+        if attacker:
+            self._changed += attacker.transferred
+        self._own: dict[str, OwnAttacks] = {}
         self._float, self._reference, self._observer = float_variant, reference, observer
 
     def evaluate(self, variant: Variant, through: ThroughDelegate | None = None) -> Evaluation:
@@ -66,43 +72,52 @@ class Suite:
         Raises `FailureError` where this host cannot run it, `UsageError` for outputs that the task cannot compare.
         """
         where = through.name if through else HOST
+        own = self._own_attacks(variant)
+        changed = [*self._changed, *(own.changed if own else ())]
         bar = f"evaluating {variant.name} on {where}"
-        self._observer.begin(bar, len(self._data) + len(self._changed) + 1)
+        self._observer.begin(bar, len(self._data) + len(changed) + 1)
         try:
-            if through is None:
-                return self._on_host(bar, variant)
-            try:
-                return self._through(bar, variant, through)
-            except FailureError as error:
-                return Evaluation(variant, where, failure=error.failure)
+            found = self._through(bar, variant, changed, through) if through else self._on_host(bar, variant, changed)
+            return replace(found, surrogacy=own.surrogacy if own else None)
         finally:
             self._observer.end(bar)
 
-    def _on_host(self, bar: str, variant: Variant) -> Evaluation:
-        found = Evaluation(variant, HOST, *self._all(bar, variant, self._reference))
+    def _own_attacks(self, variant: Variant) -> OwnAttacks | None:
+        """Return what was made on the variant itself, made once for all places where it runs."""
+        if self._attacker and variant.sha256 not in self._own:
+            self._observer.note(f"Attacking {variant.name}.")
+            self._own[variant.sha256] = self._attacker.own(variant)
+        return self._own.get(variant.sha256)
+
+    def _on_host(self, bar: str, variant: Variant, changed: Sequence[Changed]) -> Evaluation:
+        compared, conditions = self._all(bar, variant, changed, self._reference)
         layers = layer_errors(variant, self._float, next(iter(self._data.values())).first(LAYER_SAMPLES))
         self._observer.advance(bar, "layers")
-        return replace(found, layers=tuple(layers))
+        return Evaluation(variant, HOST, compared, conditions, tuple(layers))
 
-    def _through(self, bar: str, variant: Variant, through: ThroughDelegate) -> Evaluation:
-        samples = next(iter(self._data.values()))
-        change = through.change(variant, samples)
-        self._observer.advance(bar, "the host's outputs")
-        found = Evaluation(variant, through.name, *self._all(bar, variant, through))
-        return replace(found, change=change, failure=fell_back(change))
+    def _through(
+        self, bar: str, variant: Variant, changed: Sequence[Changed], through: ThroughDelegate
+    ) -> Evaluation:  # fmt: skip
+        try:
+            change = through.change(variant, next(iter(self._data.values())))
+            self._observer.advance(bar, "what the delegate changed")
+            compared, conditions = self._all(bar, variant, changed, through)
+        except FailureError as error:
+            return Evaluation(variant, through.name, failure=error.failure)
+        return Evaluation(variant, through.name, compared, conditions, change=change, failure=fell_back(change))
 
     def _all(
-        self, bar: str, variant: Variant, runner: Reference | ThroughDelegate
+        self, bar: str, variant: Variant, changed: Sequence[Changed], runner: Reference | ThroughDelegate
     ) -> tuple[tuple[Compared, ...], tuple[Condition, ...]]:
         compared, conditions = [], []
         for name, samples in self._data.items():
             compared.append(self._compared(name, samples, variant, runner.outputs(variant, samples)))
             self._observer.advance(bar, name)
-        for changed in self._changed:
-            scores = runner.outputs(variant, changed.samples)[0]
-            floats = self._reference.outputs(self._float, changed.samples)[0]
-            conditions.append(compare_condition(changed, scores, floats))
-            self._observer.advance(bar, changed.name)
+        for one in changed:
+            scores = runner.outputs(variant, one.samples)[0]
+            floats = self._reference.outputs(self._float, one.float_samples or one.samples)[0]
+            conditions.append(compare_condition(one, scores, floats))
+            self._observer.advance(bar, one.name)
         return tuple(compared), tuple(conditions)
 
     def _compared(self, data: str, samples: Samples, variant: Variant, found: Sequence[FloatArray]) -> Compared:

@@ -23,7 +23,7 @@ def tensors_of(model: str, inputs: list[NDArray[Any]]) -> dict[str, Floats]:
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )  # fmt: skip
     interpreter.allocate_tensors()
-    written = _computed(interpreter._get_ops_details(), [detail["index"] for detail in interpreter.get_input_details()])
+    written = computed(interpreter._get_ops_details(), [detail["index"] for detail in interpreter.get_input_details()])
     details = [detail for detail in interpreter.get_tensor_details() if detail["index"] in written]
     found: dict[str, list[Floats]] = {}
     for sample in range(len(inputs[0])):
@@ -35,7 +35,7 @@ def tensors_of(model: str, inputs: list[NDArray[Any]]) -> dict[str, Floats]:
     return {name: np.stack(parts) for name, parts in found.items()}
 
 
-def _computed(operators: list[dict[str, Any]], inputs: list[int]) -> set[int]:
+def computed(operators: list[dict[str, Any]], inputs: list[int]) -> set[int]:
     """Return the tensors that depend on the inputs, which a dequantized weight does not; operators come in order."""
     alive = set(inputs)
     for operator in operators:

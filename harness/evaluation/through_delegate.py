@@ -56,35 +56,44 @@ class ThroughDelegate:
         self.name = delegate
         self._device, self._tool, self._reference, self._clock = device, tool, reference, clock
         self._tool_path = device.push(tool.path)
-        self._sender: Sender | None = None
+        self._sent: tuple[tuple[str, str], Sender] | None = None
 
     def outputs(self, variant: Variant, samples: Samples) -> tuple[FloatArray, ...]:
         """Return each output of the first samples, as many as the device took. Raises `FailureError`."""
+        sender = self._send(variant, samples)
+        return tuple(np.concatenate(parts) for parts in zip(*sender.outputs, strict=True))
+
+    def _send(self, variant: Variant, samples: Samples) -> Sender:
+        """Send samples through, unless they were the last that went."""
+        key = (variant.sha256, samples.sha256)
+        if self._sent and self._sent[0] == key:
+            return self._sent[1]
         shapes = [array.shape[1:] for array in self._reference.outputs(variant, samples.first(1))]
         target = AccuracyTarget(
             self._device, self._tool, self._tool_path, variant, self._device.push(variant.path), self.name, 1, TIMEOUT_S
         )
-        self._sender = Sender(target, samples, shapes, self._clock)
-        self._sender.send()
-        return tuple(np.concatenate(parts) for parts in zip(*self._sender.outputs, strict=True))
+        sender = Sender(target, samples, shapes, self._clock)
+        sender.send()
+        self._sent = key, sender
+        return sender
 
     def change(self, variant: Variant, samples: Samples) -> DelegateChange:
         """Compare the delegate's outputs with the host's. Raises `FailureError` where one of them cannot run it."""
-        outputs = self.outputs(variant, samples)
-        assert self._sender is not None and self._sender.delegation is not None  # noqa: S101 - outputs() ran
+        outputs, sender = self.outputs(variant, samples), self._send(variant, samples)
+        assert sender.delegation is not None  # noqa: S101 - it has sent something
         count = len(outputs[0])
         expected = [array[:count] for array in self._reference.outputs(variant, samples)]
         limits = limits_for(variant.card, OutputLimits())
         check = check_outputs(outputs, expected, limits, real_samples=samples.labels is not None)
         pairs = list(zip(outputs, expected, strict=True))
         return DelegateChange(
-            delegation=self._sender.delegation,
+            delegation=sender.delegation,
             samples=count,
             label_agreement=check.label_agreement,
             signal_to_noise_db=min(signal_to_noise_db(*pair) for pair in pairs),
             max_abs_error=check.max_abs_error,
             wrong="" if check.passed else describe_failed_check(check),
-            note=self._sender.note,
+            note=sender.note,
         )
 
 

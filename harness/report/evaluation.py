@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.text import Text
 from harness.report.text import number, printable
 
 if TYPE_CHECKING:
+    from harness.evaluation.attacker import Surrogacy
     from harness.evaluation.conditions import Condition
     from harness.evaluation.fidelity import Fidelity, Paired
     from harness.evaluation.layers import LayerError
@@ -21,6 +23,15 @@ _MOST_LAYERS = 12
 _VARIANTS_BESIDE = 3
 """Columns of variants that fit into 80 beside what they are told of."""
 _SMALLEST_DIVERGENCE = 0.0001
+_ATTACKS = ("transferred", "own")
+_CONDITION_LEGEND = (
+    "Points lost against the float model on the same images, mean over five severities; *: more than noise at one "
+    "severity or more."
+)
+_ATTACK_LEGEND = (
+    "Bounds in steps of a pixel's 255; 95 % intervals; *: differs from the float model by more than noise, each facing "
+    "what the heading says."
+)
 _ALMOST_ONE = 0.9999
 
 
@@ -64,7 +75,9 @@ def _measure_table(rows: Sequence[tuple[Evaluation, Compared]]) -> Table:
 
 def delegate_table(evaluations: Sequence[Evaluation]) -> Table:
     """Return one row a variant and delegate: what ran where, and what it changed against the host."""
-    table = _table("variant", "delegate", "nodes on it", "same class, %", "signal to noise, dB", "largest error", "")
+    table = _table(
+        "variant", "delegate", "nodes on it", "same class, %", "signal to noise, dB", "largest error", "verdict"
+    )
     for one in evaluations:
         change = one.change
         if change is None:
@@ -74,7 +87,7 @@ def delegate_table(evaluations: Sequence[Evaluation]) -> Table:
         ran = change.delegation
         nodes = "-" if ran.delegated_nodes is None else f"{ran.delegated_nodes} of {ran.total_nodes}"
         same = "-" if change.label_agreement is None else f"{100 * change.label_agreement:.2f}"
-        verdict = "fell_back" if ran.fell_back else "wrong_output" if change.wrong else ""
+        verdict = "fell_back" if ran.fell_back else "wrong_output" if change.wrong else "ok"
         table.add_row(
             Text(printable(one.variant.name)), Text(printable(one.delegate)), nodes, same,
             f"{change.signal_to_noise_db:.1f}", number(change.max_abs_error), verdict,
@@ -82,10 +95,55 @@ def delegate_table(evaluations: Sequence[Evaluation]) -> Table:
     return table
 
 
-def condition_tables(evaluations: Sequence[Evaluation]) -> Iterator[Table]:
-    """Yield tables of the points that each variant loses on corrupted and shifted images, a few variants each."""
-    for start in range(0, len(evaluations), _VARIANTS_BESIDE):
-        yield _condition_table(evaluations[start : start + _VARIANTS_BESIDE])
+def condition_tables(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Table, str]]:
+    """Yield tables, each with its legend, of what each variant loses on bad images: a few variants each."""
+    told = [one for one in evaluations if _bad_images(one)]
+    for start in range(0, len(told), _VARIANTS_BESIDE):
+        yield _condition_table(told[start : start + _VARIANTS_BESIDE]), _CONDITION_LEGEND
+
+
+def attack_tables(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Table, str]]:
+    """Yield the table, with its legend, of accuracy under attack."""
+    told = [one for one in evaluations if one.surrogacy]
+    if not told:
+        return
+    names = dict.fromkeys(one.name for one in told[0].conditions if one.kind in _ATTACKS)
+    for attack, bounds in groupby(names, lambda name: name.partition(" ")[0]):
+        yield _attack_table(told, attack, list(bounds)), _ATTACK_LEGEND
+
+
+def _attack_table(evaluations: Sequence[Evaluation], attack: str, names: Sequence[str]) -> Table:
+    table = _table(
+        "bound", "variant", f"{attack} on float: top-1, %", f"{attack} on itself: top-1, %", "float, on itself"
+    )
+    for name in names:
+        table.add_section()
+        for place, one in enumerate(evaluations):
+            found = {condition.kind: condition for condition in one.conditions if condition.name == name}
+            transferred = found.get("transferred")
+            table.add_row(
+                name.partition(" ")[2] if place == 0 else "", _name(one), _top1(transferred), _top1(found.get("own")),
+                f"{100 * transferred.float_top1:.1f}" if transferred else "-",
+            )  # fmt: skip
+    return table
+
+
+def _copy(surrogacy: Surrogacy) -> str:
+    if surrogacy.agreement is None:
+        return surrogacy.refusal
+    return f"the copy that was attacked gives the same class for {100 * surrogacy.agreement:.1f} % of clean samples."
+
+
+def _bad_images(one: Evaluation) -> list[Condition]:
+    return [condition for condition in one.conditions if condition.kind not in _ATTACKS]
+
+
+def _top1(condition: Condition | None) -> str:
+    """Return accuracy with its interval; a star where it differs from the float model's by more than noise."""
+    if condition is None:
+        return "-"
+    top1, star = condition.top1, "" if condition.paired.is_noise else " *"
+    return f"{100 * top1.value:.1f} ({100 * top1.low:.1f}..{100 * top1.high:.1f}){star}"
 
 
 def _condition_table(evaluations: Sequence[Evaluation]) -> Table:
@@ -93,7 +151,7 @@ def _condition_table(evaluations: Sequence[Evaluation]) -> Table:
     for one in evaluations:
         table.add_column(_name(one), overflow="fold")
     kind_before = ""
-    for name, kind in dict.fromkeys((one.name, one.kind) for one in evaluations[0].conditions):
+    for name, kind in dict.fromkeys((one.name, one.kind) for one in _bad_images(evaluations[0])):
         if kind != kind_before:
             table.add_section()
             kind_before = kind
@@ -185,5 +243,6 @@ def sentences(evaluations: Iterable[Evaluation]) -> Iterator[str]:
     """Yield what has to be said beside the tables: what failed, fell back, or computes something else."""
     for one in evaluations:
         change = one.change
-        said = [one.failure.message if one.failure else "", *([change.wrong, change.note] if change else [])]
+        said = [_copy(one.surrogacy) if one.surrogacy and one.delegate == "host" else ""]
+        said += [one.failure.message if one.failure else "", *([change.wrong, change.note] if change else [])]
         yield from (f"{one.variant.name} on {one.delegate}: {words}" for words in said if words)
