@@ -51,6 +51,9 @@ def evaluate(
         int, typer.Option("--mixed", min=0, help="Write a recipe that leaves so many of the noisiest layers in float.")
     ] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the recipes of --mixed.")] = Path(),
+    report: Annotated[
+        Path | None, typer.Option(help="Also write an HTML page, with where both models look on flipped images.")
+    ] = None,
     as_json: bool = JsonOption,
 ) -> None:
     """Say what a variant's answers have lost: which, whether that is noise, under bad images, and in which layer.
@@ -58,24 +61,29 @@ def evaluate(
     The float model always runs on this host, on the same samples; variants run here, and with --device there too.
     """
     from harness.evaluation.layers import write_mixed_recipe
-    from harness.evaluation.run import Asked, evaluate
+    from harness.evaluation.run import SALIENCY_IMAGES, Asked, evaluate
 
     asked = Asked(
         model, tuple(variants or ()), tuple(recipe or ()), task, inputs, samples, suite_samples if suite else 0,
-        suite_samples if attack else 0, device, tuple(delegate or ()),
+        suite_samples if attack else 0, SALIENCY_IMAGES if report else 0, device, tuple(delegate or ()),
     )  # fmt: skip
     with watch() as watcher:
         found = evaluate(asked, cache=cache_folder(), observer=watcher)
     on_host = [one for one in found.evaluations if one.layers]
     written = [write_mixed_recipe(one.variant.card, one.layers, mixed, output) for one in on_host] if mixed else []
+    if report:
+        from harness.report.evaluation_page import render_evaluation
+        from harness.report.page.site import write_page
+
+        written.append(write_page(report, render_evaluation(found)).path)
     if as_json:
         documents = [_as_json(one) for one in found.evaluations]
         print_json({"model": found.model.name, "task": found.task.name, "evaluations": documents,
-                    "recipes": [str(path) for path in written]})  # fmt: skip
+                    "files": [str(path) for path in written]})  # fmt: skip
         return
     _print(found)
     for path in written:
-        console().print(f"Recipe: {path}", soft_wrap=True, markup=False)
+        console().print(f"Written: {path}", soft_wrap=True, markup=False)
 
 
 def _as_json(evaluation: Evaluation) -> dict[str, object]:

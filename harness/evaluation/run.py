@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +15,9 @@ from harness.compression.variant import Variant
 from harness.errors import UsageError
 from harness.evaluation.attacker import Attacker
 from harness.evaluation.conditions import changed_images
-from harness.evaluation.inputs import gather
-from harness.evaluation.suite import Evaluation, Suite
+from harness.evaluation.inputs import FIRST_DATA, gather
+from harness.evaluation.occlusion import FlippedInput, flipped_inputs
+from harness.evaluation.suite import HOST, Evaluation, Suite
 from harness.evaluation.task import Task, find_task
 from harness.evaluation.through_delegate import ThroughDelegate, through_delegates
 from harness.progress import Observer
@@ -24,6 +25,7 @@ from harness.spec.model import ModelSpec, TfliteFile, find_model
 
 DEFAULT_RECIPES = ("fp16", "dynamic-int8", "int8")
 CLASSIFICATION = "classification"
+SALIENCY_IMAGES = 6
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Asked:
     """Samples of each corruption and shift; 0: none."""
     attack_samples: int = 0
     """Samples of each attack; 0: none."""
+    saliency: int = 0
+    """So many images that a variant answers differently, to look at where both models look."""
     device: str | None = None
     delegates: tuple[str, ...] = ()
 
@@ -56,6 +60,8 @@ class Evaluated:
     float_variant: Variant
     data: dict[str, Samples]
     evaluations: tuple[Evaluation, ...]
+    saliency: Mapping[str, tuple[FlippedInput, ...]]
+    """By variant, images that it and the float model answer differently on this host; those that were lost first."""
 
 
 def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
@@ -81,7 +87,14 @@ def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
     suite = Suite(task, data, floats, reference, observer, changed=changed, attacker=attacker)
     with _through(asked, reference) as delegates:
         found = [suite.evaluate(variant, where) for variant in variants for where in (None, *delegates)]
-    return Evaluated(model, task, floats, data, tuple(found))
+    saliency = {}
+    if dataset and asked.saliency:
+        for one in found:
+            if one.delegate == HOST and (fidelity := one.compared[0].comparison.fidelity):
+                flips = fidelity.flips[: asked.saliency]
+                images = flipped_inputs(one.variant, floats, data[FIRST_DATA], flips, dataset, reference)
+                saliency[one.variant.name] = tuple(images)
+    return Evaluated(model, task, floats, data, tuple(found), saliency)
 
 
 def _require_classes(dataset: Dataset | None, task: Task, model: ModelSpec) -> None:
