@@ -12,9 +12,10 @@ import pytest
 
 from harness.devices.adb_device import WORK_FOLDER, AdbDevice
 from harness.devices.base import DeviceKind
-from harness.devices.discovery import DeviceState, await_device, connect, disconnect, list_devices, open_device
+from harness.devices.discovery import DeviceState, connect, disconnect, list_devices, open_device
 from harness.devices.labels import preflight_labels
 from harness.devices.lease import lease
+from harness.devices.recovery import await_device
 from harness.devices.server import adb_client, server_address
 from harness.devices.telemetry import read_telemetry
 from harness.devices.transport import shell_v1
@@ -180,7 +181,7 @@ def test_a_crash_of_adbd_is_never_a_result(start_phone, adb):
     assert device.run(["echo", "again"], timeout_s=10).stdout == "again\n"
 
 
-def test_a_crash_while_pushing(start_phone, tmp_path):
+def test_a_crash_while_pushing_leaves_nothing_once_the_file_is_pushed_again(start_phone, tmp_path):
     phone = start_phone(cable=True)
     big = tmp_path / "big"
     big.write_bytes(os.urandom(20_000_000))
@@ -188,6 +189,12 @@ def test_a_crash_while_pushing(start_phone, tmp_path):
     phone.slow_cable(5_000_000)
     threading.Timer(1.0, phone.crash_adbd).start()
     assert failure_of(lambda: device.push(big)).failure_class is FailureClass.DEVICE_LOST
+    phone.slow_cable(None)
+    connect(phone.serial)
+    blobs = ["ls", f"{WORK_FOLDER}/blobs"]
+    assert ".part" in device.run(blobs, timeout_s=10).stdout
+    device.push(big)
+    assert device.run(blobs, timeout_s=10).stdout.split() == [sha256_of(big)]
 
 
 def test_promise_h21_a_hung_phone_ends_every_call_in_time(start_phone, tmp_path, monkeypatch):
@@ -197,12 +204,13 @@ def test_promise_h21_a_hung_phone_ends_every_call_in_time(start_phone, tmp_path,
     phone.hang()
     started = time.monotonic()
     result = failure_of(lambda: device.run(["true"], timeout_s=1))
-    assert result.failure_class is FailureClass.TIMEOUT
+    assert result.failure_class is FailureClass.DEVICE_OFFLINE
     monkeypatch.setattr("harness.devices.adb_device._SHORT_TIMEOUT_S", 1.0)
     small = tmp_path / "small"
     small.write_bytes(b"x")
-    assert failure_of(lambda: device.push(small)).failure_class is FailureClass.TIMEOUT
-    assert failure_of(lambda: device.pull("/data/x", tmp_path / "x", timeout_s=1)).failure_class is FailureClass.TIMEOUT
+    assert failure_of(lambda: device.push(small)).failure_class is FailureClass.DEVICE_OFFLINE
+    pulled = failure_of(lambda: device.pull("/data/x", tmp_path / "x", timeout_s=1))
+    assert pulled.failure_class is FailureClass.DEVICE_OFFLINE
     assert time.monotonic() - started < 15
     phone.unhang()
 
@@ -217,7 +225,10 @@ def test_a_slow_push_on_a_dead_cable_ends(start_phone, tmp_path, monkeypatch):
     big.write_bytes(os.urandom(20_000_000))
     phone.slow_cable(2_000_000)
     threading.Timer(1.0, phone.stop_cable).start()
-    assert failure_of(lambda: device.push(big)).failure_class in (FailureClass.TIMEOUT, FailureClass.DEVICE_LOST)
+    assert failure_of(lambda: device.push(big)).failure_class in (
+        FailureClass.DEVICE_OFFLINE,
+        FailureClass.DEVICE_LOST,
+    )
 
 
 def test_a_cut_cable_and_back(start_phone):
