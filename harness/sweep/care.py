@@ -110,5 +110,6 @@ class DeviceCare:
                 if self.preparation:
                     self.preparation.renew()
                 return
-            except DeviceError:  # lost again: the time that is left is waited
-                continue
+            except DeviceError as error:  # lost again: the time that is left is waited
+                if time.monotonic() >= deadline:
+                    raise DeviceGivenUpError(error.failure) from None

@@ -258,16 +258,19 @@ class DeviceRun:
             self._context.spec.measurement.timeout_s,
         )  # fmt: skip
         tries = self._care.tries(f"{cell.key}/accuracy")
-        pause_s: float | None = 0.0
-        while pause_s is not None and not self._context.stop.is_set():
-            self._care.pause(pause_s)
+        while not self._context.stop.is_set():
             self._progress.running(cell, "accuracy")
             outcome = measure_accuracy(target, evidence)
             self._context.store.add_accuracy(self._context.sweep_id, cell.key, outcome)
             if outcome.failure is None:
                 return
-            pause_s = tries.failed(outcome.failure.failure_class)
             self._care.mend(outcome.failure)
+            pause_s = tries.failed(outcome.failure.failure_class)
+            if pause_s is None or not from_outside(
+                outcome.failure.failure_class
+            ):  # it has sent fewer samples by itself
+                return
+            self._care.pause(pause_s)
 
     def _stored_searches(self) -> dict[str, dict[int, StoredWindows]]:
         """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.
