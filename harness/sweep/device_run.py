@@ -74,7 +74,9 @@ class DeviceRun:
         profile = match_profile(facts)
         is_prepared = self._context.spec.prepare and facts.kind is not DeviceKind.HOST
         knobs = knobs_of(profile.prepare) if is_prepared else []
-        self._preparation = Preparation(self._device, knobs, report=self._context.observer.warn)
+        self._preparation = Preparation(
+            self._device, knobs, report=self._context.observer.warn, is_back=self._care.is_back
+        )  # fmt: skip
         try:
             with ExitStack() as stack:
                 self._care.insist(lambda: stack.enter_context(self._preparation), "preparation")

@@ -12,7 +12,7 @@ from harness.benchmark.tool import Tool
 from harness.devices.base import Device
 from harness.results.records import Cell
 from harness.spec.sweep import Measurement
-from harness.sweep.fresh_folder import fresh_folder
+from harness.devices.fresh_folder import fresh_folder
 from harness.sweep.plan import PlannedInvocation
 from harness.sweep.warm_up import WarmUp, Window, Windows, find_warm_up
 

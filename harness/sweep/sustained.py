@@ -12,7 +12,7 @@ from harness.benchmark.tool import Tool
 from harness.devices.base import Device
 from harness.results.records import Cell
 from harness.spec.sweep import Measurement
-from harness.sweep.fresh_folder import fresh_folder
+from harness.devices.fresh_folder import fresh_folder
 from harness.sweep.plan import PlannedInvocation
 
 _SPARE_S = 60.0
