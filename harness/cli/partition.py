@@ -135,15 +135,12 @@ def _experiment(made: Partition, graph: Graph, device: str, stages: int, options
 
 
 def _print_experiment(found: Experiment) -> None:
-    from harness.report.partition import outcome_table, piece_table, verdict
+    from harness.report.partition import outcome_table, piece_table, remarks, verdict
 
     console().print(piece_table(found))
     for reason in found.measured.reasons:
         error_console().print(reason, markup=False, soft_wrap=True)
     console().print(outcome_table(found.outcomes))
-    for outcome in found.outcomes:
-        if outcome.failure:
-            error_console().print(
-                f"{outcome.way} on {', '.join(outcome.units)}: {outcome.failure.message}", markup=False, soft_wrap=True
-            )
-    console().print(verdict(found.outcomes), soft_wrap=True)
+    for remark in remarks(found.outcomes):
+        error_console().print(remark, markup=False, soft_wrap=True)
+    console().print(verdict(found.outcomes), markup=False, soft_wrap=True)
