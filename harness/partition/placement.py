@@ -154,16 +154,22 @@ def _without_seams(pieces_us: Sequence[float], seams_us: float) -> float:
 def fastest_chain(table: Table, units: Sequence[Unit]) -> Placement | None:
     """Return the placement with the lowest latency, one stage after the other; None where no unit runs some piece.
 
-    A unit may hold several stages. `best[end]` is the fastest way through the pieces before `end`.
+    A unit may hold several stages, but no neighbours: those would be one stage. `best[end, unit]` is the fastest way
+    through the pieces before `end` whose last stage is on that unit.
     """
-    best: list[Placement | None] = [Placement(())]
+    best: dict[tuple[int, Unit | None], Placement] = {(0, None): Placement(())}
     for end in range(1, table.pieces + 1):
-        ways = [
-            Placement((*before.stages, stage))
-            for first, before in enumerate(best)
-            if before is not None
-            for unit in units
-            if (stage := table.stage(unit, first, end))
-        ]
-        best.append(min(ways, key=lambda way: (way.latency_us, len(way.stages)), default=None))
-    return best[-1]
+        for unit in units:
+            ways = [
+                Placement((*before.stages, stage))
+                for (first, last), before in best.items()
+                if first < end and last != unit and (stage := table.stage(unit, first, end))
+            ]
+            if ways:
+                best[end, unit] = min(ways, key=_latency_and_stages)
+    whole = [way for (end, _), way in best.items() if end == table.pieces]
+    return min(whole, key=_latency_and_stages, default=None)
+
+
+def _latency_and_stages(way: Placement) -> tuple[float, int]:
+    return way.latency_us, len(way.stages)

@@ -111,7 +111,8 @@ class Prover:
 
     def chain(self) -> Outcome | None:
         """Run the placement with the lowest predicted latency; None where one stage is the fastest."""
-        placement = fastest_chain(self.table, self._units)
+        one_of_each = {unit.delegate: unit for unit in reversed(self._units)}  # cores of one kind are alike
+        placement = fastest_chain(self.table, list(one_of_each.values()))
         if placement is None or len(placement.stages) < 2:  # noqa: PLR2004 - one stage is the whole
             return None
         runs = [self._together([worker])[0] for worker in self._stage_workers(placement)]
