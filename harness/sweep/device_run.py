@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from harness.accuracy.on_device import AccuracyTarget, measure_accuracy
 from harness.benchmark.command import offers_op_profile
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
-from harness.benchmark.probe import probe_flags
+from harness.benchmark.probe import with_flags
 from harness.benchmark.tool import Tool
 from harness.compression.variant import Variant
 from harness.devices.base import Device, DeviceFacts, DeviceKind
@@ -150,9 +150,7 @@ class DeviceRun:
     def _ready_tool(self, tool: Tool) -> Tool:
         """Bring the tool to the device; a binary that was never asked for its flags is asked now."""
         self._tool_path = self._device.push(tool.path)
-        if tool.flags is None:
-            tool = self._context.registry.remember_flags(tool, probe_flags(self._device, tool, self._tool_path))
-        return tool
+        return with_flags(tool, self._context.registry, self._device, self._tool_path)
 
     def _cell(self, variant: Variant, delegate: str, threads: int) -> Cell:
         measurement = self._context.spec.measurement
