@@ -34,31 +34,18 @@ from harness.results.records import Cell
 from harness.results.store import Store
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import Measurement, SweepSpec
+from harness.sweep.carrying_on import labels_so_far, look_back, require_same_system
 from harness.sweep.device_progress import DeviceProgress
+from harness.sweep.giving_up import FAILURES_BEFORE_GIVING_UP, HOPELESS
 from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
-from harness.sweep.plan import PlannedInvocation, Waves, at_once, plan_waves
+from harness.sweep.plan import PlannedInvocation, Waves, at_once, mode_of, plan_waves
 from harness.sweep.remaining_time import StepKind
 from harness.sweep.scheduling import EachDevice, Scheduling
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
 from harness.sweep.warm_up import StoredWindows, WarmUp, untested
 
-HOPELESS = frozenset(
-    {
-        FailureClass.FELL_BACK,
-        FailureClass.UNSUPPORTED_OP,
-        FailureClass.UNSUPPORTED_OP_VERSION,
-        FailureClass.DELEGATE_UNAVAILABLE,
-        FailureClass.INVALID_MODEL,
-        FailureClass.WRONG_ABI,
-        FailureClass.TOOL_REJECTED_FLAG,
-        FailureClass.CORES_UNAVAILABLE,
-    }
-)
-"""Classes that a second try cannot mend: the cell is given up after the first."""
-
-FAILURES_BEFORE_GIVING_UP = 2
 SHUT_GATES_BEFORE_GIVING_UP = 2
 MOST_REDOS = 2
 """How often a throttled invocation is made again."""
@@ -131,7 +118,9 @@ class DeviceRun:
         store, sweep_id = self._context.store, self._context.sweep_id
         self._progress = DeviceProgress(self._context.observer, facts)
         self._profile = profile
-        store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, read_telemetry(self._device)))
+        require_same_system(store, sweep_id, facts)
+        before = labels_so_far(store, sweep_id, facts.serial)
+        store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, read_telemetry(self._device)) + before)
         self._store_preparation()
         self._tool = self._ready_tool(self._context.registry.choose(facts))
         store.add_tool(sweep_id, self._tool)
@@ -146,12 +135,29 @@ class DeviceRun:
         measurement = self._context.spec.measurement
         if not offers_op_profile(self._tool):
             measurement = measurement.model_copy(update={"op_profile_invocations": 0})
+        self._take_up(cells, measurement)
         try:
             with closing(self._context.scheduling.shares(facts, cells, measurement)) as shares:
                 for share in shares:
                     self._measure_share(share, measurement)
         finally:
             self._progress.ended()
+
+    def _take_up(self, cells: Sequence[Cell], measurement: Measurement) -> None:
+        """Go on where earlier sittings of this sweep ended, and say what they left."""
+        context = self._context
+        evidence_sha256 = context.evidence.sha256 if context.evidence else None
+        earlier = self._earlier = look_back(
+            context.store, context.sweep_id, cells, measurement, evidence_sha256=evidence_sha256
+        )  # fmt: skip
+        self._next_block = earlier.next_block
+        self._failures.update({key: len(failures) for key, failures in earlier.failures.items()})
+        self._hopeless |= earlier.given_up
+        if not earlier.is_any:
+            return
+        context.store.set_aside(context.sweep_id, earlier.set_aside, planned={cell.key for cell in cells})
+        for sentence in [earlier.sentence(self._device.serial), *earlier.reasons(self._device.serial)]:
+            context.observer.note(sentence)
 
     def _measure_share(self, cells: Sequence[Cell], measurement: Measurement) -> None:
         for cell in cells:
@@ -188,7 +194,6 @@ class DeviceRun:
         return tool
 
     def _cell(self, variant: Variant, delegate: str, threads: int) -> Cell:
-        measurement = self._context.spec.measurement
         return Cell(
             variant_sha256=variant.sha256,
             variant_name=variant.name,
@@ -198,13 +203,7 @@ class DeviceRun:
             tool_sha256=self._tool.sha256,
             core_mask=self._measured_cores.mask,
             profile=self._profile.name,
-            mode={
-                "runs": measurement.runs,
-                "warmup_min_s": measurement.warmup_min_s,
-                "warmup_max_s": measurement.warmup_max_s,
-                "warmup_limit": measurement.warmup_limit,
-                "prepared": self._preparation.labels,
-            },
+            mode={**mode_of(self._context.spec.measurement), "prepared": self._preparation.labels},
         )
 
     def _push_variants(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> dict[str, str]:
@@ -238,7 +237,7 @@ class DeviceRun:
                 self._fail_cells([cell], planned, Failure(FailureClass.CORES_UNAVAILABLE, reason))
 
     def _fail_cells(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation], failure: Failure) -> None:
-        keys = {cell.key for cell in cells}
+        keys = {cell.key for cell in cells} - self._hopeless
         self._hopeless |= keys
         for invocation in planned:
             if invocation.cell.key in keys and invocation.index == 0:
@@ -246,7 +245,8 @@ class DeviceRun:
 
     def _measure_all(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
         store, sweep_id, measurement = self._context.store, self._context.sweep_id, self._context.spec.measurement
-        checked, done = store.done_accuracies(sweep_id), store.done(sweep_id)
+        checked = store.done_accuracies(sweep_id) - self._earlier.stale_checks
+        done = store.done(sweep_id) - self._earlier.reopened
         unfinished = {place.cell.key for place in planned if (place.cell.key, place.purpose, place.index) not in done}
         self._searches = self._stored_searches()
         self._stopping = Stopping(measurement, store.invocations(sweep_id))

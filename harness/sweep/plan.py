@@ -69,3 +69,13 @@ def plan_invocations(
         random.Random(f"{seed}/{block}").shuffle(order)  # noqa: S311 - an order, not a secret
         planned += [PlannedInvocation(cell, purpose, index, block) for cell in order]
     return tuple(planned)
+
+
+def mode_of(measurement: Measurement) -> dict[str, object]:
+    """Return the settings that decide whether two cells were measured alike, as `Cell.mode` holds them."""
+    return {
+        "runs": measurement.runs,
+        "warmup_min_s": measurement.warmup_min_s,
+        "warmup_max_s": measurement.warmup_max_s,
+        "warmup_limit": measurement.warmup_limit,
+    }
