@@ -14,6 +14,8 @@ from statistics import median
 from typing import Any
 
 from harness.benchmark.measurement import Pass
+from harness.benchmark.tool import Tool
+from harness.compression.recipes import find_recipe
 from harness.devices.base import DeviceFacts
 from harness.errors import DeviceError, Failure, FailureClass, UsageError
 from harness.results import schema
@@ -23,7 +25,7 @@ from harness.results.store import Store, is_final
 from harness.spec.loading import validate_spec
 from harness.spec.sweep import Measurement, SweepSpec
 from harness.sweep.giving_up import gives_up
-from harness.sweep.plan import mode_of, plan_invocations
+from harness.sweep.plan import measured_by, mode_of, plan_invocations
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import window_count
 
@@ -117,8 +119,8 @@ class Earlier:
     """Keys of cells that are planned under other conditions by now, and what changed."""
     names: Mapping[str, str]
     """Their names."""
-    left_out: int
-    """Cells that are not planned any more; they stay as they are."""
+    left_out: Sequence[str]
+    """Names of cells that are not planned any more; they stay as they are."""
     complete: int
     """Planned cells that need nothing more, or were given up."""
     cells: int
@@ -149,7 +151,7 @@ class Earlier:
             "processes_left": self.processes_left,
             "left_s": self.left_s,
             "set_aside": [{"cell": self.names[key], "why": why} for key, why in self.set_aside.items()],
-            "cells_left_out": self.left_out,
+            "left_out": list(self.left_out),
         }
 
     def reasons(self, serial: str) -> list[str]:
@@ -161,7 +163,7 @@ class Earlier:
             f"{serial}: measured anew, since {reason}: {', '.join(sorted(names))}." for reason, names in groups.items()
         ]
         if self.left_out:
-            told.append(f"{serial}: {self.left_out} cells are not asked for any more; they stay as they are.")
+            told.append(f"{serial}: not asked for any more and kept as it is: {', '.join(self.left_out)}.")
         return told
 
 
@@ -194,6 +196,7 @@ def look_back(
     unchecked = planned - checked - given_up if evidence_sha256 is not None else set()
     now = {tuple(getattr(cell, name) for name in IDENTITY): cell for cell in cells}
     others = {key: now.get(tuple(row[name] for name in IDENTITY)) for key, row in stored.items() if key not in planned}
+    names = {key: f"{row['variant_name']} {row['delegate']}" for key, row in stored.items()}
     return Earlier(
         is_any=bool(rows or accuracies.keys() & stored),
         reopened=reopened,
@@ -202,8 +205,8 @@ def look_back(
         given_up=given_up,
         next_block=1 + max((row["block"] for row in rows if row["purpose"] in _IN_BLOCKS), default=-1),
         set_aside={key: what_changed(_cell(stored[key]), cell) for key, cell in others.items() if cell},
-        names={key: f"{stored[key]['variant_name']} {stored[key]['delegate']}" for key in others},
-        left_out=sum(cell is None for cell in others.values()),
+        names=names,
+        left_out=sorted(names[key] for key, cell in others.items() if cell is None),
         complete=len(planned - {key for key, _, _ in left} - unchecked),
         cells=len(planned),
         processes=len(places),
@@ -223,11 +226,15 @@ def look_ahead(store: Store, record: SweepRecord, spec: SweepSpec) -> dict[str, 
         if row["key"] not in record.set_aside:
             devices.setdefault(row["serial"], []).append(_cell(row))
     evidence = UNKNOWN if spec.measurement.accuracy_samples else None
+    tools = {row["sha256"]: Tool.model_validate(row["facts"]) for row in store.rows(schema.tools, [record.id])}
     return {
-        serial: look_back(store, record.id, _expected_cells(cells, spec), spec.measurement, evidence_sha256=evidence)
+        serial: look_back(
+            store, record.id, _expected_cells(cells, spec), measured_by(tools[cells[0].tool_sha256], spec.measurement),
+            evidence_sha256=evidence,
+        )
         for serial, cells in devices.items()
         if not spec.devices or serial in spec.devices
-    }
+    }  # fmt: skip
 
 
 def _expected_cells(stored: Sequence[Cell], spec: SweepSpec) -> list[Cell]:
@@ -236,13 +243,14 @@ def _expected_cells(stored: Sequence[Cell], spec: SweepSpec) -> list[Cell]:
     hashes = {cell.variant_name: cell.variant_sha256 for cell in stored}
     modes = {(cell.variant_name, cell.delegate, cell.threads): cell.mode for cell in stored}
     delegates = spec.delegates or tuple(dict.fromkeys(cell.delegate for cell in stored))
+    recipes = [find_recipe(name).name for name in spec.recipes]
     return [
         replace(
             example, variant_name=recipe, variant_sha256=hashes.get(recipe, UNKNOWN), delegate=delegate,
             threads=threads,
             mode={**modes.get((recipe, delegate, threads), example.mode), **mode_of(spec.measurement)},
         )
-        for recipe in spec.recipes for delegate in delegates for threads in spec.threads
+        for recipe in recipes for delegate in delegates for threads in spec.threads
     ]  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
 from harness.accuracy.outcome import AccuracyOutcome
-from harness.benchmark.command import offers_op_profile
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
@@ -39,7 +38,7 @@ from harness.sweep.device_progress import DeviceProgress
 from harness.sweep.giving_up import FAILURES_BEFORE_GIVING_UP, HOPELESS
 from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
-from harness.sweep.plan import PlannedInvocation, Waves, at_once, mode_of, plan_waves
+from harness.sweep.plan import PlannedInvocation, Waves, at_once, measured_by, mode_of, plan_waves
 from harness.sweep.remaining_time import StepKind
 from harness.sweep.scheduling import EachDevice, Scheduling
 from harness.sweep.stopping import Stopping
@@ -132,9 +131,7 @@ class DeviceRun:
                  for variant in self._context.variants
                  for delegate in self._context.spec.delegates or profile.delegates
                  for threads in self._context.spec.threads]  # fmt: skip
-        measurement = self._context.spec.measurement
-        if not offers_op_profile(self._tool):
-            measurement = measurement.model_copy(update={"op_profile_invocations": 0})
+        measurement = measured_by(self._tool, self._context.spec.measurement)
         self._take_up(cells, measurement)
         try:
             with closing(self._context.scheduling.shares(facts, cells, measurement)) as shares:
