@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -13,18 +12,18 @@ from enum import StrEnum
 import adbutils
 
 from harness.devices.adb_device import AdbDevice
-from harness.devices.base import Device, DeviceFacts
-from harness.devices.server import adb_client
+from harness.devices.base import DeviceFacts
+from harness.devices.server import adb_client, server_address
 from harness.devices.transport import LOSSES, describe_loss
-from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
+from harness.errors import DeviceError, Failure, FailureClass
 
 _LIST_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 15.0
 _BOOT_TIMEOUT_S = 10.0
-_RECONNECT_TIMEOUT_S = 5.0
 _ALIVE_TIMEOUT_S = 5.0
 _POLL_S = 0.1
-_RETRY_S = 0.5
+_last_listed: dict[tuple[str, int], frozenset[str]] = {}
+"""Serials by adb server: a server that hangs cannot be asked whose phones it has."""
 
 
 class DeviceState(StrEnum):
@@ -153,33 +152,6 @@ def _runs_commands(client: adbutils.AdbClient, address: str, deadline: float) ->
         return False
 
 
-def await_device(device: Device, *, deadline: float, stop: threading.Event, failure: Failure) -> None:
-    """Wait until a device that went away answers again, connecting anew to one on the network.
-
-    `deadline` is of `time.monotonic`. Raises `DeviceError` with `failure` when it has passed or `stop` is set.
-    """
-    while not _answers(device):
-        if time.monotonic() >= deadline or stop.wait(_RETRY_S):
-            raise DeviceError(failure)
-
-
-def _answers(device: Device) -> bool:
-    try:
-        if ":" in device.serial:
-            connect(device.serial, timeout_s=_RECONNECT_TIMEOUT_S)
-        return device.run_script("true", timeout_s=_ALIVE_TIMEOUT_S).ok
-    except (DeviceError, NothingToRunOnError):
-        return False
-
-
-def is_back(serial: str) -> bool:
-    """Tell whether a device that went away answers again, connecting anew to one on the network. Raises nothing."""
-    try:
-        return _answers(AdbDevice(adb_client(), serial))
-    except NothingToRunOnError:
-        return False
-
-
 def ready_serials() -> list[str]:
     """Return what the adb server holds ready; no device is asked. Raises `DeviceError`, `NothingToRunOnError`."""
     return [serial for serial, state in _server_list(adb_client()) if _state(state) is DeviceState.DEVICE]
@@ -210,6 +182,33 @@ def chosen_serials(asked: Sequence[str]) -> list[str]:
     return [serial for serial in os.environ.get("ANDROID_SERIAL", "").split(",") if serial]
 
 
+def reconnect(serial: str, *, timeout_s: float) -> None:
+    """Let the adb server drop its connection to one device and make it anew, as `adb -s SERIAL reconnect` does.
+
+    A device on the network is gone from the server's list until it is connected to. Raises `DeviceError`.
+    """
+    try:
+        with adb_client().make_connection(timeout=timeout_s) as connection:
+            connection.send_command(f"host-serial:{serial}:reconnect")
+            connection.check_okay()
+    except LOSSES as error:
+        raise describe_loss(error, serial) from error
+
+
+def state_of(serial: str) -> DeviceState | None:
+    """Return in which state the server lists a device; None: not at all.
+
+    Raises `DeviceError` and `NothingToRunOnError`.
+    """
+    states = dict(_server_list(adb_client()))
+    return _state(states[serial]) if serial in states else None
+
+
+def last_listed() -> frozenset[str]:
+    """Return what the adb server listed when it last answered this process."""
+    return _last_listed.get(server_address(), frozenset())
+
+
 def _server_list(client: adbutils.AdbClient) -> list[tuple[str, str]]:
     try:
         with client.make_connection(timeout=_LIST_TIMEOUT_S) as connection:
@@ -219,6 +218,7 @@ def _server_list(client: adbutils.AdbClient) -> list[tuple[str, str]]:
     except LOSSES as error:
         raise describe_loss(error, "adb server") from error
     pairs = [line.split("\t", 1) for line in lines if "\t" in line]
+    _last_listed[client.host, client.port] = frozenset(serial for serial, _ in pairs)
     return [(serial, state.strip()) for serial, state in pairs]
 
 

@@ -13,8 +13,28 @@ from harness.errors import NothingToRunOnError, UsageError
 
 DEFAULT_PORT = 5037
 CONNECT_TIMEOUT_S = 3.0
+ANSWER_TIMEOUT_S = 10.0
+"""What every question to the server has, unless it brings a limit of its own."""
 START_TIMEOUT_S = 20.0
 _LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+class _Connection(adbutils.AdbConnection):  # type: ignore[misc]
+    """adbutils's connection; where nothing listens it fails, instead of starting a server by itself."""
+
+    def _safe_connect(self) -> socket.socket:
+        connected: socket.socket = self._create_socket()
+        return connected
+
+
+class TimedClient(adbutils.AdbClient):  # type: ignore[misc]
+    """adbutils's client, with a time limit for each read and write."""
+
+    def make_connection(self, timeout: float | None = None) -> adbutils.AdbConnection:
+        """Connect to the server. Raises adbutils's errors."""
+        connection = _Connection(self.host, self.port)
+        connection.conn.settimeout(timeout or ANSWER_TIMEOUT_S)
+        return connection
 
 
 def server_address() -> tuple[str, int]:
@@ -29,17 +49,23 @@ def server_address() -> tuple[str, int]:
 def adb_client() -> adbutils.AdbClient:
     """Return a client of a running adb server. Raises `NothingToRunOnError` when none can be had."""
     host, port = server_address()
-    if not _listens(host, port):
-        if host not in _LOCAL:
+    if not listens(host, port):
+        if not is_local(host):
             raise NothingToRunOnError(
                 f"No adb server answers at {host}:{port}.",
                 "Start it there with `adb -a nodaemon server`, or unset ANDROID_ADB_SERVER_ADDRESS.",
             )
-        _start_server(port)
-    return adbutils.AdbClient(host=host, port=port)
+        start_server(port)
+    return TimedClient(host=host, port=port)
 
 
-def _listens(host: str, port: int) -> bool:
+def is_local(host: str) -> bool:
+    """Tell whether a server's address is of this host."""
+    return host in _LOCAL
+
+
+def listens(host: str, port: int) -> bool:
+    """Tell whether anything accepts connections there; a server that hangs does too."""
     try:
         with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S):
             return True
@@ -47,7 +73,8 @@ def _listens(host: str, port: int) -> bool:
         return False
 
 
-def _start_server(port: int) -> None:
+def start_server(port: int) -> None:
+    """Start a server on this host. Raises `NothingToRunOnError`."""
     environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": str(port)}
     environment.pop("ANDROID_ADB_SERVER_ADDRESS", None)  # adb starts no server for an address, even a local one
     try:
@@ -63,7 +90,7 @@ def _start_server(port: int) -> None:
         raise NothingToRunOnError(
             f"{adb_program()} cannot be started: {error.strerror}.", "Install Android's platform-tools."
         ) from error
-    if finished.returncode != 0 or not _listens("127.0.0.1", port):
+    if finished.returncode != 0 or not listens("127.0.0.1", port):
         said = (finished.stderr or finished.stdout).strip().splitlines()
         raise NothingToRunOnError(
             f"The adb server cannot be started: {said[-1] if said else 'no reason given'}.",

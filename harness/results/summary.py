@@ -11,6 +11,7 @@ from harness.benchmark.command import keeps_cache
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass
+from harness.results.attempts import counting_attempts
 from harness.results.columns import COLUMNS
 from harness.results.operators import operator_shares, share_in_delegate
 from harness.results.statistics import (
@@ -48,7 +49,7 @@ def summary_rows(sweep: SweepRows) -> list[Row]:
     devices = {row["serial"]: row for row in sweep.devices}
     set_aside = sweep.record.set_aside if sweep.record else {}
     sittings = sweep.record.sittings if sweep.record else []
-    invocations = _by_cell(_last_attempts(sweep.invocations))
+    invocations = _by_cell(counting_attempts(sweep.invocations))
     accuracies = {row["cell_key"]: row for row in sweep.accuracies}  # the last attempt wins
     rows: list[Row] = []
     latencies: dict[str, dict[int, Estimate]] = {}
@@ -68,12 +69,6 @@ def summary_rows(sweep: SweepRows) -> list[Row]:
             rows[index] |= {"rank": place.place, "tied": place.tied, "fastest": place.place == 1}
     rows += _rows_of_failed_devices(devices.values(), rows) + _rows_of_failed_variants(sweep.variants)
     return _complete(sweep.sweep_id, rows)
-
-
-def _last_attempts(invocations: Iterable[Row]) -> list[Row]:
-    """Keep the last attempt of each place in the plan; the rows come in the order of time."""
-    latest = {(row["cell_key"], row["purpose"], row["invocation_index"]): row for row in invocations}
-    return list(latest.values())
 
 
 def _by_cell(invocations: Iterable[Row]) -> dict[str, list[Row]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from harness.devices.discovery import identities, is_back, ready_serials
+from harness.devices.discovery import identities, ready_serials
 from harness.devices.lease import is_held
+from harness.devices.recovery import is_back
 from harness.errors import DeviceError, NothingToRunOnError
 
 

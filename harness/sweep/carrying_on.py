@@ -6,6 +6,7 @@ preparation. What was measured under another key stays as it is and is set aside
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -24,8 +25,8 @@ from harness.results.sides import contrast
 from harness.results.store import Store, is_final
 from harness.spec.loading import validate_spec
 from harness.spec.sweep import Measurement, SweepSpec
-from harness.sweep.giving_up import gives_up
 from harness.sweep.plan import measured_by, mode_of, plan_invocations
+from harness.sweep.retries import RULES
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import window_count
 
@@ -106,11 +107,9 @@ class Earlier:
     is_any: bool
     """Whether anything was measured."""
     reopened: frozenset[Place]
-    """Invocations that are made again, since they were cut short and have longer now."""
+    """Invocations that are made again: they were cut short and have longer now, or were to be tried once more."""
     stale_checks: frozenset[str]
     """Keys of cells whose outputs are checked again, since samples, labels or limits differ."""
-    failures: Mapping[str, Sequence[FailureClass]]
-    """Failures of a cell's own, by its key: of the passes in which a cell can be given up."""
     given_up: frozenset[str]
     """Keys of cells of which no more is run."""
     next_block: int
@@ -184,13 +183,16 @@ def look_back(
     rows = [row for row in store.rows(schema.invocations, [sweep_id], without=_HEAVY) if row["cell_key"] in stored]
     last = {(row["cell_key"], Pass(row["purpose"]), row["invocation_index"]): row for row in rows}
     accuracies = {row["cell_key"]: row for row in store.rows(schema.accuracies, [sweep_id])}  # the last attempt wins
-    reopened = frozenset(place for place, row in last.items() if _was_cut_short(row, measurement))
+    failed = Counter((row["cell_key"], row["purpose"], row["invocation_index"], row["failure_class"]) for row in rows)
+    reopened = frozenset(
+        place for place, row in last.items()
+        if _was_cut_short(row, measurement) or _has_tries(place, row, failed[*place, row["failure_class"]])
+    )  # fmt: skip
     done = {place for place, row in last.items() if is_final(row["failure_class"])} - reopened
     stale = frozenset(key for key, row in accuracies.items() if _was_checked_otherwise(row, evidence_sha256))
     checked = {key for key, row in accuracies.items() if is_final(row["failure_class"])} - stale
-    failures = _own_failures({place: last[place] for place in done})
     planned = {cell.key for cell in cells}
-    given_up = frozenset(key for key, classes in failures.items() if gives_up(classes))
+    given_up = frozenset(place[0] for place in done if place[1] in _IN_BLOCKS and _ends_cell(last[place]))
     places = _places(cells, measurement, Stopping(measurement, store.invocations(sweep_id)))
     left = [place for place in places if place not in done and place[0] not in given_up]
     unchecked = planned - checked - given_up if evidence_sha256 is not None else set()
@@ -201,7 +203,6 @@ def look_back(
         is_any=bool(rows or accuracies.keys() & stored),
         reopened=reopened,
         stale_checks=stale,
-        failures=failures,
         given_up=given_up,
         next_block=1 + max((row["block"] for row in rows if row["purpose"] in _IN_BLOCKS), default=-1),
         set_aside={key: what_changed(_cell(stored[key]), cell) for key, cell in others.items() if cell},
@@ -270,12 +271,13 @@ def _was_checked_otherwise(row: Row, evidence_sha256: str | None) -> bool:
     return known and stored != evidence_sha256
 
 
-def _own_failures(done: Mapping[Place, Row]) -> dict[str, list[FailureClass]]:
-    failures: dict[str, list[FailureClass]] = {}
-    for (key, purpose, _), row in done.items():
-        if row["failure_class"] and purpose in _IN_BLOCKS:
-            failures.setdefault(key, []).append(FailureClass(row["failure_class"]))
-    return failures
+def _has_tries(place: Place, row: Row, times: int) -> bool:
+    """Tell whether a process that failed so many times would have been tried again, had harness not ended."""
+    return place[1] in _IN_BLOCKS and row["failure_class"] is not None and times < RULES[row["failure_class"]].tries
+
+
+def _ends_cell(row: Row) -> bool:
+    return row["failure_class"] is not None and RULES[row["failure_class"]].ends_cell
 
 
 def _places(cells: Sequence[Cell], measurement: Measurement, stopping: Stopping) -> list[Place]:

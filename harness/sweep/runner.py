@@ -11,6 +11,7 @@ from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe, within_budget
+from harness.devices.lease import LeaseHeldError
 from harness.errors import DEVICE_GONE, Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
 from harness.paths import cache_folder
 from harness.progress import Observer
@@ -21,9 +22,11 @@ from harness.spec.sweep import SweepSpec
 from harness.sweep.arrivals import PhoneArrivals
 from harness.sweep.beginning import begin_sweep, carry_on_sweep
 from harness.sweep.carrying_on import changed_settings, changes_sentence
+from harness.sweep.context import SweepContext
 from harness.sweep.crew import Crew
-from harness.sweep.device_run import DeviceRun, SweepContext
 from harness.sweep.plan import Waves, at_once
+from harness.sweep.restarting import run_device
+from harness.sweep.retries import RULES
 from harness.sweep.scheduling import scheduling_of
 from harness.sweep.targets import opened
 from harness.sweep.variants import Variants, make_variants
@@ -129,10 +132,17 @@ class SweepRunner:
         try:
             with opened(name, context.registry, broken_gpu=context.spec.broken_gpu) as device:
                 serial = device.serial
-                DeviceRun(context, device).run()
-        except FailureError as error:
+                run_device(context, device)
+        except LeaseHeldError as error:
             self._fail_device(context, serial, error.failure)
-            return error.failure.failure_class in DEVICE_GONE and serial == name  # a phone of this sweep's own is gone
+            return True
+        except FailureError as error:
+            if RULES[error.failure.failure_class].is_fault:
+                context.faults.note(serial, error.failure)
+            quarantine = context.faults.quarantine(serial)
+            self._fail_device(context, serial, quarantine or error.failure)
+            is_own = serial != name  # a virtual phone of this sweep's own is gone
+            return error.failure.failure_class in DEVICE_GONE and not is_own and not quarantine
         except NothingToRunOnError as error:
             failure = Failure(FailureClass.DEVICE_LOST, str(error), error.advice)
             self._fail_device(context, serial, failure)
