@@ -16,9 +16,10 @@ from harness.cli.protocol_options import (
     SustainedOption,
     duration_s,
 )
+from harness.cli.results_option import ResultsOption
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
-from harness.paths import default_results_folder
+from harness.paths import default_results
 
 if TYPE_CHECKING:
     from harness.spec.sweep import SweepSpec
@@ -68,7 +69,7 @@ def sweep(
     may_reboot: Annotated[
         bool, typer.Option("--may-reboot", help="Restart a phone that would be left out, once, and go on with it.")
     ] = False,
-    results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
+    results: ResultsOption = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -93,7 +94,7 @@ def sweep(
 
     if allow_code:
         let_code_run()
-    folder = results or default_results_folder()
+    place = results or default_results()
     measurement = {"invocations": invocations, "runs": runs, "accuracy_samples": accuracy_samples,
                    "timeout_s": timeout_s, "sustained_s": duration_s(sustained) if sustained else None}  # fmt: skip
     overrides: dict[str, Any] = {
@@ -105,25 +106,25 @@ def sweep(
     }  # fmt: skip
     given = {key: value for key, value in overrides.items() if value or value is False}
     if resume:
-        spec, resume = _changed_spec(folder, resume, spec_file, given)
+        spec, resume = _changed_spec(place, resume, spec_file, given)
     else:
         spec = load_sweep_spec(spec_file, given)
     _check_fail_on(fail_on)
     if dry_run and resume:
-        _print_rest(folder, resume, spec, as_json)
+        _print_rest(place, resume, spec, as_json)
         return
     if dry_run:
         _print_plan(spec, as_json)
         return
-    run_sweep(spec, results=folder, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
+    run_sweep(spec, results=place, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
 
 
-def _changed_spec(folder: Path, sweep_id: str, spec_file: Path | None, given: dict[str, Any]) -> tuple[SweepSpec, str]:
+def _changed_spec(place: str, sweep_id: str, spec_file: Path | None, given: dict[str, Any]) -> tuple[SweepSpec, str]:
     """Return the spec to carry a sweep on with, its own or a file's with options over it, and the sweep's whole id."""
     from harness.results.store import Store
     from harness.spec.sweep import change_sweep_spec, load_sweep_spec
 
-    with Store.open(folder, must_exist=True) as store:
+    with Store.open(place, must_exist=True) as store:
         record = store.find_sweep(sweep_id)
     if spec_file:
         return load_sweep_spec(spec_file, given), record.id
@@ -168,12 +169,12 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
     )
 
 
-def _print_rest(folder: Path, sweep_id: str, spec: SweepSpec, as_json: bool) -> None:
+def _print_rest(place: str, sweep_id: str, spec: SweepSpec, as_json: bool) -> None:
     """Print what a stored sweep brings along and what remains, as far as it can be told without asking a device."""
     from harness.results.store import Store
     from harness.sweep.carrying_on import changed_settings, changes_sentence, look_ahead
 
-    with Store.open(folder, must_exist=True) as store:
+    with Store.open(place, must_exist=True) as store:
         record = store.find_sweep(sweep_id)
         changes = changed_settings(record, spec)
         devices = look_ahead(store, record, spec)
