@@ -54,6 +54,7 @@ class FailureClass(StrEnum):
     THROTTLED = "throttled"
     CORES_UNAVAILABLE = "cores_unavailable"
     PUSH_CORRUPT = "push_corrupt"
+    DEVICE_CHANGED = "device_changed"
     INTERRUPTED = "interrupted"
     INTERNAL = "internal"
 
@@ -121,6 +122,9 @@ _ADVICE: dict[FailureClass, str] = {
         "Ask for fewer threads, or name other cores in the device's profile (`cores`): equal ones, one for each thread."
     ),
     FailureClass.PUSH_CORRUPT: "What arrived on the device differs from what was sent: check cable and storage.",
+    FailureClass.DEVICE_CHANGED: (
+        "Numbers from before and after it share no sweep: start a new one, and compare the two with `--allow os`."
+    ),
     FailureClass.INTERRUPTED: "Start again; a sweep goes on with --resume, and repeats nothing that is done.",
     FailureClass.INTERNAL: "This is a fault of harness: please report it with the evidence.",
 }

@@ -19,7 +19,7 @@ from harness.sweep.scheduling import scheduling_of
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
-_FLAGS = (
+FLAGS = (
     "graph num_threads num_runs min_secs max_secs warmup_runs warmup_min_secs report_peak_memory_footprint "
     "use_xnnpack use_gpu use_nnapi input_layer input_layer_shape input_layer_value_files output_filepath"
 )
@@ -74,7 +74,7 @@ class ScriptedSweep:
         script.write_text(f"#!/system/bin/sh\n{while_it_runs}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n")
         tool = Tool(
             name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
-            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(_FLAGS.split()),
+            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(FLAGS.split()),
         )  # fmt: skip
         model = folder / "model.tflite"
         model.write_bytes(b"model")
