@@ -12,6 +12,7 @@ from harness.files import sha256_of
 from harness.progress import DeviceStatus, News, SilentObserver
 from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
+from harness.sweep.arrivals import PhoneArrivals
 from harness.sweep.device_run import DeviceRun, SweepContext
 from harness.sweep.runner import SweepRunner
 from harness.sweep.scheduling import scheduling_of
@@ -97,7 +98,9 @@ class ScriptedSweep:
         """Leased, in threads of their own, and stopped by Ctrl-C."""
         runner = SweepRunner(self.store, self.notebook)
         self.stop = runner._stop
-        return runner._measure(self._context(len(serials)), serials, takes_new=takes_new)
+        arrivals = PhoneArrivals(takes_new=takes_new, hosts=self.spec.hosts)
+        runner._measure(self._context(len(serials)), serials, arrivals)
+        return arrivals
 
     def _context(self, devices=1):
         registry = self.registry or OneTool(self._tool)

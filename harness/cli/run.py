@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from harness.errors import ExitCode
 from harness.paths import default_results_folder
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run_sweep(
     from harness.sweep.targets import choose_targets
 
     watcher = watch(quiet=quiet, plain=plain)
-    targets = choose_targets(spec.devices)
+    targets = choose_targets(spec.devices, spec.hosts)
     if spec.require_full_delegation and fail_on == "failed":
         fail_on = "fell-back"
     with Store.open(results or default_results_folder()) as store:
@@ -46,4 +47,7 @@ def run_sweep(
         exit_code = print_sweep(
             store, outcome.sweep_id, fail_on=fail_on, as_json=as_json, interrupted=interrupted, quiet=quiet
         )  # fmt: skip
+        for host in outcome.unreached:
+            watcher.warn(f"No adb server answered at {host}: what is attached there was not measured.")
+            exit_code = max(exit_code, ExitCode.CELL_FAILED)
     raise typer.Exit(exit_code)

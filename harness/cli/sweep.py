@@ -47,6 +47,10 @@ def sweep(
         list[str] | None,
         typer.Option(help="An ADB serial, host, virtual or virtual:COSTUME; repeat for several."),
     ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST[:PORT]", help="A computer whose adb server holds phones; repeat for several."),
+    ] = None,
     delegate: Annotated[
         list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
     ] = None,
@@ -91,7 +95,7 @@ def sweep(
     measurement = {"invocations": invocations, "runs": runs, "accuracy_samples": accuracy_samples,
                    "timeout_s": timeout_s, "sustained_s": duration_s(sustained) if sustained else None}  # fmt: skip
     overrides: dict[str, Any] = {
-        "model": model, "recipes": recipe, "devices": device, "delegates": delegate, "threads": threads,
+        "model": model, "recipes": recipe, "devices": device, "hosts": host, "delegates": delegate, "threads": threads,
         "max_drop_points": max_drop, "preset": preset, "seed": seed, "broken_gpu": broken_gpu or None,
         "require_full_delegation": require_full_delegation or None, "prepare": None if prepare else False,
         "measurement": {key: value for key, value in measurement.items() if value is not None} or None,

@@ -35,8 +35,9 @@ T = TypeVar("T")
 class AdbDevice:
     """One phone by its serial. Everything that it writes there lies under `work_folder`."""
 
-    def __init__(self, client: adbutils.AdbClient, serial: str) -> None:
-        self._serial = serial
+    def __init__(self, client: adbutils.AdbClient, serial: str, *, label: str | None = None) -> None:
+        """Talk to the phone that the adb server calls `serial`, and results `label`; by default the same."""
+        self._serial = label or serial
         self._adb = TimedDevice(client, serial=serial)
         self._facts: DeviceFacts | None = None
         self._blobs: dict[str, str] = {}
@@ -45,7 +46,7 @@ class AdbDevice:
 
     @property
     def serial(self) -> str:
-        """The ADB serial."""
+        """What results call it: the ADB serial, with its host where the serial alone would be ambiguous."""
         return self._serial
 
     @property

@@ -1,4 +1,4 @@
-"""The adb server that everything on ADB goes through: found by environment, started where it is local."""
+"""The adb server that everything on ADB goes through: found by environment or by name, started where it is local."""
 
 from __future__ import annotations
 
@@ -8,35 +8,58 @@ import subprocess
 from functools import cache
 
 import adbutils
+from adbutils.errors import AdbConnectionError, AdbTimeout
 
-from harness.errors import NothingToRunOnError, UsageError
+from harness.devices.device_name import AdbServer
+from harness.errors import NothingToRunOnError
 
-DEFAULT_PORT = 5037
 CONNECT_TIMEOUT_S = 3.0
 START_TIMEOUT_S = 20.0
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+class _RemoteConnection(adbutils.AdbConnection):
+    """adbutils's connection, which does not start a server on this computer when one elsewhere does not answer."""
+
+    def _safe_connect(self) -> socket.socket:
+        try:
+            connected: socket.socket = self._create_socket()
+        except AdbTimeout as error:  # a computer that is off; not a phone that is slow
+            raise AdbConnectionError(str(error)) from error
+        return connected
+
+
+class _RemoteClient(adbutils.AdbClient):
+    """A client of an adb server that is used, but never started."""
+
+    def make_connection(self, timeout: float | None = None) -> adbutils.AdbConnection:
+        """Connect to the server. Raises `AdbConnectionError`."""
+        connection = _RemoteConnection(self.host, self.port)
+        if timeout:
+            connection.conn.settimeout(timeout)
+        return connection
 
 
 def server_address() -> tuple[str, int]:
-    """Return host and port from `ANDROID_ADB_SERVER_ADDRESS` and `ANDROID_ADB_SERVER_PORT`. Raises `UsageError`."""
-    host = os.environ.get("ANDROID_ADB_SERVER_ADDRESS") or "127.0.0.1"
-    port = os.environ.get("ANDROID_ADB_SERVER_PORT") or str(DEFAULT_PORT)
-    if not port.isdigit() or not 0 < int(port) < 65536:  # noqa: PLR2004
-        raise UsageError(f"ANDROID_ADB_SERVER_PORT is {port!r}, not a port.", "Set it to a number from 1 to 65535.")
-    return host, int(port)
+    """Return host and port of the server that the environment names. Raises `UsageError`."""
+    server = AdbServer.of_environment()
+    return server.host, server.port
 
 
-def adb_client() -> adbutils.AdbClient:
-    """Return a client of a running adb server. Raises `NothingToRunOnError` when none can be had."""
-    host, port = server_address()
-    if not _listens(host, port):
-        if host not in _LOCAL:
+def adb_client(server: AdbServer | None = None) -> adbutils.AdbClient:
+    """Return a client of a running adb server, by default the environment's. Raises `NothingToRunOnError`.
+
+    Only the environment's own server is started where it does not run, and only on this computer.
+    """
+    chosen = server or AdbServer.of_environment()
+    is_ours = server is None and chosen.is_local
+    if not _listens(chosen.host, chosen.port):
+        if not is_ours:
+            remedy = "leave that host out" if server else "unset ANDROID_ADB_SERVER_ADDRESS"
             raise NothingToRunOnError(
-                f"No adb server answers at {host}:{port}.",
-                "Start it there with `adb -a nodaemon server`, or unset ANDROID_ADB_SERVER_ADDRESS.",
+                f"No adb server answers at {chosen}.", f"Start it there with `adb -a nodaemon server`, or {remedy}."
             )
-        _start_server(port)
-    return adbutils.AdbClient(host=host, port=port)
+        _start_server(chosen.port)
+    return (adbutils.AdbClient if is_ours else _RemoteClient)(host=chosen.host, port=chosen.port)
 
 
 def _listens(host: str, port: int) -> bool:

@@ -76,7 +76,7 @@ def run_night(
     """
     with night_lock(settings.results):
         require_space(settings.results, settings.least_free_gb)
-        targets = choose_targets(settings.spec.devices)
+        targets = choose_targets(settings.spec.devices, settings.spec.hosts)
         if targets.notice:
             observer.note(targets.notice)
         deadline = deadline or Deadline(settings.until.timestamp() if settings.until else None)

@@ -11,6 +11,7 @@ from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe, within_budget
+from harness.devices.device_name import label_of
 from harness.errors import DEVICE_GONE, Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
 from harness.paths import cache_folder
 from harness.progress import Observer
@@ -37,6 +38,8 @@ class SweepOutcome:
 
     sweep_id: str
     status: SweepStatus
+    unreached: tuple[str, ...] = ()
+    """Hosts that never answered, so that nobody knows what was not measured there."""
 
 
 class SweepRunner:
@@ -97,9 +100,10 @@ class SweepRunner:
             scheduling,
             self._waves,
         )
-        status = self._measure(context, devices, takes_new=takes_new)
+        arrivals = PhoneArrivals(takes_new=takes_new, hosts=spec.hosts)
+        status = self._measure(context, devices, arrivals)
         self._store.finish_sweep(sweep_id, status)
-        return SweepOutcome(sweep_id, status)
+        return SweepOutcome(sweep_id, status, tuple(arrivals.unreached(devices)))
 
     def _store_variants(self, sweep_id: str, variants: Variants) -> None:
         for variant in variants.made:
@@ -107,11 +111,10 @@ class SweepRunner:
         for failed in variants.failed:
             self._store.add_variant_failure(sweep_id, failed.recipe, failed.failure)
 
-    def _measure(self, context: SweepContext, devices: Sequence[str], *, takes_new: bool = False) -> SweepStatus:
+    def _measure(self, context: SweepContext, devices: Sequence[str], arrivals: PhoneArrivals) -> SweepStatus:
         """Measure the devices. Ctrl-C lets what is under way finish and starts nothing more."""
         crew = Crew(
-            lambda name: self._measure_device(context, name), PhoneArrivals(takes_new=takes_new), self._stop,
-            self._observer.note,
+            lambda name: self._measure_device(context, name), arrivals, self._stop, self._observer.note
         )  # fmt: skip
         crew.work(devices)
         return SweepStatus.INTERRUPTED if self._stop.is_set() else SweepStatus.FINISHED
@@ -121,14 +124,14 @@ class SweepRunner:
 
         Return whether it went away in the middle of its work.
         """
-        serial = name
+        serial = label = label_of(name)
         try:
             with opened(name, context.registry, broken_gpu=context.spec.broken_gpu) as device:
                 serial = device.serial
                 DeviceRun(context, device).run()
         except FailureError as error:
             self._fail_device(context, serial, error.failure)
-            return error.failure.failure_class in DEVICE_GONE and serial == name  # a phone of this sweep's own is gone
+            return error.failure.failure_class in DEVICE_GONE and serial == label  # a phone of this sweep's own is gone
         except NothingToRunOnError as error:
             failure = Failure(FailureClass.DEVICE_LOST, str(error), error.advice)
             self._fail_device(context, serial, failure)
