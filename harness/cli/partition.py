@@ -10,8 +10,9 @@ import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.progress import watch
+from harness.cli.results_option import ResultsOption
 from harness.errors import ExitCode, UsageError
-from harness.paths import cache_folder, default_results_folder
+from harness.paths import cache_folder, default_results
 from harness.results.plain import plain
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def partition(
     most: Annotated[int, typer.Option("--most", min=2, max=8, help="With --device: most stages of a pipeline.")] = 3,
     preset: Annotated[str, typer.Option(help="With --device: quick, standard or strict.")] = "quick",
     seconds: Annotated[float, typer.Option(min=1, max=600, help="With --device: how long each way is run.")] = 5.0,
-    results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
+    results: ResultsOption = None,
     as_json: bool = JsonOption,
 ) -> None:
     """Cut a model into stages and run the chain on this host: it must give what the whole gives, bit for bit.
@@ -121,7 +122,7 @@ def _print(made: Partition) -> None:
 
 
 def _experiment(made: Partition, graph: Graph, device: str, stages: int, options: dict[str, Any], seconds: float,
-                results: Path | None) -> Experiment:  # fmt: skip
+                results: str | None) -> Experiment:  # fmt: skip
     from harness.partition.experiment import experiment
     from harness.results.store import Store
     from harness.spec.sweep import load_sweep_spec
@@ -129,7 +130,7 @@ def _experiment(made: Partition, graph: Graph, device: str, stages: int, options
     measurement = {"accuracy_samples": 0, "memory_invocations": 0, "op_profile_invocations": 0}
     spec = load_sweep_spec(None, {**options, "measurement": measurement})
     folder = made.stages[0].variant.path.parent
-    with Store.open(results or default_results_folder()) as store, watch() as watcher:
+    with Store.open(results or default_results()) as store, watch() as watcher:
         return experiment(made, graph, spec, device, stages=stages, seconds=seconds, folder=folder, store=store,
                           observer=watcher)  # fmt: skip
 

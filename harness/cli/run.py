@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+<<<<<<< HEAD
 from harness.errors import ExitCode
 from harness.paths import default_results_folder
+=======
+from harness.paths import default_results
+>>>>>>> store
 
 if TYPE_CHECKING:
     from harness.spec.sweep import SweepSpec
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 def run_sweep(
     spec: SweepSpec,
     *,
-    results: Path | None = None,
+    results: str | None = None,
     resume: str | None = None,
     fail_on: str = "failed",
     as_json: bool = False,
@@ -36,7 +39,7 @@ def run_sweep(
     targets = choose_targets(spec.devices, spec.hosts)
     if spec.require_full_delegation and fail_on == "failed":
         fail_on = "fell-back"
-    with Store.open(results or default_results_folder()) as store:
+    with Store.open(results or default_results()) as store:
         with watcher:
             if targets.notice:
                 watcher.note(targets.notice)

@@ -16,9 +16,10 @@ from harness.cli.protocol_options import (
     SustainedOption,
     duration_s,
 )
+from harness.cli.results_option import ResultsOption
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
-from harness.paths import default_results_folder
+from harness.paths import default_results
 
 if TYPE_CHECKING:
     from harness.spec.sweep import SweepSpec
@@ -69,7 +70,7 @@ def sweep(
     prepare: Annotated[
         bool, typer.Option("--prepare/--no-prepare", help="Set up phones as their profile asks, and give them back.")
     ] = True,
-    results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
+    results: ResultsOption = None,
     resume: Annotated[
         str | None, typer.Option(metavar="ID", help="Carry on a sweep that was stopped: its id, or latest.")
     ] = None,
@@ -91,7 +92,7 @@ def sweep(
 
     if allow_code:
         let_code_run()
-    folder = results or default_results_folder()
+    place = results or default_results()
     measurement = {"invocations": invocations, "runs": runs, "accuracy_samples": accuracy_samples,
                    "timeout_s": timeout_s, "sustained_s": duration_s(sustained) if sustained else None}  # fmt: skip
     overrides: dict[str, Any] = {
@@ -103,22 +104,22 @@ def sweep(
     given = {key: value for key, value in overrides.items() if value or value is False}
     if resume:
         _refuse_with_resume(spec_file, given)
-        spec, resume = _stored_spec(folder, resume)
+        spec, resume = _stored_spec(place, resume)
     else:
         spec = load_sweep_spec(spec_file, given)
     _check_fail_on(fail_on)
     if dry_run:
         _print_plan(spec, as_json)
         return
-    run_sweep(spec, results=folder, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
+    run_sweep(spec, results=place, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
 
 
-def _stored_spec(folder: Path, sweep_id: str) -> tuple[SweepSpec, str]:
+def _stored_spec(place: str, sweep_id: str) -> tuple[SweepSpec, str]:
     from harness.results.store import Store
     from harness.spec.loading import validate_spec
     from harness.spec.sweep import SweepSpec
 
-    with Store.open(folder, must_exist=True) as store:
+    with Store.open(place, must_exist=True) as store:
         record = store.find_sweep(sweep_id)
     return validate_spec(dict(record.spec), SweepSpec, origin=f"sweep {record.id}"), record.id
 

@@ -1,0 +1,154 @@
+"""A real PostgreSQL server for a test or a benchmark, made of Debian's package (`apt install postgresql`).
+
+pytest-postgresql does less than is needed here: it has no answer for tests that run as root, which PostgreSQL refuses,
+none for a server that is killed and comes back, and benchmarks cannot use it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+USER = "harness"
+_START_LIMIT_S = 60
+_UNPRIVILEGED = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+"""PostgreSQL does not run as root."""
+
+
+def programs_folder() -> Path | None:
+    """Return where Debian's package keeps the server's programs, of its newest version; None: not installed."""
+    return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name), default=None)
+
+
+class PostgresqlServer:
+    """One server in a folder of its own, on a TCP port and a Unix socket of its own, without passwords.
+
+    Its `fsync` is off unless `durable`: it survives `kill`, for which the page cache is enough, but no power cut.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        """Make the server's files; `start` starts it. Raises `RuntimeError` where the package is not installed."""
+        programs = programs_folder()
+        if programs is None:
+            raise RuntimeError("PostgreSQL's server (Debian: apt install postgresql)")
+        self._programs = programs
+        self._durable = durable
+        self._data = folder / "data"
+        self._socket = folder / "s"
+        self._log = folder / "log"
+        self.folder = folder
+        self.port = _free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._socket.mkdir()
+        if os.geteuid() == 0:
+            for owned in (folder, self._socket):
+                shutil.chown(owned, "nobody", "nogroup")
+            _let_through(folder)
+        self._call("initdb", "-D", self._data, "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+
+    def start(self) -> None:
+        """Start the server, which answers when this returns."""
+        settings = f"-p {self.port} -k {self._socket} -c listen_addresses=127.0.0.1 -c max_connections=200"
+        settings += "" if self._durable else " -c fsync=off"
+        self._call(
+            "pg_ctl", "-D", self._data, "-l", self._log, "-o", settings, "-w", "-t", str(_START_LIMIT_S), "start"
+        )
+
+    def stop(self) -> None:
+        """Shut the server down in an orderly way: clients are cut off, what is committed is kept."""
+        self._call("pg_ctl", "-D", self._data, "-w", "-m", "fast", "stop")
+
+    def kill(self) -> None:
+        """Kill the server's processes at once (SIGKILL), as when the computer's memory runs out."""
+        import psutil
+
+        try:
+            server = psutil.Process(self.pid)
+            processes = [server, *server.children(recursive=True)]
+        except (psutil.NoSuchProcess, FileNotFoundError):
+            return
+        for process in processes:
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(processes, timeout=_START_LIMIT_S)
+
+    def restart(self) -> None:
+        """Stop and start again."""
+        self.stop()
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server itself. Raises `FileNotFoundError` where it does not run."""
+        return int((self._data / "postmaster.pid").read_text().splitlines()[0])
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._run("pg_ctl", "-D", self._data, "status").returncode == 0
+
+    def url(self, database: str = "postgres", *, user: str = USER, password: str | None = None) -> str:
+        """Return what harness takes as `--results`."""
+        who = user if password is None else f"{user}:{password}"
+        return f"postgresql+psycopg://{who}@127.0.0.1:{self.port}/{database}"
+
+    def socket_url(self, database: str = "postgres") -> str:
+        """Return the same by the Unix socket."""
+        return f"postgresql+psycopg://{USER}@/{database}?host={self._socket}&port={self.port}"
+
+    def new_database(self, name: str) -> str:
+        """Make an empty database and return its URL."""
+        self._call("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, name)
+        return self.url(name)
+
+    def execute(self, statement: str, database: str = "postgres") -> str:
+        """Carry out SQL behind harness's back, as the owner of everything; return what psql prints."""
+        call = ("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database, "-AtX")
+        return self._call(*call, "-v", "ON_ERROR_STOP=1", "-c", statement).strip()
+
+    def _call(self, program: str, *arguments: str | Path) -> str:
+        finished = self._run(program, *arguments)
+        if finished.returncode:
+            said = self._log.read_text(errors="replace")[-2000:] if self._log.exists() else ""
+            raise RuntimeError(f"{program} failed: {finished.stderr.strip()} {said}")
+        return finished.stdout
+
+    def _run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        prefix = _UNPRIVILEGED if os.geteuid() == 0 else ()
+        return subprocess.run(
+            [*prefix, str(self._programs / program), *map(str, arguments)], cwd=self.folder, text=True, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=2 * _START_LIMIT_S,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(self.folder)}, start_new_session=True,
+        )  # fmt: skip
+
+
+@contextmanager
+def postgresql_server(folder: Path, *, durable: bool = False) -> Iterator[PostgresqlServer]:
+    """Run a server in a folder for a `with` block. Its `url()` is what `--results` takes."""
+    server = PostgresqlServer(folder, durable=durable)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _let_through(folder: Path) -> None:
+    """Let the server's user reach its folder: pytest's temporary folders, all below /tmp, are closed to others."""
+    for above in folder.resolve().parents:
+        if Path("/tmp") in above.parents:
+            above.chmod(above.stat().st_mode | 0o011)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
