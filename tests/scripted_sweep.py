@@ -12,10 +12,10 @@ from harness.files import sha256_of
 from harness.progress import DeviceStatus, News, SilentObserver
 from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
-from harness.sweep.arrivals import PhoneArrivals
 from harness.sweep.device_run import DeviceRun, SweepContext
 from harness.sweep.runner import SweepRunner
 from harness.sweep.scheduling import scheduling_of
+from harness.sweep.site import AdbSite
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
@@ -98,9 +98,9 @@ class ScriptedSweep:
         """Leased, in threads of their own, and stopped by Ctrl-C."""
         runner = SweepRunner(self.store, self.notebook)
         self.stop = runner._stop
-        arrivals = PhoneArrivals(takes_new=takes_new, hosts=self.spec.hosts)
-        runner._measure(self._context(len(serials)), serials, arrivals)
-        return arrivals
+        site = AdbSite(self.spec.hosts)
+        runner._measure(self._context(len(serials)), serials, site, takes_new=takes_new)
+        return site
 
     def _context(self, devices=1):
         registry = self.registry or OneTool(self._tool)

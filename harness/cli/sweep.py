@@ -52,6 +52,9 @@ def sweep(
         list[str] | None,
         typer.Option(metavar="HOST[:PORT]", help="A computer whose adb server holds phones; repeat for several."),
     ] = None,
+    lab: Annotated[
+        str | None, typer.Option(metavar="SCHEDULER", help="Measure the phones of a lab, such as tcp://HOST:8786.")
+    ] = None,
     delegate: Annotated[
         list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
     ] = None,
@@ -111,7 +114,9 @@ def sweep(
     if dry_run:
         _print_plan(spec, as_json)
         return
-    run_sweep(spec, results=place, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
+    run_sweep(
+        spec, results=place, lab=lab, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain
+    )  # fmt: skip
 
 
 def _stored_spec(place: str, sweep_id: str) -> tuple[SweepSpec, str]:

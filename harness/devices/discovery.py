@@ -96,9 +96,10 @@ def list_devices(
     found: list[AttachedDevice] = []
     seen = set() if seen is None else seen
     for serial, state in _server_list(client, server):
-        device = AttachedDevice(str(DeviceName(serial, server)), _state(state))
+        name = DeviceName(serial, server)
+        device = AttachedDevice(str(name), _state(state))
         if device.state is DeviceState.DEVICE:
-            device, identity = _look_closer(client, device, with_facts)
+            device, identity = _look_closer(AdbDevice(client, serial, name=name), with_facts)
             if identity in seen:
                 continue
             seen.add(identity)
@@ -106,8 +107,8 @@ def list_devices(
     return found
 
 
-def open_device(name: str) -> AdbDevice:
-    """Return an attached device that is ready. Raises `DeviceError` of the class that its state means.
+def open_device(name: str, *, label: str | None = None) -> AdbDevice:
+    """Return an attached device that is ready, to be called `label`. Raises `DeviceError` of what its state means.
 
     Without the environment's adb server it raises `NothingToRunOnError`; any other one may come back.
     """
@@ -123,11 +124,7 @@ def open_device(name: str) -> AdbDevice:
     state = _state(states[device.serial]) if device.serial in states else None
     if state is not DeviceState.DEVICE:
         raise DeviceError(_failure_of(device.label, state))
-    return _adb_device(client, device)
-
-
-def _adb_device(client: adbutils.AdbClient, name: DeviceName) -> AdbDevice:
-    return AdbDevice(client, name.serial, label=name.label)
+    return AdbDevice(client, device.serial, name=device, label=label)
 
 
 def connect(name: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
@@ -185,8 +182,8 @@ def await_device(device: Device, *, deadline: float, stop: threading.Event, fail
 
 def _answers(device: Device) -> bool:
     try:
-        if DeviceName.parse(device.serial).is_on_network:
-            connect(device.serial, timeout_s=_RECONNECT_TIMEOUT_S)
+        if isinstance(device, AdbDevice) and device.name.is_on_network:
+            connect(str(device.name), timeout_s=_RECONNECT_TIMEOUT_S)
         return device.run_script("true", timeout_s=_ALIVE_TIMEOUT_S).ok
     except (DeviceError, NothingToRunOnError):
         return False
@@ -194,7 +191,7 @@ def _answers(device: Device) -> bool:
 
 def are_back(names: Collection[str]) -> list[str]:
     """Return which devices that went away answer again, connecting anew to those on the network. Raises nothing."""
-    return [name for client, device, name in _reachable(names) if _answers(_adb_device(client, device))]
+    return [str(device.name) for device in _reachable(names) if _answers(device)]
 
 
 def ready_devices(server: AdbServer | None = None) -> list[str]:
@@ -211,12 +208,11 @@ def identities(names: Collection[str]) -> dict[str, str]:
 
     Those of an adb server that does not answer are left out.
     """
-    looks = [_look_closer(client, AttachedDevice(name, DeviceState.DEVICE), with_facts=False)
-             for client, _, name in _reachable(names)]  # fmt: skip
+    looks = [_look_closer(device, with_facts=False) for device in _reachable(names)]
     return {device.serial: identity for device, identity in looks if device.state is DeviceState.DEVICE}
 
 
-def _reachable(names: Collection[str]) -> Iterator[tuple[adbutils.AdbClient, DeviceName, str]]:
+def _reachable(names: Collection[str]) -> Iterator[AdbDevice]:
     """Return the devices whose adb server answers. Each server is asked once, since one that is off takes seconds."""
     clients: dict[AdbServer | None, adbutils.AdbClient | None] = {}
     for name in names:
@@ -227,7 +223,7 @@ def _reachable(names: Collection[str]) -> Iterator[tuple[adbutils.AdbClient, Dev
             except NothingToRunOnError:
                 clients[device.server] = None
         if client := clients[device.server]:
-            yield client, device, name
+            yield AdbDevice(client, device.serial, name=device)
 
 
 def disconnect(name: str) -> None:
@@ -258,9 +254,9 @@ def _server_list(client: adbutils.AdbClient, server: AdbServer | None = None) ->
     return [(serial, state.strip()) for serial, state in pairs]
 
 
-def _look_closer(client: adbutils.AdbClient, device: AttachedDevice, with_facts: bool) -> tuple[AttachedDevice, str]:
+def _look_closer(adb: AdbDevice, with_facts: bool) -> tuple[AttachedDevice, str]:
     """Tell a booting device from a ready one, and what identifies it: its serial number and this boot's id."""
-    adb = _adb_device(client, DeviceName.parse(device.serial))
+    device = AttachedDevice(str(adb.name), DeviceState.DEVICE)
     script = "getprop sys.boot_completed; getprop ro.serialno; cat /proc/sys/kernel/random/boot_id"
     try:
         lines = adb.run_script(script, timeout_s=_BOOT_TIMEOUT_S).stdout.splitlines()

@@ -53,7 +53,7 @@ def choose_targets(asked: Sequence[str], hosts: Sequence[str] = ()) -> Targets:
     if hosts:
         return _targets_at(hosts, serials)
     if serials:
-        return Targets(tuple(serials))
+        return Targets(tuple(map(_full_name, serials)))
     try:
         attached = list_devices()
     except NothingToRunOnError as error:
@@ -101,11 +101,16 @@ def _targets_at(hosts: Sequence[str], serials: Sequence[str]) -> Targets:
     return Targets(tuple(names.values()), " ".join(notices), takes_new=True)
 
 
+def _full_name(asked: str) -> str:
+    """Return the one way to write a device's name. Raises `UsageError` for a phone at no adb server."""
+    is_phone = asked != HOST and asked.partition(":")[0] != VIRTUAL
+    return str(DeviceName.parse(asked)) if is_phone else asked
+
+
 def at_its_host(serial: str, attached: Sequence[AttachedDevice], hosts: Sequence[str], away: Sequence[str]) -> str:
     """Return the name of a phone that was asked for by its serial alone; of one that is away, where it must be."""
-    name = DeviceName.parse(serial)
-    if name.server or serial in (HOST, VIRTUAL) or serial.startswith(f"{VIRTUAL}:"):
-        return serial
+    if serial == HOST or serial.partition(":")[0] == VIRTUAL or "@" in serial:
+        return _full_name(serial)
     found = [device.serial for device in attached if DeviceName.parse(device.serial).serial == serial]
     possible = found or [str(DeviceName(serial, server_at(host))) for host in (away or hosts)]
     if len(possible) == 1:
@@ -117,8 +122,13 @@ def at_its_host(serial: str, attached: Sequence[AttachedDevice], hosts: Sequence
 
 
 @contextmanager
-def opened(name: str, registry: ToolRegistry, *, broken_gpu: bool = False) -> Iterator[Device]:
-    """Open one device of `Targets.names`, leased to this process; a virtual phone lives as long as the context."""
+def opened(
+    name: str, registry: ToolRegistry, *, label: str | None = None, broken_gpu: bool = False
+) -> Iterator[Device]:
+    """Open one device of `Targets.names`, leased to this process; a virtual phone lives as long as the context.
+
+    `label` is what results call an attached phone, where that is not told by its name.
+    """
     if name == HOST:
         with lease(HOST):
             yield HostDevice()
@@ -127,7 +137,7 @@ def opened(name: str, registry: ToolRegistry, *, broken_gpu: bool = False) -> It
             yield open_device(serial)
     else:
         with lease(label_of(name)):
-            yield open_device(name)
+            yield open_device(name, label=label)
 
 
 @contextmanager

@@ -180,5 +180,5 @@ def test_a_host_that_does_not_answer_is_told_in_one_sentence(start_phone, hosts,
     assert caught.value.failure.failure_class is FailureClass.DEVICE_LOST
     assert str(caught.value) == f"R58M: no adb server answers at {away.name}."
     sweep = a_sweep(tmp_path, hosts)
-    arrivals = sweep.run_as_the_program_does(*targets.names, takes_new=True)
-    assert arrivals.unreached(targets.names) == [away.name]
+    site = sweep.run_as_the_program_does(*targets.names, takes_new=True)
+    assert site.unreached(targets.names) == [away.name]

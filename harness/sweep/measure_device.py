@@ -1,0 +1,36 @@
+"""Measure one device of a sweep, whatever becomes of it."""
+
+from __future__ import annotations
+
+from harness.devices.device_name import label_of
+from harness.errors import DEVICE_GONE, Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
+from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.targets import opened
+
+
+def measure_device(context: SweepContext, name: str, *, label: str | None = None) -> bool:
+    """Measure one device; whatever stops it is stored as its failure, and the other devices go on.
+
+    Results call it by `label`, by default by the one that its name implies. Return whether it went away in the middle
+    of its work. Raises `HarnessError`, and stops the sweep, where nothing that follows could be kept.
+    """
+    serial = label = label or label_of(name)
+    try:
+        with opened(name, context.registry, label=label, broken_gpu=context.spec.broken_gpu) as device:
+            serial = device.serial
+            DeviceRun(context, device).run()
+    except FailureError as error:
+        _fail_device(context, serial, error.failure)
+        return error.failure.failure_class in DEVICE_GONE and serial == label  # a phone of this sweep's own is gone
+    except NothingToRunOnError as error:
+        failure = Failure(FailureClass.DEVICE_LOST, str(error), error.advice)
+        _fail_device(context, serial, failure)
+    except HarnessError:
+        context.stop.set()  # such as a full disk on this host
+        raise
+    return False
+
+
+def _fail_device(context: SweepContext, serial: str, failure: Failure) -> None:
+    context.observer.warn(failure.message)
+    context.store.add_device_failure(context.sweep_id, serial, failure)
