@@ -12,7 +12,8 @@ from harness.files import sha256_of
 from harness.progress import DeviceStatus, News, SilentObserver
 from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
-from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.context import SweepContext
+from harness.sweep.device_run import DeviceRun
 from harness.sweep.runner import SweepRunner
 from harness.sweep.scheduling import scheduling_of
 from harness.sweep.site import AdbSite

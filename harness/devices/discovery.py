@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,17 +14,17 @@ import adbutils
 from harness.devices.adb_device import AdbDevice
 from harness.devices.base import Device, DeviceFacts
 from harness.devices.device_name import AdbServer, DeviceName
-from harness.devices.server import adb_client
+from harness.devices.server import adb_client, server_address
 from harness.devices.transport import LOSSES, describe_loss
 from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
 
 _LIST_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 15.0
 _BOOT_TIMEOUT_S = 10.0
-_RECONNECT_TIMEOUT_S = 5.0
 _ALIVE_TIMEOUT_S = 5.0
 _POLL_S = 0.1
-_RETRY_S = 0.5
+_last_listed: dict[tuple[str, int], frozenset[str]] = {}
+"""Serials by adb server: a server that hangs cannot be asked whose phones it has."""
 
 
 class DeviceState(StrEnum):
@@ -127,6 +126,30 @@ def open_device(name: str, *, label: str | None = None) -> AdbDevice:
     return AdbDevice(client, device.serial, name=device, label=label)
 
 
+def name_of(device: Device) -> str:
+    """Return the name by which a device can be opened again."""
+    return str(device.name) if isinstance(device, AdbDevice) else device.serial
+
+
+def reopen(device: Device) -> AdbDevice:
+    """Return the same device, of which nothing is remembered. Raises `DeviceError`."""
+    return open_device(name_of(device), label=device.serial)
+
+
+def reachable(names: Collection[str]) -> Iterator[AdbDevice]:
+    """Return the devices whose adb server answers. Each server is asked once, since one that is off takes seconds."""
+    clients: dict[AdbServer | None, adbutils.AdbClient | None] = {}
+    for name in names:
+        device = DeviceName.parse(name)
+        if device.server not in clients:
+            try:
+                clients[device.server] = adb_client(device.server)
+            except NothingToRunOnError:
+                clients[device.server] = None
+        if client := clients[device.server]:
+            yield AdbDevice(client, device.serial, name=device)
+
+
 def connect(name: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
     """Connect the adb server to HOST:PORT and wait until the device is ready; return its name.
 
@@ -170,30 +193,6 @@ def _runs_commands(client: adbutils.AdbClient, address: str, deadline: float) ->
         return False
 
 
-def await_device(device: Device, *, deadline: float, stop: threading.Event, failure: Failure) -> None:
-    """Wait until a device that went away answers again, connecting anew to one on the network.
-
-    `deadline` is of `time.monotonic`. Raises `DeviceError` with `failure` when it has passed or `stop` is set.
-    """
-    while not _answers(device):
-        if time.monotonic() >= deadline or stop.wait(_RETRY_S):
-            raise DeviceError(failure)
-
-
-def _answers(device: Device) -> bool:
-    try:
-        if isinstance(device, AdbDevice) and device.name.is_on_network:
-            connect(str(device.name), timeout_s=_RECONNECT_TIMEOUT_S)
-        return device.run_script("true", timeout_s=_ALIVE_TIMEOUT_S).ok
-    except (DeviceError, NothingToRunOnError):
-        return False
-
-
-def are_back(names: Collection[str]) -> list[str]:
-    """Return which devices that went away answer again, connecting anew to those on the network. Raises nothing."""
-    return [str(device.name) for device in _reachable(names) if _answers(device)]
-
-
 def ready_devices(server: AdbServer | None = None) -> list[str]:
     """Return the names of what an adb server holds ready; no device is asked.
 
@@ -208,22 +207,8 @@ def identities(names: Collection[str]) -> dict[str, str]:
 
     Those of an adb server that does not answer are left out.
     """
-    looks = [_look_closer(device, with_facts=False) for device in _reachable(names)]
+    looks = [_look_closer(device, with_facts=False) for device in reachable(names)]
     return {device.serial: identity for device, identity in looks if device.state is DeviceState.DEVICE}
-
-
-def _reachable(names: Collection[str]) -> Iterator[AdbDevice]:
-    """Return the devices whose adb server answers. Each server is asked once, since one that is off takes seconds."""
-    clients: dict[AdbServer | None, adbutils.AdbClient | None] = {}
-    for name in names:
-        device = DeviceName.parse(name)
-        if device.server not in clients:
-            try:
-                clients[device.server] = adb_client(device.server)
-            except NothingToRunOnError:
-                clients[device.server] = None
-        if client := clients[device.server]:
-            yield AdbDevice(client, device.serial, name=device)
 
 
 def disconnect(name: str) -> None:
@@ -242,6 +227,35 @@ def chosen_serials(asked: Sequence[str]) -> list[str]:
     return [serial for serial in os.environ.get("ANDROID_SERIAL", "").split(",") if serial]
 
 
+def reconnect(name: str, *, timeout_s: float) -> None:
+    """Let the adb server drop its connection to one device and make it anew, as `adb -s SERIAL reconnect` does.
+
+    A device on the network is gone from the server's list until it is connected to. Raises `DeviceError`.
+    """
+    device = DeviceName.parse(name)
+    try:
+        with adb_client(device.server).make_connection(timeout=timeout_s) as connection:
+            connection.send_command(f"host-serial:{device.serial}:reconnect")
+            connection.check_okay()
+    except LOSSES as error:
+        raise describe_loss(error, device.label) from error
+
+
+def state_of(name: str) -> DeviceState | None:
+    """Return in which state its server lists a device; None: not at all.
+
+    Raises `DeviceError` and `NothingToRunOnError`.
+    """
+    device = DeviceName.parse(name)
+    states = dict(_server_list(adb_client(device.server), device.server))
+    return _state(states[device.serial]) if device.serial in states else None
+
+
+def last_listed() -> frozenset[str]:
+    """Return what the environment's adb server listed when it last answered this process."""
+    return _last_listed.get(server_address(), frozenset())
+
+
 def _server_list(client: adbutils.AdbClient, server: AdbServer | None = None) -> list[tuple[str, str]]:
     try:
         with client.make_connection(timeout=_LIST_TIMEOUT_S) as connection:
@@ -251,6 +265,7 @@ def _server_list(client: adbutils.AdbClient, server: AdbServer | None = None) ->
     except LOSSES as error:
         raise describe_loss(error, f"adb server {server or ''}".rstrip()) from error
     pairs = [line.split("\t", 1) for line in lines if "\t" in line]
+    _last_listed[client.host, client.port] = frozenset(serial for serial, _ in pairs)
     return [(serial, state.strip()) for serial, state in pairs]
 
 

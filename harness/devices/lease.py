@@ -24,19 +24,27 @@ _CREDENTIALS = struct.Struct("3i")
 """Process, user and group, as SO_PEERCRED gives them."""
 
 
+class LeaseHeldError(DeviceError):
+    """Another harness has the device: it is well, and may be free later."""
+
+
 @contextmanager
 def lease(serial: str) -> Iterator[None]:
-    """Hold a device for the length of a `with` block. Raises `DeviceError` that names the holder."""
-    name = f"{os.environ.get(SPACE_VARIABLE, '')}/{serial}"
-    address = b"\0harness-lease-" + hashlib.sha256(name.encode()).hexdigest().encode()
+    """Hold a device for the length of a `with` block. Raises `LeaseHeldError` that names the holder."""
+    address = _address(serial)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
         try:
             held.bind(address)
         except OSError:
-            message = f"{serial} is in use by another harness ({_holder(address)})."
-            raise DeviceError(Failure(FailureClass.DEVICE_OFFLINE, message, "its lease is held")) from None
+            message = f"{serial} is in use by another harness ({_holder(address)[1]})."
+            raise LeaseHeldError(Failure(FailureClass.DEVICE_OFFLINE, message, "its lease is held")) from None
         held.listen()
         yield
+
+
+def _address(serial: str) -> bytes:
+    name = f"{os.environ.get(SPACE_VARIABLE, '')}/{serial}"
+    return b"\0harness-lease-" + hashlib.sha256(name.encode()).hexdigest().encode()
 
 
 def is_held(serial: str) -> bool:
@@ -48,18 +56,29 @@ def is_held(serial: str) -> bool:
         return True
 
 
-def _holder(address: bytes) -> str:
-    """Say which process holds a lease, as far as the kernel tells: it may end meanwhile, or too many have asked."""
+def other_holder(serial: str) -> str:
+    """Say which other process holds a device; empty where it is free, or held by this one."""
+    if not is_held(serial):
+        return ""
+    process, told = _holder(_address(serial))
+    return "" if process == os.getpid() else told
+
+
+def _holder(address: bytes) -> tuple[int | None, str]:
+    """Return the process that holds a lease, by id and in words, as far as the kernel tells.
+
+    It may end meanwhile, or too many have asked.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.setblocking(False)
         try:
             asking.connect(address)
         except OSError:
-            return "process unknown"
+            return None, "process unknown"
         credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     process, user, _ = _CREDENTIALS.unpack(credentials)
     try:
         name = pwd.getpwuid(user).pw_name
     except KeyError:
         name = str(user)
-    return f"process {process} of user {name}"
+    return process, f"process {process} of user {name}"

@@ -14,11 +14,13 @@ from harness.devices.device_name import AdbServer
 from harness.errors import NothingToRunOnError
 
 CONNECT_TIMEOUT_S = 3.0
+ANSWER_TIMEOUT_S = 10.0
+"""What every question to the server has, unless it brings a limit of its own."""
 START_TIMEOUT_S = 20.0
 
 
-class _RemoteConnection(adbutils.AdbConnection):
-    """adbutils's connection, which does not start a server on this computer when one elsewhere does not answer."""
+class _Connection(adbutils.AdbConnection):
+    """adbutils's connection; where nothing listens it fails, instead of starting a server by itself."""
 
     def _safe_connect(self) -> socket.socket:
         try:
@@ -28,14 +30,13 @@ class _RemoteConnection(adbutils.AdbConnection):
         return connected
 
 
-class _RemoteClient(adbutils.AdbClient):
-    """A client of an adb server that is used, but never started."""
+class TimedClient(adbutils.AdbClient):
+    """adbutils's client, with a time limit for each read and write."""
 
     def make_connection(self, timeout: float | None = None) -> adbutils.AdbConnection:
-        """Connect to the server. Raises `AdbConnectionError`."""
-        connection = _RemoteConnection(self.host, self.port)
-        if timeout:
-            connection.conn.settimeout(timeout)
+        """Connect to the server. Raises adbutils's errors."""
+        connection = _Connection(self.host, self.port)
+        connection.conn.settimeout(timeout or ANSWER_TIMEOUT_S)
         return connection
 
 
@@ -51,18 +52,18 @@ def adb_client(server: AdbServer | None = None) -> adbutils.AdbClient:
     Only the environment's own server is started where it does not run, and only on this computer.
     """
     chosen = server or AdbServer.of_environment()
-    is_ours = server is None and chosen.is_local
-    if not _listens(chosen.host, chosen.port):
-        if not is_ours:
+    if not listens(chosen.host, chosen.port):
+        if server or not chosen.is_local:
             remedy = "leave that host out" if server else "unset ANDROID_ADB_SERVER_ADDRESS"
             raise NothingToRunOnError(
                 f"No adb server answers at {chosen}.", f"Start it there with `adb -a nodaemon server`, or {remedy}."
             )
-        _start_server(chosen.port)
-    return (adbutils.AdbClient if is_ours else _RemoteClient)(host=chosen.host, port=chosen.port)
+        start_server(chosen.port)
+    return TimedClient(host=chosen.host, port=chosen.port)
 
 
-def _listens(host: str, port: int) -> bool:
+def listens(host: str, port: int) -> bool:
+    """Tell whether anything accepts connections there; a server that hangs does too."""
     try:
         with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S):
             return True
@@ -70,7 +71,8 @@ def _listens(host: str, port: int) -> bool:
         return False
 
 
-def _start_server(port: int) -> None:
+def start_server(port: int) -> None:
+    """Start a server on this host. Raises `NothingToRunOnError`."""
     environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": str(port)}
     environment.pop("ANDROID_ADB_SERVER_ADDRESS", None)  # adb starts no server for an address, even a local one
     try:
@@ -86,7 +88,7 @@ def _start_server(port: int) -> None:
         raise NothingToRunOnError(
             f"{adb_program()} cannot be started: {error.strerror}.", "Install Android's platform-tools."
         ) from error
-    if finished.returncode != 0 or not _listens("127.0.0.1", port):
+    if finished.returncode != 0 or not listens("127.0.0.1", port):
         said = (finished.stderr or finished.stdout).strip().splitlines()
         raise NothingToRunOnError(
             f"The adb server cannot be started: {said[-1] if said else 'no reason given'}.",

@@ -150,7 +150,7 @@ def describe_loss(error: Exception, serial: str) -> DeviceError:
     if isinstance(error, AdbConnectionError | ConnectionRefusedError):
         failure_class, what = FailureClass.DEVICE_LOST, "the adb server does not answer"
     elif isinstance(error, AdbTimeout | socket.timeout | TimeoutError):
-        failure_class, what = FailureClass.TIMEOUT, "it did not answer within the time limit"
+        failure_class, what = FailureClass.DEVICE_OFFLINE, "it did not answer within the time limit"
     elif "unauthorized" in lowered or "authorizing" in lowered:
         failure_class, what = FailureClass.DEVICE_UNAUTHORIZED, "it does not trust this computer"
     elif "offline" in lowered:

@@ -20,7 +20,8 @@ from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
-from harness.sweep.device_run import SweepContext
+from harness.sweep.context import SweepContext
+from harness.sweep.faults import PhoneRecord
 from harness.sweep.measure_device import measure_device
 
 PLUGIN = "harness"
@@ -49,6 +50,8 @@ class Job:
     reference: VariantCard | None
     samples: str | None
     """Parcel of the labelled samples; None where the spec asks for no accuracy."""
+    record: PhoneRecord
+    """What went wrong with the phone before."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class JobOutcome:
 
     left_work: bool
     """Whether the phone went away before all was done."""
+    record: PhoneRecord
+    """What has gone wrong with it until now."""
     problem: str = ""
     """What keeps this host from going on, such as a store that it cannot reach."""
 
@@ -112,9 +117,11 @@ def do_job(job: Job, shelf: Shelf, observer: Observer, stop: JobStop) -> JobOutc
                 job.sweep_id, job.spec, [Variant(place_of(parcel_of(card)), card) for card in job.variants],
                 _evidence(job), store, ToolRegistry(), observer, stop,
             )  # fmt: skip
-            return JobOutcome(measure_device(context, job.phone, label=job.label))
+            context.faults.take_over(job.label, job.record)
+            left_work = measure_device(context, job.phone, label=job.label)
+            return JobOutcome(left_work, context.faults.record_of(job.label))
     except HarnessError as error:
-        return JobOutcome(left_work=True, problem=" ".join(filter(None, [str(error), error.advice])))
+        return JobOutcome(left_work=True, record=job.record, problem=f"{error} {error.advice}".rstrip())
 
 
 def stop_run(run_id: str) -> None:

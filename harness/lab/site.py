@@ -25,7 +25,7 @@ from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.results.place import find_place
 from harness.spec.sweep import SweepSpec
-from harness.sweep.device_run import SweepContext
+from harness.sweep.context import SweepContext
 from harness.sweep.targets import HOST, VIRTUAL, Targets
 
 STALE_S = 6.0
@@ -181,6 +181,7 @@ class LabSite:
             run_id=self._run_id, sweep_id=context.sweep_id, phone=phone.phone, label=phone.name, results=self._results,
             spec=context.spec, variants=tuple(variant.card for variant in context.variants),
             reference=reference.card if reference else None, samples=self._samples_name(context),
+            record=context.faults.record_of(phone.name),
         )  # fmt: skip
         stopping: list[object] = []
 
@@ -188,7 +189,9 @@ class LabSite:
             if context.stop.is_set() and not stopping:
                 stopping.append(self._lab.start(phone.host, stop_run, self._run_id))
 
-        return self._lab.do(phone.host, run_job, job, while_waiting=pass_stop_on)
+        outcome = self._lab.do(phone.host, run_job, job, while_waiting=pass_stop_on)
+        context.faults.take_over(phone.name, outcome.record)
+        return outcome
 
     def _parcels(self, context: SweepContext) -> list[Parcel]:
         variants = list(context.variants)

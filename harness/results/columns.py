@@ -24,7 +24,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "tool_sha256": ("object", "Identity of the `benchmark_model` binary"),
     "cell_key": ("object", "Content hash of all that makes two results alike"),
     "invocations_ok": ("Int64", "Processes of the latency pass that gave a measurement"),
-    "invocations_failed": ("Int64", "Processes of the latency pass that failed, of the last attempt each"),
+    "invocations_failed": (
+        "Int64",
+        "Failed processes of the latency pass, also those of the cell's own fault that a further try made good",
+    ),
     "latency_of": ("object", "What an invocation's latency is: its `median` where the tool prints one, else `average`"),
     "latency_median_us": ("float64", "Median of the invocations' latencies, microseconds"),
     "latency_low_us": ("float64", "Lower end of its 95 % bootstrap interval, microseconds"),

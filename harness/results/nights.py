@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, select, true
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Pass
 from harness.results import schema
+from harness.results.attempts import counting_attempts
 from harness.results.records import SweepRecord
 from harness.results.statistics import Estimate, median, median_with_interval
 from harness.results.store import Store, is_final
@@ -129,18 +130,16 @@ class _Around:
     accuracies: Mapping[Place, Row]
     """The last attempt of each cell."""
     invocations: Mapping[Place, list[Row]]
-    """The last attempt of each process of the latency and memory passes, in the order of time."""
+    """The attempts that count of each process of the latency and memory passes, in the order of time."""
 
     @classmethod
     def read(cls, store: Store, cells: Sequence[Row], *, narrow: bool) -> _Around:
         """Read what belongs to the cells; `narrow` where they are few among many in their sweeps."""
         sweep_ids = sorted({cell["sweep_id"] for cell in cells})
         keys = sorted({cell["key"] for cell in cells}) if narrow else None
-        latest: dict[tuple[str, str, str, int], Row] = {}
-        for row in _rows(store, schema.invocations, _INVOCATION, sweep_ids, keys, order="id"):
-            latest[row["sweep_id"], row["cell_key"], row["purpose"], row["invocation_index"]] = row
+        attempts = _rows(store, schema.invocations, _INVOCATION, sweep_ids, keys, order="id")
         invocations: dict[Place, list[Row]] = {}
-        for row in sorted(latest.values(), key=lambda row: int(row["block"])):
+        for row in sorted(counting_attempts(attempts), key=lambda row: int(row["block"])):
             invocations.setdefault((row["sweep_id"], row["cell_key"]), []).append(row)
         accuracies = _rows(store, schema.accuracies, _ACCURACY, sweep_ids, keys, order="id")
         return cls(

@@ -340,20 +340,21 @@ class Store:
     def done(self, sweep_id: str) -> set[tuple[str, Pass, int]]:
         """Return (cell key, pass, index) of every invocation that need not be repeated.
 
-        A failure of the cell itself is done; a failure from outside (`SAYS_NOTHING_OF_THE_CELL`) is not.
+        The last attempt counts: a failure of the cell itself is done, one from outside (`SAYS_NOTHING_OF_THE_CELL`) is
+        not.
         """
         table = schema.invocations
         columns = (table.c.cell_key, table.c.purpose, table.c.invocation_index, table.c.failure_class)
-        rows = self._transactions.read(select(*columns).where(table.c.sweep_id == sweep_id))
-        return {(key, Pass(purpose), index) for key, purpose, index, failed in rows if is_final(failed)}
+        rows = self._transactions.read(select(*columns).where(table.c.sweep_id == sweep_id).order_by(table.c.id))
+        last = {(key, Pass(purpose), index): failed for key, purpose, index, failed in rows}
+        return {place for place, failed in last.items() if is_final(failed)}
 
     def done_accuracies(self, sweep_id: str) -> set[str]:
         """Return the keys of the cells whose accuracy pass need not be repeated."""
         table = schema.accuracies
-        rows = self._transactions.read(
-            select(table.c.cell_key, table.c.failure_class).where(table.c.sweep_id == sweep_id)
-        )
-        return {key for key, failed in rows if is_final(failed)}
+        query = select(table.c.cell_key, table.c.failure_class).where(table.c.sweep_id == sweep_id)
+        rows = self._transactions.read(query.order_by(table.c.id))
+        return {key for key, failed in {row.cell_key: row.failure_class for row in rows}.items() if is_final(failed)}
 
     # ---- readers ----
 

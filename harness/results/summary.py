@@ -9,6 +9,7 @@ from harness.benchmark.command import keeps_cache
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Pass
 from harness.errors import Failure, FailureClass
+from harness.results.attempts import counting_attempts
 from harness.results.columns import COLUMNS
 from harness.results.operators import operator_shares, share_in_delegate
 from harness.results.statistics import (
@@ -45,7 +46,7 @@ def summary_rows(sweep: SweepRows) -> list[Row]:
     """Return the rows of `summarize` as JSON values, without the cost of a table."""
     devices = {row["serial"]: row for row in sweep.devices}
     variants = {row["name"]: row for row in sweep.variants}
-    invocations = _by_cell(_last_attempts(sweep.invocations))
+    invocations = _by_cell(counting_attempts(sweep.invocations))
     accuracies = {row["cell_key"]: row for row in sweep.accuracies}  # the last attempt wins
     rows: list[Row] = []
     latencies: dict[str, dict[int, Estimate]] = {}
@@ -62,12 +63,6 @@ def summary_rows(sweep: SweepRows) -> list[Row]:
             rows[index] |= {"rank": place.place, "tied": place.tied, "fastest": place.place == 1}
     rows += _rows_of_failed_devices(devices.values(), rows) + _rows_of_failed_variants(variants.values())
     return _complete(sweep.sweep_id, rows)
-
-
-def _last_attempts(invocations: Iterable[Row]) -> list[Row]:
-    """Keep the last attempt of each place in the plan; the rows come in the order of time."""
-    latest = {(row["cell_key"], row["purpose"], row["invocation_index"]): row for row in invocations}
-    return list(latest.values())
 
 
 def _by_cell(invocations: Iterable[Row]) -> dict[str, list[Row]]:

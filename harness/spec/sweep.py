@@ -108,6 +108,10 @@ class SweepSpec(SpecModel):
     """Turn what the device's profile asks for before measuring; false leaves the phone as it is."""
     reconnect_wait_s: float = Field(default=30.0, ge=0, le=3600)
     """How long to wait for a phone that went away before giving up on it."""
+    most_faults: int = Field(default=5, ge=0, le=1_000_000)
+    """A phone that goes away, or takes in something else than was sent, more often than this is left out."""
+    may_reboot: bool = False
+    """Restart a phone that would be left out, once in a sweep, and go on with it."""
 
     @model_validator(mode="before")
     @classmethod

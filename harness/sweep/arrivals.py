@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from harness.devices.device_name import AdbServer, DeviceName, label_of, server_at
-from harness.devices.discovery import are_back, identities, ready_devices
+from harness.devices.discovery import identities, ready_devices
 from harness.devices.lease import is_held
+from harness.devices.recovery import are_back
 from harness.errors import DeviceError, NothingToRunOnError
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
 LOOK_EVERY_S = 2.0
-MOST_RETURNS = 3
-"""A phone that went away more often than this is left out: what it does by then is no longer a measurement."""
+_NEWCOMERS = ""
+"""In place of a phone's name: the look for phones that were not there before."""
 MOST_DEVICES = 256
 """Threads are made as they are needed; more phones than this wait for one another."""
 
 
 class Arrivals(Protocol):
-    """Who can be measured now that could not before."""
+    """Who can be measured now that could not before. Asked in threads of its own: an answer may take seconds."""
 
     def returned(self, parked: Collection[str]) -> list[str]:
         """Return which of the devices that went away answer again."""
@@ -42,7 +41,7 @@ class Crew:
         *,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
-        """`measure` works on one device by name, and tells whether it went away with work left."""
+        """`measure` works on one device by name, and tells whether it went away and may be taken up again."""
         self._measure = measure
         self._arrivals = arrivals
         self._stop = stop
@@ -52,13 +51,15 @@ class Crew:
         self._ended: list[Future[bool]] = []
         self._known: set[str] = set()
         self._parked: set[str] = set()
-        self._losses: Counter[str] = Counter()
+        self._looks: dict[str, Future[list[str]]] = {}
+        """Answers that are awaited: of each parked phone by its name, and of new phones by none."""
 
     def work(self, names: Sequence[str]) -> None:
         """Measure the named devices and those that come. Ctrl-C lets what is under way finish and starts nothing more.
 
         Raises what stopped the whole sweep.
         """
+        looks = ThreadPoolExecutor(max_workers=MOST_DEVICES, thread_name_prefix="look")
         with ThreadPoolExecutor(max_workers=MOST_DEVICES, thread_name_prefix="device") as pool:
             try:
                 self._begin(pool, names)
@@ -66,12 +67,15 @@ class Crew:
                     wait(self._under_way, timeout=self._look_every_s, return_when=FIRST_COMPLETED)
                     self._collect()
                     if self._under_way and not self._stop.is_set():
+                        self._look(looks)
                         self._welcome(pool)
             except KeyboardInterrupt:
                 self._stop.set()
                 self._note("Interrupted: finishing what is under way.")
                 wait(self._under_way)
                 self._collect()
+            finally:
+                looks.shutdown(wait=False, cancel_futures=True)
         for future in self._ended:
             future.result()
 
@@ -85,20 +89,22 @@ class Crew:
             name = self._under_way.pop(future)
             self._ended.append(future)
             if future.exception() is None and future.result():
-                self._park(name)
+                self._parked.add(name)
 
-    def _park(self, name: str) -> None:
-        self._losses[name] += 1
-        if self._losses[name] <= MOST_RETURNS:
-            self._parked.add(name)
-        else:
-            self._note(f"{name} went away {self._losses[name]} times: it is left out of this sweep.")
+    def _look(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to look for each parked phone and for new ones, unless the last look is still under way."""
+        for name in self._parked - self._looks.keys():
+            self._looks[name] = pool.submit(self._arrivals.returned, [name])
+        if _NEWCOMERS not in self._looks:
+            self._looks[_NEWCOMERS] = pool.submit(self._arrivals.newcomers, frozenset(self._known))
 
     def _welcome(self, pool: ThreadPoolExecutor) -> None:
-        for name in self._arrivals.returned(sorted(self._parked)):
-            self._note(f"{name} is back: what it left is taken up again.")
-            self._parked.remove(name)
-            self._begin(pool, [name])
-        for name in self._arrivals.newcomers(self._known):
-            self._note(f"{name} was attached: it is measured too.")
-            self._begin(pool, [name])
+        """Begin to measure whom the looks have found."""
+        for name in [name for name, look in self._looks.items() if look.done()]:
+            for found in self._looks.pop(name).result():
+                if name == _NEWCOMERS:
+                    self._note(f"{found} was attached: it is measured too.")
+                else:
+                    self._note(f"{found} is back: what it left is taken up again.")
+                    self._parked.remove(found)
+                self._begin(pool, [found])

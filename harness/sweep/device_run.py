@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
-from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
-from harness.accuracy.outcome import AccuracyOutcome
+from harness.accuracy.on_device import AccuracyTarget, measure_accuracy
 from harness.benchmark.command import offers_op_profile
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.benchmark.probe import probe_flags
-from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool
 from harness.compression.variant import Variant
 from harness.devices.base import Device, DeviceFacts, DeviceKind
 from harness.devices.core_mask import choose_measured_cores
-from harness.devices.discovery import await_device
 from harness.devices.knobs import knobs_of
 from harness.devices.labels import preflight_labels
 from harness.devices.preparation import Preparation
@@ -29,57 +24,21 @@ from harness.devices.reference_workload import ReferenceWorkload
 from harness.devices.telemetry import read_telemetry
 from harness.devices.thermal_gate import ThermalGate, ThermalLimits
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
-from harness.progress import Observer
 from harness.results.records import Cell
-from harness.results.store import Store
 from harness.spec.profile import DeviceProfile
-from harness.spec.sweep import Measurement, SweepSpec
+from harness.spec.sweep import Measurement
+from harness.sweep.attempts import Attempts
+from harness.sweep.care import DeviceCare, from_outside, nothing
+from harness.sweep.context import SweepContext
 from harness.sweep.device_progress import DeviceProgress
 from harness.sweep.groundwork import Groundwork
-from harness.sweep.guarded import GuardedInvocation, GuardedTool
-from harness.sweep.plan import PlannedInvocation, Waves, at_once, plan_waves
+from harness.sweep.guarded import GuardedTool
+from harness.sweep.plan import PlannedInvocation, plan_waves
 from harness.sweep.remaining_time import StepKind
-from harness.sweep.scheduling import EachDevice, Scheduling
+from harness.sweep.retries import RULES
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
 from harness.sweep.warm_up import StoredWindows, WarmUp, untested
-
-HOPELESS = frozenset(
-    {
-        FailureClass.FELL_BACK,
-        FailureClass.UNSUPPORTED_OP,
-        FailureClass.UNSUPPORTED_OP_VERSION,
-        FailureClass.DELEGATE_UNAVAILABLE,
-        FailureClass.INVALID_MODEL,
-        FailureClass.WRONG_ABI,
-        FailureClass.TOOL_REJECTED_FLAG,
-        FailureClass.CORES_UNAVAILABLE,
-    }
-)
-"""Classes that a second try cannot mend: the cell is given up after the first."""
-
-FAILURES_BEFORE_GIVING_UP = 2
-SHUT_GATES_BEFORE_GIVING_UP = 2
-MOST_REDOS = 2
-"""How often a throttled invocation is made again."""
-
-
-@dataclass(frozen=True)
-class SweepContext:
-    """What every device of one sweep shares."""
-
-    sweep_id: str
-    spec: SweepSpec
-    variants: Sequence[Variant]
-    evidence: Evidence | None
-    """Real inputs and reference outputs; None where the spec asks for no accuracy."""
-    store: Store
-    registry: ToolRegistry
-    observer: Observer
-    stop: threading.Event
-    """Set when the user interrupts: what is under way is finished, nothing more is started."""
-    scheduling: Scheduling = field(default_factory=EachDevice)
-    waves: Waves = at_once
 
 
 class DeviceRun:
@@ -98,13 +57,11 @@ class DeviceRun:
         self._device = device
         self._clock = clock
         self._sleep = sleep or context.stop.wait
-        self._failures: Counter[str] = Counter()
-        """Failed invocations by cell key, to give up on a cell that cannot work."""
         self._hopeless: set[str] = set()
+        """Keys of cells of which no more is run."""
         self._warm_ups: dict[str, WarmUp] = {}
         """What was found for a cell, by its key."""
-        self._gates_shut = 0
-        """Invocations in a row that could not start, since the device did not cool."""
+        self._care = DeviceCare(context, device)
         self._next_block = 0
         """Blocks are counted on over shares and waves: only what was measured in turns shares one."""
 
@@ -113,32 +70,40 @@ class DeviceRun:
 
         Raises `DeviceError` when the device cannot be used, does not cool, or is gone for good.
         """
-        facts = self._device.facts()
+        facts = self._care.insist(self._device.facts, "facts")
         profile = match_profile(facts)
         is_prepared = self._context.spec.prepare and facts.kind is not DeviceKind.HOST
         knobs = knobs_of(profile.prepare) if is_prepared else []
         self._preparation = Preparation(self._device, knobs, report=self._context.observer.warn)
         try:
-            with self._preparation:
+            with ExitStack() as stack:
+                self._care.insist(lambda: stack.enter_context(self._preparation), "preparation")
+                self._care.preparation = self._preparation
                 self._run_prepared(facts, profile)
         finally:
             self._store_preparation()
 
     def _store_preparation(self) -> None:
-        self._context.store.set_preparation(self._context.sweep_id, self._device.serial, self._preparation.as_dict())
+        serial = self._device.serial
+        state = self._preparation.as_dict() | self._context.faults.as_dict(serial)
+        self._context.store.set_preparation(self._context.sweep_id, serial, state)
 
     def _run_prepared(self, facts: DeviceFacts, profile: DeviceProfile) -> None:
         store, sweep_id = self._context.store, self._context.sweep_id
-        self._progress = DeviceProgress(self._context.observer, facts)
+        self._progress = self._care.progress = DeviceProgress(self._context.observer, facts)
         self._profile = profile
-        store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, read_telemetry(self._device)))
+        state = self._care.insist(lambda: read_telemetry(self._device), "state")
+        store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, state))
         self._store_preparation()
-        self._tool = self._ready_tool(self._context.registry.choose(facts))
+        chosen = self._context.registry.choose(facts)
+        self._tool = self._care.insist(lambda: self._ready_tool(chosen), "tool")
         store.add_tool(sweep_id, self._tool)
-        self._measured_cores = choose_measured_cores(self._device, profile.cores)
+        self._measured_cores = self._care.insist(lambda: choose_measured_cores(self._device, profile.cores), "cores")
         if self._measured_cores.reason and facts.kind is not DeviceKind.HOST:
             self._context.observer.note(self._measured_cores.reason)
-        self._guarded = self._guarded_tool()
+        self._attempts = Attempts(
+            self._context, self._device, self._guarded_tool(), self._care, self._progress, self._warm_ups
+        )  # fmt: skip
         cells = [self._cell(variant, delegate, threads)
                  for variant in self._context.variants
                  for delegate in self._context.spec.delegates or profile.delegates
@@ -213,23 +178,15 @@ class DeviceRun:
         wanted = {cell.variant_name for cell in cells}
         for variant in (variant for variant in self._context.variants if variant.name in wanted):
             try:
-                paths[variant.name] = self._push(variant)
+                paths[variant.name] = self._care.insist(
+                    functools.partial(self._device.push, variant.path), f"push {variant.name}"
+                )  # fmt: skip
             except DeviceError as error:
                 if error.failure.failure_class in DEVICE_GONE:
                     raise
                 lost = [cell for cell in cells if cell.variant_name == variant.name]
                 self._fail_cells(lost, planned, error.failure)
         return paths
-
-    def _push(self, variant: Variant) -> str:
-        """Push one variant; where the device went away meanwhile, wait for it and push once more."""
-        try:
-            return self._device.push(variant.path)
-        except DeviceError as error:
-            if error.failure.failure_class not in DEVICE_GONE:
-                raise
-            self._await_device(error.failure)
-            return self._device.push(variant.path)
 
     def _refuse_too_many_threads(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
         """Fail the cells that ask for more threads than there are equal cores: they would wait for one another."""
@@ -242,7 +199,7 @@ class DeviceRun:
         self._hopeless |= keys
         for invocation in planned:
             if invocation.cell.key in keys and invocation.index == 0:
-                self._store(invocation, Invocation((), "", 0.0, failure=failure), datetime.now(UTC))
+                self._attempts.store(invocation, Invocation((), "", 0.0, failure=failure), datetime.now(UTC))
 
     def _measure_all(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
         store, sweep_id, measurement = self._context.store, self._context.sweep_id, self._context.spec.measurement
@@ -282,16 +239,12 @@ class DeviceRun:
             if cell.key in self._hopeless or not is_unfinished(cell, measurement, done):
                 continue
             try:
-                last = sustain(
-                    cell, self._device, self._tool, measurement, request=self._request, invoke=self._invoke_window
-                )
+                sustain(cell, self._device, self._tool, measurement, request=self._request, invoke=self._invoke_window)
             except DeviceError as error:
-                last = Invocation((), "", 0.0, failure=error.failure)
-            if last and last.failure and last.failure.failure_class in DEVICE_GONE:
-                self._await_device(last.failure)
+                self._care.mend(error.failure)
 
     def _invoke_window(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
-        outcome = self._invoke_until_cool(planned, request)
+        outcome = self._attempts.make(planned, request, worth=nothing)  # half a run cannot be carried on
         self._progress.step_done(planned.cell, StepKind.WINDOW)
         return outcome
 
@@ -304,17 +257,17 @@ class DeviceRun:
             self._device, self._tool, self._tool_path, variant, self._paths[variant.name], cell.delegate, cell.threads,
             self._context.spec.measurement.timeout_s,
         )  # fmt: skip
-
-        self._progress.running(cell, "accuracy")
-
-        def attempt() -> AccuracyOutcome:
-            return measure_accuracy(target, evidence)
-
-        outcome = attempt()
-        self._context.store.add_accuracy(self._context.sweep_id, cell.key, outcome)
-        if outcome.failure and outcome.failure.failure_class in DEVICE_GONE:
-            self._await_device(outcome.failure)
-            self._context.store.add_accuracy(self._context.sweep_id, cell.key, attempt())
+        tries = self._care.tries(f"{cell.key}/accuracy")
+        pause_s: float | None = 0.0
+        while pause_s is not None and not self._context.stop.is_set():
+            self._care.pause(pause_s)
+            self._progress.running(cell, "accuracy")
+            outcome = measure_accuracy(target, evidence)
+            self._context.store.add_accuracy(self._context.sweep_id, cell.key, outcome)
+            if outcome.failure is None:
+                return
+            pause_s = tries.failed(outcome.failure.failure_class)
+            self._care.mend(outcome.failure)
 
     def _stored_searches(self) -> dict[str, dict[int, StoredWindows]]:
         """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.
@@ -333,70 +286,24 @@ class DeviceRun:
     def _lay_ground(self, cell: Cell, done: Collection[tuple[str, Pass, int]]) -> None:
         """Find out how a cell loads and how long it warms up, before anything else of it is run."""
         measurement = self._context.spec.measurement
-        ground = Groundwork(self._device, self._tool, measurement, self._request, self._invoke)
+        invoke = functools.partial(self._attempts.make, worth=from_outside)  # the latency pass decides of the rest
+        ground = Groundwork(self._device, self._tool, measurement, self._request, invoke)
         try:
             ground.load_cold_and_warm(cell, done)
         except DeviceError as error:
-            if error.failure.failure_class in DEVICE_GONE:
-                self._await_device(error.failure)
+            self._care.mend(error.failure)
         if cell.key not in self._warm_ups and measurement.warmup_max_s:
             self._warm_ups[cell.key] = ground.warm_up(cell, self._searches.get(cell.key, {}))
 
-    def _invoke(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
-        """Make one invocation; where the device went away meanwhile, wait for it and make it once more."""
-        outcome = self._invoke_until_cool(planned, request)
-        if outcome and outcome.failure and outcome.failure.failure_class in DEVICE_GONE:
-            self._await_device(outcome.failure)
-            outcome = self._invoke_until_cool(planned, request)
-        return outcome
-
     def _measure(self, planned: PlannedInvocation) -> None:
         """Make one invocation, and give its cell up where that shows that it cannot work."""
-        outcome = self._invoke(planned, self._request(planned))
+        outcome = self._attempts.make(planned, self._request(planned))
         if outcome:
             self._stopping.note(planned, outcome)
         failure = outcome.failure if outcome else None
-        if failure is None or failure.failure_class is FailureClass.THROTTLED:  # heat says nothing of the cell
-            return
-        key = planned.cell.key
-        self._failures[key] += 1
-        if failure.failure_class in HOPELESS or self._failures[key] >= FAILURES_BEFORE_GIVING_UP:
-            self._hopeless.add(key)
+        if failure and RULES[failure.failure_class].ends_cell:
+            self._hopeless.add(planned.cell.key)
             self._progress.given_up(planned.cell)
-        if failure.failure_class is FailureClass.TIMEOUT:
-            self._await_device(failure)  # a hung phone looks like a slow tool: see whether it still answers
-
-    def _invoke_until_cool(self, planned: PlannedInvocation, request: InvocationRequest) -> Invocation | None:
-        """Make an invocation again while the phone throttles, at most twice; every attempt is stored (promise H3).
-
-        Returns the last attempt, None when the user interrupted before one could start. Raises `DeviceError` for a
-        phone that does not cool, time after time.
-        """
-        for attempts_left in reversed(range(1 + MOST_REDOS)):
-            if self._context.stop.is_set():
-                return None
-            self._progress.running(planned.cell, planned.purpose, planned.index)
-            is_gated = planned.purpose is not Pass.SUSTAINED or planned.index == 0
-            guarded = self._guarded.invoke(request, planned.cell.core_mask, gated=is_gated)
-            if not guarded.gate.open and self._context.stop.is_set():
-                return None
-            self._store_guarded(planned, request, guarded)
-            self._progress.finished(guarded, is_made_again=guarded.throttled and attempts_left > 0)
-            self._count_shut_gates(guarded)
-            if not guarded.throttled:
-                break
-            self._note_throttling(planned.cell, guarded, attempts_left)
-        return guarded.invocation
-
-    def _note_throttling(self, cell: Cell, guarded: GuardedInvocation, attempts_left: int) -> None:
-        what_now = "It is done again once the phone is cool." if attempts_left else "It is given up."
-        said = guarded.invocation.failure.message if guarded.invocation.failure else ""
-        self._context.observer.note(f"{self._device.serial}: {cell.variant_name} {cell.delegate}: {said} {what_now}")
-
-    def _count_shut_gates(self, guarded: GuardedInvocation) -> None:
-        self._gates_shut = 0 if guarded.gate.open else self._gates_shut + 1
-        if self._gates_shut >= SHUT_GATES_BEFORE_GIVING_UP and guarded.invocation.failure:
-            raise DeviceError(guarded.invocation.failure)
 
     def _request(self, planned: PlannedInvocation) -> InvocationRequest:
         measurement, cell = self._context.spec.measurement, planned.cell
@@ -411,45 +318,3 @@ class DeviceRun:
             warmup_min_s=warm_up.min_s,
             require_full_delegation=self._context.spec.require_full_delegation,
         )
-
-    def _store_guarded(
-        self, planned: PlannedInvocation, request: InvocationRequest, guarded: GuardedInvocation
-    ) -> None:
-        label_if = {"throttled": guarded.throttled, "hot": guarded.gate.open and not guarded.gate.cool}
-        labels = [label for label, holds in label_if.items() if holds]
-        self._store(planned, guarded.invocation, guarded.started_at, guarded, labels, request.warmup_runs)
-
-    def _store(
-        self,
-        planned: PlannedInvocation,
-        invocation: Invocation,
-        started_at: datetime,
-        guarded: GuardedInvocation | None = None,
-        labels: Sequence[str] = (),
-        warmup_runs: int | None = None,
-    ) -> None:
-        warm_up = self._warm_ups.get(planned.cell.key)
-        self._context.store.add_invocation(
-            self._context.sweep_id,
-            planned.cell.key,
-            purpose=planned.purpose,
-            index=planned.index,
-            block=planned.block,
-            invocation=invocation,
-            started_at=started_at,
-            telemetry_before=guarded.before.as_dict() if guarded and guarded.before else None,
-            telemetry_during=guarded.during.as_dict() if guarded and guarded.during else None,
-            telemetry_after=guarded.after.as_dict() if guarded and guarded.after else None,
-            gate=guarded.gate.as_dict() if guarded else None,
-            labels=labels,
-            warmup_asked_runs=warmup_runs,
-            warmup_converged=warm_up.converged if warm_up else None,
-        )
-
-    def _await_device(self, failure: Failure) -> None:
-        """Wait until the device answers again. Raises `DeviceError` when it does not in the time that is given."""
-        self._context.observer.note(f"{failure.message} Waiting for it.")
-        self._progress.away(failure.message)
-        deadline = time.monotonic() + self._context.spec.reconnect_wait_s
-        await_device(self._device, deadline=deadline, stop=self._context.stop, failure=failure)
-        self._preparation.renew()  # a restart undoes most of what was set

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from harness.devices.device_name import label_of
+from harness.devices.lease import LeaseHeldError
 from harness.errors import DEVICE_GONE, Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
-from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.context import SweepContext
+from harness.sweep.restarting import run_device
+from harness.sweep.retries import RULES
 from harness.sweep.targets import opened
 
 
@@ -18,10 +21,17 @@ def measure_device(context: SweepContext, name: str, *, label: str | None = None
     try:
         with opened(name, context.registry, label=label, broken_gpu=context.spec.broken_gpu) as device:
             serial = device.serial
-            DeviceRun(context, device).run()
-    except FailureError as error:
+            run_device(context, device)
+    except LeaseHeldError as error:
         _fail_device(context, serial, error.failure)
-        return error.failure.failure_class in DEVICE_GONE and serial == label  # a phone of this sweep's own is gone
+        return True
+    except FailureError as error:
+        if RULES[error.failure.failure_class].is_fault:
+            context.faults.note(serial, error.failure)
+        quarantine = context.faults.quarantine(serial)
+        _fail_device(context, serial, quarantine or error.failure)
+        is_own = serial != label  # a virtual phone of this sweep's own is gone
+        return error.failure.failure_class in DEVICE_GONE and not is_own and not quarantine
     except NothingToRunOnError as error:
         failure = Failure(FailureClass.DEVICE_LOST, str(error), error.advice)
         _fail_device(context, serial, failure)

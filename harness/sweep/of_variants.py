@@ -13,7 +13,8 @@ from harness.results.records import SweepStatus
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
 from harness.sweep.beginning import begin_sweep
-from harness.sweep.device_run import DeviceRun, SweepContext
+from harness.sweep.context import SweepContext
+from harness.sweep.device_run import DeviceRun
 
 
 def sweep_variants(

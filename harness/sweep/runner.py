@@ -19,8 +19,8 @@ from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
 from harness.sweep.beginning import begin_sweep
+from harness.sweep.context import SweepContext
 from harness.sweep.crew import Crew
-from harness.sweep.device_run import SweepContext
 from harness.sweep.plan import Waves, at_once
 from harness.sweep.scheduling import scheduling_of
 from harness.sweep.site import AdbSite, Site

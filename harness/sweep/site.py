@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from harness.sweep.arrivals import PhoneArrivals
+from harness.sweep.context import SweepContext
 from harness.sweep.crew import Arrivals
-from harness.sweep.device_run import SweepContext
 from harness.sweep.measure_device import measure_device
 from harness.sweep.targets import Targets, choose_targets
 

@@ -12,9 +12,10 @@ import pytest
 
 from harness.devices.adb_device import WORK_FOLDER, AdbDevice
 from harness.devices.base import DeviceKind
-from harness.devices.discovery import DeviceState, await_device, connect, disconnect, list_devices, open_device
+from harness.devices.discovery import DeviceState, connect, disconnect, list_devices, open_device
 from harness.devices.labels import preflight_labels
 from harness.devices.lease import lease
+from harness.devices.recovery import await_device
 from harness.devices.server import adb_client, server_address
 from harness.devices.telemetry import read_telemetry
 from harness.devices.transport import shell_v1
@@ -197,12 +198,13 @@ def test_promise_h21_a_hung_phone_ends_every_call_in_time(start_phone, tmp_path,
     phone.hang()
     started = time.monotonic()
     result = failure_of(lambda: device.run(["true"], timeout_s=1))
-    assert result.failure_class is FailureClass.TIMEOUT
+    assert result.failure_class is FailureClass.DEVICE_OFFLINE
     monkeypatch.setattr("harness.devices.adb_device._SHORT_TIMEOUT_S", 1.0)
     small = tmp_path / "small"
     small.write_bytes(b"x")
-    assert failure_of(lambda: device.push(small)).failure_class is FailureClass.TIMEOUT
-    assert failure_of(lambda: device.pull("/data/x", tmp_path / "x", timeout_s=1)).failure_class is FailureClass.TIMEOUT
+    assert failure_of(lambda: device.push(small)).failure_class is FailureClass.DEVICE_OFFLINE
+    pulled = failure_of(lambda: device.pull("/data/x", tmp_path / "x", timeout_s=1))
+    assert pulled.failure_class is FailureClass.DEVICE_OFFLINE
     assert time.monotonic() - started < 15
     phone.unhang()
 
@@ -217,7 +219,10 @@ def test_a_slow_push_on_a_dead_cable_ends(start_phone, tmp_path, monkeypatch):
     big.write_bytes(os.urandom(20_000_000))
     phone.slow_cable(2_000_000)
     threading.Timer(1.0, phone.stop_cable).start()
-    assert failure_of(lambda: device.push(big)).failure_class in (FailureClass.TIMEOUT, FailureClass.DEVICE_LOST)
+    assert failure_of(lambda: device.push(big)).failure_class in (
+        FailureClass.DEVICE_OFFLINE,
+        FailureClass.DEVICE_LOST,
+    )
 
 
 def test_a_cut_cable_and_back(start_phone):

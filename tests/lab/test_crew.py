@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from harness.sweep.crew import MOST_RETURNS, Crew
+from harness.sweep.crew import Crew
 
 
 class Scripted:
@@ -51,23 +51,29 @@ def test_nobody_waits_for_a_lost_phone_when_all_else_is_done():
     assert (notes, arrivals.looks) == ([], 0)
 
 
-def test_a_phone_that_goes_away_again_and_again_is_left_out():
-    gone = threading.Event()
-    calls = []
+def test_a_look_that_takes_long_delays_nobody_who_is_back():
+    """One parked phone hangs while it is looked at; another is back, and is measured before that look has ended."""
+    calls, back = [], threading.Event()
+
+    class OneHangs(Scripted):
+        def returned(self, parked):
+            if parked == ["hung"]:
+                assert back.wait(30), "the look at a hung phone holds the others up"
+                return []
+            return super().returned(parked)
 
     def measure(name):
-        if name == "other":
-            gone.wait(30)
-            return False
         calls.append(name)
-        if len(calls) == MOST_RETURNS + 1:
-            threading.Timer(0.2, gone.set).start()
-        return True
+        if name == "other":
+            back.wait(30)
+        elif calls.count("lost") == 2:
+            back.set()
+        return name == "hung" or calls.count("lost") == 1
 
-    working, notes = crew(measure, Scripted(returning=["flaky"]))
-    working.work(["flaky", "other"])
-    assert len(calls) == MOST_RETURNS + 1
-    assert notes[-1] == f"flaky went away {MOST_RETURNS + 1} times: it is left out of this sweep."
+    working, notes = crew(measure, OneHangs(returning=["lost"]))
+    working.work(["hung", "lost", "other"])
+    assert sorted(calls) == ["hung", "lost", "lost", "other"]
+    assert notes == ["lost is back: what it left is taken up again."]
 
 
 def test_a_phone_that_is_attached_meanwhile_joins_once():
