@@ -20,11 +20,11 @@ from harness.sweep.site import AdbSite
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
-_FLAGS = (
+FLAGS = (
     "graph num_threads num_runs min_secs max_secs warmup_runs warmup_min_secs report_peak_memory_footprint "
     "use_xnnpack use_gpu use_nnapi"
 )
-_LOG = f"""\
+LOG = f"""\
 STARTING!
 Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.
 count=4 first=1500 curr=1000 min=990 max=1500 avg=1100 std=9
@@ -72,10 +72,10 @@ class ScriptedSweep:
 
     def __init__(self, folder, while_it_runs="", measurement=None, **spec):
         script = folder / "benchmark_model"
-        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\ncat <<'END'\n{_LOG}END\n")
+        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\ncat <<'END'\n{LOG}END\n")
         tool = Tool(
             name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
-            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(_FLAGS.split()),
+            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(FLAGS.split()),
         )  # fmt: skip
         model = folder / "model.tflite"
         model.write_bytes(b"model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from harness.errors import NothingToRunOnError, UsageError
-from harness.lab.engine import METRIC, let_it_be_quiet, require_engine, version
+from harness.lab.engine import METRIC, require_engine, version
 from harness.lab.shelf import Announcement
 
 if TYPE_CHECKING:
@@ -118,8 +119,7 @@ def joined(address: str) -> Iterator[Lab]:
     Raises `NothingToRunOnError` where none is open there or no host has joined it, `UsageError` where a host runs
     another version of harness.
     """
-    require_engine()
-    let_it_be_quiet()
+    require_engine(log_level=logging.CRITICAL)
     from distributed import Client
 
     try:

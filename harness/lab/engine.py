@@ -20,8 +20,11 @@ SETTINGS: dict[str, Any] = {
 """What harness changes of dask's settings. All others are the user's: dask's files and DASK_ variables."""
 
 
-def require_engine() -> None:
-    """Prepare dask.distributed. Raises `NothingToRunOnError` where it is not installed."""
+def require_engine(*, log_level: int = logging.WARNING) -> None:
+    """Prepare dask.distributed, which logs from `log_level` on. Raises `NothingToRunOnError` where it is not installed.
+
+    Where a sweep is started only what harness says matters: whatever goes wrong is told in its own words.
+    """
     try:
         import dask
         import distributed  # noqa: F401 - so that its own settings are there to be laid over
@@ -31,12 +34,8 @@ def require_engine() -> None:
             "Install it on every host: pip install 'harness[lab]'.",
         ) from error
     dask.config.set(SETTINGS)
-
-
-def let_it_be_quiet() -> None:
-    """Keep what dask says to itself: what matters of it is told by harness, in its own words."""
-    for name in ("distributed", "distributed.client", "distributed.core", "distributed.comm", "tornado.application"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client", "tornado.application"):
+        logging.getLogger(name).setLevel(log_level)
 
 
 def version() -> str:
