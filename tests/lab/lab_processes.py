@@ -113,7 +113,7 @@ def register_stand_in(folder, sleep_s):
     """Register a tool for virtual phones that sleeps and prints a log."""
     folder.mkdir(parents=True)
     script = folder / "benchmark_model"
-    script.write_text(f"#!/system/bin/sh\nsleep {sleep_s}\ncat <<'END'\n{LOG}END\n")
+    script.write_text(f"#!/system/bin/sh\nsleep {sleep_s}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n")
     tool = Tool(
         name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
         sha256=sha256_of(script), path=script, origin="stand-in", flags=frozenset(FLAGS.split()),
