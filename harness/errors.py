@@ -64,7 +64,7 @@ class FailureClass(StrEnum):
 
 
 DEVICE_GONE = frozenset({FailureClass.DEVICE_LOST, FailureClass.DEVICE_OFFLINE, FailureClass.DEVICE_UNAUTHORIZED})
-"""Classes that say nothing about what was measured: the device is waited for, and the same is tried again once."""
+"""Classes that say nothing about what was measured: the device is waited for, and the same is tried again."""
 
 _ADVICE: dict[FailureClass, str] = {
     FailureClass.UNSUPPORTED_OP: (

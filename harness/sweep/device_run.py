@@ -28,14 +28,14 @@ from harness.results.records import Cell
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import Measurement
 from harness.sweep.attempts import Attempts
-from harness.sweep.care import DeviceCare, from_outside, nothing
+from harness.sweep.care import DeviceCare
 from harness.sweep.context import SweepContext
 from harness.sweep.device_progress import DeviceProgress
 from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedTool
 from harness.sweep.plan import PlannedInvocation, plan_waves
 from harness.sweep.remaining_time import StepKind
-from harness.sweep.retries import RULES
+from harness.sweep.retries import RULES, from_outside, nothing
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
 from harness.sweep.warm_up import StoredWindows, WarmUp, untested
@@ -257,17 +257,18 @@ class DeviceRun:
             self._device, self._tool, self._tool_path, variant, self._paths[variant.name], cell.delegate, cell.threads,
             self._context.spec.measurement.timeout_s,
         )  # fmt: skip
-        tries = self._care.tries(f"{cell.key}/accuracy")
-        pause_s: float | None = 0.0
-        while pause_s is not None and not self._context.stop.is_set():
-            self._care.pause(pause_s)
+        tries = self._care.tries(f"{cell.key}/accuracy", worth=from_outside)  # it sends fewer samples by itself
+        while not self._context.stop.is_set():
             self._progress.running(cell, "accuracy")
             outcome = measure_accuracy(target, evidence)
             self._context.store.add_accuracy(self._context.sweep_id, cell.key, outcome)
             if outcome.failure is None:
                 return
-            pause_s = tries.failed(outcome.failure.failure_class)
             self._care.mend(outcome.failure)
+            pause_s = tries.failed(outcome.failure.failure_class)
+            if pause_s is None:
+                return
+            self._care.pause(pause_s)
 
     def _stored_searches(self) -> dict[str, dict[int, StoredWindows]]:
         """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.

@@ -7,7 +7,6 @@ from harness.devices.lease import LeaseHeldError
 from harness.errors import DEVICE_GONE, Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
 from harness.sweep.context import SweepContext
 from harness.sweep.restarting import run_device
-from harness.sweep.retries import RULES
 from harness.sweep.targets import opened
 
 
@@ -26,9 +25,7 @@ def measure_device(context: SweepContext, name: str, *, label: str | None = None
         _fail_device(context, serial, error.failure)
         return True
     except FailureError as error:
-        if RULES[error.failure.failure_class].is_fault:
-            context.faults.note(serial, error.failure)
-        quarantine = context.faults.quarantine(serial)
+        quarantine = context.faults.judge(serial, error.failure)
         _fail_device(context, serial, quarantine or error.failure)
         is_own = serial != label  # a virtual phone of this sweep's own is gone
         return error.failure.failure_class in DEVICE_GONE and not is_own and not quarantine
