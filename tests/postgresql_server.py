@@ -143,9 +143,7 @@ class PostgresqlServer:
 
 
 @contextmanager
-def postgresql_server(
-    *, durable: bool = False, network: tuple[str, str] | None = None
-) -> Iterator[PostgresqlServer]:
+def postgresql_server(*, durable: bool = False, network: tuple[str, str] | None = None) -> Iterator[PostgresqlServer]:
     """Run a server in a temporary folder for a `with` block. Its `url()` is what `--results` takes.
 
     The folder is no pytest's: those are closed to all but their owner, and the server is another user's where tests run

@@ -21,9 +21,7 @@ class TwoHosts:
     def __init__(self, stack, folder):
         network = stack.enter_context(switch())
         self.folder = folder
-        database = stack.enter_context(
-            postgresql_server(network=(network.address, network.network))
-        )
+        database = stack.enter_context(postgresql_server(network=(network.address, network.network)))
         self.url = database.url().replace("127.0.0.1", network.address)
         self.scheduler = Process(
             harness("lab", "scheduler", "--host", network.address, "--port", "0"), folder / "scheduler.log", {}
@@ -39,7 +37,9 @@ class TwoHosts:
         self.workers = []
         for host in self.hosts:
             stack.callback(host.stop)
-            self.phones.append([f"{serial}@{host.name}" for serial in host.start_phones("left", "right")])
+            self.phones.append(
+                [f"{serial}@{host.name}" for serial in host.start_phones(f"{host.name}-left", f"{host.name}-right")]
+            )
             self.workers.append(host.start_worker(self.address))
         for worker in self.workers:
             worker.says("is in the lab")
