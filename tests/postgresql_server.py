@@ -35,8 +35,11 @@ class PostgresqlServer:
     Its `fsync` is off unless `durable`: it survives `kill`, for which the page cache is enough, but no power cut.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        """Make the server's files; `start` starts it. Raises `RuntimeError` where the package is not installed."""
+    def __init__(self, folder: Path, *, durable: bool = False, network: tuple[str, str] | None = None) -> None:
+        """Make the server's files; `start` starts it. Raises `RuntimeError` where the package is not installed.
+
+        `network` is an address of this computer that it listens at too, and the network that may connect from there.
+        """
         programs = programs_folder()
         if programs is None:
             raise RuntimeError("PostgreSQL's server (Debian: apt install postgresql)")
@@ -52,13 +55,18 @@ class PostgresqlServer:
             for owned in (folder, self._socket):
                 shutil.chown(owned, "nobody", "nogroup")
         self._call("initdb", "-D", self._data, "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        self._addresses = "127.0.0.1"
+        if network:
+            self._addresses += f",{network[0]}"
+            with (self._data / "pg_hba.conf").open("a") as file:
+                file.write(f"host all all {network[1]} trust\n")
         access = self._data / "pg_hba.conf"
         rules = f"host all {WITH_PASSWORD} all scram-sha-256\nhost all {KEPT_OUT} all reject\n"
         access.write_text(rules + access.read_text())
 
     def start(self) -> None:
         """Start the server, which answers when this returns."""
-        settings = f"-p {self.port} -k {self._socket} -c listen_addresses=127.0.0.1 -c max_connections=200"
+        settings = f"-p {self.port} -k {self._socket} -c listen_addresses={self._addresses} -c max_connections=200"
         settings += "" if self._durable else " -c fsync=off"
         self._call(
             "pg_ctl", "-D", self._data, "-l", self._log, "-o", settings, "-w", "-t", str(_START_LIMIT_S), "start"
@@ -135,14 +143,14 @@ class PostgresqlServer:
 
 
 @contextmanager
-def postgresql_server(*, durable: bool = False) -> Iterator[PostgresqlServer]:
+def postgresql_server(*, durable: bool = False, network: tuple[str, str] | None = None) -> Iterator[PostgresqlServer]:
     """Run a server in a temporary folder for a `with` block. Its `url()` is what `--results` takes.
 
     The folder is no pytest's: those are closed to all but their owner, and the server is another user's where tests run
     as root.
     """
     with tempfile.TemporaryDirectory(prefix="harness-postgresql-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        server = PostgresqlServer(Path(folder), durable=durable)
+        server = PostgresqlServer(Path(folder), durable=durable, network=network)
         try:
             server.start()
             yield server
