@@ -263,7 +263,7 @@ class Sweep:
         self.spec = folder / "sweep.toml"
         named = ", ".join(f'"{name}"' for name in delegates)
         self.spec.write_text(SPEC.format(model=MODEL, serial=phone.serial, delegates=named))
-        self._witness = Path(f"/proc/{phone._init_pid()}/root{WITNESS}")
+        self._witness = Path(f"/proc/{phone.init_pid()}/root{WITNESS}")
         self._witness.unlink(missing_ok=True)
 
     def start(self, *, resume: bool = False) -> subprocess.Popen[str]:

@@ -174,11 +174,11 @@ def registered_tools(official_tools: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+def postgresql() -> Iterator[PostgresqlServer]:
     """A real PostgreSQL server; a test that stops it starts it again."""
     if programs_folder() is None:
         give_up("PostgreSQL's server (Debian: apt install postgresql)")
-    with postgresql_server(tmp_path_factory.mktemp("postgresql") / "server") as server:
+    with postgresql_server() as server:
         yield server
 
 

@@ -11,11 +11,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 USER = "harness"
+WITH_PASSWORD, KEPT_OUT = "with_password", "kept_out"
+"""Two users whom the server asks for a password (by TCP), and does not let in; to be made by `CREATE ROLE`."""
 _START_LIMIT_S = 60
 _UNPRIVILEGED = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 """PostgreSQL does not run as root."""
@@ -27,7 +30,7 @@ def programs_folder() -> Path | None:
 
 
 class PostgresqlServer:
-    """One server in a folder of its own, on a TCP port and a Unix socket of its own, without passwords.
+    """One server in a folder of its own, on a TCP port and a Unix socket of its own, with a user who needs no password.
 
     Its `fsync` is off unless `durable`: it survives `kill`, for which the page cache is enough, but no power cut.
     """
@@ -44,13 +47,14 @@ class PostgresqlServer:
         self._log = folder / "log"
         self.folder = folder
         self.port = _free_port()
-        folder.mkdir(parents=True, exist_ok=True)
         self._socket.mkdir()
         if os.geteuid() == 0:
             for owned in (folder, self._socket):
                 shutil.chown(owned, "nobody", "nogroup")
-            _let_through(folder)
         self._call("initdb", "-D", self._data, "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        access = self._data / "pg_hba.conf"
+        rules = f"host all {WITH_PASSWORD} all scram-sha-256\nhost all {KEPT_OUT} all reject\n"
+        access.write_text(rules + access.read_text())
 
     def start(self) -> None:
         """Start the server, which answers when this returns."""
@@ -131,22 +135,19 @@ class PostgresqlServer:
 
 
 @contextmanager
-def postgresql_server(folder: Path, *, durable: bool = False) -> Iterator[PostgresqlServer]:
-    """Run a server in a folder for a `with` block. Its `url()` is what `--results` takes."""
-    server = PostgresqlServer(folder, durable=durable)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+def postgresql_server(*, durable: bool = False) -> Iterator[PostgresqlServer]:
+    """Run a server in a temporary folder for a `with` block. Its `url()` is what `--results` takes.
 
-
-def _let_through(folder: Path) -> None:
-    """Let the server's user reach its folder: pytest's temporary folders, all below /tmp, are closed to others."""
-    for above in folder.resolve().parents:
-        if Path("/tmp") in above.parents:
-            above.chmod(above.stat().st_mode | 0o011)
+    The folder is no pytest's: those are closed to all but their owner, and the server is another user's where tests run
+    as root.
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-postgresql-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        server = PostgresqlServer(Path(folder), durable=durable)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
 
 
 def _free_port() -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="List, show, export and prune the sweeps that are stored.",
+    help="List, show, export and prune the sweeps that are stored, and print their logs.",
     epilog="Example: harness results export latest --format csv -o latest.csv",
 )
 
@@ -146,6 +146,26 @@ def _write(table: pd.DataFrame, form: str, output: str | None) -> None:
         raise UsageError("Parquet is no text for a screen.", "Name a file: -o FILE.")
     else:
         typer.echo(data.decode(), nl=False)
+
+
+@app.command(
+    epilog="Example: harness results log "
+    "20261124-083000-ab12/logs/R58M/int8--gpu--t1--4f0c2d1e9a8b7c6d--latency-003-1.log.gz"
+)
+def log(
+    path: Annotated[str, typer.Argument(help="As `harness explain` and the column log_path name it.")],
+    results: ResultsOption = None,
+    as_json: bool = JsonOption,
+) -> None:
+    """Print the raw log of one process of the tool."""
+    from harness.results.store import Store
+
+    with Store.open(results or default_results(), must_exist=True) as store:
+        text = store.logs.read(path)
+    if as_json:
+        print_json({"path": path, "log": text})
+    else:
+        typer.echo(text, nl=False)
 
 
 @app.command(epilog="Example: harness results prune --keep 30 --older-than 90d --dry-run")

@@ -82,7 +82,7 @@ class AdbDevice:
         if data_sha256 in self._blobs:
             return self._blobs[data_sha256]
         remote = f"{_BLOBS}/{data_sha256}"
-        if self._sha256_on_device(remote, make_folder=True) != data_sha256:
+        if self._sha256_on_device(remote, before_push=True) != data_sha256:
             self._send(local, remote, data_sha256, size_bytes)
         self._blobs[data_sha256] = remote
         return remote
@@ -151,9 +151,12 @@ class AdbDevice:
         wait = f"n=0; while [ $n -lt {_DEATH_LOOKS} ] && {lives}; do sleep 0.05; n=$((n + 1)); done"
         self._talk(lambda: self._shell_service(f"kill -9 -{pid} || kill -9 {pid}; {wait}", _SHORT_TIMEOUT_S))
 
-    def _sha256_on_device(self, remote: str, *, make_folder: bool = False) -> str | None:
-        """Return the SHA-256 of a file as the phone reads it; None where there is no such file."""
-        prepare = f"mkdir -p {_BLOBS} && " if make_folder else ""
+    def _sha256_on_device(self, remote: str, *, before_push: bool = False) -> str | None:
+        """Return the SHA-256 of a file as the phone reads it; None where there is no such file.
+
+        `before_push` makes its folder, and removes what a push of it left that was broken off.
+        """
+        prepare = f"mkdir -p {_BLOBS} && rm -f {remote}.*.part && " if before_push else ""
         result = self._shell(f"{prepare}sha256sum {shlex.quote(remote)}", _SHORT_TIMEOUT_S)
         if result.exit_code == 127:  # noqa: PLR2004 - the shell's code for a missing program: Android before 6
             return self._sha256_by_pulling(remote)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import NoSuchModuleError
 
 from harness.errors import UsageError
@@ -16,8 +17,11 @@ BUSY_TIMEOUT_S = 60
 WRITES = "harness_writes"
 """Execution option of a connection that is going to write."""
 
+CONNECTION_NAME = "harness_connection_name"
+"""Key of a PostgreSQL connection's `info`: the name by which the server knows it (`application_name`), and no other."""
+
 _CONNECTING: dict[str, str | int] = {
-    "client_encoding": "utf8", "application_name": "harness", "connect_timeout": 10,
+    "client_encoding": "utf8", "connect_timeout": 10,
     "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000,
 }  # fmt: skip
 """Parameters of PostgreSQL's client (seconds; the last in milliseconds): a cut cable is noticed within a minute."""
@@ -71,8 +75,18 @@ def _postgresql_engine(url: URL) -> Engine:
     return engine
 
 
-def _prepare_postgresql(connection: Any, _record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
+def _prepare_postgresql(connection: Any, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
+    name = record.info[CONNECTION_NAME] = f"harness {secrets.token_hex(8)}"
     with connection.cursor() as cursor:
-        for setting in _SERVER_KEEPALIVES.items():
+        for setting in {**_SERVER_KEEPALIVES, "application_name": name}.items():
             cursor.execute("SELECT set_config(%s, %s, false)", setting)
     connection.commit()
+
+
+def end_connection(connection: Connection, name: str) -> None:
+    """Let a PostgreSQL server end another connection of this user.
+
+    A server that was not told that a client is gone goes on holding what that had locked, until it notices by itself.
+    """
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name"
+    connection.execute(text(f"{query} AND pid <> pg_backend_pid()"), {"name": name})

@@ -22,6 +22,17 @@ _LONGEST_NAME = 60
 
 
 @dataclass(frozen=True)
+class Log:
+    """What one finished process said."""
+
+    sweep_id: str
+    path: PurePosixPath
+    text: str
+    receipt: str
+    """Made up once for this log, whatever its path becomes: by it the log is known to be stored."""
+
+
+@dataclass(frozen=True)
 class LogSize:
     """What logs take up."""
 
@@ -58,8 +69,12 @@ def safe_name(text: str) -> str:
 class Logs(Protocol):
     """Where a store keeps its raw logs, by their paths."""
 
-    def write(self, connection: Connection, sweep_id: str, path: PurePosixPath, text: str) -> None:
+    def write(self, connection: Connection, log: Log) -> None:
         """Keep a log. It is on disk when the transaction of the connection is."""
+        ...
+
+    def has(self, connection: Connection, receipt: str) -> bool:
+        """Tell whether a log was stored, though nothing was heard of it."""
         ...
 
     def read(self, path: str) -> str:
@@ -77,14 +92,14 @@ class LogFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def write(self, connection: Connection, sweep_id: str, path: PurePosixPath, text: str) -> None:
+    def write(self, connection: Connection, log: Log) -> None:
         """Write a log so that a reader sees all of it or nothing, also after a power cut. Raises `HarnessError`."""
-        file = self._folder / path
+        file = self._folder / log.path
         unfinished = file.with_name(file.name + ".unfinished")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as opened:
-                opened.write(_packed(text))
+                opened.write(_packed(log.text))
                 opened.flush()
                 os.fsync(opened.fileno())
             unfinished.replace(file)
@@ -95,6 +110,10 @@ class LogFiles:
                 "Free space or check permissions, then start the same sweep with --resume; what was stored before is "
                 "kept.",
             ) from error
+
+    def has(self, connection: Connection, receipt: str) -> bool:
+        """Files have no receipts: what becomes of a transaction on a SQLite file is always heard."""
+        return False
 
     def read(self, path: str) -> str:
         """Return the text of a kept log. Raises `HarnessError` where it is missing or damaged."""
@@ -119,10 +138,14 @@ class LogTable:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
-    def write(self, connection: Connection, sweep_id: str, path: PurePosixPath, text: str) -> None:
+    def write(self, connection: Connection, log: Log) -> None:
         """Keep a log in the transaction of the row that names it."""
-        row = {"path": path.as_posix(), "sweep_id": sweep_id, "content": _packed(text)}
-        connection.execute(insert(schema.logs).values(row))
+        row = {"path": log.path.as_posix(), "sweep_id": log.sweep_id, "receipt": log.receipt}
+        connection.execute(insert(schema.logs).values(row | {"content": _packed(log.text)}))
+
+    def has(self, connection: Connection, receipt: str) -> bool:
+        """Look for the receipt."""
+        return connection.scalar(select(schema.logs.c.path).where(schema.logs.c.receipt == receipt)) is not None
 
     def read(self, path: str) -> str:
         """Return the text of a kept log. Raises `HarnessError` where it is missing or damaged."""

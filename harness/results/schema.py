@@ -222,7 +222,12 @@ logs = Table(
     metadata,
     Column("path", SafeText, primary_key=True),
     Column("sweep_id", SafeText, nullable=False, index=True),
+    Column("receipt", SafeText, nullable=False),
     Column("content", LargeBinary, nullable=False),
     _of_sweep(),
+    UniqueConstraint("receipt"),
 )
-"""Raw logs, compressed, where no folder is shared by all who read them; beside a SQLite file they are files."""
+"""Raw logs, compressed, where no folder is shared by all who read them; beside a SQLite file they are files.
+
+A `receipt` is made up for each finished process before it is stored, so that nothing is stored twice.
+"""

@@ -6,6 +6,7 @@ Writers may be called from several threads; each call is one transaction. Reader
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -36,7 +37,7 @@ from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnEr
 from harness.results import schema
 from harness.results.database import make_engine
 from harness.results.database_errors import explained
-from harness.results.logs import LogFiles, Logs, LogTable, log_path
+from harness.results.logs import Log, LogFiles, Logs, LogTable, log_path
 from harness.results.place import Place, find_place
 from harness.results.records import CARRIED_ON, SET_ASIDE, Cell, SweepRecord, SweepStatus, record_of
 from harness.results.rows import (
@@ -307,7 +308,7 @@ class Store:
         The same `index` may come again, after a lost phone or a throttled run: each attempt is kept, the last counts.
         Raises `HarnessError` for an unknown cell or a full disk.
         """
-        table = schema.invocations
+        table, receipt = schema.invocations, secrets.token_hex(16)
 
         def work(connection: Connection) -> None:
             cell = _cell(connection, sweep_id, cell_key)
@@ -315,7 +316,7 @@ class Store:
             latest = select(func.max(table.c.attempt)).where(mine & (table.c.invocation_index == index))
             attempt = (connection.scalar(latest) or 0) + 1
             path = log_path(sweep_id, cell, purpose, index, attempt)
-            self.logs.write(connection, sweep_id, path, invocation.log)
+            self.logs.write(connection, Log(sweep_id, path, invocation.log, receipt))
             row = {
                 "sweep_id": sweep_id,
                 "cell_key": cell_key,
@@ -340,11 +341,11 @@ class Store:
             }
             connection.execute(insert(table).values(row))
 
-        self._transactions.write(work)
+        self._transactions.write(work, lambda connection: self.logs.has(connection, receipt))
 
     def add_accuracy(self, sweep_id: str, cell_key: str, outcome: AccuracyOutcome) -> None:
         """Store the accuracy pass of one cell and its logs. Given again, each attempt is kept, the last counts."""
-        table = schema.accuracies
+        table, receipt = schema.accuracies, secrets.token_hex(16)
 
         def work(connection: Connection) -> None:
             cell = _cell(connection, sweep_id, cell_key)
@@ -353,7 +354,7 @@ class Store:
             )
             attempt = (connection.scalar(latest) or 0) + 1
             path = log_path(sweep_id, cell, "accuracy", 0, attempt)
-            self.logs.write(connection, sweep_id, path, outcome.log)
+            self.logs.write(connection, Log(sweep_id, path, outcome.log, receipt))
             row = {
                 "sweep_id": sweep_id,
                 "cell_key": cell_key,
@@ -367,7 +368,7 @@ class Store:
             }
             connection.execute(insert(table).values(row))
 
-        self._transactions.write(work)
+        self._transactions.write(work, lambda connection: self.logs.has(connection, receipt))
 
     def _replace(self, table: Table, identity: dict[str, Any], values: dict[str, Any]) -> None:
         here = [table.c[name] == value for name, value in identity.items()]
@@ -392,7 +393,8 @@ class Store:
         """
         table = schema.invocations
         columns = (table.c.cell_key, table.c.purpose, table.c.invocation_index, table.c.failure_class)
-        rows = self._transactions.read(select(*columns).where(table.c.sweep_id == sweep_id).order_by(table.c.id))
+        query = select(*columns).where(table.c.sweep_id == sweep_id).order_by(table.c.attempt)
+        rows = self._transactions.read(query)
         last = {(key, Pass(purpose), index): failed for key, purpose, index, failed in rows}
         return {place for place, failed in last.items() if is_final(failed)}
 
@@ -400,7 +402,8 @@ class Store:
         """Return the keys of the cells whose accuracy pass need not be repeated."""
         table = schema.accuracies
         query = select(table.c.cell_key, table.c.failure_class).where(table.c.sweep_id == sweep_id)
-        last = {row.cell_key: row.failure_class for row in self._transactions.read(query.order_by(table.c.id))}
+        rows = self._transactions.read(query.order_by(table.c.attempt))
+        last: dict[str, str | None] = {row.cell_key: row.failure_class for row in rows}
         return {key for key, failed in last.items() if is_final(failed)}
 
     # ---- readers ----

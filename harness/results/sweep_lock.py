@@ -7,7 +7,6 @@ lock of PostgreSQL's, which ends with the connection that took it.
 from __future__ import annotations
 
 import hashlib
-import secrets
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -20,6 +19,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import UsageError
+from harness.results.database import CONNECTION_NAME, end_connection
 from harness.results.database_errors import explained
 from harness.results.logs import sweep_folder
 
@@ -120,10 +120,6 @@ _IS_HELD = text(
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
     "AND (classid::bigint << 32) | objid::bigint = :key"
 )
-_BE_NAMED = text("SELECT set_config('application_name', :name, false)")
-_END_THE_ONE_BEFORE = text(
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name AND pid <> pg_backend_pid()"
-)
 _RENEWAL_LIMIT_S = 10.0
 _PAUSE_S = 0.1
 
@@ -136,9 +132,9 @@ class ServerSweepLocks(SweepLocks):
     def __init__(self, engine: Engine, title: str) -> None:
         self._engine = engine
         self._title = title
-        self._name = f"harness, sweeps of {secrets.token_hex(8)}"
-        """Of the connection, so that a later one can end it."""
         self._connection: Connection | None = None
+        self._name = ""
+        """Of the connection, or of the one that was lost."""
         self._held: set[str] = set()
         self._guard = threading.RLock()
 
@@ -182,9 +178,10 @@ class ServerSweepLocks(SweepLocks):
         with self._guard:
             if not self._held or self._answers():
                 return
+            lost = self._name
             self._disconnect()
             connection = self._connected()
-            connection.execute(_END_THE_ONE_BEFORE, {"name": self._name})  # the server may not know that it is dead
+            end_connection(connection, lost)  # the server may not know yet
             for sweep_id in self._held:
                 if not _taken_in_time(connection, sweep_id):
                     raise UsageError(
@@ -201,7 +198,7 @@ class ServerSweepLocks(SweepLocks):
     def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            self._connection.execute(_BE_NAMED, {"name": self._name})
+            self._name = self._connection.info[CONNECTION_NAME]
         return self._connection
 
     def _rest(self) -> None:

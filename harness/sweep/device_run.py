@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, measure_accuracy
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
-from harness.benchmark.probe import probe_flags
+from harness.benchmark.probe import with_flags
 from harness.benchmark.tool import Tool
 from harness.compression.variant import Variant
 from harness.devices.base import Device, DeviceFacts, DeviceKind
@@ -74,7 +74,9 @@ class DeviceRun:
         profile = match_profile(facts)
         is_prepared = self._context.spec.prepare and facts.kind is not DeviceKind.HOST
         knobs = knobs_of(profile.prepare) if is_prepared else []
-        self._preparation = Preparation(self._device, knobs, report=self._context.observer.warn)
+        self._preparation = Preparation(
+            self._device, knobs, report=self._context.observer.warn, is_back=self._care.is_back
+        )  # fmt: skip
         try:
             with ExitStack() as stack:
                 self._care.insist(lambda: stack.enter_context(self._preparation), "preparation")
@@ -164,9 +166,7 @@ class DeviceRun:
     def _ready_tool(self, tool: Tool) -> Tool:
         """Bring the tool to the device; a binary that was never asked for its flags is asked now."""
         self._tool_path = self._device.push(tool.path)
-        if tool.flags is None:
-            tool = self._context.registry.remember_flags(tool, probe_flags(self._device, tool, self._tool_path))
-        return tool
+        return with_flags(tool, self._context.registry, self._device, self._tool_path)
 
     def _cell(self, variant: Variant, delegate: str, threads: int) -> Cell:
         return Cell(
@@ -268,16 +268,19 @@ class DeviceRun:
             self._context.spec.measurement.timeout_s,
         )  # fmt: skip
         tries = self._care.tries(f"{cell.key}/accuracy")
-        pause_s: float | None = 0.0
-        while pause_s is not None and not self._context.stop.is_set():
-            self._care.pause(pause_s)
+        while not self._context.stop.is_set():
             self._progress.running(cell, "accuracy")
             outcome = measure_accuracy(target, evidence)
             self._context.store.add_accuracy(self._context.sweep_id, cell.key, outcome)
             if outcome.failure is None:
                 return
-            pause_s = tries.failed(outcome.failure.failure_class)
             self._care.mend(outcome.failure)
+            pause_s = tries.failed(outcome.failure.failure_class)
+            if pause_s is None or not from_outside(
+                outcome.failure.failure_class
+            ):  # it has sent fewer samples by itself
+                return
+            self._care.pause(pause_s)
 
     def _stored_searches(self) -> dict[str, dict[int, StoredWindows]]:
         """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.

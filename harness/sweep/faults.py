@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.errors import Failure
+from harness.sweep.retries import RULES
 
 MOST_RESTARTS = 1
 """So often a phone is restarted in one sweep: what this does not mend, another does not either."""
@@ -40,6 +41,12 @@ class FaultBook:
             if not faults or faults[-1].failure is not failure:
                 faults.append(Fault(self._now(), failure))
 
+    def judge(self, serial: str, failure: Failure) -> Failure | None:
+        """Write down what ended the work on a phone, if it is a fault; then return what `quarantine` does."""
+        if self.quarantine(serial) is None and RULES[failure.failure_class].is_fault:
+            self.note(serial, failure)
+        return self.quarantine(serial)
+
     def quarantine(self, serial: str) -> Failure | None:
         """Return why a phone is left out, as the failure that is stored for it; None for one that may go on."""
         with self._lock:
@@ -49,7 +56,7 @@ class FaultBook:
         last = counted[-1].failure
         return Failure(
             last.failure_class,
-            f"{serial} is left out of this sweep after {len(counted)} faults: {_told(counted)}.",
+            f"{serial} is left out of this sweep after {_number(counted)}: {_told(counted)}.",
             "\n".join(f"{fault.at:%Y-%m-%d %H:%M:%S} UTC {fault.failure.failure_class}: {fault.failure.message}"
                       for fault in counted),
         )  # fmt: skip
@@ -72,6 +79,10 @@ class FaultBook:
     def _since_restart(self, serial: str) -> list[Fault]:
         restarts = self._restarts.get(serial, [])
         return [fault for fault in self._faults.get(serial, []) if not restarts or fault.at > restarts[-1].at]
+
+
+def _number(faults: list[Fault]) -> str:
+    return "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
 
 
 def _told(faults: list[Fault]) -> str:

@@ -16,7 +16,8 @@ class Remedy(StrEnum):
 
     NOTHING = "nothing"
     COOL = "the thermal gate waits until the phone is cool"
-    LOOK = "it is looked whether the phone answers; where it does not, it is waited for"
+    LOOK = "it is looked whether the phone answers"
+    """Where it does not, that is a failure of its own: `WAIT`."""
     WAIT = "the phone is waited for, and connected anew"
 
 

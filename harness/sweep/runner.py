@@ -26,7 +26,6 @@ from harness.sweep.context import SweepContext
 from harness.sweep.crew import Crew
 from harness.sweep.plan import Waves, at_once
 from harness.sweep.restarting import run_device
-from harness.sweep.retries import RULES
 from harness.sweep.scheduling import scheduling_of
 from harness.sweep.targets import opened
 from harness.sweep.variants import Variants, make_variants
@@ -137,9 +136,7 @@ class SweepRunner:
             self._fail_device(context, serial, error.failure)
             return True
         except FailureError as error:
-            if RULES[error.failure.failure_class].is_fault:
-                context.faults.note(serial, error.failure)
-            quarantine = context.faults.quarantine(serial)
+            quarantine = context.faults.judge(serial, error.failure)
             self._fail_device(context, serial, quarantine or error.failure)
             is_own = serial != name  # a virtual phone of this sweep's own is gone
             return error.failure.failure_class in DEVICE_GONE and not is_own and not quarantine

@@ -181,7 +181,7 @@ def test_a_crash_of_adbd_is_never_a_result(start_phone, adb):
     assert device.run(["echo", "again"], timeout_s=10).stdout == "again\n"
 
 
-def test_a_crash_while_pushing(start_phone, tmp_path):
+def test_a_crash_while_pushing_leaves_nothing_once_the_file_is_pushed_again(start_phone, tmp_path):
     phone = start_phone(cable=True)
     big = tmp_path / "big"
     big.write_bytes(os.urandom(20_000_000))
@@ -189,6 +189,12 @@ def test_a_crash_while_pushing(start_phone, tmp_path):
     phone.slow_cable(5_000_000)
     threading.Timer(1.0, phone.crash_adbd).start()
     assert failure_of(lambda: device.push(big)).failure_class is FailureClass.DEVICE_LOST
+    phone.slow_cable(None)
+    connect(phone.serial)
+    blobs = ["ls", f"{WORK_FOLDER}/blobs"]
+    assert ".part" in device.run(blobs, timeout_s=10).stdout
+    device.push(big)
+    assert device.run(blobs, timeout_s=10).stdout.split() == [sha256_of(big)]
 
 
 def test_promise_h21_a_hung_phone_ends_every_call_in_time(start_phone, tmp_path, monkeypatch):

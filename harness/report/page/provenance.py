@@ -91,8 +91,15 @@ def _device(row: Row) -> Origin:
         ("build", facts.get("build_type")),
         ("memory", f"{number(facts['memory_mb'], 4)} MB" if facts.get("memory_mb") else None),
         ("prepared", ", ".join(knobs)),
+        ("faults", _events(preparation.get("faults", []))),
+        ("restarted", _events(preparation.get("restarts", []))),
         ("failure", row["failure_message"]),
     ])  # fmt: skip
+
+
+def _events(events: Iterable[Row]) -> str:
+    """Tell what befell a device, and when."""
+    return "; ".join(f"{event['at_utc']} {event['message']}" for event in events)
 
 
 def _variant(row: Row) -> Origin:

@@ -15,8 +15,10 @@ def upgrade() -> None:
         "logs",
         sa.Column("path", TEXT, primary_key=True),
         sa.Column("sweep_id", TEXT, nullable=False),
+        sa.Column("receipt", TEXT, nullable=False),
         sa.Column("content", sa.LargeBinary, nullable=False),
         sa.ForeignKeyConstraint(["sweep_id"], ["sweeps.id"]),
+        sa.UniqueConstraint("receipt"),
     )
     op.create_index("ix_logs_sweep_id", "logs", ["sweep_id"])
     op.execute("DROP TABLE IF EXISTS schema_versions")
