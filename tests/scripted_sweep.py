@@ -16,6 +16,7 @@ from harness.sweep.context import SweepContext
 from harness.sweep.device_run import DeviceRun
 from harness.sweep.runner import SweepRunner
 from harness.sweep.scheduling import scheduling_of
+from harness.sweep.site import AdbSite
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
@@ -99,7 +100,9 @@ class ScriptedSweep:
         """Leased, in threads of their own, and stopped by Ctrl-C."""
         runner = SweepRunner(self.store, self.notebook)
         self.stop = runner._stop
-        return runner._measure(self._context(len(serials)), serials, takes_new=takes_new)
+        site = AdbSite(self.spec.hosts)
+        runner._measure(self._context(len(serials)), serials, site, takes_new=takes_new)
+        return site
 
     def _context(self, devices=1):
         registry = self.registry or OneTool(self._tool)

@@ -18,7 +18,9 @@ def register_scripted_tool(folder, while_it_runs=""):
         registry.remove(known.sha256)
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "benchmark_model"
-    script.write_text(f"#!/system/bin/sh\necho process >>{COUNT}\n{while_it_runs}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n")
+    script.write_text(
+        f"#!/system/bin/sh\necho process >>{COUNT}\n{while_it_runs}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n"
+    )
     tool = Tool(
         name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
         sha256=sha256_of(script), path=script, origin="test", vendor_folder=folder,

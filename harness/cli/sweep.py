@@ -48,6 +48,13 @@ def sweep(
         list[str] | None,
         typer.Option(help="An ADB serial, host, virtual or virtual:COSTUME; repeat for several."),
     ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST[:PORT]", help="A computer whose adb server holds phones; repeat for several."),
+    ] = None,
+    lab: Annotated[
+        str | None, typer.Option(metavar="SCHEDULER", help="Measure the phones of a lab, such as tcp://HOST:8786.")
+    ] = None,
     delegate: Annotated[
         list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
     ] = None,
@@ -98,7 +105,7 @@ def sweep(
     measurement = {"invocations": invocations, "runs": runs, "accuracy_samples": accuracy_samples,
                    "timeout_s": timeout_s, "sustained_s": duration_s(sustained) if sustained else None}  # fmt: skip
     overrides: dict[str, Any] = {
-        "model": model, "recipes": recipe, "devices": device, "delegates": delegate, "threads": threads,
+        "model": model, "recipes": recipe, "devices": device, "hosts": host, "delegates": delegate, "threads": threads,
         "max_drop_points": max_drop, "preset": preset, "seed": seed, "broken_gpu": broken_gpu or None,
         "require_full_delegation": require_full_delegation or None, "prepare": None if prepare else False,
         "may_reboot": may_reboot or None,
@@ -116,7 +123,9 @@ def sweep(
     if dry_run:
         _print_plan(spec, as_json)
         return
-    run_sweep(spec, results=place, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
+    run_sweep(
+        spec, results=place, lab=lab, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain
+    )  # fmt: skip
 
 
 def _changed_spec(place: str, sweep_id: str, spec_file: Path | None, given: dict[str, Any]) -> tuple[SweepSpec, str]:

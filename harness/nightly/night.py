@@ -79,7 +79,7 @@ def run_night(
     folder = find_place(settings.results).folder
     with night_lock(folder):
         require_space(folder, settings.least_free_gb)
-        targets = choose_targets(settings.spec.devices)
+        targets = choose_targets(settings.spec.devices, settings.spec.hosts)
         if targets.notice:
             observer.note(targets.notice)
         deadline = deadline or Deadline(settings.until.timestamp() if settings.until else None)

@@ -11,7 +11,7 @@ from harness.benchmark.delegates import find_delegate
 from harness.benchmark.registry import ToolRegistry
 from harness.devices.base import Device, DeviceKind
 from harness.devices.core_mask import MeasuredCores, as_mask, choose_measured_cores
-from harness.devices.discovery import open_device
+from harness.devices.discovery import reopen
 from harness.devices.host import HostDevice
 from harness.devices.profiles import match_profile
 from harness.partition.graph import Graph
@@ -122,4 +122,4 @@ def units_of(chosen: MeasuredCores, delegates: Sequence[str]) -> tuple[Unit, ...
 
 
 def _reach(device: Device) -> Callable[[], Device]:
-    return HostDevice if device.kind is DeviceKind.HOST else lambda: open_device(device.serial)
+    return HostDevice if device.kind is DeviceKind.HOST else lambda: reopen(device)

@@ -1,0 +1,43 @@
+"""dask.distributed, which is not installed with harness itself: imported in one place, and said where it is missing."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import harness
+from harness.errors import NothingToRunOnError
+
+METRIC = "harness"
+"""Under this name a worker's heartbeat carries what it announces."""
+SETTINGS: dict[str, Any] = {
+    # A phone's host is lost once, and then its phone is lost: nothing is tried anywhere else.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.work-stealing": False,
+    # Samples each thread's stack a hundred times a second, on the computer that phones are measured from.
+    "distributed.worker.profile.enabled": False,
+}
+"""What harness changes of dask's settings. All others are the user's: dask's files and DASK_ variables."""
+
+
+def require_engine(*, log_level: int = logging.WARNING) -> None:
+    """Prepare dask.distributed, which logs from `log_level` on. Raises `NothingToRunOnError` where it is not installed.
+
+    Where a sweep is started only what harness says matters: whatever goes wrong is told in its own words.
+    """
+    try:
+        import dask
+        import distributed  # noqa: F401 - so that its own settings are there to be laid over
+    except ModuleNotFoundError as error:
+        raise NothingToRunOnError(
+            f"A lab of several hosts needs a package that is not installed: {error.name}.",
+            "Install it on every host: pip install 'harness[lab]'.",
+        ) from error
+    dask.config.set(SETTINGS)
+    for name in ("distributed", "distributed.client", "tornado.application"):
+        logging.getLogger(name).setLevel(log_level)
+
+
+def version() -> str:
+    """Return what must be the same on all hosts, since jobs are objects of this version's classes."""
+    return harness.__version__
