@@ -49,7 +49,7 @@ SPEC = """
 model = "{model}"
 recipes = ["as-is", "prune50-untrained"]
 delegates = ["cpu"]
-devices = ["{serial}"]
+devices = [{device}]
 
 [measurement]
 invocations = 5
@@ -80,6 +80,8 @@ class Victim(Protocol):
     """One kind of process."""
 
     name: str
+    needs: str
+    """`""`, `database` or `lab`, which keeps its results in a database too."""
     comes_and_goes: bool
     """Whether it lives for a part of the sweep only: then the moment is counted from one of its starts."""
 
@@ -87,7 +89,7 @@ class Victim(Protocol):
         """Return those that live now."""
         ...
 
-    def start_again(self) -> None:
+    def start_again(self, sweep: Sweep) -> None:
         """Do what an operator does after its death; nothing where it comes back by itself."""
         ...
 
@@ -99,7 +101,8 @@ class Process:
     name: str
     pids: Callable[[Sweep], Sequence[int]]
     comes_and_goes: bool = False
-    start_again: Callable[[], None] = lambda: None
+    needs: str = ""
+    start_again: Callable[[Sweep], None] = lambda _: None
 
 
 class Sweep:
