@@ -22,6 +22,7 @@ import os
 import platform
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -60,10 +61,13 @@ warmup_max_s = 0.2
 warmup_limit = 0.000001
 accuracy_samples = {accuracy_samples}
 """
+HARNESS = (sys.executable, "-m", "harness")
 TIMEOUT_S = 300
 LOOK_EVERY_S = 0.05
 ALIVE_FOR_S = 10.0
 """A process that lost its parent may take so long to notice."""
+WHOLE = 1_000_000
+"""Numbers of rounds in which nobody disturbs begin here."""
 TOKEN = "HARNESS_LEASES"
 """Every process of a round carries a value of its own in this variable."""
 NOT_COMPARED = frozenset(
@@ -109,25 +113,30 @@ class Sweep:
     """One sweep of the small model on one phone, with results and a cache of its own."""
 
     def __init__(
-        self, phone: VirtualPhone, folder: Path, place: str | None = None, *, accuracy_samples: int = 20
-    ) -> None:
+        self, phone: VirtualPhone, folder: Path, place: str | None = None, *, in_lab: bool = False,
+        accuracy_samples: int = 20,
+    ) -> None:  # fmt: skip
+        """`place` is where results are kept, by default the folder; `in_lab` opens a lab that measures the phone."""
         folder.mkdir(parents=True)
         self.phone = phone
         self.place = place or str(folder)
         self.spec = folder / "sweep.toml"
-        self.spec.write_text(SPEC.format(model=MODEL, serial=phone.serial, accuracy_samples=accuracy_samples))
-        self._cache = folder / "cache"
-        self._cache.mkdir()
-        (self._cache / "tools").symlink_to(ToolRegistry().folder)
+        device = "" if in_lab else f'"{phone.serial}"'
+        self.spec.write_text(SPEC.format(model=MODEL, device=device, accuracy_samples=accuracy_samples))
+        cache = folder / "cache"
+        cache.mkdir()
+        (cache / "tools").symlink_to(ToolRegistry().folder)
         self.token = f"kill-any-{os.getpid()}-{folder.name}"
         self.process: subprocess.Popen[str] | None = None
+        self.environment = {**os.environ, TOKEN: self.token, "HARNESS_CACHE": str(cache)}
+        self.lab = Lab(folder, self.environment) if in_lab else None
 
     def start(self, *, resume: bool = False) -> subprocess.Popen[str]:
         """Start `harness sweep`, or carry the sweep on."""
         what = ["--resume", "latest"] if resume else [str(self.spec)]
+        what += ["--lab", self.lab.address] if self.lab else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "sweep", *what, "--results", self.place],
-            env={**os.environ, TOKEN: self.token, "HARNESS_CACHE": str(self._cache)},
+            [*HARNESS, "sweep", *what, "--results", self.place], env=self.environment,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
         return self.process
@@ -158,6 +167,8 @@ class Sweep:
 
     def left(self) -> list[str]:
         """Name what is left of all processes of this round, and the phone's lease."""
+        if self.lab:
+            self.lab.close()
         deadline = time.monotonic() + ALIVE_FOR_S
         while (alive := self._alive()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -171,6 +182,53 @@ class Sweep:
                 if process.environ().get(TOKEN) == self.token and not is_adb_server(process):
                     found.append(" ".join(process.cmdline())[:80])
         return found
+
+
+class Lab:
+    """dask's scheduler, and a worker beside the phone: both on this computer."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._folder = folder
+        self._environment = environment | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s"}  # the least that dask takes
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self._port = int(server.getsockname()[1])
+        self.address = f"tcp://127.0.0.1:{self._port}"
+        self.scheduler = self._start_scheduler()
+        self.worker = self._start_worker()
+
+    def start_again(self) -> None:
+        """Start what was killed, as an operator does; a worker joins a new scheduler by itself."""
+        if self.scheduler.poll() is not None:
+            self.scheduler = self._start_scheduler()
+        if self.worker.poll() is not None:
+            self.worker = self._start_worker()
+
+    def close(self) -> None:
+        """End both."""
+        for process in (self.worker, self.scheduler):
+            process.kill()
+            process.wait()
+
+    def _start_scheduler(self) -> subprocess.Popen[bytes]:
+        where = ("--host", "127.0.0.1", "--port", str(self._port))
+        return self._start("scheduler", "The lab is open at ", *where)
+
+    def _start_worker(self) -> subprocess.Popen[bytes]:
+        return self._start("worker", "is in the lab", self.address, "--name", "lab1")
+
+    def _start(self, name: str, ready: str, *arguments: str) -> subprocess.Popen[bytes]:
+        log = self._folder / f"{name}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [*HARNESS, "lab", name, *arguments], env=self._environment, stdin=subprocess.DEVNULL, stdout=file,
+                stderr=file,
+            )  # fmt: skip
+        deadline = time.monotonic() + TIMEOUT_S
+        while ready not in log.read_text(errors="replace"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"The lab's {name} does not start: {log.read_text(errors='replace')[-800:]}")
+            time.sleep(0.1)
+        return process
 
 
 def is_adb_server(process: psutil.Process) -> bool:
@@ -234,6 +292,13 @@ VICTIMS: tuple[Process, ...] = (
     Process("adb server", adb_servers),
     Process("tool on the phone", tools_on_phone, comes_and_goes=True),
     Process("adbd", adbd),
+)
+OF_A_LAB: tuple[Process, ...] = tuple(
+    Process(name, pids, needs="lab", start_again=lambda sweep: sweep.lab.start_again() if sweep.lab else None)
+    for name, pids in (
+        ("dask scheduler", lambda sweep: [sweep.lab.scheduler.pid] if sweep.lab else []),
+        ("dask worker", lambda sweep: [sweep.lab.worker.pid] if sweep.lab else []),
+    )
 )
 
 
@@ -316,7 +381,7 @@ def disturb(sweep: Sweep, victim: Victim, course: Course, dice: random.Random, o
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             one.killed = True
-    victim.start_again()
+    victim.start_again(sweep)
     one.said = process.communicate(timeout=TIMEOUT_S)[1]
     one.exit_code = process.returncode
 
@@ -382,32 +447,50 @@ def with_postgresql(folder: Path) -> Iterator[tuple[Process, Callable[[int], str
                 return [postmaster.pid, *(child.pid for child in postmaster.children(recursive=True))]
             return []
 
-        def start_again() -> None:
+        def start_again(_: Sweep) -> None:
             if not server.running:
                 server.start()
 
-        yield Process("PostgreSQL", processes, start_again=start_again), lambda n: server.new_database(f"round{n}")
+        yield (
+            Process("PostgreSQL", processes, needs="database", start_again=start_again),
+            lambda n: server.new_database(f"round{n}"),
+        )
 
 
 def kill_often(
     phone: VirtualPhone, folder: Path, *, rounds: int, seed: int, victims: Sequence[Victim] = VICTIMS,
     database: Callable[[int], str] | None = None, accuracy_samples: int = 20,
-) -> tuple[list[Round], Course]:  # fmt: skip
-    """Kill the victims in turn; return what each kill did, and how a sweep that nobody disturbs went."""
+) -> tuple[list[Round], dict[bool, Course]]:  # fmt: skip
+    """Kill the victims in turn; return what each kill did, and how sweeps go that nobody disturbs, out of a lab and in.
+
+    `database` makes a new database of a number and returns its URL; victims that need one are left out without it.
+    """
+    victims = [victim for victim in victims if database or not victim.needs]
     dice = random.Random(seed)
     before = knobs(phone)
-    course = run_whole(Sweep(phone, folder / "whole", accuracy_samples=accuracy_samples), victims)
+
+    def sweep_for(victim: Victim, number: int) -> Sweep:
+        place = database(number) if database and victim.needs else None
+        in_lab = victim.needs == "lab"
+        return Sweep(phone, folder / str(number), place, in_lab=in_lab, accuracy_samples=accuracy_samples)
+
+    courses: dict[bool, Course] = {}
     outcomes = []
     for number in range(rounds):
         victim = victims[number % len(victims)]
-        place = database(number) if database and victim.name == "PostgreSQL" else None
-        sweep = Sweep(phone, folder / str(number), place, accuracy_samples=accuracy_samples)
+        in_lab = victim.needs == "lab"
+        if in_lab not in courses:
+            alike = [other for other in victims if (other.needs == "lab") == in_lab]
+            whole = sweep_for(victim, WHOLE + in_lab)
+            courses[in_lab] = run_whole(whole, alike)
+            whole.left()
         one = Round(number, victim.name)
-        disturb(sweep, victim, course, dice, one)
-        carry_on(sweep, victim, course, before, one)
+        sweep = sweep_for(victim, number)
+        disturb(sweep, victim, courses[in_lab], dice, one)
+        carry_on(sweep, victim, courses[in_lab], before, one)
         outcomes.append(one)
-        print(f"{one}: {'kept' if one.is_kept else 'BROKEN'}", file=sys.stderr)
-    return outcomes, course
+        print(f"{one}: {'kept' if one.is_kept else 'BROKEN'}", file=sys.stderr, flush=True)
+    return outcomes, courses
 
 
 def count(rounds: Sequence[Round]) -> dict[str, int]:
@@ -439,7 +522,7 @@ def main() -> None:
     """Kill, carry on, compare, print the table, and end with one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round a kind of process")
-    parser.add_argument("--rounds", type=int, help="default: six a kind of process")
+    parser.add_argument("--rounds", type=int, help="default: four a kind of process")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tools", type=Path, help="folder or archive of the official tools, if none is registered")
     arguments = parser.parse_args()
@@ -450,17 +533,21 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-kill-any-")))
         victims, database = list(VICTIMS), None
         if postgresql := stack.enter_context(with_postgresql(folder / "postgresql")):
-            victims.append(postgresql[0])
+            victims += [postgresql[0], *OF_A_LAB]
             database = postgresql[1]
         phone = stack.enter_context(witnessed_phone())
-        each = 1 if arguments.quick else 6
-        rounds, course = kill_often(
+        each = 1 if arguments.quick else 4
+        rounds, courses = kill_often(
             phone, folder, rounds=arguments.rounds or each * len(victims), seed=arguments.seed, victims=victims,
             database=database,
         )  # fmt: skip
     show(rounds)
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "seconds": time.perf_counter() - started}
-    figures = {"whole_s": course.seconds, **count(rounds), "rounds": [asdict(one) for one in rounds]}
+    figures = {
+        "whole_s": [course.seconds for course in courses.values()],
+        **count(rounds),
+        "rounds": [asdict(one) for one in rounds],
+    }
     print(json.dumps({"benchmark": "kill_any", "figures": figures, "machine": machine}))
     sys.exit(not all(one.is_kept for one in rounds))
 
