@@ -265,7 +265,7 @@ def adb_servers(_: Sweep) -> list[int]:
 def tools_on_phone(sweep: Sweep) -> list[int]:
     """Return the tool's processes on the phone."""
     with suppress(psutil.Error):
-        inside = psutil.Process(sweep.phone._init_pid()).children(recursive=True)
+        inside = psutil.Process(sweep.phone.init_pid()).children(recursive=True)
         return [process.pid for process in inside if is_tool(process)]
     return []
 
