@@ -430,7 +430,7 @@ def _without_crash(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def with_postgresql(folder: Path) -> Iterator[tuple[Process, Callable[[int], str]] | None]:
+def with_postgresql() -> Iterator[tuple[Process, Callable[[int], str]] | None]:
     """Run PostgreSQL where it is installed; yield it as a victim, and how to get a new database."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     from postgresql_server import postgresql_server, programs_folder
@@ -439,7 +439,7 @@ def with_postgresql(folder: Path) -> Iterator[tuple[Process, Callable[[int], str
         print("PostgreSQL is not installed (Debian: apt install postgresql): it is left out.", file=sys.stderr)
         yield None
         return
-    with postgresql_server(folder) as server:
+    with postgresql_server() as server:
 
         def processes(_: Sweep) -> list[int]:
             with suppress(FileNotFoundError, psutil.Error):
@@ -532,7 +532,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-kill-any-")))
         victims, database = list(VICTIMS), None
-        if postgresql := stack.enter_context(with_postgresql(folder / "postgresql")):
+        if postgresql := stack.enter_context(with_postgresql()):
             victims += [postgresql[0], *OF_A_LAB]
             database = postgresql[1]
         phone = stack.enter_context(witnessed_phone())
