@@ -77,7 +77,7 @@ def are_back(names: Collection[str]) -> list[str]:
 
 
 def _why_away(device: Device, failure: Failure) -> Failure:
-    """Return what the advice is needed for: a phone that was lost and asks to be trusted since is not mended by a cable."""
+    """Return what the advice is needed for: no cable mends a phone that was lost and now asks to be trusted."""
     try:
         now = failure_of_state(device.serial, state_of(name_of(device)))
     except (DeviceError, NothingToRunOnError):
