@@ -42,8 +42,8 @@ def await_device(
 ) -> None:
     """Wait until a device that went away answers again, and do what may help it.
 
-    `deadline` is of `time.monotonic`; `tell` hears what was done to the adb server. Raises `DeviceError` when the deadline
-    has passed or `stop` is set: with `failure`, unless the device waits for a person by now.
+    `deadline` is of `time.monotonic`; `tell` hears what was done to the adb server. Raises `DeviceError` when the
+    deadline has passed or `stop` is set: with `failure`, unless the device waits for a person by now.
     """
     pause_s = _FIRST_RECONNECT_S
     next_reconnect = time.monotonic() + pause_s
