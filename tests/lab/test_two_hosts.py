@@ -43,14 +43,15 @@ class TwoHosts:
             self.workers.append(host.start_worker(self.address))
         for worker in self.workers:
             worker.says("is in the lab")
-        self._sweeps = 0
+        self._sweeps = self._processes = 0
 
     def start_sweep(self, *arguments):
-        self._sweeps += 1
+        self._processes += 1
+        self._sweeps += "--resume" not in arguments
         self._joined = [worker.said.count("is in the lab") for worker in self.workers]
         return Process(
             harness("sweep", *arguments, "--lab", self.address, "--results", self.url, "--json"),
-            self.folder / f"sweep{self._sweeps}.log", {"HARNESS_CACHE": str(self.folder / "cache-here")},
+            self.folder / f"sweep{self._processes}.log", {"HARNESS_CACHE": str(self.folder / "cache-here")},
         )  # fmt: skip
 
     def joined(self, number):
@@ -60,7 +61,8 @@ class TwoHosts:
     def good(self):
         """Count the good processes of the newest sweep by phone."""
         with Store.open(self.url) as store:
-            if not (sweeps := store.sweeps()):
+            sweeps = store.sweeps()
+            if len(sweeps) < self._sweeps:
                 return Counter()
             cells = store.cells(sweeps[0].id).set_index("key")["serial"]
             stored = store.invocations(sweeps[0].id)
