@@ -112,7 +112,7 @@ def run_job(job: Job) -> JobOutcome:
 def do_job(job: Job, shelf: Shelf, observer: Observer, stop: JobStop) -> JobOutcome:
     """Measure the phone into the store, under its host's lease."""
     try:
-        with shelf.taking(job.phone), Store.open(job.results, must_exist=True) as store:
+        with shelf.taking(job.phone, stop), Store.open(job.results, must_exist=True) as store:
             context = SweepContext(
                 job.sweep_id, job.spec, [Variant(place_of(parcel_of(card)), card) for card in job.variants],
                 _evidence(job), store, ToolRegistry(), observer, stop,

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 from conftest import give_up
-from lab_processes import Host, Process, harness, until, write_spec
+from lab_processes import INVOCATIONS, Host, Process, harness, until, write_spec
 from namespaces import NoNamespacesError, switch
 from postgresql_server import postgresql_server, programs_folder
 
@@ -43,19 +43,26 @@ class TwoHosts:
             self.workers.append(host.start_worker(self.address))
         for worker in self.workers:
             worker.says("is in the lab")
-        self._sweeps = 0
+        self._sweeps = self._processes = 0
 
     def start_sweep(self, *arguments):
-        self._sweeps += 1
+        self._processes += 1
+        self._sweeps += "--resume" not in arguments
+        self._joined = [worker.said.count("is in the lab") for worker in self.workers]
         return Process(
             harness("sweep", *arguments, "--lab", self.address, "--results", self.url, "--json"),
-            self.folder / f"sweep{self._sweeps}.log", {"HARNESS_CACHE": str(self.folder / "cache-here")},
+            self.folder / f"sweep{self._processes}.log", {"HARNESS_CACHE": str(self.folder / "cache-here")},
         )  # fmt: skip
+
+    def joined(self, number):
+        """Return how often a host had joined the lab before the newest sweep."""
+        return self._joined[number]
 
     def good(self):
         """Count the good processes of the newest sweep by phone."""
         with Store.open(self.url) as store:
-            if not (sweeps := store.sweeps()):
+            sweeps = store.sweeps()
+            if len(sweeps) < self._sweeps:
                 return Counter()
             cells = store.cells(sweeps[0].id).set_index("key")["serial"]
             stored = store.invocations(sweeps[0].id)
@@ -73,36 +80,61 @@ class TwoHosts:
         return [phone for phones in self.phones for phone in phones]
 
 
-@pytest.fixture
-def two_hosts(tmp_path, phone_ready, adb):
+@pytest.fixture(scope="module")
+def two_hosts(tmp_path_factory, phone_ready, adb):
     if programs_folder() is None:
         give_up("PostgreSQL's server (Debian: apt install postgresql)")
     with ExitStack() as stack:
         try:
-            yield TwoHosts(stack, tmp_path)
+            lab = TwoHosts(stack, tmp_path_factory.mktemp("two-hosts"))
         except NoNamespacesError as error:
             give_up(f"network namespaces, which need root: {error}")
+        yield lab
+
+
+@pytest.fixture
+def spec(two_hosts, tmp_path):
+    return str(write_spec(tmp_path / "spec.toml"))
 
 
 def rows_of(sweep):
     return json.loads(sweep.said[sweep.said.rindex("\n{\n") :])["rows"]
 
 
-def test_a_host_that_is_cut_off_parks_its_cells_and_completes_when_it_is_back(two_hosts):
-    near, far = two_hosts.phones
-    spec = write_spec(two_hosts.folder / "spec.toml", invocations=12)
-    sweep = two_hosts.start_sweep(str(spec))
-    until(lambda: all(two_hosts.good()[phone] >= 2 for phone in two_hosts.all_phones), "two processes of each phone")
+def test_a_host_that_is_cut_off_parks_its_cells_and_completes_when_it_is_back(two_hosts, spec):
+    (held, other), far = two_hosts.phones
+    sweep = two_hosts.start_sweep(spec)
+    until(lambda: all(two_hosts.good()[phone] for phone in two_hosts.all_phones), "a process of each phone")
+    two_hosts.hosts[0].hold("lab1-left")
     two_hosts.computers[1].cut_off()
     until(lambda: two_hosts.failures().keys() == set(far), "the failure of the phones of the host that was cut off")
     assert set(two_hosts.failures().values()) == {"device_lost"}
-    before = two_hosts.good()
-    until(lambda: all(two_hosts.good()[phone] > before[phone] for phone in near), "progress of the other host")
+    until(lambda: two_hosts.good()[other] == INVOCATIONS, "the end of a phone of the other host")
+    assert all(two_hosts.good()[phone] < INVOCATIONS for phone in far)
     two_hosts.computers[1].connect()
+    until(lambda: all(two_hosts.good()[phone] == INVOCATIONS for phone in far), "the end of the host that is back")
+    assert two_hosts.good()[held] < INVOCATIONS
+    two_hosts.hosts[0].let_go("lab1-left")
     assert sweep.wait() == 0, sweep.said
-    assert two_hosts.good() == dict.fromkeys(two_hosts.all_phones, 12)
-    assert {row["serial"]: row["invocations_ok"] for row in rows_of(sweep)} == dict.fromkeys(two_hosts.all_phones, 12)
+    assert two_hosts.good() == dict.fromkeys(two_hosts.all_phones, INVOCATIONS)
+    assert {row["serial"]: row["invocations_ok"] for row in rows_of(sweep)} == two_hosts.good()
     for phone in far:
         assert f"{phone}: the connection to lab2 was lost." in sweep.said
         assert f"{phone} is back: what it left is taken up again." in sweep.said
+    assert two_hosts.failures() == {}
+
+
+def test_a_host_that_stays_away_is_told_and_resume_completes_the_sweep(two_hosts, spec):
+    near, far = two_hosts.phones
+    sweep = two_hosts.start_sweep(spec)
+    until(lambda: all(two_hosts.good()[phone] for phone in two_hosts.all_phones), "a process of each phone")
+    two_hosts.computers[1].cut_off()
+    assert sweep.wait() == 1, sweep.said
+    assert all(two_hosts.good()[phone] == INVOCATIONS for phone in near)
+    assert two_hosts.failures() == dict.fromkeys(far, "device_lost")
+    two_hosts.computers[1].connect()
+    until(lambda: two_hosts.workers[1].said.count("is in the lab") > two_hosts.joined(1), "the host's return")
+    resumed = two_hosts.start_sweep("--resume", "latest")
+    assert resumed.wait() == 0, resumed.said
+    assert two_hosts.good() == dict.fromkeys(two_hosts.all_phones, INVOCATIONS)
     assert two_hosts.failures() == {}
