@@ -27,16 +27,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
-from kills import MODEL, changed, knobs, witnessed_phone
+from kills import MODEL, WITNESS, changed, knobs, witnessed_phone
+from kills import Course as Events
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from postgresql_server import PostgresqlServer, postgresql_server, programs_folder
 
 from harness.benchmark.measurement import Pass
 from harness.benchmark.registry import ToolRegistry
@@ -66,6 +70,9 @@ TIMEOUT_S = 300
 LOOK_EVERY_S = 0.05
 ALIVE_FOR_S = 10.0
 """A process that lost its parent may take so long to notice."""
+MOST_ATTEMPTS = 3
+"""A sweep that ended before its moment came is no round; so often another one is drawn."""
+ANOTHER = 10_000
 WHOLE = 1_000_000
 """Numbers of rounds in which nobody disturbs begin here."""
 TOKEN = "HARNESS_LEASES"
@@ -86,6 +93,8 @@ class Victim(Protocol):
     name: str
     needs: str
     """`""`, `database` or `lab`, which keeps its results in a database too."""
+    at_variants: bool
+    """Whether it dies while variants are made too: then they are made in each of its rounds, else once for all."""
     comes_and_goes: bool
     """Whether it lives for a part of the sweep only: then the moment is counted from one of its starts."""
 
@@ -106,6 +115,7 @@ class Process:
     pids: Callable[[Sweep], Sequence[int]]
     comes_and_goes: bool = False
     needs: str = ""
+    at_variants: bool = False
     start_again: Callable[[Sweep], None] = lambda _: None
 
 
@@ -114,7 +124,7 @@ class Sweep:
 
     def __init__(
         self, phone: VirtualPhone, folder: Path, place: str | None = None, *, in_lab: bool = False,
-        accuracy_samples: int = 20,
+        cache: Path | None = None, accuracy_samples: int = 20,
     ) -> None:  # fmt: skip
         """`place` is where results are kept, by default the folder; `in_lab` opens a lab that measures the phone."""
         folder.mkdir(parents=True)
@@ -123,9 +133,12 @@ class Sweep:
         self.spec = folder / "sweep.toml"
         device = "" if in_lab else f'"{phone.serial}"'
         self.spec.write_text(SPEC.format(model=MODEL, device=device, accuracy_samples=accuracy_samples))
-        cache = folder / "cache"
-        cache.mkdir()
-        (cache / "tools").symlink_to(ToolRegistry().folder)
+        cache = cache or folder / "cache"
+        if not cache.exists():
+            cache.mkdir()
+            (cache / "tools").symlink_to(ToolRegistry().folder)
+        self._witness = Path(f"/proc/{phone.init_pid()}/root{WITNESS}")
+        self._witness.unlink(missing_ok=True)
         self.token = f"kill-any-{os.getpid()}-{folder.name}"
         self.process: subprocess.Popen[str] | None = None
         self.environment = {**os.environ, TOKEN: self.token, "HARNESS_CACHE": str(cache)}
@@ -140,6 +153,10 @@ class Sweep:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
         return self.process
+
+    def events(self) -> int:
+        """Return how often the tool has begun or ended on the phone, by the word of a witness there."""
+        return len(self._witness.read_text().split()) if self._witness.exists() else 0
 
     @property
     def exists(self) -> bool:
@@ -287,8 +304,8 @@ def adbd(sweep: Sweep) -> list[int]:
 
 
 VICTIMS: tuple[Process, ...] = (
-    Process("harness", harness_itself),
-    Process("compression worker", compression_workers, comes_and_goes=True),
+    Process("harness", harness_itself, at_variants=True),
+    Process("compression worker", compression_workers, comes_and_goes=True, at_variants=True),
     Process("adb server", adb_servers),
     Process("tool on the phone", tools_on_phone, comes_and_goes=True),
     Process("adbd", adbd),
@@ -314,7 +331,7 @@ class Lives:
 class Course:
     """A sweep that nobody disturbs."""
 
-    seconds: float
+    events: Events
     lives: dict[str, Lives]
     table: dict[str, dict[str, Any]]
 
@@ -345,10 +362,13 @@ def run_whole(sweep: Sweep, victims: Sequence[Victim]) -> Course:
     """Run a sweep to its end and look on. Raises `SystemExit` where it does not end well."""
     lives = {victim.name: Lives() for victim in victims}
     seen: dict[str, set[int]] = {victim.name: set() for victim in victims}
-    begun = before = time.monotonic()
+    before = time.monotonic()
+    events = [(0, before)]
     process = sweep.start()
     while process.poll() is None:
         now = time.monotonic()
+        if (count := sweep.events()) > events[-1][0]:
+            events.append((count, now))
         for victim in victims:
             pids = set(victim.pids(sweep)) if victim.comes_and_goes else set()
             lives[victim.name].starts += len(pids - seen[victim.name])
@@ -357,10 +377,10 @@ def run_whole(sweep: Sweep, victims: Sequence[Victim]) -> Course:
         before = now
         time.sleep(LOOK_EVERY_S)
     if process.returncode != 0:
-        raise SystemExit(
-            f"A sweep that nobody disturbs ends with {process.returncode}: {process.communicate()[1][-800:]}"
-        )
-    return Course(time.monotonic() - begun, lives, sweep.table())
+        said = process.communicate()[1][-800:]
+        raise SystemExit(f"A sweep that nobody disturbs ends with {process.returncode}: {said}")
+    course = Events(events[1][1] - events[0][1], events[-1][0], time.monotonic() - events[-1][1])
+    return Course(course, lives, sweep.table())
 
 
 def disturb(sweep: Sweep, victim: Victim, course: Course, dice: random.Random, one: Round) -> None:
@@ -372,18 +392,31 @@ def disturb(sweep: Sweep, victim: Victim, course: Course, dice: random.Random, o
         one.moment = f"start {start} + {after_s:.2f} s"
         pids: Sequence[int] = _await_start(sweep, victim, start)
     else:
-        after_s = dice.uniform(0, course.seconds)
-        one.moment = f"{after_s:.2f} s"
+        count, after_s = course.events.moment(dice)
+        one.moment = f"event {count} + {after_s:.2f} s"
         pids = ()
+        while sweep.events() < count and process.poll() is None:
+            time.sleep(LOOK_EVERY_S)
     with suppress(subprocess.TimeoutExpired):
         process.wait(after_s)
-    for pid in pids or victim.pids(sweep):
+    pids = pids or victim.pids(sweep)
+    for pid in pids if process.poll() is None else ():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             one.killed = True
+    _await_end(pids)
     victim.start_again(sweep)
     one.said = process.communicate(timeout=TIMEOUT_S)[1]
     one.exit_code = process.returncode
+
+
+def _await_end(pids: Sequence[int]) -> None:
+    """Wait until killed processes are gone; whose parent has not asked after them yet are gone too."""
+    deadline = time.monotonic() + ALIVE_FOR_S
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+                time.sleep(LOOK_EVERY_S)
 
 
 def _await_start(sweep: Sweep, victim: Victim, start: int) -> list[int]:
@@ -429,32 +462,20 @@ def _without_crash(row: dict[str, Any]) -> dict[str, Any]:
     return kept | {"places": [place for place in row["places"] if place[0] not in GROUND]}
 
 
-@contextmanager
-def with_postgresql() -> Iterator[tuple[Process, Callable[[int], str]] | None]:
-    """Run PostgreSQL where it is installed; yield it as a victim, and how to get a new database."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from postgresql_server import postgresql_server, programs_folder
+def postgresql_as_victim(server: PostgresqlServer) -> Process:
+    """Return all processes of a PostgreSQL server, which an operator starts again."""
 
-    if programs_folder() is None:
-        print("PostgreSQL is not installed (Debian: apt install postgresql): it is left out.", file=sys.stderr)
-        yield None
-        return
-    with postgresql_server() as server:
+    def processes(_: Sweep) -> list[int]:
+        with suppress(FileNotFoundError, psutil.Error):
+            postmaster = psutil.Process(server.pid)
+            return [postmaster.pid, *(child.pid for child in postmaster.children(recursive=True))]
+        return []
 
-        def processes(_: Sweep) -> list[int]:
-            with suppress(FileNotFoundError, psutil.Error):
-                postmaster = psutil.Process(server.pid)
-                return [postmaster.pid, *(child.pid for child in postmaster.children(recursive=True))]
-            return []
+    def start_again(_: Sweep) -> None:
+        if not server.running:
+            server.start()
 
-        def start_again(_: Sweep) -> None:
-            if not server.running:
-                server.start()
-
-        yield (
-            Process("PostgreSQL", processes, needs="database", start_again=start_again),
-            lambda n: server.new_database(f"round{n}"),
-        )
+    return Process("PostgreSQL", processes, needs="database", start_again=start_again)
 
 
 def kill_often(
@@ -472,7 +493,10 @@ def kill_often(
     def sweep_for(victim: Victim, number: int) -> Sweep:
         place = database(number) if database and victim.needs else None
         in_lab = victim.needs == "lab"
-        return Sweep(phone, folder / str(number), place, in_lab=in_lab, accuracy_samples=accuracy_samples)
+        cache = None if victim.at_variants else folder / "cache"
+        return Sweep(
+            phone, folder / str(number), place, in_lab=in_lab, cache=cache, accuracy_samples=accuracy_samples
+        )  # fmt: skip
 
     courses: dict[bool, Course] = {}
     outcomes = []
@@ -481,12 +505,15 @@ def kill_often(
         in_lab = victim.needs == "lab"
         if in_lab not in courses:
             alike = [other for other in victims if (other.needs == "lab") == in_lab]
-            whole = sweep_for(victim, WHOLE + in_lab)
+            whole = sweep_for(alike[0] if alike[0].at_variants else victim, WHOLE + in_lab)
             courses[in_lab] = run_whole(whole, alike)
             whole.left()
-        one = Round(number, victim.name)
-        sweep = sweep_for(victim, number)
-        disturb(sweep, victim, courses[in_lab], dice, one)
+        for attempt in range(MOST_ATTEMPTS):
+            one = Round(number, victim.name)
+            sweep = sweep_for(victim, number + attempt * ANOTHER)
+            disturb(sweep, victim, courses[in_lab], dice, one)
+            if one.killed:
+                break
         carry_on(sweep, victim, courses[in_lab], before, one)
         outcomes.append(one)
         print(f"{one}: {'kept' if one.is_kept else 'BROKEN'}", file=sys.stderr, flush=True)
@@ -532,9 +559,12 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-kill-any-")))
         victims, database = list(VICTIMS), None
-        if postgresql := stack.enter_context(with_postgresql()):
-            victims += [postgresql[0], *OF_A_LAB]
-            database = postgresql[1]
+        if programs_folder() is None:
+            print("PostgreSQL is not installed (Debian: apt install postgresql): it is left out.", file=sys.stderr)
+        else:
+            server = stack.enter_context(postgresql_server())
+            victims += [postgresql_as_victim(server), *OF_A_LAB]
+            database = lambda number: server.new_database(f"round{number}")  # noqa: E731
         phone = stack.enter_context(witnessed_phone())
         each = 1 if arguments.quick else 4
         rounds, courses = kill_often(
@@ -544,7 +574,7 @@ def main() -> None:
     show(rounds)
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "seconds": time.perf_counter() - started}
     figures = {
-        "whole_s": [course.seconds for course in courses.values()],
+        "events": [course.events.events for course in courses.values()],
         **count(rounds),
         "rounds": [asdict(one) for one in rounds],
     }
