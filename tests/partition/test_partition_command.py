@@ -109,5 +109,7 @@ def test_pieces_are_measured_placed_and_run_together(harness_cli, registered_too
         assert outcome["predicted_per_s"] > 0 and outcome["measured_per_s"] > 0
         assert outcome["predicted_latency_us"] > 0 and outcome["measured_latency_us"] > 0
         assert outcome["limit"]
+        error = outcome["measured_per_s"] / outcome["predicted_per_s"] - 1
+        assert outcome["prediction_error"] == pytest.approx(error)
     if len(found["units"]) > 2:  # more cores than one
         assert ways["copies"]["contention"] > 0
