@@ -39,7 +39,8 @@ from rich.table import Table
 from harness.benchmark.registry import ToolRegistry
 from harness.devices.discovery import connect, disconnect, open_device
 from harness.files import sha256_of
-from harness.results.store import FILE_NAME, Store
+from harness.results.records import FILE_NAME
+from harness.results.store import Store
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
 MODEL = Path(__file__).resolve().parents[1] / "tests" / "accuracy" / "data" / "pooled-float.tflite"
