@@ -96,12 +96,13 @@ def mishap_of():
 @contextmanager
 def happening_to(phone, mishap):
     """Let sweeps open a phone so that the mishap's trap sees what is done with it."""
+
+    def open_trapped(name, **options):
+        device = open_device(name, **options)
+        return TrappedDevice(device, mishap.trap, phone) if name == phone.serial else device
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            targets, "open_device",
-            lambda serial: TrappedDevice(open_device(serial), mishap.trap, phone) if serial == phone.serial
-            else open_device(serial),
-        )  # fmt: skip
+        patch.setattr(targets, "open_device", open_trapped)
         yield
     assert mishap.trap.is_sprung
 
@@ -110,8 +111,8 @@ def happening_to(phone, mishap):
 def test_a_sweep_comes_through(phones, mishap_of, tmp_path, names, phase, word):
     phone, expected = phones[0], matrix.MEANING[word]
     mishap = mishap_of(phone, names, phase)
-    sweep = FaultySweep(tmp_path, WAIT_S if mishap.passes else WAIT_IN_VAIN_S)
     knobs_before, held_before = knobs(phone), Held.now(phone)
+    sweep = FaultySweep(tmp_path, WAIT_S if mishap.passes else WAIT_IN_VAIN_S)
 
     with happening_to(phone, mishap):
         sweep.run_to_its_end(phone.serial)
@@ -132,6 +133,7 @@ def test_a_sweep_comes_through(phones, mishap_of, tmp_path, names, phase, word):
     assert sweep.device_failure(phone.serial) is None
     assert sweep.rows() | stored == sweep.rows()
     assert knobs(phone) == knobs_before
+    sweep.store.close()
     assert settled(lambda: Held.now(phone), held_before) == held_before
     assert stray_files(phone) == []
     assert not is_held(phone.serial)
@@ -142,8 +144,8 @@ def test_a_sweep_comes_through(phones, mishap_of, tmp_path, names, phase, word):
 def test_another_phone_is_not_disturbed(phones, mishap_of, tmp_path, names, phase):
     faulty, steady = phones
     mishap = mishap_of(faulty, names, phase)
-    sweep = FaultySweep(tmp_path, WAIT_S if mishap.passes else WAIT_IN_VAIN_S)
     before = [knobs(phone) for phone in phones], Held.now(*phones)
+    sweep = FaultySweep(tmp_path, WAIT_S if mishap.passes else WAIT_IN_VAIN_S)
     with happening_to(faulty, mishap):
         sweep.run_to_its_end(faulty.serial, steady.serial)
     assert sweep.good(steady.serial) == PLAN
@@ -152,6 +154,7 @@ def test_another_phone_is_not_disturbed(phones, mishap_of, tmp_path, names, phas
     mishap.undo()
     sweep.carry_on(faulty.serial, WAIT_S)
     assert sweep.good(faulty.serial) == PLAN
+    sweep.store.close()
     assert settled(lambda: ([knobs(phone) for phone in phones], Held.now(*phones)), before) == before
 
 
