@@ -39,7 +39,8 @@ from rich.table import Table
 from harness.benchmark.registry import ToolRegistry
 from harness.devices.discovery import connect, disconnect, open_device
 from harness.files import sha256_of
-from harness.results.store import FILE_NAME, Store
+from harness.results.records import FILE_NAME
+from harness.results.store import Store
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
 MODEL = Path(__file__).resolve().parents[1] / "tests" / "accuracy" / "data" / "pooled-float.tflite"
@@ -262,7 +263,7 @@ class Sweep:
         self.spec = folder / "sweep.toml"
         named = ", ".join(f'"{name}"' for name in delegates)
         self.spec.write_text(SPEC.format(model=MODEL, serial=phone.serial, delegates=named))
-        self._witness = Path(f"/proc/{phone._init_pid()}/root{WITNESS}")
+        self._witness = Path(f"/proc/{phone.init_pid()}/root{WITNESS}")
         self._witness.unlink(missing_ok=True)
 
     def start(self, *, resume: bool = False) -> subprocess.Popen[str]:

@@ -30,10 +30,12 @@ from sqlalchemy import Connection, insert
 from harness.compression.variant import VariantCard
 from harness.devices.base import DeviceFacts, DeviceKind
 from harness.results import schema
-from harness.results.database import WRITES, open_engine
+from harness.results.database import WRITES, make_engine
+from harness.results.place import find_place
 from harness.results.plain import to_json
 from harness.results.records import FILE_NAME, Cell
 from harness.results.rows import utc_text
+from harness.results.versions import prepare_tables
 from harness.spec.sweep import load_sweep_spec
 
 VARIANTS = ("fp32", "fp16", "dynamic", "int8", "int16x8", "prune50", "prune50-int8", "cluster16", "qat-int8", "lowrank")
@@ -134,7 +136,7 @@ def measure(name: str, arguments: list[str], turns: int) -> dict[str, float]:
 
 def count(folder: Path) -> dict[str, float]:
     """Return how much the store holds."""
-    engine = open_engine(f"sqlite:///{folder / FILE_NAME}")
+    engine = make_engine(find_place(folder).url)
     with engine.connect() as connection:
         sweeps = connection.exec_driver_sql("SELECT count(*) FROM sweeps").scalar_one()
         invocations = connection.exec_driver_sql("SELECT count(*) FROM invocations").scalar_one()
@@ -147,7 +149,8 @@ def count(folder: Path) -> dict[str, float]:
 
 def build(folder: Path, size: Size) -> None:
     """Fill a new store."""
-    engine = open_engine(f"sqlite:///{folder / FILE_NAME}")
+    engine = make_engine(find_place(folder).url)
+    prepare_tables(engine, str(folder))
     generator = np.random.default_rng(1)
     phones = [f"R58M{index:03}" for index in range(size.phones)]
     cells = [keyed(variant, phone, delegate) for phone in phones for variant in VARIANTS for delegate in DELEGATES]

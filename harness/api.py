@@ -25,11 +25,11 @@ def load_results(
     are those of `harness.results.columns` (docs/exports.md); a unit is the ending of its column's name, such as `_us`.
     Raises `harness.errors.UsageError` for what does not exist, `harness.errors.NothingToRunOnError` for no results.
     """
-    from harness.paths import default_results_folder
+    from harness.paths import default_results
     from harness.results.store import Store
     from harness.results.tables import read_table
 
-    with Store.open(folder or default_results_folder(), must_exist=True) as store:
+    with Store.open(folder or default_results(), must_exist=True) as store:
         names = [sweep] if isinstance(sweep, str) else list(sweep)
         return read_table(store, store.sweep_ids(names), rows)
 

@@ -25,6 +25,6 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("harness"))
 
 
-def default_results_folder() -> Path:
-    """Return the folder for results: `$HARNESS_RESULTS`, or `results/` in the working folder."""
-    return Path(os.environ.get("HARNESS_RESULTS", "results"))
+def default_results() -> str:
+    """Return where results are kept: `$HARNESS_RESULTS` (a folder or a database's URL), or the folder `results`."""
+    return os.environ.get("HARNESS_RESULTS", "results")

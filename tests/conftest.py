@@ -7,6 +7,7 @@ missing.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from typing import NoReturn
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+from postgresql_server import PostgresqlServer, postgresql_server, programs_folder
 from published_schemas import check_output
 
 settings.register_profile("harness", deadline=None)  # timing never decides a test
@@ -169,6 +171,21 @@ def registered_tools(official_tools: Path) -> Path:
     registry.add(official_tools)
     yield registry.folder
     shutil.rmtree(registry.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A real PostgreSQL server; a test that stops it starts it again."""
+    if programs_folder() is None:
+        give_up("PostgreSQL's server (Debian: apt install postgresql)")
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture
+def shared_store_url(postgresql: PostgresqlServer) -> str:
+    """The URL of an empty database on a real server, for one test."""
+    return postgresql.new_database(f"store_{secrets.token_hex(8)}")
 
 
 @pytest.fixture

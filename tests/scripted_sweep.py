@@ -16,19 +16,20 @@ from harness.sweep.context import SweepContext
 from harness.sweep.device_run import DeviceRun
 from harness.sweep.runner import SweepRunner
 from harness.sweep.scheduling import scheduling_of
+from harness.sweep.site import AdbSite
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
-_FLAGS = (
+FLAGS = (
     "graph num_threads num_runs min_secs max_secs warmup_runs warmup_min_secs report_peak_memory_footprint "
-    "use_xnnpack use_gpu use_nnapi"
+    "use_xnnpack use_gpu use_nnapi input_layer input_layer_shape input_layer_value_files output_filepath"
 )
-_LOG = f"""\
+LOG = """\
 STARTING!
 Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.
 count=4 first=1500 curr=1000 min=990 max=1500 avg=1100 std=9
-Running benchmark for at least {RUNS} iterations and at least 0 seconds but terminate if exceeding 150 seconds.
-count={RUNS} first=1000 curr=1000 min=900 max=1100 avg=1000 std=10
+Running benchmark for at least {runs} iterations and at least 0 seconds but terminate if exceeding 150 seconds.
+count={runs} first=1000 curr=1000 min=900 max=1100 avg=1000 std=10
 Inference timings in us: Init: 5000, First inference: 1500, Warmup (avg): 1100, Inference (avg): 1000
 Memory footprint delta from the start of the tool (MB): init=1.5 overall=4.5
 """
@@ -71,10 +72,10 @@ class ScriptedSweep:
 
     def __init__(self, folder, while_it_runs="", measurement=None, **spec):
         script = folder / "benchmark_model"
-        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\ncat <<'END'\n{_LOG}END\n")
+        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\necho '{LOG.format(runs=RUNS)}'\n")
         tool = Tool(
             name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
-            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(_FLAGS.split()),
+            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(FLAGS.split()),
         )  # fmt: skip
         model = folder / "model.tflite"
         model.write_bytes(b"model")
@@ -85,7 +86,8 @@ class ScriptedSweep:
         self.store.start_sweep(sweep_record())
         self.spec = load_sweep_spec(None, {"delegates": ["cpu"], **spec, "measurement": measurement})
         self.stop = threading.Event()
-        self._variants = [Variant(model, card("int8"))]
+        self.variants = [Variant(model, card("int8"))]
+        self.evidence = None
         self._tool = tool
         self.registry = None
         """One that knows the tool; None: made for each run."""
@@ -98,13 +100,15 @@ class ScriptedSweep:
         """Leased, in threads of their own, and stopped by Ctrl-C."""
         runner = SweepRunner(self.store, self.notebook)
         self.stop = runner._stop
-        return runner._measure(self._context(len(serials)), serials, takes_new=takes_new)
+        site = AdbSite(self.spec.hosts)
+        runner._measure(self._context(len(serials)), serials, site, takes_new=takes_new)
+        return site
 
     def _context(self, devices=1):
         registry = self.registry or OneTool(self._tool)
         scheduling = scheduling_of(self.spec, self.store, SWEEP, devices=devices, stop=self.stop)
         return SweepContext(
-            SWEEP, self.spec, self._variants, None, self.store, registry, self.notebook, self.stop, scheduling
+            SWEEP, self.spec, self.variants, self.evidence, self.store, registry, self.notebook, self.stop, scheduling
         )  # fmt: skip
 
     @property
@@ -116,8 +120,16 @@ class ScriptedSweep:
         return _records(self.store.cells(SWEEP))
 
     @property
+    def accuracies(self):
+        return _records(self.store.accuracies(SWEEP))
+
+    @property
+    def devices(self):
+        return _records(self.store.devices(SWEEP))
+
+    @property
     def preparation(self):
-        (device,) = _records(self.store.devices(SWEEP))
+        (device,) = self.devices
         return device["preparation"]
 
 

@@ -15,6 +15,7 @@ from harness.cli.protocol_options import (
     SustainedOption,
     duration_s,
 )
+from harness.cli.results_option import ResultsOption
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
 
@@ -34,7 +35,7 @@ def bench(
     sustained: str | None = SustainedOption,
     threads: Annotated[list[int] | None, typer.Option(help="CPU threads; repeat for several.")] = None,
     preset: Annotated[str, typer.Option(help="quick, standard or strict: time against certainty.")] = "quick",
-    results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
+    results: ResultsOption = None,
     quiet: bool = QuietOption,
     plain: bool = PlainOption,
     as_json: bool = JsonOption,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.results_option import ResultsOption
 from harness.errors import ExitCode, UsageError
-from harness.paths import default_results_folder
+from harness.paths import default_results
 
 if TYPE_CHECKING:
     from harness.results.cell_comparison import ComparedCells, Couple, Subject
@@ -45,7 +45,7 @@ def compare(
         list[str] | None,
         typer.Option(help="Exit code 1 if B is slower, or: accuracy, memory, fallback, refused; repeat for several."),
     ] = None,
-    results: Annotated[Path | None, typer.Option(help="Folder of results; default: results/.")] = None,
+    results: ResultsOption = None,
     form: Annotated[str, typer.Option("--format", help="table, json, markdown or csv.")] = "table",
     as_json: bool = JsonOption,
 ) -> None:
@@ -62,7 +62,7 @@ def compare(
     _require("--allow", allow or [], list(CONDITIONS))
     _require("--fail-on", fail_on or [], [regression.value for regression in Regression])
     _require("--format", [form], FORMATS)
-    with Store.open(results or default_results_folder(), must_exist=True) as store:
+    with Store.open(results or default_results(), must_exist=True) as store:
         subject = Subject(by)
         couples = (
             _between(store, a or "latest~1", b or "latest") if subject is Subject.SWEEP

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.cli.output import JsonOption, console, print_json
+from harness.cli.results_option import ResultsOption
 from harness.errors import UsageError
-from harness.paths import default_results_folder
+from harness.paths import default_results
 
 app = typer.Typer(add_completion=False, help="Show everything behind one number, and which promises hold for it.")
 
@@ -24,7 +24,7 @@ def explain(
     ],
     device: Annotated[str | None, typer.Option(help="Serial, where several devices have the row.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads, where the row was measured with several.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Folder of results; default: results/.")] = None,
+    results: ResultsOption = None,
     as_json: bool = JsonOption,
 ) -> None:
     """Show the evidence behind one row of a sweep: how it was measured, on what, and what may be believed."""
@@ -36,7 +36,7 @@ def explain(
     if len(row) not in (_NAME_PARTS, _NAME_PARTS + 1):
         raise UsageError(f"A row has two or three names; found {len(row)}.", "Give [SWEEP] VARIANT DELEGATE.")
     *sweep, variant, delegate = row
-    with Store.open(results or default_results_folder(), must_exist=True) as store:
+    with Store.open(results or default_results(), must_exist=True) as store:
         name = RowName(variant, delegate, device, threads)
         evidence = read_evidence(store, sweep[0] if sweep else "latest", name)
     promises = judge_promises(evidence)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.output import JsonOption, console, print_json
+from harness.cli.results_option import ResultsOption
 from harness.errors import UsageError
-from harness.paths import default_results_folder
+from harness.paths import default_results
 
 if TYPE_CHECKING:
     from harness.results.history import CellHistory
@@ -32,7 +32,7 @@ def history(
     threads: Annotated[int | None, typer.Option(help="Threads, where the cell was measured with several.")] = None,
     last: Annotated[int, typer.Option(min=1, max=1000, help="Nights of each cell that are looked at.")] = 60,
     effect: Annotated[float, typer.Option(min=0, max=1000, help="Smallest step that matters, percent.")] = 2.0,
-    results: Annotated[Path | None, typer.Option(help="Folder of results; default: results/.")] = None,
+    results: ResultsOption = None,
     form: Annotated[str, typer.Option("--format", help="table, json or markdown.")] = "table",
     as_json: bool = JsonOption,
 ) -> None:
@@ -51,7 +51,7 @@ def history(
     if form not in FORMATS:
         raise UsageError(f"--format: found {form!r}.", f"Allowed are: {', '.join(FORMATS)}.")
     variant, delegate = names or (None, None)
-    with Store.open(results or default_results_folder(), must_exist=True) as store:
+    with Store.open(results or default_results(), must_exist=True) as store:
         found = read_nights(
             store, variant=variant, delegate=delegate, serial=device, threads=threads, last=last
         )  # fmt: skip

@@ -10,8 +10,9 @@ import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.protocol_options import PlainOption, QuietOption
+from harness.cli.results_option import ResultsOption
 from harness.errors import HarnessError, UsageError
-from harness.paths import default_results_folder
+from harness.paths import default_results
 
 if TYPE_CHECKING:
     from harness.nightly.night import NightOutcome
@@ -47,14 +48,14 @@ def nightly(
         typer.Option(envvar="HARNESS_WEBHOOK", show_envvar=True, help="URL that gets a short summary as JSON by POST."),
     ] = None,
     least_free_gb: Annotated[float, typer.Option(min=0, help="Room on the disk that a night asks for, GB.")] = 2.0,
-    results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
+    results: ResultsOption = None,
     quiet: bool = QuietOption,
     plain: bool = PlainOption,
     as_json: bool = JsonOption,
 ) -> None:
     """Sweep, compare every cell with its last good night, and say what is wrong.
 
-    One night at a time in a results folder. The sweep is kept like any other: see `harness history`.
+    One night at a time on one computer in one store. The sweep is kept like any other: see `harness history`.
     """
     from harness.cli.progress import watch
     from harness.nightly.clock import next_time
@@ -67,7 +68,7 @@ def nightly(
     watcher = watch(quiet=quiet, plain=plain)
     url = require_webhook(webhook) if webhook else None
     settings = NightSettings(
-        load_sweep_spec(spec_file, {}), results or default_results_folder(),
+        load_sweep_spec(spec_file, {}), results or default_results(),
         until=next_time(until, datetime.now()) if until else None,  # without a zone: the clock on the wall
         fail_on=_troubles(fail_on), effect=effect / 100, least_free_gb=least_free_gb,
     )  # fmt: skip

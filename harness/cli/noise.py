@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.output import JsonOption, console, print_json
+from harness.cli.results_option import ResultsOption
 from harness.errors import ExitCode, NothingToRunOnError, UsageError
-from harness.paths import default_results_folder
+from harness.paths import default_results
 
 if TYPE_CHECKING:
     from harness.results.noise import NoiseFloor
@@ -39,7 +39,7 @@ def noise(
     ] = None,
     model: Annotated[str | None, typer.Option(help="As for sweep; default: the default model.")] = None,
     preset: Annotated[str, typer.Option(help="quick, standard or strict.")] = "standard",
-    results: Annotated[Path | None, typer.Option(help="Folder for results; default: results/.")] = None,
+    results: ResultsOption = None,
     as_json: bool = JsonOption,
 ) -> None:
     """Sweep the same variant several times (A/A), keep the sweeps, and print the device's noise floor.
@@ -54,7 +54,7 @@ def noise(
             "A virtual phone that lives for one sweep has no floor to keep.",
             "Start one with `harness phone start`, then name its serial.",
         )
-    with Store.open(results or default_results_folder()) as store:
+    with Store.open(results or default_results()) as store:
         serials = _measure(store, _spec(device, delegate, model, preset), device, sweeps)
         floors = _floors(store, serials)
     _print(floors, as_json)

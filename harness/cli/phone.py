@@ -1,4 +1,4 @@
-"""`harness phone`: virtual phones, made of the real adbd."""
+"""`harness phone`: virtual phones, made of the real adbd, and the Android SDK's emulators."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from harness.errors import UsageError
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Build, start, change, break and stop virtual phones.",
+    help="Build, start, change, break and stop virtual phones; start and stop emulators.",
     epilog="Example: harness phone start desk --like pixel-8, then adb connect to the address that it prints",
 )
+
+_SEE_LIST = "Run `harness phone list`."
 
 NameArgument = Annotated[str, typer.Argument(help="The phone's name.")]
 
@@ -37,6 +39,8 @@ class Fault(StrEnum):
     GO_CABLE = "go-cable"
     CUT_CABLE = "cut-cable"
     PLUG_CABLE = "plug-cable"
+    REVOKE_KEYS = "revoke-keys"
+    ACCEPT_KEYS = "accept-keys"
 
 
 @app.command(epilog="Example: harness phone build")
@@ -47,8 +51,9 @@ def build() -> None:
     console().print(str(base_image(_tell)), soft_wrap=True)
 
 
-@app.command(epilog="Example: harness phone start desk --like galaxy-s9-us --cable")
+@app.command(epilog="Examples: harness phone start desk --like galaxy-s9-us --cable; harness phone start --avd Pixel_8")
 def start(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="A name of your choice.")] = "phone",
     like: Annotated[str, typer.Option(help="A shipped costume, or the JSON record of a phone.")] = "pixel-8",
     port: Annotated[int | None, typer.Option(help="Where adbd listens; default: the first free one.")] = None,
@@ -62,9 +67,17 @@ def start(
     cable: Annotated[bool, typer.Option("--cable", help="Put a cable between that can be slowed and cut.")] = False,
     cores: Annotated[str | None, typer.Option(help="Pin to this machine's cores, such as 0 or 0-1.")] = None,
     shell_user: Annotated[bool, typer.Option("--shell-user", help="Run adbd as uid 2000 (root only).")] = False,
+    avd: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Start this virtual device of the Android SDK's emulator instead."),
+    ] = None,
+    boot_timeout: Annotated[float, typer.Option(help="Seconds that an emulator may take to boot.", min=1)] = 300.0,
     as_json: bool = JsonOption,
 ) -> None:
-    """Start a phone; it runs until it is stopped."""
+    """Start a virtual phone, or with --avd an emulator; it runs until it is stopped."""
+    if avd is not None:
+        _start_emulator(context, avd, boot_timeout, as_json)
+        return
     from harness.virtual_phone.phone import VirtualPhone
 
     phone = VirtualPhone.start(
@@ -82,39 +95,50 @@ def stop(
     name: Annotated[str | None, typer.Argument(help="The phone's name.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Stop all phones.")] = False,
 ) -> None:
-    """Stop a phone and forget its files."""
-    from harness.virtual_phone.phone import VirtualPhone, running_phones
+    """Stop a phone and forget its files, or stop an emulator that harness started."""
+    from harness.emulator.emulator import running_emulators, stop_emulator
+    from harness.virtual_phone.phone import running_phones
 
     if everything == (name is not None):
         raise UsageError("Name one phone, or say --all.", "Run `harness phone list` to see them.")
-    phones = running_phones() if everything else [VirtualPhone(str(name))]
+    phones = [phone for phone in running_phones() if everything or phone.name == name]
+    emulators = [emulator for emulator in running_emulators() if everything or emulator.name == name]
+    if name is not None and not phones and not emulators:
+        raise UsageError(f"No virtual phone {name!r} runs, and no emulator that harness started.", _SEE_LIST)
+    if name is not None and phones and emulators:
+        raise UsageError(f"A virtual phone and an emulator are both called {name!r}.", "Stop both with --all.")
     for phone in phones:
-        if not phone.running:
-            raise UsageError(f"No virtual phone {phone.name!r} runs.", "Run `harness phone list`.")
         phone.stop()
         console().print(f"Stopped: {phone.name}.", markup=False)
+    for emulator in emulators:
+        stop_emulator(emulator)
+        console().print(f"Stopped: {emulator.name}.", markup=False)
 
 
 @app.command("list", epilog="Example: harness phone list --json")
 def list_phones(as_json: bool = JsonOption) -> None:
-    """List the running phones and the costumes that are shipped."""
+    """List the running phones and emulators, and the costumes that are shipped."""
     from rich.markup import escape
     from rich.table import Table
 
+    from harness.emulator.emulator import running_emulators
     from harness.virtual_phone.costume import shipped_costumes
     from harness.virtual_phone.phone import running_phones
 
     phones = [{"name": phone.name, "serial": phone.serial, "like": phone.like} for phone in running_phones()]
+    emulators = [{"name": emulator.name, "serial": emulator.serial} for emulator in running_emulators()]
     if as_json:
-        print_json({"phones": phones, "costumes": shipped_costumes()})
+        print_json({"phones": phones, "emulators": emulators, "costumes": shipped_costumes()})
         return
-    if phones:
+    if phones or emulators:
         table = Table("name", "serial", "like")
         for phone in phones:
             table.add_row(*map(escape, phone.values()))
+        for emulator in emulators:
+            table.add_row(*map(escape, emulator.values()), "emulator")
         console().print(table)
     else:
-        console().print("No virtual phone runs.")
+        console().print("No virtual phone runs, and no emulator that harness started.")
     error_console().print(f"Costumes: {', '.join(shipped_costumes())}", markup=False)
 
 
@@ -177,9 +201,26 @@ def fault(
         Fault.GO_CABLE: phone.go_cable,
         Fault.CUT_CABLE: phone.cut_cable,
         Fault.PLUG_CABLE: phone.plug_cable,
+        Fault.REVOKE_KEYS: phone.revoke_keys,
+        Fault.ACCEPT_KEYS: phone.accept_keys,
     }
     actions[what]()
     console().print(f"{name}: {what}.", markup=False)
+
+
+def _start_emulator(context: typer.Context, avd: str, boot_timeout_s: float, as_json: bool) -> None:
+    from harness.emulator.emulator import start_emulator
+
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if of_phones := sorted(name for name in given if name not in ("avd", "boot_timeout", "as_json")):
+        options = ", ".join("NAME" if name == "name" else f"--{name.replace('_', '-')}" for name in of_phones)
+        raise UsageError(f"--avd starts an emulator, which has no {options}.", "Change it with the SDK's avdmanager.")
+    emulator = start_emulator(avd, timeout_s=boot_timeout_s, report=_tell)
+    if as_json:
+        print_json({"name": emulator.name, "serial": emulator.serial})
+    else:
+        console().print(f"{emulator.name} has booted: use --device {emulator.serial}", markup=False)
 
 
 def _registered_tools() -> Path | None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.output import JsonOption, error_console, print_json
+from harness.cli.results_option import ResultsOption
 from harness.errors import UsageError
-from harness.paths import default_results_folder
+from harness.paths import default_results
 
 if TYPE_CHECKING:
     from harness.report.page.site import WrittenFile
@@ -34,7 +35,7 @@ def report(
     max_size: Annotated[float | None, typer.Option(min=0, help="Largest file, kB.")] = None,
     max_latency: Annotated[float | None, typer.Option(min=0, help="Longest median latency, ms.")] = None,
     max_memory: Annotated[float | None, typer.Option(min=0, help="Most memory, MB.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Folder of results; default: results/.")] = None,
+    results: ResultsOption = None,
     as_json: bool = JsonOption,
 ) -> None:
     """Write a page that says what to ship on each device, within the limits, and all that stands behind it."""
@@ -48,7 +49,7 @@ def report(
     if index and sweeps:
         raise UsageError("--index writes all sweeps; found names of some too.", "Leave out the names, or --index.")
     limits = Limits(max_drop, max_size, max_latency, max_memory)
-    with Store.open(results or default_results_folder(), must_exist=True) as store:
+    with Store.open(results or default_results(), must_exist=True) as store:
         if index:
             files = write_site(store, index, limits)
         else:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.results_option import ResultsOption
 from harness.errors import UsageError
-from harness.paths import default_results_folder
+from harness.paths import default_results
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="List, show, export and prune the sweeps that are stored.",
+    help="List, show, export and prune the sweeps that are stored, and print their logs.",
     epilog="Example: harness results export latest --format csv -o latest.csv",
 )
 
@@ -30,7 +31,6 @@ SHOWN = 20
 """Sweeps on a screen; drawing hundreds takes longer than reading them."""
 FORMATS = ("csv", "json", "markdown", "latex", "parquet", "mlflow", "tensorboard")
 
-ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of results; default: results/.")]
 SweepArgument = Annotated[str, typer.Argument(help="A sweep's id, its unique beginning, or latest.")]
 
 
@@ -46,13 +46,14 @@ def list_sweeps(
     from rich.table import Column, Table
 
     from harness.results.listing import list_sweeps
+    from harness.results.place import title_of
 
-    folder = results or default_results_folder()
-    records = list_sweeps(folder)
+    place = results or default_results()
+    records = list_sweeps(place)
     if as_json:
         print_json({"sweeps": [record.as_json() for record in records]})
     elif not records:
-        error_console().print(f"No sweeps in {folder}. Make one: harness sweep", markup=False)
+        error_console().print(f"No sweeps in {title_of(place)}. Make one: harness sweep", markup=False)
     else:
         table = Table(
             Column("sweep", no_wrap=True),
@@ -77,7 +78,7 @@ def show(sweep: SweepArgument = "latest", results: ResultsOption = None, as_json
     from harness.cli.show import print_sweep
     from harness.results.store import Store
 
-    with Store.open(results or default_results_folder(), must_exist=True) as store:
+    with Store.open(results or default_results(), must_exist=True) as store:
         print_sweep(store, store.find_sweep(sweep).id, as_json=as_json)
 
 
@@ -106,7 +107,7 @@ def export(
 
     if form not in FORMATS:
         raise UsageError(f"--format: found {form!r}.", f"Allowed are: {', '.join(FORMATS)}.")
-    with Store.open(results or default_results_folder(), must_exist=True) as store:
+    with Store.open(results or default_results(), must_exist=True) as store:
         chosen = store.sweep_ids(sweeps or ["latest"])
         table = read_table(store, chosen, rows)
         started_at = {record.id: record.started_at for record in store.sweeps() if record.id in chosen}
@@ -147,6 +148,26 @@ def _write(table: pd.DataFrame, form: str, output: str | None) -> None:
         typer.echo(data.decode(), nl=False)
 
 
+@app.command(
+    epilog="Example: harness results log "
+    "20261124-083000-ab12/logs/R58M/int8--gpu--t1--4f0c2d1e9a8b7c6d--latency-003-1.log.gz"
+)
+def log(
+    path: Annotated[str, typer.Argument(help="As `harness explain` and the column log_path name it.")],
+    results: ResultsOption = None,
+    as_json: bool = JsonOption,
+) -> None:
+    """Print the raw log of one process of the tool."""
+    from harness.results.store import Store
+
+    with Store.open(results or default_results(), must_exist=True) as store:
+        text = store.logs.read(path)
+    if as_json:
+        print_json({"path": path, "log": text})
+    else:
+        typer.echo(text, nl=False)
+
+
 @app.command(epilog="Example: harness results prune --keep 30 --older-than 90d --dry-run")
 def prune(
     keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest sweeps.")] = None,
@@ -170,7 +191,7 @@ def prune(
     if as_json and not (yes or dry_run):
         raise UsageError("--json cannot ask.", "Add --yes or --dry-run.")
     oldest = timedelta(seconds=duration_s(older_than)) if older_than else None
-    with Store.open(results or default_results_folder(), must_exist=True) as store:
+    with Store.open(results or default_results(), must_exist=True) as store:
         pruning = pruner.plan_pruning(store, now=datetime.now(UTC), keep=keep, older_than=oldest, noise=noise)
         if not as_json:
             _print_pruning(pruning)

@@ -37,7 +37,7 @@ def print_sweep(
     if not as_json and not quiet:
         error_console().print(
             f"Sweep {record.id}, preset {record.preset}, harness {record.harness_version}; "
-            f"kept in {store.folder}: harness results show {record.id}",
+            f"kept in {store.title}: harness results show {record.id}",
             markup=False, soft_wrap=True,
         )  # fmt: skip
     return ExitCode.INTERRUPTED if interrupted else exit_code_of(summary, fail_on)

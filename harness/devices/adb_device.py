@@ -14,6 +14,7 @@ from uuid import uuid4
 import adbutils
 
 from harness.devices.base import CommandResult, DeviceFacts, DeviceKind
+from harness.devices.device_name import DeviceName
 from harness.devices.facts import FACTS_SCRIPT, facts_from_output
 from harness.devices.transport import LOSSES, ShellOutput, TimedDevice, describe_loss, shell_v1, shell_v2
 from harness.errors import DeviceError, Failure, FailureClass
@@ -35,8 +36,13 @@ T = TypeVar("T")
 class AdbDevice:
     """One phone by its serial. Everything that it writes there lies under `work_folder`."""
 
-    def __init__(self, client: adbutils.AdbClient, serial: str) -> None:
-        self._serial = serial
+    def __init__(
+        self, client: adbutils.AdbClient, serial: str, *, name: DeviceName | None = None, label: str | None = None
+    ) -> None:
+        """Talk to the phone that the adb server calls `serial`; results call it by `label`, or else by its name's."""
+        self.name = name or DeviceName(serial)
+        """Where it is attached, and as what."""
+        self._serial = label or self.name.label
         self._adb = TimedDevice(client, serial=serial)
         self._facts: DeviceFacts | None = None
         self._blobs: dict[str, str] = {}
@@ -45,7 +51,7 @@ class AdbDevice:
 
     @property
     def serial(self) -> str:
-        """The ADB serial."""
+        """What results call it: the ADB serial, with its host where the serial alone would be ambiguous."""
         return self._serial
 
     @property
@@ -82,7 +88,7 @@ class AdbDevice:
         if data_sha256 in self._blobs:
             return self._blobs[data_sha256]
         remote = f"{_BLOBS}/{data_sha256}"
-        if self._sha256_on_device(remote, make_folder=True) != data_sha256:
+        if self._sha256_on_device(remote, before_push=True) != data_sha256:
             self._send(local, remote, data_sha256, size_bytes)
         self._blobs[data_sha256] = remote
         return remote
@@ -151,9 +157,12 @@ class AdbDevice:
         wait = f"n=0; while [ $n -lt {_DEATH_LOOKS} ] && {lives}; do sleep 0.05; n=$((n + 1)); done"
         self._talk(lambda: self._shell_service(f"kill -9 -{pid} || kill -9 {pid}; {wait}", _SHORT_TIMEOUT_S))
 
-    def _sha256_on_device(self, remote: str, *, make_folder: bool = False) -> str | None:
-        """Return the SHA-256 of a file as the phone reads it; None where there is no such file."""
-        prepare = f"mkdir -p {_BLOBS} && " if make_folder else ""
+    def _sha256_on_device(self, remote: str, *, before_push: bool = False) -> str | None:
+        """Return the SHA-256 of a file as the phone reads it; None where there is no such file.
+
+        `before_push` makes its folder, and removes what a push of it left that was broken off.
+        """
+        prepare = f"mkdir -p {_BLOBS} && rm -f {remote}.*.part && " if before_push else ""
         result = self._shell(f"{prepare}sha256sum {shlex.quote(remote)}", _SHORT_TIMEOUT_S)
         if result.exit_code == 127:  # noqa: PLR2004 - the shell's code for a missing program: Android before 6
             return self._sha256_by_pulling(remote)

@@ -84,8 +84,8 @@ def compare_fidelity(scores: FloatArray, floats: FloatArray, labels: NDArray[np.
         paired=compare_paired(right, float_right),
         agreement=proportion(int((label == float_label).sum()), len(labels)),
         flips=tuple(int(sample) for sample in changed[order]),
-        cosine_mean=float(cosines(_centred_logits(found), _centred_logits(reference)).mean()),
-        kl_divergence=float((reference * (_log(reference) - _log(found))).sum(axis=1).mean()),
+        cosine_mean=float(cosines(centred_logits(found), centred_logits(reference)).mean()),
+        kl_divergence=float(divergences(found, reference).mean()),
         calibration_error=calibration_error(found, labels),
         float_calibration_error=calibration_error(reference, labels),
         by_class=tuple(
@@ -144,10 +144,16 @@ def calibration_error(found: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     return float(error)
 
 
+def divergences(found: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each sample's Kullback-Leibler divergence of `found` from `reference`, both probabilities, in nats."""
+    return np.asarray((reference * (_log(reference) - _log(found))).sum(axis=1))
+
+
 def _log(found: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(np.maximum(found, _SMALLEST)))
 
 
-def _centred_logits(found: NDArray[np.float64]) -> FloatArray:
+def centred_logits(found: NDArray[np.float64]) -> FloatArray:
+    """Return the logarithms of probabilities about their mean: the logits, but for a constant."""
     logits = _log(found)
     return np.asarray(logits - logits.mean(axis=1, keepdims=True), np.float32)

@@ -1,106 +1,166 @@
-"""Everything that one variant is evaluated for on this host, against the float model on the same samples."""
+"""Everything that one variant is evaluated for, on this host or through a delegate, against the float model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.accuracy.dataset import Dataset, Samples, choose_samples
-from harness.accuracy.metrics import proportion
-from harness.accuracy.outcome import Proportion
+import numpy as np
+
+from harness.accuracy.dataset import Samples
 from harness.accuracy.reference import Reference
+from harness.accuracy.tensors import FloatArray
 from harness.compression.variant import Variant
-from harness.evaluation.corruptions import SEVERITIES, Images, corrupt, corruption_names
-from harness.evaluation.fidelity import Fidelity, Paired, compare_fidelity, compare_paired, probabilities
+from harness.errors import Failure, FailureError, UsageError
+from harness.evaluation.attacker import Attacker, OwnAttacks, Surrogacy
+from harness.evaluation.conditions import Changed, Condition, compare_condition
 from harness.evaluation.layers import LayerError, layer_errors
-from harness.evaluation.shifts import SHIFTS
+from harness.evaluation.task import Comparison, Outputs, Task
+from harness.evaluation.through_delegate import DelegateChange, ThroughDelegate, fell_back
 from harness.progress import Observer
 
 LAYER_SAMPLES = 16
 """Samples whose inner tensors are compared."""
+HOST = "host"
+GROUP_BYTES = 64 * 1024 * 1024
+"""Changed samples that go through one process of this host: starting one takes longer than running a small model."""
 
 
 @dataclass(frozen=True)
-class Condition:
-    """What a variant gives on changed images."""
+class Compared:
+    """A variant beside the float model on one set of samples."""
 
-    name: str
-    kind: str
-    """`noise`, `blur`, `weather`, `digital` or `shift`."""
-    severity: int | None
-    """1 to 5; None for a shift."""
-    top1: Proportion
-    float_top1: float
-    paired: Paired
-    """Against the float model on the same changed images."""
+    data: str
+    samples: int
+    comparison: Comparison
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One variant."""
+    """One variant in one place."""
 
     variant: Variant
-    samples: int
-    fidelity: Fidelity
-    conditions: tuple[Condition, ...]
-    """Empty where only fidelity was asked for."""
-    layers: tuple[LayerError, ...]
+    delegate: str
+    """`host`, or the delegate that computed the variant's outputs; the float model's are always the host's."""
+    compared: tuple[Compared, ...] = ()
+    """By set of samples, the model's own first. Empty after a failure."""
+    conditions: tuple[Condition, ...] = ()
+    """Empty where they were not asked for."""
+    layers: tuple[LayerError, ...] = ()
+    """Where the error comes from; told on the host alone, since a delegate keeps its tensors to itself."""
+    surrogacy: Surrogacy | None = None
+    """Of the attacks that were made on the variant itself; None where attacks were not asked for."""
+    change: DelegateChange | None = None
+    """What the delegate changed; None on the host."""
+    failure: Failure | None = None
+    """Why nothing was compared, or what stands against what was: the delegate fell back."""
 
 
 class Suite:
-    """Evaluates variants of one model on samples of its data set."""
+    """Evaluates variants of one model."""
 
     def __init__(
-        self, dataset: Dataset, float_variant: Variant, reference: Reference, observer: Observer, *, count: int,
-        condition_count: int,
+        self, task: Task, data: Mapping[str, Samples], float_variant: Variant, reference: Reference, observer: Observer,
+        *, changed: Sequence[Changed] = (), attacker: Attacker | None = None,
     ) -> None:  # fmt: skip
-        """`count` samples tell fidelity; `condition_count` of them are corrupted and shifted; 0 leaves that out."""
-        self._dataset, self._float, self._reference, self._observer = dataset, float_variant, reference, observer
-        self._samples = choose_samples(dataset, count)
-        self._changed = list(self._conditions(condition_count)) if condition_count else []
+        """Take the sets of samples by name; what is `changed` is compared as class scores."""
+        self._task, self._data, self._changed, self._attacker = task, dict(data), list(changed), attacker
+        if attacker:
+            self._changed += attacker.transferred
+        self._own: dict[str, OwnAttacks] = {}
+        self._float, self._reference, self._observer = float_variant, reference, observer
 
-    def _conditions(self, count: int) -> Iterator[tuple[str, str, int | None, Samples]]:
-        """Yield name, kind, severity and samples of every condition; the images are changed before preprocessing."""
-        chosen = choose_samples(replace(self._dataset, scale=1.0, offset=0.0), count)
-        images = chosen.inputs[0].round().astype("uint8")
+    def evaluate(self, variant: Variant, through: ThroughDelegate | None = None) -> Evaluation:
+        """Evaluate one variant on the host, or through a delegate, whose failures are values.
 
-        def samples(changed: Images) -> Samples:
-            return Samples((self._dataset.as_input(changed),), chosen.labels)
-
-        for name, family in corruption_names().items():
-            for severity in SEVERITIES:
-                yield name, family, severity, samples(corrupt(images, name, severity))
-        for name, shift in SHIFTS.items():
-            yield name, "shift", None, samples(shift(images))
-
-    def evaluate(self, variant: Variant) -> Evaluation:
-        """Evaluate one variant. Raises `FailureError` where this host cannot run it."""
-        bar = f"evaluating {variant.name}"
-        self._observer.begin(bar, 2 + len(self._changed))
+        Raises `FailureError` where this host cannot run it, `UsageError` for outputs that the task cannot compare.
+        """
+        where = through.name if through else HOST
+        own = self._own_attacks(variant)
+        changed = [*self._changed, *(own.changed if own else ())]
+        bar = f"evaluating {variant.name} on {where}"
+        self._observer.begin(bar, len(self._data) + len(changed) + 1)
         try:
-            fidelity = self._fidelity(variant)
-            self._observer.advance(bar, "layers")
-            layers = layer_errors(variant, self._float, self._samples.first(LAYER_SAMPLES))
-            self._observer.advance(bar, "corruptions and shifts")
-            conditions = []
-            for name, kind, severity, samples in self._changed:
-                conditions.append(self._condition(variant, name, kind, severity, samples))
-                self._observer.advance(bar, name)
+            found = self._through(bar, variant, changed, through) if through else self._on_host(bar, variant, changed)
+            return replace(found, surrogacy=own.surrogacy if own else None)
         finally:
             self._observer.end(bar)
-        return Evaluation(variant, len(self._samples), fidelity, tuple(conditions), tuple(layers))
 
-    def _fidelity(self, variant: Variant) -> Fidelity:
-        scores, floats = (self._reference.outputs(one, self._samples)[0] for one in (variant, self._float))
-        assert self._samples.labels is not None  # noqa: S101 - a data set has labels
-        return compare_fidelity(scores, floats, self._samples.labels)
+    def _own_attacks(self, variant: Variant) -> OwnAttacks | None:
+        """Return what was made on the variant itself, made once for all places where it runs."""
+        if self._attacker and variant.sha256 not in self._own:
+            self._observer.note(f"Attacking {variant.name}.")
+            self._own[variant.sha256] = self._attacker.own(variant)
+        return self._own.get(variant.sha256)
 
-    def _condition(self, variant: Variant, name: str, kind: str, severity: int | None, samples: Samples) -> Condition:
-        right, float_right = (
-            probabilities(self._reference.outputs(one, samples)[0]).argmax(axis=1) == samples.labels
-            for one in (variant, self._float)
-        )
-        return Condition(
-            name, kind, severity, proportion(int(right.sum()), len(right)), float(float_right.mean()),
-            compare_paired(right, float_right),
-        )  # fmt: skip
+    def _on_host(self, bar: str, variant: Variant, changed: Sequence[Changed]) -> Evaluation:
+        compared, conditions = self._all(bar, variant, changed, self._reference)
+        layers = layer_errors(variant, self._float, next(iter(self._data.values())).first(LAYER_SAMPLES))
+        self._observer.advance(bar, "layers")
+        return Evaluation(variant, HOST, compared, conditions, tuple(layers))
+
+    def _through(
+        self, bar: str, variant: Variant, changed: Sequence[Changed], through: ThroughDelegate
+    ) -> Evaluation:  # fmt: skip
+        try:
+            change = through.change(variant, next(iter(self._data.values())))
+            self._observer.advance(bar, "what the delegate changed")
+            compared, conditions = self._all(bar, variant, changed, through)
+        except FailureError as error:
+            return Evaluation(variant, through.name, failure=error.failure)
+        return Evaluation(variant, through.name, compared, conditions, change=change, failure=fell_back(change))
+
+    def _all(
+        self, bar: str, variant: Variant, changed: Sequence[Changed], runner: Reference | ThroughDelegate
+    ) -> tuple[tuple[Compared, ...], tuple[Condition, ...]]:
+        compared, conditions = [], []
+        for name, samples in self._data.items():
+            compared.append(self._compared(name, samples, variant, runner.outputs(variant, samples)))
+            self._observer.advance(bar, name)
+        for group in _groups(changed, 1 if isinstance(runner, ThroughDelegate) else GROUP_BYTES):
+            scores = _outputs(runner, variant, [one.samples for one in group])
+            floats = _outputs(self._reference, self._float, [one.float_samples or one.samples for one in group])
+            for one, found, exact in zip(group, scores, floats, strict=True):
+                conditions.append(compare_condition(one, found, exact))
+                self._observer.advance(bar, one.name)
+        return tuple(compared), tuple(conditions)
+
+    def _compared(self, data: str, samples: Samples, variant: Variant, found: Sequence[FloatArray]) -> Compared:
+        """Compare what came back, which may be fewer samples than were sent."""
+        count = len(found[0])
+        floats = self._reference.outputs(self._float, samples)
+        names = [tensor.name for tensor in self._float.card.outputs]
+        new: Outputs = dict(zip(names, found, strict=False))
+        old: Outputs = {name: array[:count] for name, array in zip(names, floats, strict=True)}
+        shapes, float_shapes = ([array.shape[1:] for array in arrays] for arrays in (found, floats))
+        if shapes != float_shapes:
+            raise UsageError(
+                f"{variant.name} gives outputs of the shapes {shapes} a sample, the float model {float_shapes}.",
+                "Only files that give the same outputs can be compared.",
+            )
+        labels = None if samples.labels is None else samples.labels[:count]
+        return Compared(data, count, self._task.compare(new, old, labels))
+
+
+def _groups(changed: Sequence[Changed], most_bytes: int) -> Iterator[list[Changed]]:
+    """Yield runs of samples that together are not larger than so many bytes; a single one may be."""
+    group: list[Changed] = []
+    size = 0
+    for one in changed:
+        one_size = one.samples.inputs[0].nbytes
+        if group and size + one_size > most_bytes:
+            yield group
+            group, size = [], 0
+        group.append(one)
+        size += one_size
+    if group:
+        yield group
+
+
+def _outputs(runner: Reference | ThroughDelegate, variant: Variant, group: Sequence[Samples]) -> list[FloatArray]:
+    """Return the first output of each; those of a group go through one process."""
+    if len(group) == 1:
+        return [runner.outputs(variant, group[0])[0]]
+    joined = Samples((np.concatenate([one.inputs[0] for one in group]),), None)
+    ends = np.cumsum([len(one) for one in group])
+    return np.split(runner.outputs(variant, joined)[0], ends[:-1])

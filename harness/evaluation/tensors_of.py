@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 
 def tensors_of(model: str, inputs: list[NDArray[Any]]) -> dict[str, Floats]:
-    """Return what every operator wrote, by the tensor's name, dequantized, all samples along the first axis."""
+    """Return what operators made of the inputs, by the tensor's name, dequantized, all samples along the first axis."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
@@ -23,7 +23,7 @@ def tensors_of(model: str, inputs: list[NDArray[Any]]) -> dict[str, Floats]:
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )  # fmt: skip
     interpreter.allocate_tensors()
-    written = {index for operator in interpreter._get_ops_details() for index in operator["outputs"]}
+    written = computed(interpreter._get_ops_details(), [detail["index"] for detail in interpreter.get_input_details()])
     details = [detail for detail in interpreter.get_tensor_details() if detail["index"] in written]
     found: dict[str, list[Floats]] = {}
     for sample in range(len(inputs[0])):
@@ -33,6 +33,15 @@ def tensors_of(model: str, inputs: list[NDArray[Any]]) -> dict[str, Floats]:
         for detail in details:
             found.setdefault(detail["name"], []).append(_dequantized(interpreter.get_tensor(detail["index"]), detail))
     return {name: np.stack(parts) for name, parts in found.items()}
+
+
+def computed(operators: list[dict[str, Any]], inputs: list[int]) -> set[int]:
+    """Return the tensors that depend on the inputs, which a dequantized weight does not; operators come in order."""
+    alive = set(inputs)
+    for operator in operators:
+        if alive.intersection(operator["inputs"]):
+            alive.update(operator["outputs"])
+    return alive.difference(inputs)
 
 
 def _dequantized(array: NDArray[Any], detail: dict[str, Any]) -> Floats:

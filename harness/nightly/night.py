@@ -17,6 +17,7 @@ from harness.progress import Observer
 from harness.results.comparison import SMALLEST_EFFECT
 from harness.results.night_check import BY_DEFAULT, NightCheck, Trouble, check_night
 from harness.results.nights import CellName, read_nights
+from harness.results.place import find_place
 from harness.results.records import Cell, SweepStatus
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
@@ -34,7 +35,8 @@ class NightSettings:
     """What one night is to do."""
 
     spec: SweepSpec
-    results: Path
+    results: str | Path
+    """A folder, or a database's URL."""
     until: datetime | None = None
     """When it stops measuring, with a time zone."""
     fail_on: Collection[Trouble] = BY_DEFAULT
@@ -74,9 +76,10 @@ def run_night(
 
     Raises `NothingToRunOnError` where another night is running, there is no room, or nothing can be measured.
     """
-    with night_lock(settings.results):
-        require_space(settings.results, settings.least_free_gb)
-        targets = choose_targets(settings.spec.devices)
+    folder = find_place(settings.results).folder
+    with night_lock(folder):
+        require_space(folder, settings.least_free_gb)
+        targets = choose_targets(settings.spec.devices, settings.spec.hosts)
         if targets.notice:
             observer.note(targets.notice)
         deadline = deadline or Deadline(settings.until.timestamp() if settings.until else None)

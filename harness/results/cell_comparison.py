@@ -153,6 +153,9 @@ def _reason_to_refuse(couple_: Couple, allow: Collection[str]) -> str:
     for name, side in (("A", a), ("B", b)):
         if side.cell["verdict"] in (Verdict.FAILED, Verdict.NOT_MEASURED, Verdict.WRONG_OUTPUT):
             return f"{name} is no measurement: {side.cell['failure_class'] or side.cell['verdict']}."
+    kinds = [side.cell["device_kind"] for side in (a, b)]
+    if kinds[0] != kinds[1]:  # not even with leave: what is emulated says nothing of what is not
+        return f"A is of a device of kind {kinds[0]}, B of kind {kinds[1]}: these are never compared."
     unlike = [words for name, words in differences(a, b).items() if name not in allow]
     if unlike:
         return f"Not alike: {'; '.join(unlike)}."

@@ -1,45 +1,43 @@
-"""Open the database behind the store, and turn its errors into sentences."""
+"""Open the database behind a store: a SQLite file, or PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import secrets
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, create_engine, event, insert, inspect, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import NoSuchModuleError
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 from harness.results.plain import to_json
-from harness.results.schema import SCHEMA_VERSION, metadata, schema_versions
 
 BUSY_TIMEOUT_S = 60
-"""How long one process waits for another one's write."""
+"""How long one process waits for another one's write to a SQLite file."""
 
 WRITES = "harness_writes"
 """Execution option of a connection that is going to write."""
 
+CONNECTION_NAME = "harness_connection_name"
+"""Key of a PostgreSQL connection's `info`: the name by which the server knows it (`application_name`), and no other."""
 
-def open_engine(url: str) -> Engine:
-    """Connect, make the tables where there are none, and check the schema's version.
+_CONNECTING: dict[str, str | int] = {
+    "client_encoding": "utf8", "connect_timeout": 10,
+    "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000,
+}  # fmt: skip
+"""Parameters of PostgreSQL's client (seconds; the last in milliseconds): a cut cable is noticed within a minute."""
+_SERVER_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+"""The same for the server's side (seconds), so that what a host that is gone had locked is free after a minute."""
 
-    Raises `UsageError` for a URL that means nothing, a file that is no results store, or one of a newer harness.
-    """
-    try:
-        is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        arguments = {"timeout": BUSY_TIMEOUT_S} if is_sqlite else {}
-        engine = create_engine(url, connect_args=arguments, json_serializer=to_json)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        raise UsageError(
-            f"The results store {url!r} cannot be opened: {error}.",
-            "Give a folder, or a SQLAlchemy URL whose driver is installed.",
-        ) from error
-    if is_sqlite:
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    with explained(url):
-        _check_schema(engine, url)
+
+def make_engine(url: URL) -> Engine:
+    """Return an engine that connects when it is first used. Raises `UsageError` where its driver is missing."""
+    return _sqlite_engine(url) if url.get_backend_name() == "sqlite" else _postgresql_engine(url)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, json_serializer=to_json)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -60,82 +58,35 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _check_schema(engine: Engine, url: str) -> None:
-    existing = set(inspect(engine).get_table_names())
-    if existing and schema_versions.name not in existing:
-        raise UsageError(
-            f"{_place(url)} is a database, but not a results store of harness.", "Choose another folder with --results."
-        )
-    if not existing:
-        with engine.execution_options(**{WRITES: True}).begin() as connection:
-            metadata.create_all(connection)
-            if connection.scalar(select(schema_versions.c.version)) is None:  # two processes may come here at once
-                connection.execute(insert(schema_versions).values(version=SCHEMA_VERSION))
-    with engine.connect() as connection:
-        found = connection.scalar(select(schema_versions.c.version))
-    if found is not None and found < SCHEMA_VERSION:
-        found = _bring_up_to_date(engine)
-    if found != SCHEMA_VERSION:
-        raise UsageError(
-            f"{_place(url)} has schema version {found}; this harness reads version {SCHEMA_VERSION}.",
-            "Update harness, or choose another folder with --results.",
-        )
-
-
-def _bring_up_to_date(engine: Engine) -> int:
-    """Add the columns that an older store lacks; all that it holds stays as it is. Returns the store's new version."""
-    with engine.execution_options(**{WRITES: True}).begin() as connection:
-        metadata.create_all(connection)
-        inspector = inspect(connection)
-        for table in metadata.sorted_tables:
-            there = {column["name"] for column in inspector.get_columns(table.name)}
-            for column in table.columns:
-                if column.name not in there:  # another process may have added it meanwhile
-                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {_definition(column, engine)}")
-        connection.execute(update(schema_versions).values(version=SCHEMA_VERSION))
-    return SCHEMA_VERSION
-
-
-def _definition(column: Column[Any], engine: Engine) -> str:
-    return f"{column.name} {column.type.compile(engine.dialect)}"
-
-
-@contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turn the database's errors into `HarnessError`s with advice; whatever was committed before stays committed."""
+def _postgresql_engine(url: URL) -> Engine:
+    arguments = {name: value for name, value in _CONNECTING.items() if name not in url.query}
     try:
-        yield
-    except SQLAlchemyError as error:
-        raise _explain(error, url) from error
+        engine = create_engine(url, connect_args=arguments, json_serializer=to_json)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"A PostgreSQL store needs a driver that is not installed: {error.name}.",
+            "Install it: pip install 'harness[postgresql]'.",
+        ) from error
+    except NoSuchModuleError:
+        raise UsageError(
+            f"There is no PostgreSQL driver {url.get_driver_name()!r}.", "Write postgresql+psycopg:// in the URL."
+        ) from None
+    event.listen(engine, "connect", _prepare_postgresql)
+    return engine
 
 
-_EXPLANATIONS: tuple[tuple[str, type[HarnessError], str, str], ...] = (
-    ("is not a database", UsageError, "is not a results store", "Choose another folder with --results."),
-    ("unable to open", UsageError, "cannot be opened", "Check the folder's permissions, or choose another: --results."),
-    ("readonly", UsageError, "cannot be written", "Check the folder's permissions, or choose another: --results."),
-    (
-        "is full",
-        HarnessError,
-        "cannot grow",
-        "Free space on this host, then start the same sweep with --resume; everything stored before is kept.",
-    ),
-    ("malformed", HarnessError, "is damaged", "The raw logs beside it are intact; restore the file from a copy."),
-    ("locked", HarnessError, "is in use", "Wait for the other command to end, then try again."),
-)
-"""What SQLite says, and what that means: kind of error, sentence, advice."""
+def _prepare_postgresql(connection: Any, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
+    name = record.info[CONNECTION_NAME] = f"harness {secrets.token_hex(8)}"
+    with connection.cursor() as cursor:
+        for setting in {**_SERVER_KEEPALIVES, "application_name": name}.items():
+            cursor.execute("SELECT set_config(%s, %s, false)", setting)
+    connection.commit()
 
 
-def _explain(error: SQLAlchemyError, url: str) -> HarnessError:
-    cause = str(getattr(error, "orig", None) or error).split("\n", maxsplit=1)[0]
-    for sign, kind, sentence, advice in _EXPLANATIONS:
-        if sign in cause:
-            return kind(f"{_place(url)} {sentence}: {cause}.", advice)
-    return HarnessError(
-        f"The results store {_place(url)} failed: {cause}.", "Check the disk; everything stored before is kept."
-    )
+def end_connection(connection: Connection, name: str) -> None:
+    """Let a PostgreSQL server end another connection of this user.
 
-
-def _place(url: str) -> str:
-    """Name the store for people: a file's path, or the URL without its password."""
-    parsed = make_url(url)
-    return parsed.database or "memory" if parsed.get_backend_name() == "sqlite" else parsed.render_as_string()
+    A server that was not told that a client is gone goes on holding what that had locked, until it notices by itself.
+    """
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name"
+    connection.execute(text(f"{query} AND pid <> pg_backend_pid()"), {"name": name})

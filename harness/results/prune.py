@@ -1,8 +1,9 @@
 """Remove old sweeps, rows and raw logs: whole sweeps only, and never one that is being measured.
 
-A sweep's folder is marked before its rows go, in one transaction, and the folder goes last. A prune that is killed in
-between leaves either a marked folder whose rows are still there, which means nothing, or one whose rows are gone, which
-the next prune removes. A folder without a mark is never touched: another store may share the results folder.
+A sweep's folder is marked before its rows go, in one transaction (with its logs, where those are rows too), and the
+folder goes last. A prune that is killed in between leaves either a marked folder whose rows are still there, which
+means nothing, or one whose rows are gone, which the next prune removes. A folder without a mark is never touched:
+another store may share the results folder.
 """
 
 from __future__ import annotations
@@ -89,16 +90,17 @@ def plan_pruning(
 
 
 def _may_run(store: Store, sweep: SweepRecord) -> bool:
-    """Tell whether a sweep is being measured; of one that another computer started and did not end, nobody knows."""
+    """Tell whether a sweep is being measured; of one on another computer only a lock that holds there can tell."""
     if not store.locks.is_free(sweep.id):
         return True
+    if store.locks.across_hosts:
+        return False
     return sweep.status is SweepStatus.RUNNING and sweep.host.get("name") not in (None, platform.node())
 
 
 def _measured(store: Store, sweep: SweepRecord, invocations: int) -> OldSweep:
-    folder = _folder(store, sweep.id)
-    sizes = [path.lstat().st_size for path in folder.rglob("*") if path.is_file()]
-    return OldSweep(sweep, invocations, len(sizes), sum(sizes))
+    logs = store.logs.size(sweep.id)
+    return OldSweep(sweep, invocations, logs.files, logs.size_bytes)
 
 
 def _folder(store: Store, sweep_id: str) -> Path:

@@ -6,13 +6,16 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Dialect,
     Float,
     ForeignKeyConstraint,
     Integer,
+    LargeBinary,
     MetaData,
+    String,
     Table,
     Text,
     TypeDecorator,
@@ -21,20 +24,27 @@ from sqlalchemy import (
 
 from harness.results.plain import storable
 
-SCHEMA_VERSION = 4
-"""Raised whenever a column is added; a store of a newer version is refused, never guessed at.
+SCHEMA_VERSION = 5
+"""Raised whenever the tables change, with a script in `migrations/versions` that changes older stores.
 
-A store of an older version is brought up to date when it is opened, so a column that is added must be nullable. 2 added
-how phones were prepared, gated and pinned; 3 how cells were warmed up; 4 where the time went.
+A store of a newer version is refused, never guessed at. 2 added how phones were prepared, gated and pinned; 3 how cells
+were warmed up; 4 where the time went; 5 raw logs inside a database that several hosts share.
 """
 
 metadata = MetaData()
 
 
+ANY_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that every database sorts alike, by its bytes: PostgreSQL would sort as its administrator's language does."""
+
+WholeNumber = BigInteger().with_variant(Integer(), "sqlite")
+"""64 bits everywhere; SQLite's only whole number has them."""
+
+
 class SafeText(TypeDecorator[str]):
     """Text from phones, models and tools, which may hold anything."""
 
-    impl = Text
+    impl = ANY_TEXT
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ANN401 - SQLAlchemy's signature
@@ -57,7 +67,8 @@ def _of_sweep(*more: str) -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["sweep_id"], ["sweeps.id"])
 
 
-schema_versions = Table("schema_versions", metadata, Column("version", Integer, primary_key=True))
+alembic_version = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))
+"""Which version of the tables a store has, as Alembic keeps it: four digits."""
 
 sweeps = Table(
     "sweeps",
@@ -67,7 +78,7 @@ sweeps = Table(
     Column("finished_at_utc", SafeText),
     Column("status", SafeText, nullable=False),
     Column("preset", SafeText, nullable=False),
-    Column("seed", Integer, nullable=False),
+    Column("seed", WholeNumber, nullable=False),
     Column("harness_version", SafeText, nullable=False),
     Column("spec", JSON, nullable=False),
     Column("host", JSON, nullable=False),
@@ -94,8 +105,8 @@ variants = Table(
     Column("sweep_id", SafeText, primary_key=True),
     Column("name", SafeText, primary_key=True),
     Column("sha256", SafeText),
-    Column("size_bytes", Integer),
-    Column("gzip_size_bytes", Integer),
+    Column("size_bytes", WholeNumber),
+    Column("gzip_size_bytes", WholeNumber),
     Column("card", JSON),
     *_failure_columns(),
     _of_sweep(),
@@ -121,7 +132,7 @@ cells = Table(
     Column("variant_sha256", SafeText, nullable=False),
     Column("serial", SafeText, nullable=False),
     Column("delegate", SafeText, nullable=False),
-    Column("threads", Integer, nullable=False),
+    Column("threads", WholeNumber, nullable=False),
     Column("tool_sha256", SafeText, nullable=False),
     Column("core_mask", SafeText),
     Column("profile", SafeText, nullable=False),
@@ -132,13 +143,13 @@ cells = Table(
 invocations = Table(
     "invocations",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", WholeNumber, primary_key=True),
     Column("sweep_id", SafeText, nullable=False),
     Column("cell_key", SafeText, nullable=False),
     Column("purpose", SafeText, nullable=False),
-    Column("invocation_index", Integer, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("block", Integer, nullable=False),
+    Column("invocation_index", WholeNumber, nullable=False),
+    Column("attempt", WholeNumber, nullable=False),
+    Column("block", WholeNumber, nullable=False),
     Column("started_at_utc", SafeText, nullable=False),
     Column("wall_s", Float, nullable=False),
     Column("command", JSON, nullable=False),
@@ -150,12 +161,12 @@ invocations = Table(
     Column("gate", JSON),
     Column("cores_allowed", SafeText),
     Column("delegate_achieved", SafeText),
-    Column("delegated_nodes", Integer),
-    Column("total_nodes", Integer),
-    Column("partitions", Integer),
+    Column("delegated_nodes", WholeNumber),
+    Column("total_nodes", WholeNumber),
+    Column("partitions", WholeNumber),
     Column("fell_back", Boolean),
     Column("fell_back_reason", SafeText),
-    Column("runs", Integer),
+    Column("runs", WholeNumber),
     Column("latency_avg_us", Float),
     Column("latency_median_us", Float),
     Column("latency_min_us", Float),
@@ -163,9 +174,9 @@ invocations = Table(
     Column("latency_std_us", Float),
     Column("init_us", Float),
     Column("first_inference_us", Float),
-    Column("warmup_asked_runs", Integer),
+    Column("warmup_asked_runs", WholeNumber),
     Column("warmup_converged", Boolean),
-    Column("warmup_runs", Integer),
+    Column("warmup_runs", WholeNumber),
     Column("warmup_window_us", Float),
     Column("timed_window_us", Float),
     Column("memory_init_mb", Float),
@@ -180,15 +191,15 @@ invocations = Table(
 accuracies = Table(
     "accuracies",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", WholeNumber, primary_key=True),
     Column("sweep_id", SafeText, nullable=False),
     Column("cell_key", SafeText, nullable=False),
-    Column("attempt", Integer, nullable=False),
+    Column("attempt", WholeNumber, nullable=False),
     Column("wall_s", Float, nullable=False),
     Column("log_path", SafeText, nullable=False),
-    Column("samples_per_process", Integer, nullable=False),
+    Column("samples_per_process", WholeNumber, nullable=False),
     Column("note", SafeText, nullable=False),
-    Column("samples", Integer),
+    Column("samples", WholeNumber),
     Column("top1", Float),
     Column("top1_low", Float),
     Column("top1_high", Float),
@@ -205,3 +216,18 @@ accuracies = Table(
     _of_sweep("cell"),
     UniqueConstraint("sweep_id", "cell_key", "attempt"),
 )
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("path", SafeText, primary_key=True),
+    Column("sweep_id", SafeText, nullable=False, index=True),
+    Column("receipt", SafeText, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    _of_sweep(),
+    UniqueConstraint("receipt"),
+)
+"""Raw logs, compressed, where no folder is shared by all who read them; beside a SQLite file they are files.
+
+A `receipt` is made up for each finished process before it is stored, so that nothing is stored twice.
+"""

@@ -6,22 +6,20 @@ Writers may be called from several threads; each call is one transaction. Reader
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
-    URL,
     Boolean,
     Column,
     Connection,
+    Executable,
     Float,
     Integer,
-    Select,
     Table,
     delete,
     func,
@@ -37,9 +35,11 @@ from harness.compression.variant import VariantCard
 from harness.devices.base import DeviceFacts
 from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
 from harness.results import schema
-from harness.results.database import WRITES, explained, open_engine
-from harness.results.logs import log_path, write_log
-from harness.results.records import FILE_NAME, Cell, SweepRecord, SweepStatus, record_of
+from harness.results.database import make_engine
+from harness.results.database_errors import explained
+from harness.results.logs import Log, LogFiles, Logs, LogTable, log_path
+from harness.results.place import Place, find_place
+from harness.results.records import CARRIED_ON, SET_ASIDE, Cell, SweepRecord, SweepStatus, record_of
 from harness.results.rows import (
     accuracy_values,
     failure_values,
@@ -47,7 +47,9 @@ from harness.results.rows import (
     only_columns,
     utc_text,
 )
-from harness.results.sweep_lock import SweepLocks
+from harness.results.sweep_lock import FileSweepLocks, ServerSweepLocks, SweepLocks
+from harness.results.transactions import FileTransactions, Query, ServerTransactions, Transactions
+from harness.results.versions import prepare_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,38 +74,56 @@ SAYS_NOTHING_OF_THE_CELL = frozenset(
 
 
 class Store:
-    """Results of many sweeps: one database, and one folder of raw logs for each sweep."""
+    """Results of many sweeps: one database with their rows, and their raw logs."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self.folder = folder
-        """Where the raw logs lie."""
-        self._url = url
-        self._engine = open_engine(url)
-        self._writing = threading.Lock()
-        self.locks = SweepLocks(folder)
+    def __init__(self, place: Place, *, must_exist: bool = False) -> None:
+        """Connect, and bring the tables up to date. Raises as `open` does."""
+        self.folder = place.folder
+        """Files of this host: raw logs and locks beside a SQLite file, and what a night writes."""
+        self.title = place.title
+        """For people."""
+        self._engine = make_engine(place.url)
+        try:
+            with explained(place.title):
+                prepare_tables(self._engine, place.title, must_exist=must_exist)
+        except BaseException:
+            self._engine.dispose()
+            raise
+        self._transactions: Transactions
+        self.logs: Logs
+        self.locks: SweepLocks
         """Held for each sweep that this store has started or resumed, until it is finished or the store is closed."""
+        if place.is_shared:
+            self.locks = locks = ServerSweepLocks(self._engine, place.title)
+            self._transactions = ServerTransactions(self._engine, place.title, after_outage=locks.renew)
+            self.logs = LogTable(self._transactions)
+        else:
+            self.locks = FileSweepLocks(place.folder)
+            self._transactions = FileTransactions(self._engine, place.title)
+            self.logs = LogFiles(place.folder)
 
     @classmethod
-    def open(cls, place: str | Path, *, folder: Path | None = None, must_exist: bool = False) -> Store:
+    def open(cls, place: str | Path, *, must_exist: bool = False) -> Store:
         """Open a results folder (made where it is missing), a `.sqlite3` file, or a SQLAlchemy URL.
 
-        `folder` holds the raw logs; it is the file's own folder, and needed only with a URL. Raises `UsageError` for
-        what is no results store, and `NothingToRunOnError` where `must_exist` and nothing was ever stored there.
+        Raises `UsageError` for what is no results store, `NothingToRunOnError` where `must_exist` and nothing was ever
+        stored there, and `HarnessError` for a server that does not answer.
         """
-        if "://" in str(place):
-            return cls(str(place), folder or Path("results"))
-        file = Path(place) if Path(place).suffix == ".sqlite3" else Path(place) / FILE_NAME
-        if must_exist and not file.is_file():
+        found = find_place(place)
+        if found.is_shared:
+            return cls(found, must_exist=must_exist)
+        if must_exist and not Path(found.url.database or "").is_file():
             raise NothingToRunOnError(
-                f"There are no results in {file.parent}.", "Run `harness sweep` first, or name the folder: --results."
+                f"There are no results in {found.title}.", "Run `harness sweep` first, or name the folder: --results."
             )
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            found.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"The results folder {file.parent} cannot be made: {error.strerror}.", "Choose another with --results."
+                f"The results folder {found.folder} cannot be made: {error.strerror}.",
+                "Choose another with --results.",
             ) from error
-        return cls(str(URL.create("sqlite", database=str(file))), folder or file.parent)
+        return cls(found)
 
     def close(self) -> None:
         """Close all connections, and let go of sweeps that were not finished."""
@@ -122,13 +142,45 @@ class Store:
         """Store a new sweep."""
         row = asdict(record) | {"started_at_utc": utc_text(record.started_at), "finished_at_utc": None}
         self.locks.acquire(record.id)
-        with self._transaction() as connection:
-            connection.execute(insert(schema.sweeps).values(only_columns(schema.sweeps, row)))
+        self._execute(insert(schema.sweeps).values(only_columns(schema.sweeps, row)))
 
     def resume_sweep(self, sweep_id: str) -> None:
         """Mark a sweep as running again. Raises `UsageError` where another process runs or removes it."""
         self.locks.acquire(sweep_id)
         self._set_status(sweep_id, SweepStatus.RUNNING, None)
+
+    def note_sitting(self, sweep_id: str, spec: Mapping[str, object], sitting: Mapping[str, object]) -> None:
+        """Store with which spec a sweep is carried on from now, and what `SweepRecord.carried_on` tells of it."""
+
+        def noted(host: dict[str, Any]) -> dict[str, Any]:
+            return {**host, CARRIED_ON: [*(host.get(CARRIED_ON) or ()), dict(sitting)]}
+
+        self._change_host(sweep_id, noted, spec=dict(spec), preset=spec["preset"], seed=spec["seed"])
+
+    def set_aside(self, sweep_id: str, reasons: Mapping[str, str], *, planned: Collection[str] = ()) -> None:
+        """Store which cells were measured anew under other conditions and why, by key; `planned` ones are taken back.
+
+        Their rows stay as they are.
+        """
+
+        def changed(host: dict[str, Any]) -> dict[str, Any]:
+            kept = {key: reason for key, reason in (host.get(SET_ASIDE) or {}).items() if key not in planned}
+            return {**host, SET_ASIDE: {**kept, **reasons}}
+
+        self._change_host(sweep_id, changed)
+
+    def _change_host(
+        self, sweep_id: str, change: Callable[[dict[str, Any]], dict[str, Any]], **columns: object
+    ) -> None:
+        """Read the facts of a sweep, change them, and write them back in one transaction."""
+        table = schema.sweeps
+
+        def work(connection: Connection) -> None:
+            here = table.c.id == sweep_id
+            host = connection.scalar(select(table.c.host).where(here).with_for_update())
+            connection.execute(update(table).where(here).values(host=change(dict(host or {})), **columns))
+
+        self._transactions.write(work)
 
     def finish_sweep(self, sweep_id: str, status: SweepStatus, finished_at: datetime | None = None) -> None:
         """Say how a sweep ended; `finished_at` defaults to now."""
@@ -136,18 +188,20 @@ class Store:
         self.locks.release(sweep_id)
 
     def remove_sweep(self, sweep_id: str) -> None:
-        """Remove all rows of a sweep, in one transaction; its raw logs stay."""
-        with self._transaction() as connection:
+        """Remove all rows of a sweep, in one transaction; raw logs that are files stay."""
+
+        def work(connection: Connection) -> None:
             for table in reversed(schema.metadata.sorted_tables):  # what refers to a row goes before it
                 if table is schema.sweeps:
                     connection.execute(delete(table).where(table.c.id == sweep_id))
                 elif "sweep_id" in table.c:
                     connection.execute(delete(table).where(table.c.sweep_id == sweep_id))
 
+        self._transactions.write(work)
+
     def _set_status(self, sweep_id: str, status: SweepStatus, finished_at_utc: str | None) -> None:
         change = update(schema.sweeps).where(schema.sweeps.c.id == sweep_id)
-        with self._transaction() as connection:
-            connection.execute(change.values(status=status, finished_at_utc=finished_at_utc))
+        self._execute(change.values(status=status, finished_at_utc=finished_at_utc))
 
     def add_device(self, sweep_id: str, facts: DeviceFacts, profile: str, labels: Sequence[str] = ()) -> None:
         """Store a device, or what is now known of it; a failure stored before is taken back."""
@@ -158,7 +212,7 @@ class Store:
                 "title": facts.title,
                 "kind": facts.kind,
                 "profile": profile,
-                "labels": list(labels),
+                "labels": list(dict.fromkeys(labels)),
                 "facts": asdict(facts),
             },
         )
@@ -167,8 +221,9 @@ class Store:
         self, sweep_id: str, serial: str, failure: Failure, facts: DeviceFacts | None = None
     ) -> None:
         """Store that a whole device could not be measured, or was lost; facts stored before are kept."""
-        with self._transaction() as connection:
-            here = (schema.devices.c.sweep_id == sweep_id) & (schema.devices.c.serial == serial)
+        here = (schema.devices.c.sweep_id == sweep_id) & (schema.devices.c.serial == serial)
+
+        def work(connection: Connection) -> None:
             known = connection.execute(select(schema.devices).where(here)).mappings().first()
             row: dict[str, Any] = dict(known) if known else {"title": serial, "labels": []}
             if facts:
@@ -177,15 +232,17 @@ class Store:
             row |= {"sweep_id": sweep_id, "serial": serial, **failure_values(failure)}
             connection.execute(insert(schema.devices).values(row))
 
+        self._transactions.write(work)
+
     def set_preparation(self, sweep_id: str, serial: str, preparation: Mapping[str, object]) -> None:
         """Store how a device was prepared and given back, over what was stored of it before."""
         table = schema.devices
-        with self._transaction() as connection:
-            here = (table.c.sweep_id == sweep_id) & (table.c.serial == serial)
-            connection.execute(update(table).where(here).values(preparation=dict(preparation)))
+        here = (table.c.sweep_id == sweep_id) & (table.c.serial == serial)
+        self._execute(update(table).where(here).values(preparation=dict(preparation)))
 
     def add_variant(self, sweep_id: str, card: VariantCard) -> None:
-        """Store a variant under its recipe's name."""
+        """Store a variant under its recipe's name; another one of that name that was measured is given its own."""
+        self._keep_measured_variant(sweep_id, card.recipe, card.sha256)
         values = {"sha256": card.sha256, "size_bytes": card.size_bytes, "gzip_size_bytes": card.gzip_size_bytes}
         self._replace(
             schema.variants,
@@ -193,8 +250,21 @@ class Store:
             values | {"card": card.model_dump(mode="json")},
         )
 
+    def _keep_measured_variant(self, sweep_id: str, name: str, new_sha256: str | None) -> None:
+        table, cells = schema.variants, schema.cells
+
+        def work(connection: Connection) -> None:
+            here = (table.c.sweep_id == sweep_id) & (table.c.name == name)
+            sha256 = connection.scalar(select(table.c.sha256).where(here))
+            of_it = (cells.c.sweep_id == sweep_id) & (cells.c.variant_sha256 == sha256)
+            if sha256 not in (None, new_sha256) and connection.scalar(select(cells.c.key).where(of_it).limit(1)):
+                connection.execute(update(table).where(here).values(name=f"{name} ({sha256[:12]})"))
+
+        self._transactions.write(work)
+
     def add_variant_failure(self, sweep_id: str, name: str, failure: Failure) -> None:
-        """Store that a recipe gave no variant."""
+        """Store that a recipe gave no variant; one of that name that was measured is given its own."""
+        self._keep_measured_variant(sweep_id, name, None)
         self._replace(schema.variants, {"sweep_id": sweep_id, "name": name}, failure_values(failure))
 
     def add_tool(self, sweep_id: str, tool: Tool) -> None:
@@ -207,10 +277,13 @@ class Store:
 
     def add_cell(self, sweep_id: str, cell: Cell) -> None:
         """Store a cell; one that is there already stays as it is."""
-        with self._transaction() as connection:
+        row = asdict(cell) | {"sweep_id": sweep_id, "key": cell.key}
+
+        def work(connection: Connection) -> None:
             if _find_cell(connection, sweep_id, cell.key) is None:
-                row = asdict(cell) | {"sweep_id": sweep_id, "key": cell.key}
                 connection.execute(insert(schema.cells).values(row))
+
+        self._transactions.write(work)
 
     def add_invocation(
         self,
@@ -235,12 +308,15 @@ class Store:
         The same `index` may come again, after a lost phone or a throttled run: each attempt is kept, the last counts.
         Raises `HarnessError` for an unknown cell or a full disk.
         """
-        table = schema.invocations
-        with self._transaction() as connection:
+        table, receipt = schema.invocations, secrets.token_hex(16)
+
+        def work(connection: Connection) -> None:
             cell = _cell(connection, sweep_id, cell_key)
             mine = (table.c.sweep_id == sweep_id) & (table.c.cell_key == cell_key) & (table.c.purpose == purpose)
             latest = select(func.max(table.c.attempt)).where(mine & (table.c.invocation_index == index))
             attempt = (connection.scalar(latest) or 0) + 1
+            path = log_path(sweep_id, cell, purpose, index, attempt)
+            self.logs.write(connection, Log(sweep_id, path, invocation.log, receipt))
             row = {
                 "sweep_id": sweep_id,
                 "cell_key": cell_key,
@@ -251,7 +327,7 @@ class Store:
                 "started_at_utc": utc_text(started_at),
                 "wall_s": invocation.wall_s,
                 "command": list(invocation.command),
-                "log_path": self._keep_log(log_path(sweep_id, cell, purpose, index, attempt), invocation.log),
+                "log_path": path.as_posix(),
                 "labels": list(labels),
                 "telemetry_before": None if telemetry_before is None else dict(telemetry_before),
                 "telemetry_during": None if telemetry_during is None else dict(telemetry_during),
@@ -265,21 +341,26 @@ class Store:
             }
             connection.execute(insert(table).values(row))
 
+        self._transactions.write(work, lambda connection: self.logs.has(connection, receipt))
+
     def add_accuracy(self, sweep_id: str, cell_key: str, outcome: AccuracyOutcome) -> None:
         """Store the accuracy pass of one cell and its logs. Given again, each attempt is kept, the last counts."""
-        table = schema.accuracies
-        with self._transaction() as connection:
+        table, receipt = schema.accuracies, secrets.token_hex(16)
+
+        def work(connection: Connection) -> None:
             cell = _cell(connection, sweep_id, cell_key)
             latest = select(func.max(table.c.attempt)).where(
                 (table.c.sweep_id == sweep_id) & (table.c.cell_key == cell_key)
             )
             attempt = (connection.scalar(latest) or 0) + 1
+            path = log_path(sweep_id, cell, "accuracy", 0, attempt)
+            self.logs.write(connection, Log(sweep_id, path, outcome.log, receipt))
             row = {
                 "sweep_id": sweep_id,
                 "cell_key": cell_key,
                 "attempt": attempt,
                 "wall_s": outcome.wall_s,
-                "log_path": self._keep_log(log_path(sweep_id, cell, "accuracy", 0, attempt), outcome.log),
+                "log_path": path.as_posix(),
                 "samples_per_process": outcome.samples_per_process,
                 "note": outcome.note,
                 **accuracy_values(outcome),
@@ -287,23 +368,20 @@ class Store:
             }
             connection.execute(insert(table).values(row))
 
-    def _keep_log(self, path: Path, text: str) -> str:
-        """Write a log and return its path inside the results folder. It is on disk before the row that names it."""
-        write_log(self.folder / path, text)
-        return path.as_posix()
+        self._transactions.write(work, lambda connection: self.logs.has(connection, receipt))
 
     def _replace(self, table: Table, identity: dict[str, Any], values: dict[str, Any]) -> None:
         here = [table.c[name] == value for name, value in identity.items()]
-        with self._transaction() as connection:
-            connection.execute(delete(table).where(*here))
-            connection.execute(insert(table).values(identity | values))
+        self._execute(delete(table).where(*here), insert(table).values(identity | values))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        """One write at a time in this process; between processes the database's own lock decides."""
-        writer = self._engine.execution_options(**{WRITES: True})
-        with self._writing, explained(self._url), writer.begin() as connection:
-            yield connection
+    def _execute(self, *statements: Executable) -> None:
+        """Carry out statements as one transaction."""
+
+        def work(connection: Connection) -> None:
+            for statement in statements:
+                connection.execute(statement)
+
+        self._transactions.write(work)
 
     # ---- what is done, for --resume ----
 
@@ -315,26 +393,24 @@ class Store:
         """
         table = schema.invocations
         columns = (table.c.cell_key, table.c.purpose, table.c.invocation_index, table.c.failure_class)
-        with self._reading() as connection:
-            rows = connection.execute(select(*columns).where(table.c.sweep_id == sweep_id).order_by(table.c.id)).all()
+        query = select(*columns).where(table.c.sweep_id == sweep_id).order_by(table.c.attempt)
+        rows = self._transactions.read(query)
         last = {(key, Pass(purpose), index): failed for key, purpose, index, failed in rows}
         return {place for place, failed in last.items() if is_final(failed)}
 
     def done_accuracies(self, sweep_id: str) -> set[str]:
         """Return the keys of the cells whose accuracy pass need not be repeated."""
         table = schema.accuracies
-        with self._reading() as connection:
-            query = select(table.c.cell_key, table.c.failure_class).where(table.c.sweep_id == sweep_id)
-            rows = connection.execute(query.order_by(table.c.id)).all()
-        return {key for key, failed in {row.cell_key: row.failure_class for row in rows}.items() if is_final(failed)}
+        query = select(table.c.cell_key, table.c.failure_class).where(table.c.sweep_id == sweep_id)
+        rows = self._transactions.read(query.order_by(table.c.attempt))
+        last: dict[str, str | None] = {row.cell_key: row.failure_class for row in rows}
+        return {key for key, failed in last.items() if is_final(failed)}
 
     # ---- readers ----
 
     def sweeps(self) -> list[SweepRecord]:
         """Return all sweeps, the newest first."""
-        with self._reading() as connection:
-            rows = connection.execute(select(schema.sweeps).order_by(schema.sweeps.c.id.desc())).mappings().all()
-        return [record_of(dict(row)) for row in rows]
+        return [record_of(row) for row in self.read(select(schema.sweeps).order_by(schema.sweeps.c.id.desc()))]
 
     def find_sweep(self, name: str) -> SweepRecord:
         """Return the sweep that `latest`, `latest~1` (the one before), an id or its beginning names.
@@ -343,7 +419,7 @@ class Store:
         """
         known = self.sweeps()
         if not known:
-            raise NothingToRunOnError(f"There are no sweeps in {self.folder}.", "Run `harness sweep` first.")
+            raise NothingToRunOnError(f"There are no sweeps in {self.title}.", "Run `harness sweep` first.")
         if latest := _LATEST.fullmatch(name):
             return self._latest(name, [sweep for sweep in known if not sweep.is_noise], int(latest["back"] or 0))
         exact = [sweep for sweep in known if sweep.id == name]
@@ -352,13 +428,13 @@ class Store:
             return found[0]
         choices = ", ".join(sweep.id for sweep in (found or known)[:5])
         problem = f"fits {len(found)} sweeps" if found else "fits no sweep"
-        raise UsageError(f"{name!r} {problem} in {self.folder}: {choices}.", "Give `latest` or more of the id.")
+        raise UsageError(f"{name!r} {problem} in {self.title}: {choices}.", "Give `latest` or more of the id.")
 
     def _latest(self, name: str, known: Sequence[SweepRecord], back: int) -> SweepRecord:
         if back >= len(known):
             held = f"{len(known)} sweep" + ("" if len(known) == 1 else "s")
             raise UsageError(
-                f"{name} does not exist: {self.folder} holds {held}, A/A sweeps left out.",
+                f"{name} does not exist: {self.title} holds {held}, A/A sweeps left out.",
                 "See `harness results list`.",
             )
         return known[back]
@@ -372,8 +448,7 @@ class Store:
     def count_invocations(self) -> dict[str, int]:
         """Return the number of stored processes of each sweep that has any."""
         column = schema.invocations.c.sweep_id
-        with self._reading() as connection:
-            rows = connection.execute(select(column, func.count()).group_by(column)).all()
+        rows = self._transactions.read(select(column, func.count()).group_by(column))
         return {row[0]: row[1] for row in rows}
 
     def devices(self, sweep_id: str) -> pd.DataFrame:
@@ -407,29 +482,21 @@ class Store:
         """
         columns = [column for column in table.columns if column.name not in without]
         query = select(*columns).where(table.c.sweep_id.in_(sweep_ids)).order_by(*table.primary_key.columns)
-        with self._reading() as connection:
-            rows = connection.execute(query).all()
+        rows = self._transactions.read(query)
         names = [column.name for column in columns]
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def read(self, query: Select[Any]) -> list[dict[str, Any]]:
+    def read(self, query: Query) -> list[dict[str, Any]]:
         """Return the rows of any query over the tables of `schema`, for what spans sweeps."""
-        with self._reading() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return [dict(row._mapping) for row in self._transactions.read(query)]
 
     def _table(self, table: Table, sweep_id: str, order: str) -> pd.DataFrame:
         import pandas as pd
 
         query = select(table).where(table.c.sweep_id == sweep_id).order_by(table.c[order])
-        with self._reading() as connection:
-            rows = connection.execute(query).all()
+        rows = self._transactions.read(query)
         frame = pd.DataFrame(rows, columns=[column.name for column in table.columns])
         return frame.astype({column.name: _pandas_type(column) for column in table.columns})
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with explained(self._url), self._engine.connect() as connection:
-            yield connection
 
 
 def is_final(failure_class: str | None) -> bool:
@@ -444,9 +511,13 @@ def _pandas_type(column: Column[Any]) -> str:
 
 
 def _find_cell(connection: Connection, sweep_id: str, key: str) -> Cell | None:
+    """Find a cell and lock it, so that of two writers of one cell the second sees what the first has stored.
+
+    SQLite needs no such lock: it has one writer at a time.
+    """
     table = schema.cells
-    found = connection.execute(select(table).where((table.c.sweep_id == sweep_id) & (table.c.key == key))).mappings()
-    row = found.first()
+    query = select(table).where((table.c.sweep_id == sweep_id) & (table.c.key == key))
+    row = connection.execute(query.with_for_update(key_share=True)).mappings().first()
     return None if row is None else Cell(**{name: row[name] for name in Cell.__dataclass_fields__})
 
 

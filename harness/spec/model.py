@@ -147,6 +147,21 @@ class Preprocessing(SpecModel):
     offset: float = 0.0
 
 
+class NamedData(Data):
+    """A second data set, in the format of the first: other images, or a split that is shifted on purpose."""
+
+    name: str = Field(min_length=1, max_length=40)
+
+
+class EvaluationSpec(SpecModel):
+    """How `harness evaluate` looks at the model's variants."""
+
+    task: str | None = None
+    """A task's name; None: classification with labelled data, else tensors."""
+    data: tuple[NamedData, ...] = ()
+    """Reported beside the first data set."""
+
+
 class ModelSpec(SpecModel):
     """One model. `folder` is where its TOML file lies; relative paths start there."""
 
@@ -157,6 +172,7 @@ class ModelSpec(SpecModel):
     data: Data | None = None
     training: Training | None = None
     preprocessing: Preprocessing = Preprocessing()
+    evaluation: EvaluationSpec = EvaluationSpec()
     folder: Path = Path()
 
     def locate(self, path: Path) -> Path:

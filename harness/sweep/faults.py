@@ -23,6 +23,14 @@ class Fault:
     failure: Failure
 
 
+@dataclass(frozen=True)
+class PhoneRecord:
+    """All that went wrong with one phone, to be carried to another process."""
+
+    faults: tuple[Fault, ...] = ()
+    restarts: tuple[Fault, ...] = ()
+
+
 class FaultBook:
     """The faults of every phone of one sweep. Called from several threads; no phone's faults touch another's."""
 
@@ -70,6 +78,16 @@ class FaultBook:
         """Write down that a phone is restarted now, for this reason; its faults until now count no more."""
         with self._lock:
             self._restarts.setdefault(serial, []).append(Fault(self._now(), reason))
+
+    def record_of(self, serial: str) -> PhoneRecord:
+        """Return what is written of a phone."""
+        with self._lock:
+            return PhoneRecord(tuple(self._faults.get(serial, ())), tuple(self._restarts.get(serial, ())))
+
+    def take_over(self, serial: str, record: PhoneRecord) -> None:
+        """Write what another process wrote of a phone in place of what is here."""
+        with self._lock:
+            self._faults[serial], self._restarts[serial] = list(record.faults), list(record.restarts)
 
     def as_dict(self, serial: str) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -70,9 +70,7 @@ class Cable:
         with self._lock:
             for end in self._ends:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads from it
-                end.close()
+                _close(end)
             self._ends.clear()
 
     def _accept(self) -> None:
@@ -90,6 +88,8 @@ class Cable:
                 near.close()
                 continue
             far.settimeout(None)
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # adbd and adb's server do so too
             with self._lock:
                 self._ends |= {near, far}
             for source, target in ((near, far), (far, near)):
@@ -108,8 +108,15 @@ class Cable:
         finally:
             with self._lock:
                 self._ends -= {source, target}
-            source.close()
-            target.close()
+            _close(source)
+            _close(target)
+
+
+def _close(end: socket.socket) -> None:
+    """Close a socket at once: without a shutdown it lives on while another thread reads from it."""
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
 
 
 def serve(target_port: int, folder: Path) -> None:

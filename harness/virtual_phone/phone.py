@@ -41,6 +41,7 @@ _POLL_S = 0.03
 _one_start_at_a_time = threading.Lock()
 """From choosing a port until adbd listens there, so that two threads do not choose the same."""
 _STATE_FILE = "phone.json"
+_KEYS_FILE, _REVOKED_KEYS_FILE = "adb_keys", "adb_keys.revoked"
 
 
 class VirtualPhone:
@@ -85,7 +86,7 @@ class VirtualPhone:
             for part in ("log", "merged", "upper", "work"):
                 (phone.folder / part).mkdir()
             if authorized_keys:
-                shutil.copyfile(authorized_keys, phone.folder / "adb_keys")
+                shutil.copyfile(authorized_keys, phone.folder / _KEYS_FILE)
             port = port or _free_port()
             state = {"name": name, "like": costume.name, "port": port, "cable": cable}
             (phone.folder / _STATE_FILE).write_text(json.dumps(state))
@@ -225,6 +226,24 @@ class VirtualPhone:
         """Kill everything, lose what `setprop` set, be back after `seconds`."""
         self._end_adbd_with(f"reboot {seconds}")
 
+    def revoke_keys(self) -> None:
+        """Trust no computer any more, and end what is connected. Raises `UsageError` for a phone without keys."""
+        shutil.copyfile(self._keys(), self.folder / _REVOKED_KEYS_FILE)
+        self._keys().write_text("")  # in place: it is mounted inside
+        self.crash_adbd()
+
+    def accept_keys(self) -> None:
+        """Undo `revoke_keys`, as one who accepts the phone's question does."""
+        with suppress(FileNotFoundError):  # nothing was revoked
+            shutil.copyfile(self.folder / _REVOKED_KEYS_FILE, self._keys())
+        self.crash_adbd()
+
+    def _keys(self) -> Path:
+        keys = self._running_folder() / _KEYS_FILE
+        if not keys.exists():
+            raise UsageError(f"The phone {self.name} asks for no key.", "Start it with --auth and --keys.")
+        return keys
+
     def fill_storage(self, leave_bytes: int = 0) -> None:
         """Fill /data but for `leave_bytes`."""
         data = self._inside("data")
@@ -317,7 +336,8 @@ class VirtualPhone:
         is_zombie = status.rpartition(")")[2].split()[0] == "Z"
         return None if is_zombie or b"unshare" not in command else pid
 
-    def _init_pid(self) -> int:
+    def init_pid(self) -> int:
+        """Return the process that all others of the phone descend from, seen from here. Raises `UsageError`."""
         pid = self._outer_pid()
         children = _children(pid) if pid else []
         if not children:
@@ -332,11 +352,11 @@ class VirtualPhone:
 
     def _running_folder(self) -> Path:
         """Return the phone's own folder. Raises `UsageError` when it does not run."""
-        self._init_pid()
+        self.init_pid()
         return self.folder
 
     def _adbd_pid(self) -> int:
-        for pid in _children(self._init_pid()):
+        for pid in _children(self.init_pid()):
             with suppress(OSError):
                 if Path(f"/proc/{pid}/comm").read_text().startswith("adbd"):
                     return pid
@@ -344,7 +364,7 @@ class VirtualPhone:
 
     def _inside(self, path: str) -> Path:
         """Return a path of the phone's own file tree as this machine sees it."""
-        return Path(f"/proc/{self._init_pid()}/root") / path
+        return Path(f"/proc/{self.init_pid()}/root") / path
 
 
 def running_phones() -> list[VirtualPhone]:

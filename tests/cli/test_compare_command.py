@@ -21,6 +21,7 @@ from results_examples import add as add_invocation
 
 from harness.cli.main import main
 from harness.compression.variant import VariantCard
+from harness.devices.base import DeviceKind
 from harness.errors import Failure, FailureClass
 from harness.results.cell_comparison import Subject, compare_cells, couple
 from harness.results.comparison import FindingVerdict
@@ -244,6 +245,15 @@ def test_promise_h22_what_is_measured_otherwise_is_refused(store, condition):
     allowed = findings(store, allow={condition})["int8", "cpu"]
     assert allowed.finding.verdict is FindingVerdict.SLOWER
     assert allowed.flags == (words,)
+
+
+def test_an_emulator_is_never_compared_with_a_phone(store):
+    for sweep_id, kind in ((BEFORE, DeviceKind.PHONE), (AFTER, DeviceKind.EMULATOR)):
+        begin(store, sweep_id, phone=facts(kind=kind))
+        add(store, sweep_id, latencies(1))
+    refused = findings(store, allow=set(CONDITIONS))["int8", "cpu"].finding
+    assert refused.verdict is FindingVerdict.REFUSED
+    assert refused.why == "A is of a device of kind phone, B of kind emulator: these are never compared."
 
 
 def test_promise_h22_another_phone_another_system_and_another_model_are_refused(store):

@@ -181,7 +181,7 @@ def test_a_crash_of_adbd_is_never_a_result(start_phone, adb):
     assert device.run(["echo", "again"], timeout_s=10).stdout == "again\n"
 
 
-def test_a_crash_while_pushing(start_phone, tmp_path):
+def test_a_crash_while_pushing_leaves_nothing_once_the_file_is_pushed_again(start_phone, tmp_path):
     phone = start_phone(cable=True)
     big = tmp_path / "big"
     big.write_bytes(os.urandom(20_000_000))
@@ -189,6 +189,12 @@ def test_a_crash_while_pushing(start_phone, tmp_path):
     phone.slow_cable(5_000_000)
     threading.Timer(1.0, phone.crash_adbd).start()
     assert failure_of(lambda: device.push(big)).failure_class is FailureClass.DEVICE_LOST
+    phone.slow_cable(None)
+    connect(phone.serial)
+    blobs = ["ls", f"{WORK_FOLDER}/blobs"]
+    assert ".part" in device.run(blobs, timeout_s=10).stdout
+    device.push(big)
+    assert device.run(blobs, timeout_s=10).stdout.split() == [sha256_of(big)]
 
 
 def test_promise_h21_a_hung_phone_ends_every_call_in_time(start_phone, tmp_path, monkeypatch):
@@ -284,6 +290,23 @@ def test_an_unauthorized_phone_and_its_acceptance(start_phone, tmp_path):
     key = Path(os.environ["HOME"], ".android", "adbkey.pub")
     trusting = start_phone(authorize=True, authorized_keys=key)
     assert open_device(trusting.serial).run(["true"], timeout_s=5).ok
+
+
+def test_a_phone_that_was_lost_and_asks_to_be_trusted_is_told_as_such(start_phone):
+    key = Path(os.environ["HOME"], ".android", "adbkey.pub")
+    phone = start_phone(authorize=True, authorized_keys=key)
+    device = open_device(phone.serial)
+    phone.revoke_keys()
+    lost = Failure(FailureClass.DEVICE_LOST, "the connection to it was lost")
+    with suppress(DeviceError):
+        await_device(device, deadline=time.monotonic() + 2, stop=threading.Event(), failure=lost)
+    wait_for_state(phone.serial, DeviceState.UNAUTHORIZED)
+    now = time.monotonic()
+    failure = failure_of(lambda: await_device(device, deadline=now, stop=threading.Event(), failure=lost))
+    assert failure.failure_class is FailureClass.DEVICE_UNAUTHORIZED
+    phone.accept_keys()
+    await_device(device, deadline=time.monotonic() + 60, stop=threading.Event(), failure=lost)
+    assert device.run(["true"], timeout_s=10).ok
 
 
 def test_already_connected_may_be_a_phone_that_hangs(start_phone):

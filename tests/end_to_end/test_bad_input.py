@@ -345,7 +345,7 @@ def test_unplugged_while_the_tool_is_pushed(start_phone, official_tools, registe
     phone.slow_cable(400_000)  # the tool alone has four million bytes
     with sweep_in_background(tmp_path, phone.serial) as sweep:
         deadline = time.monotonic() + 90
-        while not list(Path(f"/proc/{phone._init_pid()}/root/data/local/tmp/harness/blobs").glob("*.part")):
+        while not list(Path(f"/proc/{phone.init_pid()}/root/data/local/tmp/harness/blobs").glob("*.part")):
             assert time.monotonic() < deadline, "the push did not begin"
             time.sleep(0.1)
         phone.cut_cable()

@@ -20,7 +20,8 @@ def page(tmp_path_factory):
         for device in range(DEVICES):
             store.add_device(examples.SWEEP, examples.facts(f"S{device}", f"Phone {device}"), "generic", ())
         cells = [examples.cell(name, serial=f"S{device}") for device in range(DEVICES) for name in names]
-        with store._transaction() as connection:
+
+        def fill(connection):
             connection.execute(insert(schema.variants), [
                 {"sweep_id": examples.SWEEP, "name": name, "sha256": examples.sha256(name), "size_bytes": 1000 + size}
                 for size, name in enumerate(names)
@@ -28,6 +29,8 @@ def page(tmp_path_factory):
             connection.execute(
                 insert(schema.cells), [asdict(cell) | {"sweep_id": examples.SWEEP, "key": cell.key} for cell in cells]
             )
+
+        store._transactions.write(fill)
         return page_of(store)
 
 

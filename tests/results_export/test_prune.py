@@ -9,10 +9,12 @@ from datetime import timedelta
 
 import pytest
 from results_examples import START, accuracy_outcome, begin, cell, measure, sweep_record
+from sqlalchemy import update
 
 from harness.errors import HarnessError, UsageError
 from harness.results.prune import MARK, plan_pruning, prune
 from harness.results.records import SweepRecord, SweepStatus
+from harness.results.schema import sweeps
 from harness.results.store import Store
 
 IDS = [f"2026112{day}-083000-ab12" for day in range(5)]
@@ -32,9 +34,8 @@ def add_sweep(store, day, *, finished=True, **changes):
     begin(store, IDS[day]) if not changes else store.start_sweep(record)
     if not changes:
         measure(store, cell(), [100.0, 101.0], outcome=accuracy_outcome(), sweep_id=IDS[day])
-    with store._transaction() as connection:
-        moment = (START + day * DAY).isoformat()
-        connection.exec_driver_sql("UPDATE sweeps SET started_at_utc = ? WHERE id = ?", (moment, IDS[day]))
+    moment = (START + day * DAY).isoformat()
+    store._execute(update(sweeps).where(sweeps.c.id == IDS[day]).values(started_at_utc=moment))
     if finished:
         store.finish_sweep(IDS[day], SweepStatus.FINISHED)
 

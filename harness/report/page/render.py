@@ -68,9 +68,9 @@ def render_report(sweeps: Sequence[SweepData], options: ReportOptions | None = N
         "figures": {figure.identity: figure.document() for figure in figures if not figure.is_empty},
         "table": row_table(sweeps),
     }
-    return _render(
+    return render_template(
         "report.html",
-        [_asset("theme.js"), chart_script(), _asset("page.js")],
+        [asset("theme.js"), chart_script(), asset("page.js")],
         newest=sections[0],
         sections=sections,
         history=history,
@@ -82,7 +82,7 @@ def render_report(sweeps: Sequence[SweepData], options: ReportOptions | None = N
 
 def render_index(entries: Sequence[Mapping[str, object]]) -> str:
     """Return the first page of a site: one line a sweep, each with a link to its report."""
-    return _render("index.html", [_asset("theme.js")], entries=entries)
+    return render_template("index.html", [asset("theme.js")], entries=entries)
 
 
 def _sections(data: SweepData, index: int, options: ReportOptions) -> SweepSections:
@@ -116,11 +116,12 @@ def json_for_script(value: object) -> Markup:
     return Markup(text)  # noqa: S704 - no sign that HTML knows is left
 
 
-def _render(template: str, scripts: Sequence[str], **values: Any) -> str:  # noqa: ANN401 - what templates show
+def render_template(template: str, scripts: Sequence[str], **values: Any) -> str:  # noqa: ANN401 - what templates show
+    """Return a page of `templates/` that holds style and scripts itself; all values are escaped."""
     environment = Environment(
         loader=PackageLoader(_PACKAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style = _asset("style.css")
+    style = asset("style.css")
     return environment.get_template(template).render(
         style=Markup(style),  # noqa: S704 - shipped with harness
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - shipped with harness and vl-convert
@@ -146,5 +147,6 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a file of `templates/`."""
     return (resources.files(_PACKAGE) / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Start and stop emulators of the Android SDK, where one is installed."""

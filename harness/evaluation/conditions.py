@@ -1,0 +1,74 @@
+"""Changed images under which variants are compared with the float model: corruptions, shifts, attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from harness.accuracy.dataset import Dataset, Samples, choose_samples
+from harness.accuracy.metrics import proportion
+from harness.accuracy.outcome import Proportion
+from harness.accuracy.tensors import FloatArray
+from harness.evaluation.corruptions import SEVERITIES, Images, corrupt, corruption_names
+from harness.evaluation.fidelity import Paired, compare_paired, probabilities
+from harness.evaluation.shifts import SHIFTS
+
+TRANSFERRED = "transferred"
+"""Attacks that were made on the float model."""
+OWN = "own"
+"""Attacks that were made on the variant itself."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Samples that were changed on purpose."""
+
+    name: str
+    kind: str
+    """`noise`, `blur`, `weather`, `digital`, `shift`, `transferred` or `own`."""
+    severity: int | None
+    """1 to 5; None for a shift or an attack."""
+    samples: Samples
+    float_samples: Samples | None = None
+    """What the float model gets instead; None: the same."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a variant gives on changed images."""
+
+    name: str
+    kind: str
+    severity: int | None
+    top1: Proportion
+    float_top1: float
+    paired: Paired
+    """Against the float model on the same images, changed alike; in `own`, each faces what was made on itself."""
+
+
+def changed_images(dataset: Dataset, count: int) -> Iterator[Changed]:
+    """Yield `count` images under every condition; they are changed before preprocessing."""
+    chosen = choose_samples(replace(dataset, scale=1.0, offset=0.0), count)
+    images = chosen.inputs[0].round().astype("uint8")
+
+    def samples(changed: Images) -> Samples:
+        return Samples((dataset.as_input(changed),), chosen.labels)
+
+    for name, family in corruption_names().items():
+        for severity in SEVERITIES:
+            yield Changed(name, family, severity, samples(corrupt(images, name, severity)))
+    for name, shift in SHIFTS.items():
+        yield Changed(name, "shift", None, samples(shift(images)))
+
+
+def compare_condition(changed: Changed, scores: FloatArray, floats: FloatArray) -> Condition:
+    """Compare a variant's class scores on changed samples with the float model's; as many as the variant gave."""
+    assert changed.samples.labels is not None  # noqa: S101 - changed images come from a data set
+    labels = changed.samples.labels[: len(scores)]
+    right, float_right = (
+        probabilities(one[: len(scores)]).argmax(axis=1) == labels for one in (scores, floats)
+    )  # fmt: skip
+    return Condition(
+        changed.name, changed.kind, changed.severity, proportion(int(right.sum()), len(right)),
+        float(float_right.mean()), compare_paired(right, float_right),
+    )  # fmt: skip

@@ -1,0 +1,46 @@
+"""Percentile bootstrap intervals (Efron 1979) of figures that are made of sums over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.results.statistics import CONFIDENCE
+
+Floats = NDArray[np.float64]
+RESAMPLES = 1999
+"""Drawn anew from the samples; the ends of an interval are its 50th values from either side."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval over samples; no interval where it would say nothing."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def of_sums(parts: Floats, statistic: Callable[[Floats], Floats]) -> Interval:
+    """Return `statistic` of the sums of `parts` over all samples, with its interval.
+
+    `parts` is (samples, sums); `statistic` takes (any, sums) and returns (any,). The same draws for the same number of
+    samples, so that what is compared is compared on the same draws.
+    """
+    count = len(parts)
+    value = float(statistic(parts.sum(axis=0)[None])[0])
+    if count < 2:  # noqa: PLR2004 - one sample says nothing about the spread
+        return Interval(value)
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    found = statistic(draws @ parts)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(found, (tail, 100 - tail))
+    return Interval(value, float(low), float(high))
+
+
+def mean_of(values: Floats) -> Interval:
+    """Return the mean over samples with its interval."""
+    return of_sums(np.column_stack([values, np.ones(len(values))]), lambda sums: sums[:, 0] / sums[:, 1])

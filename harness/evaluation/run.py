@@ -1,0 +1,143 @@
+"""One call of `harness evaluate`: what is compared with what, on which samples, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.accuracy.dataset import Dataset, Samples, load_dataset
+from harness.accuracy.reference import Reference
+from harness.accuracy.tensors import sample_shape
+from harness.compression.make import make_variant
+from harness.compression.recipes import find_recipe
+from harness.compression.variant import Variant
+from harness.errors import UsageError
+from harness.evaluation.attacker import Attacker
+from harness.evaluation.conditions import changed_images
+from harness.evaluation.inputs import FIRST_DATA, gather
+from harness.evaluation.occlusion import FlippedInput, flipped_inputs
+from harness.evaluation.suite import HOST, Evaluation, Suite
+from harness.evaluation.task import Task, find_task
+from harness.evaluation.through_delegate import ThroughDelegate, through_delegates
+from harness.progress import Observer
+from harness.spec.model import ModelSpec, TfliteFile, find_model
+
+DEFAULT_RECIPES = ("fp16", "dynamic-int8", "int8")
+CLASSIFICATION = "classification"
+SALIENCY_IMAGES = 6
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for."""
+
+    model: str
+    """A model as `find_model` takes it; the float side."""
+    files: tuple[Path, ...] = ()
+    """Ready variants."""
+    recipes: tuple[str, ...] = ()
+    """Variants to make; neither these nor files: the usual ones."""
+    task: str | None = None
+    inputs: Path | None = None
+    samples: int | None = None
+    suite_samples: int = 0
+    """Samples of each corruption and shift; 0: none."""
+    attack_samples: int = 0
+    """Samples of each attack; 0: none."""
+    saliency: int = 0
+    """So many images that a variant answers differently, to look at where both models look."""
+    device: str | None = None
+    delegates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """All that was found."""
+
+    model: ModelSpec
+    task: Task
+    float_variant: Variant
+    data: dict[str, Samples]
+    evaluations: tuple[Evaluation, ...]
+    saliency: Mapping[str, tuple[FlippedInput, ...]]
+    """By variant, images that it and the float model answer differently on this host; those that were lost first."""
+
+
+def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
+    """Evaluate each variant on this host, then through each delegate.
+
+    Raises `UsageError`, `CompressionError` for a variant that cannot be made, `FailureError` for one that this host
+    cannot run, `NothingToRunOnError` or `DeviceError` for a device that cannot be used.
+    """
+    model = find_model(asked.model)
+    dataset = None if asked.inputs else load_dataset(model)
+    task = find_task(asked.task or model.evaluation.task or (CLASSIFICATION if dataset else "tensors"))
+    if asked.suite_samples or asked.attack_samples:
+        _require_classes(dataset, task, model)
+    floats = _make(model, "as-is" if isinstance(model.source, TfliteFile) else "fp32", cache, observer)
+    variants = list(_variants(asked, model, cache, observer))
+    for variant in variants:
+        _require_same_inputs(variant, floats)
+    data = gather(model, floats.card, dataset=dataset, file=asked.inputs, count=asked.samples)
+    reference = Reference(cache / "reference")
+    changed = list(changed_images(dataset, asked.suite_samples)) if dataset and asked.suite_samples else []
+    attacker = None
+    if dataset and asked.attack_samples:
+        observer.note(f"Attacking {floats.name}.")
+        attacker = Attacker(dataset, asked.attack_samples, floats, reference)
+    suite = Suite(task, data, floats, reference, observer, changed=changed, attacker=attacker)
+    with _through(asked, reference) as delegates:
+        found = [suite.evaluate(variant, where) for variant in variants for where in (None, *delegates)]
+    saliency = {}
+    if dataset and asked.saliency:
+        for one in found:
+            if one.delegate == HOST and (fidelity := one.compared[0].comparison.fidelity):
+                flips = fidelity.flips[: asked.saliency]
+                images = flipped_inputs(one.variant, floats, data[FIRST_DATA], flips, dataset, reference)
+                saliency[one.variant.name] = tuple(images)
+    return Evaluated(model, task, floats, data, tuple(found), saliency)
+
+
+def _require_same_inputs(variant: Variant, floats: Variant) -> None:
+    shapes, float_shapes = (list(map(sample_shape, one.card.inputs)) for one in (variant, floats))
+    if shapes != float_shapes:
+        raise UsageError(
+            f"{variant.name} takes inputs of the shapes {shapes} a sample, the float model {float_shapes}.",
+            "Only files that take the same inputs can be compared.",
+        )
+
+
+def _require_classes(dataset: Dataset | None, task: Task, model: ModelSpec) -> None:
+    if dataset is None or task.name != CLASSIFICATION:
+        raise UsageError(
+            f"{model.name} has no labelled images of classes here, which bad images are made of.",
+            "Leave --suite and --attack out, or give [data] in the model's TOML file.",
+        )
+
+
+def _variants(asked: Asked, model: ModelSpec, cache: Path, observer: Observer) -> Iterator[Variant]:
+    recipes = asked.recipes or (() if asked.files else DEFAULT_RECIPES)
+    for name in recipes:
+        yield _make(model, name, cache, observer)
+    for file in asked.files:
+        if file.suffix != ".tflite":
+            raise UsageError(f"{file} is not a .tflite file.", "Variants are .tflite files; or name recipes: --recipe.")
+        ready = _make(find_model(str(file)), "as-is", cache, observer)
+        yield replace(ready, card=ready.card.model_copy(update={"recipe": file.stem}))
+
+
+def _make(model: ModelSpec, recipe: str, cache: Path, observer: Observer) -> Variant:
+    return make_variant(model, find_recipe(recipe), cache=cache, observer=observer)
+
+
+@contextmanager
+def _through(asked: Asked, reference: Reference) -> Iterator[list[ThroughDelegate]]:
+    if asked.device is None:
+        if asked.delegates:
+            raise UsageError("--delegate needs --device.", "Name a serial, virtual or host: --device virtual.")
+        yield []
+        return
+    with through_delegates(asked.device, asked.delegates or ("cpu",), reference) as delegates:
+        yield delegates
