@@ -56,6 +56,7 @@ class SweepRunner:
     ) -> None:
         """`stop` ends the sweep early when it is set; `waves` divides what has not enough time."""
         self._store = store
+        self._store.tell = observer.warn
         self._observer = observer
         self._registry = registry or ToolRegistry()
         self._stop = stop or threading.Event()
