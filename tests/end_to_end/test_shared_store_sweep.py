@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from harness.results.records import SweepStatus
 from harness.results.store import Store
@@ -33,7 +34,8 @@ def bench(tmp_path, shared_store_url):
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def wait_for_invocations(store, count, process):
@@ -81,9 +83,9 @@ def test_a_killed_sweep_is_resumed_in_its_store(bench, shared_store_url):
 
 
 def test_nights_are_compared_in_a_shared_store(harness_cli, shared_store_url, tmp_path):
-    (tmp_path / "night.toml").write_text(
-        f'model = "{MODEL}"\nrecipes = ["as-is"]\ndevices = ["host"]\npreset = "quick"\n'
-    )
+    spec = {"model": str(MODEL), "recipes": ["as-is"], "devices": ["host"], "preset": "quick"}
+    measurement = {"accuracy_samples": 0, "memory_invocations": 0, "init_pairs": 0, "warmup_max_s": 0, "runs": 10}
+    (tmp_path / "night.toml").write_text(tomli_w.dumps({**spec, "measurement": measurement}))
     for _ in range(2):
         finished = harness_cli("nightly", "night.toml", "--results", shared_store_url, "--json", "--fail-on", "none")
         assert finished.returncode == 0, finished.stderr
