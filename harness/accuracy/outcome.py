@@ -31,6 +31,8 @@ class OutputCheck:
     passed: bool
     limits: str
     """The limits that were applied, as one sentence."""
+    evidence_sha256: str | None = None
+    """Identity of the samples, labels and limits that it was made with; None in rows of an older harness."""
 
 
 @dataclass(frozen=True)

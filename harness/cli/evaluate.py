@@ -50,6 +50,9 @@ def evaluate(
     mixed: Annotated[
         int, typer.Option("--mixed", min=0, help="Write a recipe that leaves so many of the noisiest layers in float.")
     ] = 0,
+    finer: Annotated[
+        bool, typer.Option("--finer", help="With --mixed: in the next finer format instead, which costs fewer bytes.")
+    ] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the recipes of --mixed.")] = Path(),
     report: Annotated[
         Path | None, typer.Option(help="Also write an HTML page, with where both models look on flipped images.")
@@ -70,7 +73,7 @@ def evaluate(
     with watch() as watcher:
         found = evaluate(asked, cache=cache_folder(), observer=watcher)
     on_host = [one for one in found.evaluations if one.layers]
-    written = [write_mixed_recipe(one.variant.card, one.layers, mixed, output) for one in on_host] if mixed else []
+    written = [write_mixed_recipe(one.variant.card, one.layers, mixed, output, finer=finer) for one in on_host if mixed]
     if report:
         from harness.report.evaluation_page import render_evaluation
         from harness.report.page.site import write_page

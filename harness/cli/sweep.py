@@ -78,7 +78,10 @@ def sweep(
     ] = False,
     results: ResultsOption = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="ID", help="Carry on a sweep that was stopped: its id, or latest.")
+        str | None,
+        typer.Option(
+            metavar="ID", help="Carry on a sweep, stopped or not, also with other settings: its id, or latest."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its expected duration.")] = False,
     fail_on: Annotated[
@@ -110,11 +113,13 @@ def sweep(
     }  # fmt: skip
     given = {key: value for key, value in overrides.items() if value or value is False}
     if resume:
-        _refuse_with_resume(spec_file, given)
-        spec, resume = _stored_spec(place, resume)
+        spec, resume = _changed_spec(place, resume, spec_file, given)
     else:
         spec = load_sweep_spec(spec_file, given)
     _check_fail_on(fail_on)
+    if dry_run and resume:
+        _print_rest(place, resume, spec, as_json)
+        return
     if dry_run:
         _print_plan(spec, as_json)
         return
@@ -123,22 +128,16 @@ def sweep(
     )  # fmt: skip
 
 
-def _stored_spec(place: str, sweep_id: str) -> tuple[SweepSpec, str]:
+def _changed_spec(place: str, sweep_id: str, spec_file: Path | None, given: dict[str, Any]) -> tuple[SweepSpec, str]:
+    """Return the spec to carry a sweep on with, its own or a file's with options over it, and the sweep's whole id."""
     from harness.results.store import Store
-    from harness.spec.loading import validate_spec
-    from harness.spec.sweep import SweepSpec
+    from harness.spec.sweep import change_sweep_spec, load_sweep_spec
 
     with Store.open(place, must_exist=True) as store:
         record = store.find_sweep(sweep_id)
-    return validate_spec(dict(record.spec), SweepSpec, origin=f"sweep {record.id}"), record.id
-
-
-def _refuse_with_resume(spec_file: Path | None, given: dict[str, Any]) -> None:
-    if spec_file or given:
-        raise UsageError(
-            "--resume carries on a stored sweep as it was planned; it takes no spec and no other settings.",
-            "Leave them out, or start a new sweep.",
-        )
+    if spec_file:
+        return load_sweep_spec(spec_file, given), record.id
+    return change_sweep_spec(record.spec, given, origin=f"sweep {record.id} with the command line"), record.id
 
 
 def _check_fail_on(value: str) -> None:
@@ -177,3 +176,25 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
         "if one inference takes 10 ms. Nothing was run.",
         soft_wrap=True,
     )
+
+
+def _print_rest(place: str, sweep_id: str, spec: SweepSpec, as_json: bool) -> None:
+    """Print what a stored sweep brings along and what remains, as far as it can be told without asking a device."""
+    from harness.results.store import Store
+    from harness.sweep.carrying_on import changed_settings, changes_sentence, look_ahead
+
+    with Store.open(place, must_exist=True) as store:
+        record = store.find_sweep(sweep_id)
+        changes = changed_settings(record, spec)
+        devices = look_ahead(store, record, spec)
+    if as_json:
+        rest = [{"serial": serial, **earlier.as_json()} for serial, earlier in devices.items()]
+        print_json({"sweep_id": sweep_id, "changes": changes, "devices": rest, "spec": spec.model_dump(mode="json")})
+        return
+    told = [changes_sentence(sweep_id, changes)]
+    for serial, earlier in devices.items():
+        told += [earlier.sentence(serial), *earlier.reasons(serial)]
+    told += [f"{name}: nothing is stored of it." for name in spec.devices if name not in devices]
+    for sentence in told:
+        console().print(sentence, markup=False, soft_wrap=True)
+    error_console().print("No device was asked. Nothing was run.", soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 from functools import cache
 
 import adbutils
@@ -17,6 +18,8 @@ CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 10.0
 """What every question to the server has, unless it brings a limit of its own."""
 START_TIMEOUT_S = 20.0
+_one_start_at_a_time = threading.Lock()
+"""Every phone's thread misses a server that has ended; of several that start one, `adb` lets all but one fail."""
 
 
 class _Connection(adbutils.AdbConnection):
@@ -72,7 +75,13 @@ def listens(host: str, port: int) -> bool:
 
 
 def start_server(port: int) -> None:
-    """Start a server on this host. Raises `NothingToRunOnError`."""
+    """Start a server on this host, unless another thread or process has just done so. Raises `NothingToRunOnError`."""
+    with _one_start_at_a_time:
+        if not listens("127.0.0.1", port):
+            _start_server(port)
+
+
+def _start_server(port: int) -> None:
     environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": str(port)}
     environment.pop("ANDROID_ADB_SERVER_ADDRESS", None)  # adb starts no server for an address, even a local one
     try:
@@ -88,7 +97,7 @@ def start_server(port: int) -> None:
         raise NothingToRunOnError(
             f"{adb_program()} cannot be started: {error.strerror}.", "Install Android's platform-tools."
         ) from error
-    if finished.returncode != 0 or not listens("127.0.0.1", port):
+    if not listens("127.0.0.1", port):
         said = (finished.stderr or finished.stdout).strip().splitlines()
         raise NothingToRunOnError(
             f"The adb server cannot be started: {said[-1] if said else 'no reason given'}.",

@@ -75,23 +75,22 @@ def _measure_table(rows: Sequence[tuple[Evaluation, Compared]]) -> Table:
 
 def delegate_table(evaluations: Sequence[Evaluation]) -> Table:
     """Return one row a variant and delegate: what ran where, and what it changed against the host."""
-    table = _table(
-        "variant", "delegate", "nodes on it", "same class, %", "signal to noise, dB", "largest error", "verdict"
-    )
+    table = _table("variant", "nodes on it", "same class, %", "signal to noise, dB", "largest error", "verdict")
     for one in evaluations:
         change = one.change
         if change is None:
-            words = one.failure.failure_class.value if one.failure else "-"
-            table.add_row(Text(printable(one.variant.name)), Text(printable(one.delegate)), "-", "-", "-", "-", words)
+            table.add_row(_name(one), *["-"] * 4, one.failure.failure_class if one.failure else "-")
             continue
-        ran = change.delegation
-        nodes = "-" if ran.delegated_nodes is None else f"{ran.delegated_nodes} of {ran.total_nodes}"
-        same = "-" if change.label_agreement is None else f"{100 * change.label_agreement:.2f}"
-        verdict = "fell_back" if ran.fell_back else "wrong_output" if change.wrong else "ok"
+        nodes, total = change.delegation.delegated_nodes, change.delegation.total_nodes
+        same = change.label_agreement
         table.add_row(
-            Text(printable(one.variant.name)), Text(printable(one.delegate)), nodes, same,
-            f"{change.signal_to_noise_db:.1f}", number(change.max_abs_error), verdict,
-        )  # fmt: skip
+            _name(one),
+            "-" if nodes is None else f"{nodes} of {total or 'unknown'}",
+            "-" if same is None else f"{100 * same:.2f}",
+            f"{change.signal_to_noise_db:.1f}",
+            number(change.max_abs_error),
+            "fell_back" if change.delegation.fell_back else "wrong_output" if change.wrong else "ok",
+        )
     return table
 
 
@@ -178,8 +177,11 @@ def short_layer_name(name: str) -> str:
 
 
 def place_name(one: Evaluation) -> str:
-    """Return a variant's name with where it ran, if that is not the host."""
-    return one.variant.name if one.change is None and not one.failure else f"{one.variant.name} on {one.delegate}"
+    """Return a variant's name with where it was to run, if that is not the host, and whether it ran elsewhere."""
+    if one.delegate == "host":
+        return one.variant.name
+    fell_back = " (fell back)" if one.change and one.change.delegation.fell_back else ""
+    return f"{one.variant.name} on {one.delegate}{fell_back}"
 
 
 def _table(*headings: str) -> Table:

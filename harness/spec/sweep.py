@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,3 +166,18 @@ def load_sweep_spec(path: Path | None, overrides: dict[str, Any]) -> SweepSpec:
     measurement = {**values.get("measurement", {}), **overrides.get("measurement", {})}
     merged = {**values, **overrides, **({"measurement": measurement} if measurement else {})}
     return validate_spec(merged, SweepSpec, origin="command line" if path is None else f"{path} with the command line")
+
+
+def change_sweep_spec(stored: Mapping[str, Any], overrides: dict[str, Any], *, origin: str) -> SweepSpec:
+    """Lay the command line's values over the whole spec of a stored sweep. Raises `UsageError`.
+
+    A preset that is given sets all that presets set, also over what the stored spec had of its own.
+    """
+    measurement = dict(stored["measurement"])
+    if "preset" in overrides:
+        measurement = {name: value for name, value in measurement.items() if name not in _SET_BY_PRESETS}
+    measurement |= overrides.get("measurement", {})
+    return validate_spec({**stored, **overrides, "measurement": measurement}, SweepSpec, origin=origin)
+
+
+_SET_BY_PRESETS = frozenset(name for values in PRESETS.values() for name in values)

@@ -31,6 +31,7 @@ class DeviceCare:
         """Is told when the device is waited for, from when there is one."""
         self.preparation: Preparation | None = None
         """Is renewed when the device is back, since a restart undoes most of what was set."""
+        self._is_given_up = False
 
     def tries(self, what: str, worth: Callable[[FailureClass], bool] = anything) -> Tries:
         """Return fresh tries of one thing, for failures that are `worth` it."""
@@ -67,7 +68,22 @@ class DeviceCare:
         if rule.remedy is Remedy.WAIT:
             self._wait(failure)
         if quarantine := self._context.faults.quarantine(self._device.serial):
+            self._is_given_up = True
             raise DeviceGivenUpError(quarantine)
+
+    def is_back(self, failure: Failure) -> bool:
+        """Wait for a device that goes away while it is given back; tell whether it answers again.
+
+        One that was given up was waited for already.
+        """
+        if self._is_given_up or RULES[failure.failure_class].remedy is not Remedy.WAIT:
+            return False
+        self.preparation = None  # what is being given back is not turned anew
+        try:
+            self.mend(failure)
+        except DeviceGivenUpError:
+            return False
+        return True
 
     def pause(self, seconds: float) -> None:
         """Wait before the next try; Ctrl-C ends it."""
@@ -89,6 +105,7 @@ class DeviceCare:
                     self._device, deadline=deadline, stop=self._context.stop, failure=failure, tell=observer.note
                 )  # fmt: skip
             except DeviceError as error:
+                self._is_given_up = True
                 raise DeviceGivenUpError(error.failure) from None
             try:
                 if self.preparation:

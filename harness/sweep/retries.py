@@ -64,6 +64,7 @@ RULES: Mapping[FailureClass, Rule] = {
     FailureClass.THROTTLED: Rule(tries=3, remedy=Remedy.COOL, ends_cell=False),  # heat says nothing of the cell
     FailureClass.CORES_UNAVAILABLE: _NEVER,
     FailureClass.PUSH_CORRUPT: Rule(tries=3, remedy=Remedy.LOOK, backoff_s=1.0, is_fault=True),
+    FailureClass.DEVICE_CHANGED: _NEVER,
     FailureClass.INTERRUPTED: _NEVER,
     FailureClass.INTERNAL: _NEVER,
 }

@@ -18,7 +18,8 @@ from harness.results.records import SweepStatus
 from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
-from harness.sweep.beginning import begin_sweep
+from harness.sweep.beginning import begin_sweep, carry_on_sweep
+from harness.sweep.carrying_on import changed_settings, changes_sentence
 from harness.sweep.context import SweepContext
 from harness.sweep.crew import Crew
 from harness.sweep.plan import Waves, at_once
@@ -71,6 +72,9 @@ class SweepRunner:
 
         Raises `HarnessError` only for what stops the whole of it.
         """
+        if resume:
+            changes = changed_settings(self._store.find_sweep(resume), spec)  # refused before any work is done
+            self._observer.note(changes_sentence(resume, changes))
         model = find_model(spec.model)
         recipes = [find_recipe(name) for name in spec.recipes]
         if spec.max_drop_points is not None:
@@ -82,7 +86,7 @@ class SweepRunner:
         evidence = _evidence(spec, dataset, variants)
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
-            self._store.resume_sweep(sweep_id)
+            carry_on_sweep(self._store, sweep_id, spec)
         self._store_variants(sweep_id, variants)
         if not variants.made:
             self._store.finish_sweep(sweep_id, SweepStatus.FINISHED)

@@ -331,7 +331,7 @@ class VirtualPhone:
         return None if is_zombie or b"unshare" not in command else pid
 
     def init_pid(self) -> int:
-        """Return the process that all others of the phone descend from, seen from here. Raises `UsageError`."""
+        """Return the process that the phone's others descend from, as this machine sees it. Raises `UsageError`."""
         pid = self._outer_pid()
         children = _children(pid) if pid else []
         if not children:

@@ -189,11 +189,5 @@ def test_the_suite_as_a_table(harness_cli):
         assert words in finished.stdout + finished.stderr
 
 
-def test_a_model_without_data_is_refused(harness_cli, tmp_path):
-    refused = harness_cli("evaluate", "any-tflite")
-    assert refused.returncode == 2
-    assert "no labelled data" in refused.stderr
-
-
 def test_paired_results_are_values():
     assert replace(paired(1, 1)) == paired(1, 1)
