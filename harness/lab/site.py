@@ -26,6 +26,8 @@ from harness.progress import Observer
 from harness.results.place import find_place
 from harness.spec.sweep import SweepSpec
 from harness.sweep.context import SweepContext
+from harness.sweep.deadline import Deadline
+from harness.sweep.site import AdbSite, Site
 from harness.sweep.targets import HOST, VIRTUAL, Targets
 
 STALE_S = 6.0
@@ -46,14 +48,17 @@ class LabPhone:
 
 
 @contextmanager
-def lab_site(address: str, results: str, spec: SweepSpec, observer: Observer) -> Iterator[LabSite]:
-    """Join a lab for a `with` block.
+def open_site(lab: str | None, results: str, spec: SweepSpec, observer: Observer) -> Iterator[Site]:
+    """Return where a sweep's phones are, for a `with` block: in the lab at this address, or else reached from here.
 
-    Raises `UsageError` for a sweep that its hosts cannot do together, and what `joined` does.
+    Raises `UsageError` for a sweep that the hosts of a lab cannot do together, and what `joined` does.
     """
+    if lab is None:
+        yield AdbSite(spec.hosts)
+        return
     _require_sharing(results, spec)
-    with joined(address) as lab:
-        yield LabSite(lab, results, observer)
+    with joined(lab) as connection:
+        yield LabSite(connection, results, observer)
 
 
 def _require_sharing(results: str, spec: SweepSpec) -> None:
@@ -184,6 +189,7 @@ class LabSite:
             reference=reference.card if reference else None,
             samples=self._saved(context.evidence).name if context.evidence else None,
             record=context.faults.record_of(phone.name),
+            until_s=context.stop.at_s if isinstance(context.stop, Deadline) else None,
         )  # fmt: skip
         stopping: list[object] = []
 

@@ -19,7 +19,7 @@ from harness.lab.news import SendingObserver, pass_on
 from harness.lab.parcels import PIECE_BYTES, Parcel, complete, keep_piece, lacking, pieces, place_of
 from harness.lab.samples import load_samples, save_samples
 from harness.lab.shelf import Announcement, Shelf, ShelvedPhone
-from harness.lab.site import LabSite, lab_site
+from harness.lab.site import LabSite, open_site
 from harness.progress import DeviceStatus, Heat, News
 from harness.spec.sweep import load_sweep_spec
 
@@ -310,7 +310,7 @@ def test_a_phone_whose_host_is_lost_time_after_time_is_left_out(tmp_path):
     ],
 )
 def test_a_sweep_that_hosts_cannot_do_together_is_refused(results, spec, told):
-    with pytest.raises(UsageError, match=told), lab_site("tcp://server:1", results, load_sweep_spec(None, spec), None):
+    with pytest.raises(UsageError, match=told), open_site("tcp://server:1", results, load_sweep_spec(None, spec), None):
         pass
 
 

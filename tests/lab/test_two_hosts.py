@@ -5,7 +5,6 @@ from collections import Counter
 from contextlib import ExitStack
 
 import pytest
-from conftest import give_up
 from lab_processes import INVOCATIONS, Host, Process, harness, until, write_spec
 from namespaces import NoNamespacesError, switch
 from postgresql_server import postgresql_server, programs_folder
@@ -81,14 +80,14 @@ class TwoHosts:
 
 
 @pytest.fixture(scope="module")
-def two_hosts(tmp_path_factory, phone_ready, adb):
+def two_hosts(tmp_path_factory, phone_ready, adb, must_have):
     if programs_folder() is None:
-        give_up("PostgreSQL's server (Debian: apt install postgresql)")
+        must_have("PostgreSQL's server (Debian: apt install postgresql)")
     with ExitStack() as stack:
         try:
             lab = TwoHosts(stack, tmp_path_factory.mktemp("two-hosts"))
         except NoNamespacesError as error:
-            give_up(f"network namespaces, which need root: {error}")
+            must_have(f"network namespaces, which need root: {error}")
         yield lab
 
 
