@@ -13,9 +13,8 @@ COUNT = "/data/processes"
 
 def register_scripted_tool(folder, while_it_runs=""):
     """Make a tool of shell code and register it alone; other code has another SHA-256."""
+    forget_tools()
     registry = ToolRegistry()
-    for known in registry.tools():
-        registry.remove(known.sha256)
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "benchmark_model"
     log = LOG.format(runs=RUNS)
@@ -25,3 +24,10 @@ def register_scripted_tool(folder, while_it_runs=""):
         sha256=sha256_of(script), path=script, origin="test", vendor_folder=folder,
     )  # fmt: skip
     return registry.remember_flags(tool, FLAGS.split())
+
+
+def forget_tools():
+    """Remove every tool of the tests' registry, so that the next test finds it empty."""
+    registry = ToolRegistry()
+    for known in registry.tools():
+        registry.remove(known.sha256)

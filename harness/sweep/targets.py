@@ -24,12 +24,13 @@ from harness.devices.discovery import (
 from harness.devices.host import HostDevice
 from harness.devices.lease import lease
 from harness.devices.profiles import GENERIC, load_profiles
-from harness.errors import DeviceError, NothingToRunOnError
+from harness.errors import DeviceError, FailureClass, NothingToRunOnError
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import SweepSpec
 
 HOST = "host"
 VIRTUAL = "virtual"
+_CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,21 @@ def opened(
             yield open_device(serial)
     else:
         with lease(label_of(name)):
-            yield open_device(name, label=label)
+            yield _attached(name, label)
+
+
+def _attached(name: str, label: str | None) -> Device:
+    """Open an attached phone; one on the network is connected where an adb server that is new does not know it yet.
+
+    Raises `DeviceError`.
+    """
+    try:
+        return open_device(name, label=label)
+    except DeviceError as error:
+        is_unknown = error.failure.failure_class is FailureClass.DEVICE_LOST
+        if not (is_unknown and DeviceName.parse(name).is_on_network):
+            raise
+    return open_device(connect(name, timeout_s=_CONNECT_TIMEOUT_S), label=label)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from scripted_tool import COUNT, register_scripted_tool
+from scripted_tool import COUNT, forget_tools, register_scripted_tool
 
 from harness.devices.discovery import open_device
 from harness.results.store import Store
@@ -72,7 +72,8 @@ class CarriedOn:
 @pytest.fixture
 def carried_on(start_phone, harness_cli, tmp_path):
     register_scripted_tool(tmp_path / "tool")
-    return CarriedOn(start_phone(), harness_cli, tmp_path)
+    yield CarriedOn(start_phone(), harness_cli, tmp_path)
+    forget_tools()
 
 
 def names(document):
