@@ -44,6 +44,8 @@ class Job:
     """What the host calls it."""
     label: str
     """What results call it."""
+    host: str
+    """What the lab calls its host."""
     results: str = field(repr=False)
     """URL of the store, which may hold a password."""
     spec: SweepSpec
@@ -122,7 +124,7 @@ def do_job(job: Job, shelf: Shelf, observer: Observer, stop: JobStop) -> JobOutc
             variants = [Variant(place_of(parcel_of(card)), card) for card in job.variants]
             context = SweepContext(
                 job.sweep_id, job.spec, variants, _evidence(job), store, ToolRegistry(), observer, stop,
-                waves=night_waves(store, job.spec, Deadline(job.until_s), observer),
+                waves=night_waves(store, job.spec, Deadline(job.until_s), observer), host=job.host,
             )  # fmt: skip
             context.faults.take_over(job.label, job.record)
             left_work = measure_device(context, job.phone, label=job.label)

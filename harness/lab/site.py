@@ -184,7 +184,8 @@ class LabSite:
             return JobOutcome(left_work=True, record=context.faults.record_of(phone.name), problem=str(error))
         reference = context.evidence.float_variant if context.evidence else None
         job = Job(
-            run_id=self._run_id, sweep_id=context.sweep_id, phone=phone.phone, label=phone.name, results=self._results,
+            run_id=self._run_id, sweep_id=context.sweep_id, phone=phone.phone, label=phone.name,
+            host=phone.host.name, results=self._results,
             spec=context.spec, variants=tuple(variant.card for variant in context.variants),
             reference=reference.card if reference else None,
             samples=self._saved(context.evidence).name if context.evidence else None,

@@ -75,6 +75,12 @@ class TwoHosts:
         failed = devices[devices["failure_class"].notna()]
         return dict(zip(failed["serial"], failed["failure_class"], strict=True))
 
+    def hosts_of_phones(self):
+        """Return from where each phone of the newest sweep was measured."""
+        with Store.open(self.url) as store:
+            devices = store.devices(store.sweeps()[0].id)
+        return {row["serial"]: row["preparation"]["host"] for row in devices.to_dict("records")}
+
     @property
     def all_phones(self):
         return [phone for phones in self.phones for phone in phones]
@@ -120,6 +126,7 @@ def test_a_host_that_is_cut_off_parks_its_cells_and_completes_when_it_is_back(tw
     assert sweep.wait() == 0, sweep.said
     assert two_hosts.good() == dict.fromkeys(two_hosts.all_phones, INVOCATIONS)
     assert {row["serial"]: row["invocations_ok"] for row in rows_of(sweep)} == two_hosts.good()
+    assert two_hosts.hosts_of_phones() == {phone: phone.split("@")[1] for phone in two_hosts.all_phones}
     for phone in far:
         assert f"{phone}: the connection to lab2 was lost." in sweep.said
         assert f"{phone} is back: what it left is taken up again." in sweep.said
