@@ -87,7 +87,7 @@ class DeviceRun:
 
     def _store_preparation(self) -> None:
         serial = self._device.serial
-        state = self._preparation.as_dict() | self._context.faults.as_dict(serial)
+        state = self._preparation.as_dict() | self._context.faults.as_dict(serial) | {"host": self._context.host}
         self._context.store.set_preparation(self._context.sweep_id, serial, state)
 
     def _run_prepared(self, facts: DeviceFacts, profile: DeviceProfile) -> None:
