@@ -70,7 +70,7 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
 """What each preset means; a key in `[measurement]` overrules it.
 
 Eighteen invocations are what it takes to find a slowdown of 5 % in nine of ten comparisons where invocations differ by
-3 %, at one false alarm in a hundred (`benchmarks/statistics.py`). Ten cannot do it: even a test that knew the noise
+3 %, at one false alarm in a hundred (`benchmarks/verdicts.py`). Ten cannot do it: even a test that knew the noise
 beforehand would find 86 of 100.
 """
 
