@@ -59,12 +59,11 @@ from harness.devices.server import adb_client, adb_program
 from harness.errors import HarnessError
 from harness.files import sha256_of
 from harness.progress import SilentObserver
-from harness.results.logs import read_log
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec, load_sweep_spec
 from harness.sweep.runner import AS_IS_RECIPE, SweepRunner
 from harness.virtual_phone.costume import host_abi
-from harness.virtual_phone.faults import FAULTS, commands_on
+from harness.virtual_phone.faults import FAULTS, commands_on, tools_on
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
 PHONES, QUICK_PHONES = 8, 3
@@ -76,6 +75,7 @@ FAULT_EVERY_S = 1.2
 LONGEST_FAULT_S = 4.0
 ROUNDS_WITH_FAULTS, MOST_ROUNDS = 3, 8
 SLEEP_S = 0.3
+TOOL_WITHIN_S = 3.0
 SETTLES_WITHIN_S = 20.0
 ENDED = "data/ended"
 """The phone's own list of the processes that ended well."""
@@ -152,6 +152,8 @@ class Mischief:
 
     def _break(self, phone: VirtualPhone, name: str) -> None:
         lasts_s = self._dice.uniform(0.5, LONGEST_FAULT_S)
+        if name == "tool crashes":
+            await_tool(phone)
         with suppress(HarnessError):  # its adbd is away: that is fault enough
             FAULTS[name].make(phone)
             self.made[name] += 1
@@ -333,7 +335,7 @@ class Soak:
         found.crashed = self._settled_places(store) - len(places)
         told: Counter[tuple[str, str]] = Counter()
         for row in good:
-            witness = WITNESS.search(read_log(self._folder / row["log_path"]))
+            witness = WITNESS.search(store.logs.read(row["log_path"]))
             if reason := self._mixed(row, cells[row["cell_key"]], witness):
                 found.mixed.append(f"row {row['id']}: {reason}")
             elif witness:
@@ -398,6 +400,13 @@ def spec_of(serials: Sequence[str] | dict[str, Any], invocations: int) -> SweepS
 def inside(phone: VirtualPhone, path: str) -> Path:
     """Return a file of a phone as this computer sees it."""
     return Path(f"/proc/{phone.init_pid()}/root") / path
+
+
+def await_tool(phone: VirtualPhone) -> None:
+    """Wait until the tool runs on a phone, but not for long: it may be away."""
+    deadline = time.monotonic() + TOOL_WITHIN_S
+    while not tools_on(phone) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def ended_on(phone: VirtualPhone) -> list[str]:
