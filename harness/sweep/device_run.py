@@ -87,7 +87,7 @@ class DeviceRun:
 
     def _store_preparation(self) -> None:
         serial = self._device.serial
-        state = self._preparation.as_dict() | self._context.faults.as_dict(serial)
+        state = self._preparation.as_dict() | self._context.faults.as_dict(serial) | {"host": self._context.host}
         self._context.store.set_preparation(self._context.sweep_id, serial, state)
 
     def _run_prepared(self, facts: DeviceFacts, profile: DeviceProfile) -> None:
@@ -133,7 +133,8 @@ class DeviceRun:
         if not earlier.is_any:
             return
         context.store.set_aside(context.sweep_id, earlier.set_aside, planned={cell.key for cell in cells})
-        for sentence in [earlier.sentence(self._device.serial), *earlier.reasons(self._device.serial)]:
+        told = earlier.sentence(self._device.serial, is_shared=context.spec.per == "model")
+        for sentence in [told, *earlier.reasons(self._device.serial)]:
             context.observer.note(sentence)
 
     def _measure_share(self, cells: Sequence[Cell], measurement: Measurement) -> None:

@@ -45,7 +45,7 @@ class Process:
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=file, stderr=file, env={**os.environ, **QUICKLY, **environment},
-                start_new_session=True,
+                cwd=log.parent, start_new_session=True,
             )  # fmt: skip
 
     @property

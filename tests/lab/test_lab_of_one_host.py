@@ -2,6 +2,7 @@
 
 import json
 import socket
+from datetime import datetime, timedelta
 
 import pytest
 from lab_processes import INVOCATIONS, MODEL, Host, Process, harness, until, write_spec
@@ -64,9 +65,15 @@ def test_the_phones_of_a_host_are_measured_there_and_files_travel_once(tmp_path,
     assert all(f"{name}: step" in sweep.said for name in names)  # told from there to here
     (parcel,) = (tmp_path / "lab1" / "cache" / "lab").iterdir()
     before = parcel.stat().st_mtime_ns
-    again = start_sweep(tmp_path, scheduler, shared_store_url, spec)
-    assert again.wait() == 0, again.said
+    later = f"{datetime.now() + timedelta(hours=2):%H:%M}"
+    night = Process(
+        harness("nightly", spec, "--lab", scheduler, "--results", shared_store_url, "--until", later),
+        tmp_path / "night.log", {"HARNESS_CACHE": str(tmp_path / "cache-here")},
+    )  # fmt: skip
+    assert night.wait() == 0, night.said
+    assert all(f"{name}: step" in night.said for name in names)
     assert parcel.stat().st_mtime_ns == before
+    assert good(shared_store_url) == 2 * INVOCATIONS
 
 
 def test_a_sweep_that_is_interrupted_or_killed_stops_on_its_hosts_and_is_carried_on(

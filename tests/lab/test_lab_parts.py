@@ -5,21 +5,21 @@ import threading
 
 import numpy as np
 import pytest
-from results_examples import card
-from scripted_sweep import Notebook
+from results_examples import SWEEP, card
+from scripted_sweep import Notebook, ScriptedSweep
 
 from harness.accuracy.dataset import Samples
 from harness.devices.lease import lease
 from harness.errors import DeviceError, Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
 from harness.files import sha256_of
-from harness.lab import client, engine, shelf
+from harness.lab import client, engine, shelf, worker
 from harness.lab.client import HostLostError, Lab, LabHost
 from harness.lab.job import JobStop, parcel_of
 from harness.lab.news import SendingObserver, pass_on
 from harness.lab.parcels import PIECE_BYTES, Parcel, complete, keep_piece, lacking, pieces, place_of
 from harness.lab.samples import load_samples, save_samples
 from harness.lab.shelf import Announcement, Shelf, ShelvedPhone
-from harness.lab.site import LabSite, lab_site
+from harness.lab.site import LabSite, open_site
 from harness.progress import DeviceStatus, Heat, News
 from harness.spec.sweep import load_sweep_spec
 
@@ -58,6 +58,18 @@ def test_a_file_that_arrived_changed_is_not_kept(own_cache, tmp_path):
     with pytest.raises(HarnessError, match="arrived changed"):
         complete(parcel.name, "run")
     assert list((own_cache / "lab").iterdir()) == []
+
+
+def test_a_host_without_room_says_so(own_cache):
+    own_cache.write_text("a file where a folder should be")
+    with pytest.raises(HarnessError, match="lab cannot be written: Not a directory"):
+        keep_piece(f"{'0' * 64}.npz", "run", 0, b"piece")
+
+
+@pytest.mark.parametrize("name", ["lab 1", "lab1:8786", "a@b"])
+def test_a_host_is_named_so_that_its_phones_can_be(name):
+    with pytest.raises(UsageError, match="A host cannot be called"):
+        worker.serve("tcp://server:8786", name, print)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "x.tflite", f"{'0' * 64}.py", f"{'0' * 64}.tflite/.."])
@@ -270,6 +282,19 @@ def test_a_host_that_is_lost_while_a_job_runs_is_noticed():
     assert isinstance(host, LabHost)
 
 
+def test_a_phone_whose_host_is_lost_time_after_time_is_left_out(tmp_path):
+    site, sweep = site_of(lab1=phones("R58M")), ScriptedSweep(tmp_path, most_faults=1)
+    site._lab._client.workers = {}
+    context = sweep._context()
+    assert site.measure(context, "R58M")
+    assert not site.arrivals(takes_new=True).returned(["R58M"])  # what is known may be older than the loss
+    site._lab._asked_at = float("-inf")
+    assert not site.measure(context, "R58M")
+    (device,) = sweep.store.devices(SWEEP).to_dict("records")
+    assert device["failure_class"] == "device_lost"
+    assert "R58M is left out of this sweep after 2 faults" in device["failure_message"]
+
+
 # ---- what is refused ----
 
 
@@ -285,7 +310,7 @@ def test_a_host_that_is_lost_while_a_job_runs_is_noticed():
     ],
 )
 def test_a_sweep_that_hosts_cannot_do_together_is_refused(results, spec, told):
-    with pytest.raises(UsageError, match=told), lab_site("tcp://server:1", results, load_sweep_spec(None, spec), None):
+    with pytest.raises(UsageError, match=told), open_site("tcp://server:1", results, load_sweep_spec(None, spec), None):
         pass
 
 

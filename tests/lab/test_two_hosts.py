@@ -6,7 +6,6 @@ from collections import Counter
 from contextlib import ExitStack
 
 import pytest
-from conftest import give_up
 from lab_processes import INVOCATIONS, Host, Process, harness, until, write_spec
 from namespaces import NoNamespacesError, switch
 from postgresql_server import postgresql_server, programs_folder
@@ -76,17 +75,23 @@ class TwoHosts:
         failed = devices[devices["failure_class"].notna()]
         return dict(zip(failed["serial"], failed["failure_class"], strict=True))
 
+    def hosts_of_phones(self):
+        """Return from where each phone of the newest sweep was measured."""
+        with Store.open(self.url) as store:
+            devices = store.devices(store.sweeps()[0].id)
+        return {row["serial"]: row["preparation"]["host"] for row in devices.to_dict("records")}
+
     @property
     def all_phones(self):
         return [phone for phones in self.phones for phone in phones]
 
 
 @pytest.fixture(scope="module")
-def two_hosts(tmp_path_factory, phone_ready, adb):
+def two_hosts(tmp_path_factory, phone_ready, adb, must_have):
     if shutil.which("ip") is None:
-        give_up("the program ip (Debian: apt install iproute2)")
+        must_have("the program ip (Debian: apt install iproute2)")
     if programs_folder() is None:
-        give_up("PostgreSQL's server (Debian: apt install postgresql)")
+        must_have("PostgreSQL's server (Debian: apt install postgresql)")
     with ExitStack() as stack:
         try:
             lab = TwoHosts(stack, tmp_path_factory.mktemp("two-hosts"))
@@ -121,6 +126,7 @@ def test_a_host_that_is_cut_off_parks_its_cells_and_completes_when_it_is_back(tw
     assert sweep.wait() == 0, sweep.said
     assert two_hosts.good() == dict.fromkeys(two_hosts.all_phones, INVOCATIONS)
     assert {row["serial"]: row["invocations_ok"] for row in rows_of(sweep)} == two_hosts.good()
+    assert two_hosts.hosts_of_phones() == {phone: phone.split("@")[1] for phone in two_hosts.all_phones}
     for phone in far:
         assert f"{phone}: the connection to lab2 was lost." in sweep.said
         assert f"{phone} is back: what it left is taken up again." in sweep.said
