@@ -52,7 +52,7 @@ class Attempts:
         """Make an invocation, again as long as its failure is `worth` it and the rules say so (promise H3 among them).
 
         Returns the last attempt, None when the user interrupted before one could start. Raises `DeviceError` for a
-        device that does not cool, time after time, does not come back, or has had too many faults.
+        device that does not cool, time after time, and what `DeviceCare.mend` raises.
         """
         tries = self._care.tries(f"{planned.cell.key}/{planned.purpose}/{planned.index}", worth=worth)
         while not self._context.stop.is_set():

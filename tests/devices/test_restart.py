@@ -17,7 +17,7 @@ def test_a_restart_loses_properties_keeps_files_and_ends_when_the_phone_answers(
     device = open_device(phone.serial)
     device.run(["setprop", "debug.x", "1"], timeout_s=20)
     device.run(["touch", "/data/kept"], timeout_s=20)
-    restart(phone.serial, stop=threading.Event())
+    restart(open_device(phone.serial), stop=threading.Event())
     assert device.run(["getprop", "debug.x"], timeout_s=20).stdout.strip() == ""
     assert device.run(["ls", "/data/kept"], timeout_s=20).ok
 
@@ -27,24 +27,24 @@ def test_a_phone_that_does_not_go_down_is_no_restart(start_phone, monkeypatch):
     phone._inside("system/bin/reboot").write_text("#!/system/bin/sh\n")
     monkeypatch.setattr(restarting, "DOWN_TIMEOUT_S", 2.0)
     with pytest.raises(DeviceError, match="did not go down"):
-        restart(phone.serial, stop=threading.Event())
+        restart(open_device(phone.serial), stop=threading.Event())
 
 
-def test_a_phone_that_does_not_start_again_is_lost(start_phone):
+def test_a_phone_that_does_not_start_again_is_lost(start_phone, monkeypatch):
     phone = start_phone()
-    threading.Timer(1.0, phone.switch_off).start()
-    phone._inside("system/bin/reboot").write_text("#!/system/bin/sh\nsleep 60\n")
+    monkeypatch.setattr(restarting, "_order", lambda _adb: phone.switch_off())
     with pytest.raises(DeviceError, match="had not started again") as caught:
-        restart(phone.serial, stop=threading.Event(), boot_timeout_s=3)
+        restart(open_device(phone.serial), stop=threading.Event(), boot_timeout_s=3)
     assert caught.value.failure.failure_class is FailureClass.DEVICE_LOST
     phone.switch_on()
 
 
 def test_a_hung_phone_cannot_be_told(start_phone, monkeypatch):
     phone = start_phone()
+    device = open_device(phone.serial)
     phone.hang()
     monkeypatch.setattr(restarting, "_ANSWER_TIMEOUT_S", 2.0)
     with pytest.raises(DeviceError) as caught:
-        restart(phone.serial, stop=threading.Event())
+        restart(device, stop=threading.Event())
     assert caught.value.failure.failure_class is FailureClass.DEVICE_OFFLINE
     phone.unhang()

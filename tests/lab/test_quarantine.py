@@ -1,5 +1,6 @@
 """A phone with too many faults is left out with the reason, or restarted once where the spec allows; others go on."""
 
+import json
 import threading
 import time
 
@@ -135,3 +136,13 @@ def _hang_in_second_run(phone):
             phone.hang()
             return
         time.sleep(0.05)
+
+
+def test_the_command_line_gives_leave_to_restart(harness_cli):
+    def leave(*arguments):
+        finished = harness_cli("sweep", "--device", "virtual", "--dry-run", "--json", *arguments)
+        assert finished.returncode == 0, finished.stderr
+        return json.loads(finished.stdout)["spec"]["may_reboot"]
+
+    assert not leave()
+    assert leave("--may-reboot")
