@@ -390,7 +390,8 @@ def spec_of(serials: Sequence[str] | dict[str, Any], invocations: int) -> SweepS
     return load_sweep_spec(
         None,
         {"model": str(MODEL), "recipes": [AS_IS_RECIPE], "devices": list(serials), "delegates": list(DELEGATES),
-         "threads": list(THREADS), "measurement": measurement, "reconnect_wait_s": 3 * LONGEST_FAULT_S},
+         "threads": list(THREADS), "measurement": measurement, "reconnect_wait_s": 3 * LONGEST_FAULT_S,
+         "most_faults": 1_000_000},
     )  # fmt: skip
 
 

@@ -189,9 +189,11 @@ def postgresql() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture
-def shared_store_url(postgresql: PostgresqlServer) -> str:
+def shared_store_url(postgresql: PostgresqlServer) -> Iterator[str]:
     """The URL of an empty database on a real server, for one test."""
-    return postgresql.new_database(f"store_{secrets.token_hex(8)}")
+    name = f"store_{secrets.token_hex(8)}"
+    yield postgresql.new_database(name)
+    postgresql.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -44,10 +44,11 @@ class Evidence:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of the samples, their labels and the limits: what was checked with other ones is checked again."""
+        """Identity of samples, labels, limits and float model: what was checked with others is checked again."""
         labels = b"" if self.samples.labels is None else self.samples.labels.tobytes()
-        limits = self.limits.model_dump_json().encode()
-        return hashlib.sha256(self.samples.sha256.encode() + labels + limits).hexdigest()
+        model = self.float_variant.sha256 if self.float_variant else ""
+        told = f"{self.samples.sha256} {model} {self.limits.model_dump_json()}"
+        return hashlib.sha256(told.encode() + labels).hexdigest()
 
 
 def measure_accuracy(

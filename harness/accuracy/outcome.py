@@ -32,7 +32,7 @@ class OutputCheck:
     limits: str
     """The limits that were applied, as one sentence."""
     evidence_sha256: str | None = None
-    """Identity of the samples, labels and limits that it was made with; None in rows of an older harness."""
+    """Identity of the samples, labels, limits and float model that it was made with; None in older rows."""
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,10 @@ def require_same_system(store: Store, sweep_id: str, facts: DeviceFacts) -> None
         raise DeviceError(Failure(FailureClass.DEVICE_CHANGED, message, f"{before} before, {facts.fingerprint} now"))
 
 
+def _counted(count: int, noun: str, ending: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else ending)
+
+
 def labels_so_far(store: Store, sweep_id: str, serial: str) -> tuple[str, ...]:
     """Return the labels under which a device was measured in this sweep: those rows keep them."""
     if all(row["serial"] != serial for row in store.rows(schema.cells, [sweep_id])):
@@ -130,8 +134,8 @@ class Earlier:
     left_s: float | None
     """By the pace so far; None where there was none."""
 
-    def sentence(self, serial: str) -> str:
-        """Say what is there and what remains."""
+    def sentence(self, serial: str, *, is_shared: bool = False) -> str:
+        """Say what is there and what remains; of a phone that shares its work with others, that is the most."""
         done, left = self.processes - self.processes_left, self.cells - self.complete
         kept = (
             f"{serial}: {self.complete} of {self.cells} cells are complete, {done} of {self.processes} processes done"
@@ -139,7 +143,9 @@ class Earlier:
         if not left:
             return f"{kept}; nothing remains."
         pace = "" if self.left_s is None else f", about {max(1, round(self.left_s / 60))} min at the pace so far"
-        return f"{kept}; {left} cells with {self.processes_left} processes remain{pace}."
+        most = "at most " if is_shared else ""
+        what = f"with {_counted(self.processes_left, 'process', 'es')}" if self.processes_left else "to be checked"
+        return f"{kept}; {most}{_counted(left, 'cell', 's')} {what} remain{pace}."
 
     def as_json(self) -> dict[str, object]:
         """Return the numbers, and what cannot be reused and why, as JSON values."""

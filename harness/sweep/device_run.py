@@ -133,7 +133,8 @@ class DeviceRun:
         if not earlier.is_any:
             return
         context.store.set_aside(context.sweep_id, earlier.set_aside, planned={cell.key for cell in cells})
-        for sentence in [earlier.sentence(self._device.serial), *earlier.reasons(self._device.serial)]:
+        told = earlier.sentence(self._device.serial, is_shared=context.spec.per == "model")
+        for sentence in [told, *earlier.reasons(self._device.serial)]:
             context.observer.note(sentence)
 
     def _measure_share(self, cells: Sequence[Cell], measurement: Measurement) -> None:
