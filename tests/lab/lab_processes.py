@@ -20,7 +20,7 @@ from harness.virtual_phone.costume import host_abi
 from harness.virtual_phone.phone import VirtualPhone
 
 MODEL = Path(__file__).parents[1] / "accuracy" / "data" / "pooled-float.tflite"
-LIMIT_S = 120
+LIMIT_S = 180
 INVOCATIONS = 6
 QUICKLY = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s",

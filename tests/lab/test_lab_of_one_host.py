@@ -11,7 +11,7 @@ from lab_processes import INVOCATIONS, MODEL, Host, Process, harness, until, wri
 from harness.benchmark.registry import ToolRegistry
 from harness.results.store import Store
 
-pytestmark = pytest.mark.virtual_phone
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
