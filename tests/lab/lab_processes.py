@@ -20,7 +20,7 @@ from harness.virtual_phone.costume import host_abi
 from harness.virtual_phone.phone import VirtualPhone
 
 MODEL = Path(__file__).parents[1] / "accuracy" / "data" / "pooled-float.tflite"
-LIMIT_S = 120
+LIMIT_S = 180
 INVOCATIONS = 6
 QUICKLY = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s",
@@ -80,14 +80,14 @@ class Host:
     """A computer with a cache, an adb server and phones of its own; `inside` is what its commands begin with."""
 
     def __init__(self, name, folder, *, inside=(), sleep_s=1.0):
-        self.name, self.folder, self._inside = name, folder, list(inside)
+        self.name, self.folder, self._prefix = name, folder, list(inside)
         folder.mkdir(parents=True)
         self.environment = {"HARNESS_CACHE": str(folder / "cache"), "HARNESS_LEASES": str(folder)}
         register_stand_in(folder / "cache" / "tools", sleep_s)
         self._processes = []
 
     def run(self, command, name):
-        process = Process([*self._inside, *command], self.folder / f"{name}.log", self.environment)
+        process = Process([*self._prefix, *command], self.folder / f"{name}.log", self.environment)
         self._processes.append(process)
         return process
 
@@ -98,16 +98,21 @@ class Host:
         return phones.says("READY").split("READY")[1].split()
 
     def hold(self, name):
-        """Let the next process on a phone wait until it is let go."""
-        self._held(name).touch()
+        """Let every process on a phone wait until it is let go."""
+        self._inside(name, "hold").touch()
+
+    def let_one_go(self, name):
+        """Let one process of a held phone run."""
+        self._inside(name, "one").touch()
 
     def let_go(self, name):
-        self._held(name).unlink()
+        """Let all run."""
+        self._inside(name, "hold").unlink()
 
-    def _held(self, name):
+    def _inside(self, name, file):
         phone = VirtualPhone(name)
         phone.folder = self.folder / "cache" / "virtual-phone" / "phones" / name
-        return phone._inside("data/hold")
+        return phone._inside(f"data/{file}")
 
     def start_worker(self, scheduler):
         return self.run(harness("lab", "worker", scheduler, "--name", self.name), "worker")
@@ -126,7 +131,7 @@ def register_stand_in(folder, sleep_s):
     """Register a tool for virtual phones that sleeps and prints a log, but not while its phone is held."""
     folder.mkdir(parents=True)
     script = folder / "benchmark_model"
-    hold = "while [ -e /data/hold ]; do sleep 0.1; done"
+    hold = "while [ -e /data/hold ] && ! rm /data/one 2>/dev/null; do sleep 0.1; done"
     script.write_text(f"#!/system/bin/sh\n{hold}\nsleep {sleep_s}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n")
     tool = Tool(
         name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),

@@ -1,5 +1,6 @@
 """A lab of one host on this computer: a scheduler, a worker, a PostgreSQL server, sweeps from the command line."""
 
+import itertools
 import json
 import socket
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from lab_processes import INVOCATIONS, MODEL, Host, Process, harness, until, wri
 from harness.benchmark.registry import ToolRegistry
 from harness.results.store import Store
 
-pytestmark = pytest.mark.virtual_phone
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -34,9 +35,12 @@ def host(tmp_path, phone_ready, adb):
     host.stop()
 
 
+_sweeps = itertools.count(1)
+
+
 def start_sweep(tmp_path, scheduler, url, *more):
     return Process(
-        harness("sweep", *more, "--lab", scheduler, "--results", url, "--json"), tmp_path / "sweep.log",
+        harness("sweep", *more, "--lab", scheduler, "--results", url, "--json"), tmp_path / f"sweep{next(_sweeps)}.log",
         {"HARNESS_CACHE": str(tmp_path / "cache-here")},
     )  # fmt: skip
 
@@ -76,24 +80,32 @@ def test_the_phones_of_a_host_are_measured_there_and_files_travel_once(tmp_path,
     assert good(shared_store_url) == 2 * INVOCATIONS
 
 
+def let_one_be_measured(host, url):
+    """Let one more process run on the host's only phone, and wait until it is stored."""
+    before = good(url)
+    host.let_one_go("alone")
+    until(lambda: good(url) > before, "a process more")
+
+
 def test_a_sweep_that_is_interrupted_or_killed_stops_on_its_hosts_and_is_carried_on(
     tmp_path, scheduler, host, shared_store_url
 ):
     host.start_phones("alone")
+    host.hold("alone")
     worker = host.start_worker(scheduler)
     worker.says("is in the lab")
     sweep = start_sweep(tmp_path, scheduler, shared_store_url, str(write_spec(tmp_path / "spec.toml")))
-    until(lambda: good(shared_store_url), "a process")
+    let_one_be_measured(host, shared_store_url)
     sweep.interrupt()
+    sweep.says("finishing what is under way")
+    host.let_one_go("alone")
     assert sweep.wait() == 4, sweep.said
-    after_interrupt = good(shared_store_url)
-    assert 0 < after_interrupt < INVOCATIONS
+    assert good(shared_store_url) == 2
     killed = start_sweep(tmp_path, scheduler, shared_store_url, "--resume", "latest")
-    until(lambda: good(shared_store_url) > after_interrupt, "a process more")
-    host.hold("alone")
+    let_one_be_measured(host, shared_store_url)
     killed.kill()
-    host.let_go("alone")
     resumed = start_sweep(tmp_path, scheduler, shared_store_url, "--resume", "latest")
+    host.let_go("alone")
     assert resumed.wait() == 0, resumed.said
     assert good(shared_store_url) == INVOCATIONS
     worker.interrupt()
@@ -109,20 +121,21 @@ def test_a_worker_that_is_killed_parks_its_phone_and_a_scheduler_that_is_killed_
     first.says("The lab is open at ")
     address = f"tcp://127.0.0.1:{unused_port}"
     host.start_phones("alone")
+    host.hold("alone")
     worker = host.start_worker(address)
     worker.says("is in the lab")
     sweep = start_sweep(tmp_path, address, shared_store_url, str(write_spec(tmp_path / "spec.toml")))
-    until(lambda: good(shared_store_url), "a process")
+    let_one_be_measured(host, shared_store_url)
     worker.kill()
     assert sweep.wait() == 1, sweep.said
     assert "@lab1: the connection to lab1 was lost." in sweep.said
     second_worker = host.start_worker(address)
     until(lambda: second_worker.said.count("is in the lab") == 2, "the new worker")
-    before = good(shared_store_url)
     resumed = start_sweep(tmp_path, address, shared_store_url, "--resume", "latest")
-    until(lambda: good(shared_store_url) > before, "a process more")
+    let_one_be_measured(host, shared_store_url)
     first.kill()
     assert resumed.wait() == 1, resumed.said
+    host.let_go("alone")
     third = Process(command, tmp_path / "scheduler2.log", {})
     third.says("The lab is open at ")
     until(lambda: second_worker.said.count("is in the lab") == 3, "the worker's return")

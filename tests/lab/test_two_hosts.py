@@ -30,16 +30,18 @@ class TwoHosts:
         self.address = self.scheduler.says("The lab is open at ").split("The lab is open at ")[1].split()[0].rstrip(".")
         self.computers = [network.add_computer() for _ in range(2)]
         self.hosts = [
-            Host(f"lab{number}", folder / f"lab{number}", inside=computer.inside, sleep_s=2.0)
+            Host(f"lab{number}", folder / f"lab{number}", inside=computer.inside, sleep_s=0.5)
             for number, computer in enumerate(self.computers, 1)
         ]
         self.phones = []
         self.workers = []
+        self._places = {}
         for host in self.hosts:
             stack.callback(host.stop)
-            self.phones.append(
-                [f"{serial}@{host.name}" for serial in host.start_phones(f"{host.name}-left", f"{host.name}-right")]
-            )
+            names = [f"{host.name}-left", f"{host.name}-right"]
+            phones = [f"{serial}@{host.name}" for serial in host.start_phones(*names)]
+            self._places |= {phone: (host, name) for phone, name in zip(phones, names, strict=True)}
+            self.phones.append(phones)
             self.workers.append(host.start_worker(self.address))
         for worker in self.workers:
             worker.says("is in the lab")
@@ -53,6 +55,22 @@ class TwoHosts:
             harness("sweep", *arguments, "--lab", self.address, "--results", self.url, "--json"),
             self.folder / f"sweep{self._processes}.log", {"HARNESS_CACHE": str(self.folder / "cache-here")},
         )  # fmt: skip
+
+    def start_sweep_of_held_phones(self, spec):
+        """Start a sweep; on each phone one process has run, and the next one waits."""
+        for host, name in self._places.values():
+            host.hold(name)
+        sweep = self.start_sweep(spec)
+        for host, name in self._places.values():
+            host.let_one_go(name)
+        until(lambda: self.good() == dict.fromkeys(self.all_phones, 1), "a process of each phone")
+        return sweep
+
+    def let_go(self, *phones):
+        """Let all processes of phones run."""
+        for phone in phones:
+            host, name = self._places[phone]
+            host.let_go(name)
 
     def joined(self, number):
         """Return how often a host had joined the lab before the newest sweep."""
@@ -111,18 +129,17 @@ def rows_of(sweep):
 
 def test_a_host_that_is_cut_off_parks_its_cells_and_completes_when_it_is_back(two_hosts, spec):
     (held, other), far = two_hosts.phones
-    sweep = two_hosts.start_sweep(spec)
-    until(lambda: all(two_hosts.good()[phone] for phone in two_hosts.all_phones), "a process of each phone")
-    two_hosts.hosts[0].hold("lab1-left")
+    sweep = two_hosts.start_sweep_of_held_phones(spec)
     two_hosts.computers[1].cut_off()
     until(lambda: two_hosts.failures().keys() == set(far), "the failure of the phones of the host that was cut off")
     assert set(two_hosts.failures().values()) == {"device_lost"}
+    two_hosts.let_go(other)
     until(lambda: two_hosts.good()[other] == INVOCATIONS, "the end of a phone of the other host")
-    assert all(two_hosts.good()[phone] < INVOCATIONS for phone in far)
     two_hosts.computers[1].connect()
+    two_hosts.let_go(*far)
     until(lambda: all(two_hosts.good()[phone] == INVOCATIONS for phone in far), "the end of the host that is back")
-    assert two_hosts.good()[held] < INVOCATIONS
-    two_hosts.hosts[0].let_go("lab1-left")
+    assert two_hosts.good()[held] == 1
+    two_hosts.let_go(held)
     assert sweep.wait() == 0, sweep.said
     assert two_hosts.good() == dict.fromkeys(two_hosts.all_phones, INVOCATIONS)
     assert {row["serial"]: row["invocations_ok"] for row in rows_of(sweep)} == two_hosts.good()
@@ -135,13 +152,15 @@ def test_a_host_that_is_cut_off_parks_its_cells_and_completes_when_it_is_back(tw
 
 def test_a_host_that_stays_away_is_told_and_resume_completes_the_sweep(two_hosts, spec):
     near, far = two_hosts.phones
-    sweep = two_hosts.start_sweep(spec)
-    until(lambda: all(two_hosts.good()[phone] for phone in two_hosts.all_phones), "a process of each phone")
+    sweep = two_hosts.start_sweep_of_held_phones(spec)
     two_hosts.computers[1].cut_off()
+    two_hosts.let_go(*near)
     assert sweep.wait() == 1, sweep.said
     assert all(two_hosts.good()[phone] == INVOCATIONS for phone in near)
+    assert all(two_hosts.good()[phone] == 1 for phone in far)
     assert two_hosts.failures() == dict.fromkeys(far, "device_lost")
     two_hosts.computers[1].connect()
+    two_hosts.let_go(*far)
     until(lambda: two_hosts.workers[1].said.count("is in the lab") > two_hosts.joined(1), "the host's return")
     resumed = two_hosts.start_sweep("--resume", "latest")
     assert resumed.wait() == 0, resumed.said
