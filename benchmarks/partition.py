@@ -29,7 +29,7 @@ from harness.partition.plan import balanced_cuts
 from harness.partition.proof import Outcome
 from harness.partition.work import estimate_work
 from harness.paths import cache_folder
-from harness.report.partition import outcome_table, piece_table, remarks, verdict
+from harness.report.partition import disturbances, outcome_table, piece_table, remarks, verdict
 from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import load_sweep_spec
@@ -64,7 +64,8 @@ def main() -> None:
     console = Console(width=120)
     console.print(piece_table(found))
     console.print(outcome_table(found.outcomes))
-    for sentence in (*remarks(found.outcomes), verdict(found.outcomes), *conclusions(found.outcomes)):
+    told = (*disturbances(found.measured), *remarks(found.outcomes), verdict(found.outcomes))
+    for sentence in (*told, *conclusions(found.outcomes)):
         console.print(sentence, markup=False, highlight=False)
     figures = {
         "exact": made.exact,

@@ -147,10 +147,10 @@ def _experiment(made: Partition, graph: Graph, device: str, stages: int, options
 
 
 def _print_experiment(found: Experiment) -> None:
-    from harness.report.partition import outcome_table, piece_table, remarks, verdict
+    from harness.report.partition import disturbances, outcome_table, piece_table, remarks, verdict
 
     console().print(piece_table(found))
-    for reason in found.measured.reasons:
+    for reason in (*found.measured.reasons, *disturbances(found.measured)):
         error_console().print(reason, markup=False, soft_wrap=True)
     console().print(outcome_table(found.outcomes))
     for remark in remarks(found.outcomes):

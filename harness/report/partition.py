@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
+from harness.benchmark.delegates import find_delegate
 from harness.report.fitting import FittedTable, FittingColumn, FittingRow, Section
 from harness.report.text import number, printable
 
 if TYPE_CHECKING:
     from harness.partition.experiment import Experiment
+    from harness.partition.measure import MeasuredPieces
     from harness.partition.partition import Partition
     from harness.partition.proof import Outcome
 
 _MISSING = "-"
 _MARGIN = 0.05
 """A smaller difference between two ways, each run once, is called none."""
+_UNDISTURBED = 0.8
+"""This share of its time, at least, is a process on a core where nothing else wants it."""
 
 
 def stage_table(made: Partition) -> FittedTable:
@@ -81,13 +85,24 @@ def outcome_table(outcomes: Sequence[Outcome]) -> FittedTable:
     return FittedTable(columns, [Section(rows)])
 
 
+def disturbances(measured: MeasuredPieces) -> Iterator[str]:
+    """Say where a CPU delegate got much less than a core: other work on the phone makes times that predict nothing."""
+    for delegate, used_us in measured.whole_processor_us.items():
+        time_us = measured.whole_us[delegate]
+        if used_us and time_us and find_delegate(delegate).is_cpu and used_us < _UNDISTURBED * time_us:
+            yield (
+                f"The whole on {delegate} was on a core for {100 * used_us / time_us:.0f} % of its time only: other "
+                "work runs on this device, so that times and predictions are no measure of it."
+            )
+
+
 def remarks(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Say of each way what the table cannot: which stages share a unit, what limits it, and what failed."""
     for outcome in outcomes:
         name = f"{outcome.way} on {', '.join(outcome.units)}"
         if outcome.failure:
             yield f"{name}: {outcome.failure.message}"
-        for unit in dict.fromkeys(outcome.units):
+        for unit in dict.fromkeys(outcome.units if outcome.way == "pipeline" else ()):
             places = [str(place) for place, other in enumerate(outcome.units, start=1) if other == unit]
             if len(places) > 1:
                 yield f"{name}: stages {' and '.join(places)} share {unit}, whose time is divided between them."

@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 
 from harness.errors import Failure, FailureClass
+from harness.partition.measure import MeasuredPieces
 from harness.partition.proof import Outcome
-from harness.report.partition import outcome_table, remarks, verdict
+from harness.report.partition import disturbances, outcome_table, remarks, verdict
 
 
 def outcome(way, units, per_s, latency_us, *, predicted_per_s=None, failure=None, limit=None):
@@ -69,6 +70,17 @@ def test_shared_units_and_limits_are_told():
         "pipeline on cpu@0, cpu@1, cpu@0: stages 1 and 3 share cpu@0, whose time is divided between them.",
         "pipeline on cpu@0, cpu@1, cpu@0: by the prediction cpu@0 is what limits it.",
     ]
+
+
+def test_a_busy_device_is_told():
+    def measured(processor_us):
+        times = {"cpu": 10_000.0, "gpu": 10_000.0}
+        used = {"cpu": processor_us, "gpu": 100.0}  # an accelerator leaves the cores alone
+        return MeasuredPieces("s", times, {}, used, {}, {}, (), {})
+
+    assert list(disturbances(measured(9_900.0))) == []
+    (told,) = disturbances(measured(2_900.0))
+    assert told.startswith("The whole on cpu was on a core for 29 % of its time only:")
 
 
 def test_errors_stand_beside_what_was_predicted():
