@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.progress import watch
+from harness.errors import ExitCode
 from harness.paths import cache_folder
 from harness.results.plain import plain
 
@@ -83,10 +84,12 @@ def evaluate(
         documents = [_as_json(one) for one in found.evaluations]
         print_json({"model": found.model.name, "task": found.task.name, "evaluations": documents,
                     "files": [str(path) for path in written]})  # fmt: skip
-        return
-    _print(found)
-    for path in written:
-        console().print(f"Written: {path}", soft_wrap=True, markup=False)
+    else:
+        _print(found)
+        for path in written:
+            console().print(f"Written: {path}", soft_wrap=True, markup=False)
+    if any(one.failure and not one.compared for one in found.evaluations):
+        raise typer.Exit(ExitCode.CELL_FAILED)
 
 
 def _as_json(evaluation: Evaluation) -> dict[str, object]:
@@ -96,6 +99,7 @@ def _as_json(evaluation: Evaluation) -> dict[str, object]:
 
 
 def _print(found: Evaluated) -> None:
+    from harness.evaluation.suite import HOST
     from harness.report.evaluation import (
         attack_tables,
         comparison_table,
@@ -109,7 +113,7 @@ def _print(found: Evaluated) -> None:
     for data in found.data:
         console().print(comparison_table(found.evaluations, data))
         error_console().print(notes_on_data(found.evaluations, data), soft_wrap=True, markup=False)
-    if through := [one for one in found.evaluations if one.delegate != "host"]:
+    if through := [one for one in found.evaluations if one.delegate != HOST]:
         console().print("What the delegate changed, against this host's run of the same file:")
         console().print(delegate_table(through))
     for sentence in sentences(found.evaluations):

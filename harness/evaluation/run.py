@@ -15,7 +15,7 @@ from harness.compression.recipes import find_recipe
 from harness.compression.variant import Variant
 from harness.errors import UsageError
 from harness.evaluation.attacker import Attacker
-from harness.evaluation.conditions import changed_images
+from harness.evaluation.conditions import ChangedImages
 from harness.evaluation.inputs import FIRST_DATA, gather
 from harness.evaluation.occlusion import FlippedInput, flipped_inputs
 from harness.evaluation.suite import HOST, Evaluation, Suite
@@ -82,7 +82,7 @@ def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
         _require_same_inputs(variant, floats)
     data = gather(model, floats.card, dataset=dataset, file=asked.inputs, count=asked.samples)
     reference = Reference(cache / "reference")
-    changed = list(changed_images(dataset, asked.suite_samples)) if dataset and asked.suite_samples else []
+    changed = ChangedImages(dataset, asked.suite_samples) if dataset and asked.suite_samples else None
     attacker = None
     if dataset and asked.attack_samples:
         observer.note(f"Attacking {floats.name}.")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from harness.evaluation.conditions import OWN, TRANSFERRED
+from harness.evaluation.suite import HOST
 from harness.report.text import number, printable
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ _MOST_LAYERS = 12
 _VARIANTS_BESIDE = 3
 """Columns of variants that fit into 80 beside what they are told of."""
 _SMALLEST_DIVERGENCE = 0.0001
-_ATTACKS = ("transferred", "own")
+_ATTACKS = (TRANSFERRED, OWN)
 _CONDITION_LEGEND = (
     "Points lost against the float model on the same images, mean over five severities; *: more than noise at one "
     "severity or more."
@@ -119,9 +121,9 @@ def _attack_table(evaluations: Sequence[Evaluation], attack: str, names: Sequenc
         table.add_section()
         for place, one in enumerate(evaluations):
             found = {condition.kind: condition for condition in one.conditions if condition.name == name}
-            transferred = found.get("transferred")
+            transferred = found.get(TRANSFERRED)
             table.add_row(
-                name.partition(" ")[2] if place == 0 else "", _name(one), _top1(transferred), _top1(found.get("own")),
+                name.partition(" ")[2] if place == 0 else "", _name(one), _top1(transferred), _top1(found.get(OWN)),
                 f"{100 * transferred.float_top1:.1f}" if transferred else "-",
             )  # fmt: skip
     return table
@@ -178,7 +180,7 @@ def short_layer_name(name: str) -> str:
 
 def place_name(one: Evaluation) -> str:
     """Return a variant's name with where it was to run, if that is not the host, and whether it ran elsewhere."""
-    if one.delegate == "host":
+    if one.delegate == HOST:
         return one.variant.name
     fell_back = " (fell back)" if one.change and one.change.delegation.fell_back else ""
     return f"{one.variant.name} on {one.delegate}{fell_back}"
@@ -245,6 +247,6 @@ def sentences(evaluations: Iterable[Evaluation]) -> Iterator[str]:
     """Yield what has to be said beside the tables: what failed, fell back, or computes something else."""
     for one in evaluations:
         change = one.change
-        said = [_copy(one.surrogacy) if one.surrogacy and one.delegate == "host" else ""]
+        said = [_copy(one.surrogacy) if one.surrogacy and one.delegate == HOST else ""]
         said += [one.failure.message if one.failure else "", *([change.wrong, change.note] if change else [])]
         yield from (f"{one.variant.name} on {one.delegate}: {words}" for words in said if words)

@@ -107,13 +107,13 @@ def test_every_file_is_attacked_by_its_own_gradient(tmp_path, dataset):
         moved = changed.samples.inputs[0] - attacker.samples.inputs[0]
         assert np.abs(moved).max() <= int(changed.name.split()[1].split("/")[0]) * 2 / 255 + 1e-6
         assert -1 <= changed.samples.inputs[0].min() <= changed.samples.inputs[0].max() <= 1
-    for name in ("pooled-int8", "pooled-int8-io", "flatten-float"):
+    for name, drop in (("pooled-int8", 0.1), ("pooled-int8-io", 0.1), ("flatten-float", 0.02)):  # the last is untrained
         variant = ready(name, tmp_path)
         own = attacker.own(variant)
         assert own.surrogacy.agreement >= 0.98, (name, own.surrogacy)
         clean = accuracy(variant, attacker.samples)
         under = {changed.name: accuracy(variant, changed.samples) for changed in own.changed}
-        assert under["FGSM 8/255"] < clean - 0.1, name
+        assert under["FGSM 8/255"] < clean - drop, name
         assert under["PGD 8/255"] <= under["FGSM 8/255"] + 0.05
         assert own.changed[0].float_samples is attacker.transferred[0].samples
 
