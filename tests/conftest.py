@@ -38,6 +38,12 @@ def give_up(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def must_have() -> Callable[[str], NoReturn]:
+    """What a fixture calls that finds something missing on this machine."""
+    return give_up
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
@@ -183,9 +189,11 @@ def postgresql() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture
-def shared_store_url(postgresql: PostgresqlServer) -> str:
+def shared_store_url(postgresql: PostgresqlServer) -> Iterator[str]:
     """The URL of an empty database on a real server, for one test."""
-    return postgresql.new_database(f"store_{secrets.token_hex(8)}")
+    name = f"store_{secrets.token_hex(8)}"
+    yield postgresql.new_database(name)
+    postgresql.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

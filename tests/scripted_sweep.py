@@ -72,7 +72,7 @@ class ScriptedSweep:
 
     def __init__(self, folder, while_it_runs="", measurement=None, **spec):
         script = folder / "benchmark_model"
-        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n")
+        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\necho '{LOG.format(runs=RUNS)}'\n")
         tool = Tool(
             name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
             sha256=sha256_of(script), path=script, origin="test", flags=frozenset(FLAGS.split()),

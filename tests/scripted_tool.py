@@ -17,9 +17,8 @@ def register_scripted_tool(folder, while_it_runs=""):
     registry = ToolRegistry()
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "benchmark_model"
-    script.write_text(
-        f"#!/system/bin/sh\necho process >>{COUNT}\n{while_it_runs}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n"
-    )
+    log = LOG.format(runs=RUNS)
+    script.write_text(f"#!/system/bin/sh\necho process >>{COUNT}\n{while_it_runs}\ncat <<'END'\n{log}END\n")
     tool = Tool(
         name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
         sha256=sha256_of(script), path=script, origin="test", vendor_folder=folder,

@@ -90,7 +90,8 @@ def evaluate(
 
 
 def _as_json(evaluation: Evaluation) -> dict[str, object]:
-    variant = {"variant": evaluation.variant.name, "sha256": evaluation.variant.sha256}
+    card = evaluation.variant.card
+    variant = {"variant": card.recipe, "sha256": card.sha256, "size_bytes": card.size_bytes}
     return {key: plain(value) for key, value in (asdict(evaluation) | variant).items()}
 
 

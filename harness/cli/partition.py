@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,7 +73,7 @@ def partition(
         options = {"delegates": delegate, "preset": preset} if delegate else {"preset": preset}
         found = _experiment(made, graph, device, most, options, seconds, results)
     if as_json:
-        print_json(_as_json(made) | ({"experiment": plain(asdict(found))} if found else {}))
+        print_json(_as_json(made) | ({"experiment": plain(found.as_dict())} if found else {}))
     elif found:
         _print_experiment(found)
     if not made.exact:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,9 +10,7 @@ from harness.errors import ExitCode
 from harness.paths import default_results
 
 if TYPE_CHECKING:
-    from harness.progress import Observer
     from harness.spec.sweep import SweepSpec
-    from harness.sweep.site import Site
 
 
 def run_sweep(
@@ -33,6 +30,7 @@ def run_sweep(
     """
     from harness.cli.progress import watch
     from harness.cli.show import print_sweep
+    from harness.lab.site import open_site
     from harness.results.records import SweepStatus
     from harness.results.store import Store
     from harness.sweep.runner import SweepRunner
@@ -41,7 +39,7 @@ def run_sweep(
     place = results or default_results()
     if spec.require_full_delegation and fail_on == "failed":
         fail_on = "fell-back"
-    with _site(spec, lab, place, watcher) as site:
+    with open_site(lab, place, spec, watcher) as site:
         targets = site.targets(spec.devices)
         with Store.open(place) as store:
             with watcher:
@@ -58,14 +56,3 @@ def run_sweep(
         watcher.warn(f"No adb server answered at {host}: what is attached there was not measured.")
         exit_code = max(exit_code, ExitCode.CELL_FAILED)
     raise typer.Exit(exit_code)
-
-
-def _site(spec: SweepSpec, lab: str | None, place: str, observer: Observer) -> AbstractContextManager[Site]:
-    """Return where the phones are, for a `with` block."""
-    from harness.sweep.site import AdbSite
-
-    if lab is None:
-        return nullcontext(AdbSite(spec.hosts))
-    from harness.lab.site import lab_site
-
-    return lab_site(lab, place, spec, observer)

@@ -73,6 +73,12 @@ def sweep(
     prepare: Annotated[
         bool, typer.Option("--prepare/--no-prepare", help="Set up phones as their profile asks, and give them back.")
     ] = True,
+    per: Annotated[
+        str | None,
+        typer.Option(
+            metavar="device|model", help="Every phone measures every cell (default), or any phone of a model serves it."
+        ),
+    ] = None,
     may_reboot: Annotated[
         bool, typer.Option("--may-reboot", help="Restart a phone that would be left out, once, and go on with it.")
     ] = False,
@@ -108,7 +114,7 @@ def sweep(
         "model": model, "recipes": recipe, "devices": device, "hosts": host, "delegates": delegate, "threads": threads,
         "max_drop_points": max_drop, "preset": preset, "seed": seed, "broken_gpu": broken_gpu or None,
         "require_full_delegation": require_full_delegation or None, "prepare": None if prepare else False,
-        "may_reboot": may_reboot or None,
+        "may_reboot": may_reboot or None, "per": per,
         "measurement": {key: value for key, value in measurement.items() if value is not None} or None,
     }  # fmt: skip
     given = {key: value for key, value in overrides.items() if value or value is False}

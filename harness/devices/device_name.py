@@ -75,8 +75,12 @@ class DeviceName:
         An address, or the number of an emulator, means something else on each computer. A serial that a phone was
         made with stays the same wherever it is plugged in, and so does its history.
         """
-        is_relative = self.is_on_network or self.serial.startswith("emulator-")
-        return str(self) if is_relative else self.serial
+        return str(self) if self.is_relative else self.serial
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the serial means something on its own host only."""
+        return self.is_on_network or self.serial.startswith("emulator-")
 
 
 def label_of(name: str) -> str:

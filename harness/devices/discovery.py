@@ -122,7 +122,7 @@ def open_device(name: str, *, label: str | None = None) -> AdbDevice:
     states = dict(_server_list(client, device.server))
     state = _state(states[device.serial]) if device.serial in states else None
     if state is not DeviceState.DEVICE:
-        raise DeviceError(_failure_of(device.label, state))
+        raise DeviceError(failure_of_state(device.label, state))
     return AdbDevice(client, device.serial, name=device, label=label)
 
 
@@ -174,7 +174,7 @@ def connect(name: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
             break
         time.sleep(_POLL_S)
     known = _state(state) if state else None
-    failure = _failure_of(device.label, known)
+    failure = failure_of_state(device.label, known)
     raise DeviceError(replace(failure, evidence=answer.strip() or failure.evidence))
 
 
@@ -299,7 +299,8 @@ def _state(text: str) -> DeviceState:
         return DeviceState.UNKNOWN
 
 
-def _failure_of(serial: str, state: DeviceState | None) -> Failure:
+def failure_of_state(serial: str, state: DeviceState | None) -> Failure:
+    """Return what it means that the server lists a device so, and not as ready; None: not at all."""
     if state is None:
         return Failure(FailureClass.DEVICE_LOST, f"{serial} is not attached.", "not in the adb server's list")
     failure_class = {

@@ -9,10 +9,19 @@ from contextlib import suppress
 
 from harness.devices.base import Device
 from harness.devices.device_name import DeviceName
-from harness.devices.discovery import DeviceState, connect, last_listed, name_of, reachable, reconnect, state_of
+from harness.devices.discovery import (
+    DeviceState,
+    connect,
+    failure_of_state,
+    last_listed,
+    name_of,
+    reachable,
+    reconnect,
+    state_of,
+)
 from harness.devices.server import listens
 from harness.devices.server_repair import mend_server
-from harness.errors import DeviceError, Failure, NothingToRunOnError
+from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
 
 _ALIVE_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 5.0
@@ -33,15 +42,15 @@ def await_device(
 ) -> None:
     """Wait until a device that went away answers again, and do what may help it.
 
-    `deadline` is of `time.monotonic`; `tell` hears what was done to the adb server. Raises `DeviceError` with `failure`
-    when the deadline has passed or `stop` is set.
+    `deadline` is of `time.monotonic`; `tell` hears what was done to the adb server. Raises `DeviceError` when the
+    deadline has passed or `stop` is set: with `failure`, unless the device waits for a person by now.
     """
     pause_s = _FIRST_RECONNECT_S
     next_reconnect = time.monotonic() + pause_s
     told = ""
     while not answers(device):
         if time.monotonic() >= deadline or stop.wait(_RETRY_S):
-            raise DeviceError(failure)
+            raise DeviceError(_why_away(device, failure))
         said = _mend_server(device)
         if said and said != told:
             tell(said)
@@ -65,6 +74,15 @@ def answers(device: Device) -> bool:
 def are_back(names: Collection[str]) -> list[str]:
     """Return which devices that went away answer again, connecting anew to those on the network. Raises nothing."""
     return [name_of(device) for device in reachable(names) if answers(device)]
+
+
+def _why_away(device: Device, failure: Failure) -> Failure:
+    """Return what the advice is needed for: no cable mends a phone that was lost and now asks to be trusted."""
+    try:
+        now = failure_of_state(device.serial, state_of(name_of(device)))
+    except (DeviceError, NothingToRunOnError):
+        return failure
+    return now if now.failure_class is FailureClass.DEVICE_UNAUTHORIZED else failure
 
 
 def _mend_server(device: Device) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from harness.accuracy.dataset import Samples
 from harness.accuracy.reference import Reference
@@ -20,6 +22,8 @@ from harness.progress import Observer
 LAYER_SAMPLES = 16
 """Samples whose inner tensors are compared."""
 HOST = "host"
+GROUP_BYTES = 64 * 1024 * 1024
+"""Changed samples that go through one process of this host: starting one takes longer than running a small model."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,12 @@ class Suite:
         for name, samples in self._data.items():
             compared.append(self._compared(name, samples, variant, runner.outputs(variant, samples)))
             self._observer.advance(bar, name)
-        for one in changed:
-            scores = runner.outputs(variant, one.samples)[0]
-            floats = self._reference.outputs(self._float, one.float_samples or one.samples)[0]
-            conditions.append(compare_condition(one, scores, floats))
-            self._observer.advance(bar, one.name)
+        for group in _groups(changed, 1 if isinstance(runner, ThroughDelegate) else GROUP_BYTES):
+            scores = _outputs(runner, variant, [one.samples for one in group])
+            floats = _outputs(self._reference, self._float, [one.float_samples or one.samples for one in group])
+            for one, found, exact in zip(group, scores, floats, strict=True):
+                conditions.append(compare_condition(one, found, exact))
+                self._observer.advance(bar, one.name)
         return tuple(compared), tuple(conditions)
 
     def _compared(self, data: str, samples: Samples, variant: Variant, found: Sequence[FloatArray]) -> Compared:
@@ -135,3 +140,27 @@ class Suite:
             )
         labels = None if samples.labels is None else samples.labels[:count]
         return Compared(data, count, self._task.compare(new, old, labels))
+
+
+def _groups(changed: Sequence[Changed], most_bytes: int) -> Iterator[list[Changed]]:
+    """Yield runs of samples that together are not larger than so many bytes; a single one may be."""
+    group: list[Changed] = []
+    size = 0
+    for one in changed:
+        one_size = one.samples.inputs[0].nbytes
+        if group and size + one_size > most_bytes:
+            yield group
+            group, size = [], 0
+        group.append(one)
+        size += one_size
+    if group:
+        yield group
+
+
+def _outputs(runner: Reference | ThroughDelegate, variant: Variant, group: Sequence[Samples]) -> list[FloatArray]:
+    """Return the first output of each; those of a group go through one process."""
+    if len(group) == 1:
+        return [runner.outputs(variant, group[0])[0]]
+    joined = Samples((np.concatenate([one.inputs[0] for one in group]),), None)
+    ends = np.cumsum([len(one) for one in group])
+    return np.split(runner.outputs(variant, joined)[0], ends[:-1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -119,7 +118,7 @@ def joined(address: str) -> Iterator[Lab]:
     Raises `NothingToRunOnError` where none is open there or no host has joined it, `UsageError` where a host runs
     another version of harness.
     """
-    require_engine(log_level=logging.CRITICAL)
+    require_engine()
     from distributed import Client
 
     try:

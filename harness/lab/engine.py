@@ -20,10 +20,11 @@ SETTINGS: dict[str, Any] = {
 """What harness changes of dask's settings. All others are the user's: dask's files and DASK_ variables."""
 
 
-def require_engine(*, log_level: int = logging.WARNING) -> None:
-    """Prepare dask.distributed, which logs from `log_level` on. Raises `NothingToRunOnError` where it is not installed.
+def require_engine() -> None:
+    """Prepare dask.distributed. Raises `NothingToRunOnError` where it is not installed.
 
-    Where a sweep is started only what harness says matters: whatever goes wrong is told in its own words.
+    Its log is kept off the screen, since what goes wrong is told in harness's own words; `DASK_LOGGING__DISTRIBUTED`
+    brings it back.
     """
     try:
         import dask
@@ -34,8 +35,9 @@ def require_engine(*, log_level: int = logging.WARNING) -> None:
             "Install it on every host: pip install 'harness[lab]'.",
         ) from error
     dask.config.set(SETTINGS)
-    for name in ("distributed", "distributed.client", "tornado.application"):
-        logging.getLogger(name).setLevel(log_level)
+    if not dask.config.get("logging", None):
+        for name in ("distributed", "distributed.client", "tornado.application"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def version() -> str:

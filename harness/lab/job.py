@@ -16,11 +16,13 @@ from harness.lab.news import SendingObserver
 from harness.lab.parcels import place_of
 from harness.lab.samples import load_samples
 from harness.lab.shelf import Shelf
+from harness.nightly.waves import night_waves
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
 from harness.sweep.context import SweepContext
+from harness.sweep.deadline import Deadline
 from harness.sweep.faults import PhoneRecord
 from harness.sweep.measure_device import measure_device
 
@@ -42,6 +44,8 @@ class Job:
     """What the host calls it."""
     label: str
     """What results call it."""
+    host: str
+    """What the lab calls its host."""
     results: str = field(repr=False)
     """URL of the store, which may hold a password."""
     spec: SweepSpec
@@ -52,6 +56,8 @@ class Job:
     """Parcel of the labelled samples; None where the spec asks for no accuracy."""
     record: PhoneRecord
     """What went wrong with the phone before."""
+    until_s: float | None
+    """When the sweep stops, in seconds since 1970; None: when all is done."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +105,13 @@ def run_job(job: Job) -> JobOutcome:
     worker = get_worker()
     shelf: Shelf = worker.plugins[PLUGIN].shelf
     key = worker.get_current_task()
+    deadline = Deadline(job.until_s)
 
     def is_unwanted() -> bool:
         task = worker.state.tasks.get(key)
         is_waited_for = task is not None and task.state in ("executing", "long-running")
-        return shelf.closing.is_set() or job.run_id in _stopped or worker.status.name != "running" or not is_waited_for
+        is_told_to_end = job.run_id in _stopped or shelf.closing.is_set() or deadline.is_set()
+        return is_told_to_end or worker.status.name != "running" or not is_waited_for
 
     observer = SendingObserver(lambda message: worker.log_event(job.run_id, message))
     return do_job(job, shelf, observer, JobStop(is_unwanted))
@@ -112,10 +120,11 @@ def run_job(job: Job) -> JobOutcome:
 def do_job(job: Job, shelf: Shelf, observer: Observer, stop: JobStop) -> JobOutcome:
     """Measure the phone into the store, under its host's lease."""
     try:
-        with shelf.taking(job.phone), Store.open(job.results, must_exist=True) as store:
+        with shelf.taking(job.phone, stop), Store.open(job.results, must_exist=True) as store:
+            variants = [Variant(place_of(parcel_of(card)), card) for card in job.variants]
             context = SweepContext(
-                job.sweep_id, job.spec, [Variant(place_of(parcel_of(card)), card) for card in job.variants],
-                _evidence(job), store, ToolRegistry(), observer, stop,
+                job.sweep_id, job.spec, variants, _evidence(job), store, ToolRegistry(), observer, stop,
+                waves=night_waves(store, job.spec, Deadline(job.until_s), observer), host=job.host,
             )  # fmt: skip
             context.faults.take_over(job.label, job.record)
             left_work = measure_device(context, job.phone, label=job.label)

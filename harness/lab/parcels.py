@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +52,17 @@ def pieces(parcel: Parcel) -> Iterator[tuple[int, bytes]]:
 
 
 def keep_piece(name: str, sender: str, offset: int, piece: bytes) -> None:
-    """Write a piece of a file; pieces come in order, from one sender at a time."""
+    """Write a piece of a file; pieces come in order, from one sender at a time. Raises `HarnessError`."""
     part = _part(name, sender)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("r+b" if offset else "wb") as file:
-        file.seek(offset)
-        file.write(piece)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("r+b" if offset else "wb") as file:
+            file.seek(offset)
+            file.write(piece)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise HarnessError(f"{part.parent} cannot be written: {error.strerror}.", "Free space there.") from error
 
 
 def complete(name: str, sender: str) -> None:

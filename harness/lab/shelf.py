@@ -17,6 +17,7 @@ from harness.errors import HarnessError
 from harness.lab.engine import version
 
 LOOK_EVERY_S = 2.0
+_ENDING_LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Shelf:
     closing: threading.Event = field(default_factory=threading.Event)
     """Set when this host leaves the lab: what is under way is finished."""
     _identities: dict[str, str] = field(default_factory=dict)
-    _taken: set[str] = field(default_factory=set)
+    _taken: dict[str, threading.Event] = field(default_factory=dict)
+    """Phones that are measured by jobs of this host, each with what stops its job."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def watch(self) -> None:
@@ -94,15 +96,22 @@ class Shelf:
             return name not in self._taken and not is_held(label_of(name))
 
     @contextmanager
-    def taking(self, name: str) -> Iterator[None]:
-        """Mark a phone as measured by a job of this host."""
+    def taking(self, name: str, stop: threading.Event) -> Iterator[None]:
+        """Mark a phone as measured by a job of this host, until it ends; `stop` is what stops the job.
+
+        Another job that has the phone and was stopped is waited for: it finishes what is under way. One that goes on
+        keeps the phone's lease, which then tells so.
+        """
+        while (other := self._taken.get(name)) and other.is_set() and not stop.wait(_ENDING_LOOK_S):
+            pass
         with self._lock:
-            self._taken.add(name)
+            self._taken.setdefault(name, stop)
         try:
             yield
         finally:
             with self._lock:
-                self._taken.discard(name)
+                if self._taken.get(name) is stop:
+                    del self._taken[name]
 
     @property
     def is_busy(self) -> bool:

@@ -9,15 +9,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.devices.device_name import label_of
-from harness.errors import Failure, FailureClass, NothingToRunOnError, UsageError
+from harness.accuracy.on_device import Evidence
+from harness.devices.device_name import DeviceName
+from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
 from harness.lab.client import HostLostError, Lab, LabHost, joined
 from harness.lab.engine import version
-from harness.lab.job import Job, JobOutcome, parcel_of, run_job, stop_run
+from harness.lab.job import Job, JobOutcome, run_job, stop_run
 from harness.lab.news import Message, pass_on
 from harness.lab.parcels import Parcel, complete, keep_piece, lacking, pieces
 from harness.lab.samples import save_samples
@@ -26,6 +26,8 @@ from harness.progress import Observer
 from harness.results.place import find_place
 from harness.spec.sweep import SweepSpec
 from harness.sweep.context import SweepContext
+from harness.sweep.deadline import Deadline
+from harness.sweep.site import AdbSite, Site
 from harness.sweep.targets import HOST, VIRTUAL, Targets
 
 STALE_S = 6.0
@@ -46,14 +48,17 @@ class LabPhone:
 
 
 @contextmanager
-def lab_site(address: str, results: str, spec: SweepSpec, observer: Observer) -> Iterator[LabSite]:
-    """Join a lab for a `with` block.
+def open_site(lab: str | None, results: str, spec: SweepSpec, observer: Observer) -> Iterator[Site]:
+    """Return where a sweep's phones are, for a `with` block: in the lab at this address, or else reached from here.
 
-    Raises `UsageError` for a sweep that its hosts cannot do together, and what `joined` does.
+    Raises `UsageError` for a sweep that the hosts of a lab cannot do together, and what `joined` does.
     """
+    if lab is None:
+        yield AdbSite(spec.hosts)
+        return
     _require_sharing(results, spec)
-    with joined(address) as lab:
-        yield LabSite(lab, results, observer)
+    with joined(lab) as connection:
+        yield LabSite(connection, results, observer)
 
 
 def _require_sharing(results: str, spec: SweepSpec) -> None:
@@ -86,7 +91,7 @@ class LabSite:
         self._lost_at: dict[str, float] = {}
         self._refused: set[str] = set()
         self._sending: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._samples: tuple[str, Path] | None = None
+        self._samples: Parcel | None = None
         self._samples_lock = threading.Lock()
         lab.listen(self._run_id, self._hear)
 
@@ -117,16 +122,12 @@ class LabSite:
                 self._refuse(host)
                 continue
             for shelved in host.announcement.phones:
-                name = self._name(shelved.name, host)
+                name = f"{shelved.name}@{host.name}" if DeviceName(shelved.name).is_relative else shelved.name
                 if shelved.identity not in seen and name not in found:
                     found[name] = LabPhone(name, shelved.name, host, shelved.identity, shelved.is_free)
                 seen.add(shelved.identity)
         self._identities |= {phone.name: phone.identity for phone in found.values()}
         return found
-
-    def _name(self, phone: str, host: LabHost) -> str:
-        means_something_elsewhere = label_of(f"{phone}@{host.name}") == phone
-        return phone if means_something_elsewhere else f"{phone}@{host.name}"
 
     def _refuse(self, host: LabHost) -> None:
         if host.address not in self._refused:
@@ -163,25 +164,33 @@ class LabSite:
                 raise HostLostError("no host of the lab has it ready")
             outcome = self._measure(context, phone)
         except HostLostError as error:
-            self._fail(context, name, f"{name}: {error}.")
-            return True
+            return self._lose(context, name, f"{name}: {error}.")
         if outcome.problem:
-            self._fail(context, name, f"{name}: {phone.host.name}: {outcome.problem}")
+            return self._lose(context, name, f"{name}: {phone.host.name}: {outcome.problem}")
         return outcome.left_work
 
-    def _fail(self, context: SweepContext, name: str, message: str) -> None:
-        self._observer.warn(message)
-        context.store.add_device_failure(context.sweep_id, name, Failure(FailureClass.DEVICE_LOST, message))
+    def _lose(self, context: SweepContext, name: str, message: str) -> bool:
+        """Store why a phone was lost with its host; return whether it is taken up again when it is back."""
+        failure = Failure(FailureClass.DEVICE_LOST, message)
+        quarantine = context.faults.judge(name, failure)
+        self._observer.warn((quarantine or failure).message)
+        context.store.add_device_failure(context.sweep_id, name, quarantine or failure)
+        return quarantine is None
 
     def _measure(self, context: SweepContext, phone: LabPhone) -> JobOutcome:
-        parcels = self._parcels(context)
-        self._send(phone.host, parcels)
+        try:
+            self._send(phone.host, self._parcels(context))
+        except HarnessError as error:  # such as a full disk on that host
+            return JobOutcome(left_work=True, record=context.faults.record_of(phone.name), problem=str(error))
         reference = context.evidence.float_variant if context.evidence else None
         job = Job(
-            run_id=self._run_id, sweep_id=context.sweep_id, phone=phone.phone, label=phone.name, results=self._results,
+            run_id=self._run_id, sweep_id=context.sweep_id, phone=phone.phone, label=phone.name,
+            host=phone.host.name, results=self._results,
             spec=context.spec, variants=tuple(variant.card for variant in context.variants),
-            reference=reference.card if reference else None, samples=self._samples_name(context),
+            reference=reference.card if reference else None,
+            samples=self._saved(context.evidence).name if context.evidence else None,
             record=context.faults.record_of(phone.name),
+            until_s=context.stop.at_s if isinstance(context.stop, Deadline) else None,
         )  # fmt: skip
         stopping: list[object] = []
 
@@ -197,20 +206,15 @@ class LabSite:
         variants = list(context.variants)
         if context.evidence and context.evidence.float_variant:
             variants.append(context.evidence.float_variant)
-        parcels = {parcel_of(variant.card): Parcel(variant.sha256, variant.path) for variant in variants}
-        if name := self._samples_name(context):
-            sha256, path = self._saved_samples(context)
-            parcels[name] = Parcel(sha256, path)
-        return list(parcels.values())
+        parcels = {variant.sha256: Parcel(variant.sha256, variant.path) for variant in variants}
+        samples = [self._saved(context.evidence)] if context.evidence else []
+        return [*parcels.values(), *samples]
 
-    def _samples_name(self, context: SweepContext) -> str | None:
-        return self._saved_samples(context)[1].name if context.evidence else None
-
-    def _saved_samples(self, context: SweepContext) -> tuple[str, Path]:
+    def _saved(self, evidence: Evidence) -> Parcel:
+        """Return the labelled samples, which are the same for every phone, as a file."""
         with self._samples_lock:
             if self._samples is None:
-                assert context.evidence  # noqa: S101 - asked for only where there is
-                self._samples = save_samples(context.evidence.samples, cache_folder() / "lab")
+                self._samples = Parcel(*save_samples(evidence.samples, cache_folder() / "lab"))
             return self._samples
 
     def _send(self, host: LabHost, parcels: Sequence[Parcel]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from harness.errors import UsageError
 from harness.lab.engine import METRIC, require_engine
 from harness.lab.job import PLUGIN
 from harness.lab.scheduler import protocol_of
@@ -15,6 +17,7 @@ from harness.sweep.crew import MOST_DEVICES
 if TYPE_CHECKING:
     from distributed import Worker
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _RETRY_S = 2.0
 _BUSY_LOOK_S = 0.2
 
@@ -22,13 +25,16 @@ _BUSY_LOOK_S = 0.2
 def serve(scheduler: str, name: str | None, tell: Callable[[str], None]) -> None:
     """Work for a lab until Ctrl-C, which lets what is under way finish; join anew where its scheduler went away.
 
-    Raises `NothingToRunOnError` where dask is not installed.
+    Raises `NothingToRunOnError` where dask is not installed, `UsageError` for a name that phones cannot be named by.
     """
+    name = name or host_name()
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"A host cannot be called {name!r}.", "Name it with --name: letters, digits, - . and _.")
     require_engine()
     shelf = Shelf()
     shelf.look()  # whoever sees this host in the lab sees its phones
     shelf.watch()
-    asyncio.run(_serve(scheduler, name or host_name(), shelf, tell))
+    asyncio.run(_serve(scheduler, name, shelf, tell))
 
 
 async def _serve(scheduler: str, name: str, shelf: Shelf, tell: Callable[[str], None]) -> None:

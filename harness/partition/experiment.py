@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.registry import ToolRegistry
@@ -38,6 +39,10 @@ class Experiment:
     measured: MeasuredPieces
     crossing_us: tuple[float, ...]
     outcomes: tuple[Outcome, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields."""
+        return asdict(self) | {"outcomes": [outcome.as_dict() for outcome in self.outcomes]}
 
 
 def experiment(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.benchmark.command import offers_run_frequency
 from harness.benchmark.delegates import find_delegate
@@ -54,6 +55,10 @@ class Outcome:
     def latency_error(self) -> float | None:
         """The same of the latency: 0.1 is 10 % slower than predicted."""
         return _difference(self.measured_latency_us, self.predicted_latency_us)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields and both errors."""
+        return asdict(self) | {"prediction_error": self.prediction_error, "latency_error": self.latency_error}
 
 
 class Prover:

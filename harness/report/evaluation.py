@@ -77,14 +77,14 @@ def delegate_table(evaluations: Sequence[Evaluation]) -> Table:
     """Return one row a variant and delegate: what ran where, and what it changed against the host."""
     table = _table("variant", "nodes on it", "same class, %", "signal to noise, dB", "largest error", "verdict")
     for one in evaluations:
-        change = one.change
+        change, asked = one.change, Text(printable(f"{one.variant.name} on {one.delegate}"))
         if change is None:
-            table.add_row(_name(one), *["-"] * 4, one.failure.failure_class if one.failure else "-")
+            table.add_row(asked, *["-"] * 4, one.failure.failure_class if one.failure else "-")
             continue
         nodes, total = change.delegation.delegated_nodes, change.delegation.total_nodes
         same = change.label_agreement
         table.add_row(
-            _name(one),
+            asked,
             "-" if nodes is None else f"{nodes} of {total or 'unknown'}",
             "-" if same is None else f"{100 * same:.2f}",
             f"{change.signal_to_noise_db:.1f}",

@@ -82,6 +82,8 @@ class Store:
         """Files of this host: raw logs and locks beside a SQLite file, and what a night writes."""
         self.title = place.title
         """For people."""
+        self.tell: Callable[[str], None] = lambda _sentence: None
+        """Told when a server is waited for, and when it is back; for who watches to set."""
         self._engine = make_engine(place.url)
         try:
             with explained(place.title):
@@ -95,7 +97,12 @@ class Store:
         """Held for each sweep that this store has started or resumed, until it is finished or the store is closed."""
         if place.is_shared:
             self.locks = locks = ServerSweepLocks(self._engine, place.title)
-            self._transactions = ServerTransactions(self._engine, place.title, after_outage=locks.renew)
+            self._transactions = ServerTransactions(
+                self._engine,
+                place.title,
+                after_outage=locks.renew,
+                tell=lambda sentence: self.tell(sentence),  # noqa: PLW0108 - it may be set later
+            )
             self.logs = LogTable(self._transactions)
         else:
             self.locks = FileSweepLocks(place.folder)

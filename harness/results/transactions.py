@@ -80,13 +80,17 @@ class ServerTransactions:
         title: str,
         *,
         after_outage: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda _sentence: None,
         longest_outage_s: float = LONGEST_OUTAGE_S,
     ) -> None:
-        """`after_outage` is called before the first transaction after a connection was lost."""
+        """`after_outage` is called before the first transaction after a connection was lost; `tell` tells people."""
         self._engine = engine
         self._title = title
         self._after_outage = after_outage
+        self._tell = tell
         self._longest_outage_s = longest_outage_s
+        self._is_away = False
+        self._telling = threading.Lock()
 
     def write(self, work: Work, was_made: WasMade | None = None) -> None:
         """Carry out one transaction."""
@@ -112,21 +116,36 @@ class ServerTransactions:
     def _patiently(self, once: Callable[[], T], used: Sequence[str]) -> T:
         """Do it again while that may help; `used` are the connections that it was tried on, by name."""
         until, conflicts = float("inf"), 0
+        lost: Sequence[str] | None = None
         with explained(self._title):
             while True:
                 try:
-                    if until < float("inf"):
-                        self._recover(used[-1:])
-                    return once()
+                    if lost is not None:
+                        self._recover(lost)
+                    result = once()
                 except DBAPIError as error:
                     if is_conflict(error) and conflicts < _MOST_CONFLICTS:
-                        conflicts += 1
+                        conflicts, lost = conflicts + 1, None
                         time.sleep(random.uniform(0, _CONFLICT_PAUSE_S))  # noqa: S311 - no secret
                     elif is_lost(error) and time.monotonic() < until:
-                        until = min(until, time.monotonic() + self._longest_outage_s)
+                        until, lost = min(until, time.monotonic() + self._longest_outage_s), used[-1:]
+                        self._tell_once(is_away=True)
                         time.sleep(_LOOK_EVERY_S)
                     else:
                         raise
+                else:
+                    self._tell_once(is_away=False)
+                    return result
+
+    def _tell_once(self, *, is_away: bool) -> None:
+        """Tell when the server goes and when it is back, whichever thread sees it first."""
+        if is_away is self._is_away:
+            return
+        with self._telling:
+            if is_away is not self._is_away:
+                self._is_away = is_away
+                waited = f"does not answer; it is waited for, {self._longest_outage_s:.0f} s at most"
+                self._tell(f"{self._title} {waited if is_away else 'answers again'}.")
 
     def _recover(self, lost: Sequence[str]) -> None:
         """Make sure that the server knows which connection is lost, and that sweeps are still held."""

@@ -10,27 +10,11 @@ from harness.devices.base import Device
 from harness.devices.preparation import Preparation
 from harness.devices.recovery import answers, await_device
 from harness.errors import DeviceError, Failure, FailureClass, FailureError
-from harness.results.store import is_final
 from harness.sweep.context import SweepContext
 from harness.sweep.device_progress import DeviceProgress
-from harness.sweep.retries import RULES, Remedy, Tries
+from harness.sweep.retries import RULES, Remedy, Tries, anything
 
 T = TypeVar("T")
-
-
-def anything(_: FailureClass) -> bool:
-    """Let the rules alone decide what is tried again."""
-    return True
-
-
-def from_outside(failure_class: FailureClass) -> bool:
-    """Let nothing be tried again that is the cell's own: where a failure decides nothing, it need not be certain."""
-    return not is_final(failure_class)
-
-
-def nothing(_: FailureClass) -> bool:
-    """Let nothing be tried again."""
-    return False
 
 
 class DeviceGivenUpError(FailureError):
@@ -49,9 +33,9 @@ class DeviceCare:
         """Is renewed when the device is back, since a restart undoes most of what was set."""
         self._is_given_up = False
 
-    def tries(self, what: str) -> Tries:
-        """Return fresh tries of one thing."""
-        return Tries(f"{self._context.spec.seed}/{self._device.serial}/{what}")
+    def tries(self, what: str, worth: Callable[[FailureClass], bool] = anything) -> Tries:
+        """Return fresh tries of one thing, for failures that are `worth` it."""
+        return Tries(f"{self._context.spec.seed}/{self._device.serial}/{what}", worth)
 
     def insist(self, call: Callable[[], T], what: str) -> T:
         """Call until it works, or its failure is one that no further try mends.

@@ -27,7 +27,7 @@ from harness.results.records import Cell
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import Measurement
 from harness.sweep.attempts import Attempts
-from harness.sweep.care import DeviceCare, from_outside, nothing
+from harness.sweep.care import DeviceCare
 from harness.sweep.carrying_on import labels_so_far, look_back, require_same_system
 from harness.sweep.context import SweepContext
 from harness.sweep.device_progress import DeviceProgress
@@ -35,7 +35,7 @@ from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedTool
 from harness.sweep.plan import PlannedInvocation, measured_by, mode_of, plan_waves
 from harness.sweep.remaining_time import StepKind
-from harness.sweep.retries import RULES
+from harness.sweep.retries import RULES, from_outside, nothing
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
 from harness.sweep.warm_up import StoredWindows, WarmUp, untested
@@ -87,7 +87,7 @@ class DeviceRun:
 
     def _store_preparation(self) -> None:
         serial = self._device.serial
-        state = self._preparation.as_dict() | self._context.faults.as_dict(serial)
+        state = self._preparation.as_dict() | self._context.faults.as_dict(serial) | {"host": self._context.host}
         self._context.store.set_preparation(self._context.sweep_id, serial, state)
 
     def _run_prepared(self, facts: DeviceFacts, profile: DeviceProfile) -> None:
@@ -268,7 +268,7 @@ class DeviceRun:
             self._device, self._tool, self._tool_path, variant, self._paths[variant.name], cell.delegate, cell.threads,
             self._context.spec.measurement.timeout_s,
         )  # fmt: skip
-        tries = self._care.tries(f"{cell.key}/accuracy")
+        tries = self._care.tries(f"{cell.key}/accuracy", worth=from_outside)  # it sends fewer samples by itself
         while not self._context.stop.is_set():
             self._progress.running(cell, "accuracy")
             outcome = measure_accuracy(target, evidence)
@@ -277,9 +277,7 @@ class DeviceRun:
                 return
             self._care.mend(outcome.failure)
             pause_s = tries.failed(outcome.failure.failure_class)
-            if pause_s is None or not from_outside(
-                outcome.failure.failure_class
-            ):  # it has sent fewer samples by itself
+            if pause_s is None:
                 return
             self._care.pause(pause_s)
 

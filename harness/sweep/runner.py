@@ -59,6 +59,7 @@ class SweepRunner:
         `site` is where the phones are; by default the adb servers that the spec names.
         """
         self._store = store
+        self._store.tell = observer.warn
         self._observer = observer
         self._registry = registry or ToolRegistry()
         self._stop = stop or threading.Event()

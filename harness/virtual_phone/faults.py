@@ -89,11 +89,11 @@ FAULTS = MappingProxyType(
     {
         "adbd crashes": Fault(VirtualPhone.crash_adbd),
         "adbd hangs": Fault(VirtualPhone.hang, VirtualPhone.unhang, passes=False, is_silent=True),
-        "adbd hangs for a moment": Fault(_for_a_moment(VirtualPhone.hang, VirtualPhone.unhang)),
+        "adbd hangs briefly": Fault(_for_a_moment(VirtualPhone.hang, VirtualPhone.unhang)),
         "phone goes off": Fault(VirtualPhone.switch_off, VirtualPhone.switch_on, passes=False),
         "phone reboots": Fault(lambda phone: phone.reboot(_REBOOT_S)),
         "cable is out": Fault(VirtualPhone.cut_cable, VirtualPhone.plug_cable, passes=False),
-        "cable is out for a moment": Fault(_for_a_moment(VirtualPhone.cut_cable, VirtualPhone.plug_cable)),
+        "cable is out briefly": Fault(_for_a_moment(VirtualPhone.cut_cable, VirtualPhone.plug_cable)),
         "cable is dead": Fault(VirtualPhone.stop_cable, VirtualPhone.go_cable, passes=False, is_silent=True),
         "cable is slow": Fault(lambda phone: phone.slow_cable(_SLOW_BYTES_PER_S), lambda phone: phone.slow_cable(None)),
         "storage is full": Fault(VirtualPhone.fill_storage, VirtualPhone.free_storage),

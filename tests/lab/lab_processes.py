@@ -17,6 +17,7 @@ from scripted_sweep import FLAGS, LOG, RUNS
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.files import sha256_of
 from harness.virtual_phone.costume import host_abi
+from harness.virtual_phone.phone import VirtualPhone
 
 MODEL = Path(__file__).parents[1] / "accuracy" / "data" / "pooled-float.tflite"
 LIMIT_S = 120
@@ -44,7 +45,7 @@ class Process:
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=file, stderr=file, env={**os.environ, **QUICKLY, **environment},
-                start_new_session=True,
+                cwd=log.parent, start_new_session=True,
             )  # fmt: skip
 
     @property
@@ -90,11 +91,23 @@ class Host:
         self._processes.append(process)
         return process
 
-    def start_phones(self, *names):
+    def start_phones(self, *names, vendor=None):
         """Start phones that live as long as this process, and return what the adb server calls them."""
         script = Path(__file__).with_name("phones_of_a_host.py")
-        phones = self.run([sys.executable, str(script), *names], "phones")
+        phones = self.run([sys.executable, str(script), str(vendor or ""), *names], "phones")
         return phones.says("READY").split("READY")[1].split()
+
+    def hold(self, name):
+        """Let the next process on a phone wait until it is let go."""
+        self._held(name).touch()
+
+    def let_go(self, name):
+        self._held(name).unlink()
+
+    def _held(self, name):
+        phone = VirtualPhone(name)
+        phone.folder = self.folder / "cache" / "virtual-phone" / "phones" / name
+        return phone._inside("data/hold")
 
     def start_worker(self, scheduler):
         return self.run(harness("lab", "worker", scheduler, "--name", self.name), "worker")
@@ -110,10 +123,11 @@ class Host:
 
 
 def register_stand_in(folder, sleep_s):
-    """Register a tool for virtual phones that sleeps and prints a log."""
+    """Register a tool for virtual phones that sleeps and prints a log, but not while its phone is held."""
     folder.mkdir(parents=True)
     script = folder / "benchmark_model"
-    script.write_text(f"#!/system/bin/sh\nsleep {sleep_s}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n")
+    hold = "while [ -e /data/hold ]; do sleep 0.1; done"
+    script.write_text(f"#!/system/bin/sh\n{hold}\nsleep {sleep_s}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n")
     tool = Tool(
         name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
         sha256=sha256_of(script), path=script, origin="stand-in", flags=frozenset(FLAGS.split()),
@@ -121,12 +135,12 @@ def register_stand_in(folder, sleep_s):
     (folder / "tools.json").write_text(json.dumps([json.loads(tool.model_dump_json())]))
 
 
-def write_spec(file, **more):
+def write_spec(file, *, invocations=INVOCATIONS, **more):
     """Write a spec of one cell a phone, with latency processes alone."""
     lines = [f'model = "{MODEL}"', 'recipes = ["as-is"]', 'delegates = ["cpu"]', "reconnect_wait_s = 2.0"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in more.items()]
-    measurement = {"invocations": INVOCATIONS, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0,
-                   "op_profile_invocations": 0, "init_pairs": 0, "warmup_max_s": 0, "timeout_s": 60}  # fmt: skip
+    measurement = {"invocations": invocations, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0,
+                   "op_profile_invocations": 0, "init_pairs": 0, "warmup_max_s": 0, "timeout_s": 300}  # fmt: skip
     lines += ["[measurement]", *(f"{key} = {value}" for key, value in measurement.items())]
     file.write_text("\n".join(lines) + "\n")
     return file

@@ -2,12 +2,15 @@
 
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 from harness.devices.discovery import connect
 from harness.virtual_phone.phone import virtual_phone
 
 if __name__ == "__main__":
     with ExitStack() as phones:
-        serials = [connect(phones.enter_context(virtual_phone(name)).serial) for name in sys.argv[1:]]
+        vendor = Path(sys.argv[1]) if sys.argv[1] else None
+        started = [phones.enter_context(virtual_phone(name, vendor=vendor)) for name in sys.argv[2:]]
+        serials = [connect(phone.serial) for phone in started]
         print("READY", *serials, flush=True)
         sys.stdin.read()

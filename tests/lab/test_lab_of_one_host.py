@@ -1,14 +1,16 @@
 """A lab of one host on this computer: a scheduler, a worker, a PostgreSQL server, sweeps from the command line."""
 
 import json
+import socket
+from datetime import datetime, timedelta
 
 import pytest
-from lab_processes import Host, Process, harness, write_spec
+from lab_processes import INVOCATIONS, MODEL, Host, Process, harness, until, write_spec
 
+from harness.benchmark.registry import ToolRegistry
 from harness.results.store import Store
 
 pytestmark = pytest.mark.virtual_phone
-INVOCATIONS = 6
 
 
 @pytest.fixture
@@ -17,6 +19,12 @@ def scheduler(tmp_path):
     said = process.says("The lab is open at ")
     yield said.split("The lab is open at ")[1].split()[0].rstrip(".")
     process.kill()
+
+
+@pytest.fixture
+def unused_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -33,21 +41,113 @@ def start_sweep(tmp_path, scheduler, url, *more):
     )  # fmt: skip
 
 
-def test_the_phones_of_a_host_are_measured_there(tmp_path, scheduler, host, shared_store_url):
+def rows_of(sweep):
+    return json.loads(sweep.said[sweep.said.rindex("\n{\n") :])["rows"]
+
+
+def good(url):
+    """Count the good processes of the newest sweep."""
+    with Store.open(url) as store:
+        if not (sweeps := store.sweeps()):
+            return 0
+        stored = store.invocations(sweeps[0].id)
+    return int(stored["failure_class"].isna().sum())
+
+
+def test_the_phones_of_a_host_are_measured_there_and_files_travel_once(tmp_path, scheduler, host, shared_store_url):
     serials = host.start_phones("left", "right")
+    host.start_worker(scheduler).says("is in the lab")
+    spec = str(write_spec(tmp_path / "spec.toml"))
+    sweep = start_sweep(tmp_path, scheduler, shared_store_url, spec)
+    assert sweep.wait() == 0, sweep.said
+    names = [f"{serial}@lab1" for serial in serials]
+    assert {row["serial"]: row["invocations_ok"] for row in rows_of(sweep)} == dict.fromkeys(names, INVOCATIONS)
+    assert all(f"{name}: step" in sweep.said for name in names)  # told from there to here
+    (parcel,) = (tmp_path / "lab1" / "cache" / "lab").iterdir()
+    before = parcel.stat().st_mtime_ns
+    later = f"{datetime.now() + timedelta(hours=2):%H:%M}"
+    night = Process(
+        harness("nightly", spec, "--lab", scheduler, "--results", shared_store_url, "--until", later),
+        tmp_path / "night.log", {"HARNESS_CACHE": str(tmp_path / "cache-here")},
+    )  # fmt: skip
+    assert night.wait() == 0, night.said
+    assert all(f"{name}: step" in night.said for name in names)
+    assert parcel.stat().st_mtime_ns == before
+    assert good(shared_store_url) == 2 * INVOCATIONS
+
+
+def test_a_sweep_that_is_interrupted_or_killed_stops_on_its_hosts_and_is_carried_on(
+    tmp_path, scheduler, host, shared_store_url
+):
+    host.start_phones("alone")
     worker = host.start_worker(scheduler)
     worker.says("is in the lab")
     sweep = start_sweep(tmp_path, scheduler, shared_store_url, str(write_spec(tmp_path / "spec.toml")))
+    until(lambda: good(shared_store_url), "a process")
+    sweep.interrupt()
+    assert sweep.wait() == 4, sweep.said
+    after_interrupt = good(shared_store_url)
+    assert 0 < after_interrupt < INVOCATIONS
+    killed = start_sweep(tmp_path, scheduler, shared_store_url, "--resume", "latest")
+    until(lambda: good(shared_store_url) > after_interrupt, "a process more")
+    host.hold("alone")
+    killed.kill()
+    host.let_go("alone")
+    resumed = start_sweep(tmp_path, scheduler, shared_store_url, "--resume", "latest")
+    assert resumed.wait() == 0, resumed.said
+    assert good(shared_store_url) == INVOCATIONS
+    worker.interrupt()
+    assert worker.wait() == 4
+    assert "finishing what is under way" in worker.said
+
+
+def test_a_worker_that_is_killed_parks_its_phone_and_a_scheduler_that_is_killed_ends_the_sweep(
+    tmp_path, host, shared_store_url, unused_port
+):
+    command = harness("lab", "scheduler", "--host", "127.0.0.1", "--port", str(unused_port))
+    first = Process(command, tmp_path / "scheduler.log", {})
+    first.says("The lab is open at ")
+    address = f"tcp://127.0.0.1:{unused_port}"
+    host.start_phones("alone")
+    worker = host.start_worker(address)
+    worker.says("is in the lab")
+    sweep = start_sweep(tmp_path, address, shared_store_url, str(write_spec(tmp_path / "spec.toml")))
+    until(lambda: good(shared_store_url), "a process")
+    worker.kill()
+    assert sweep.wait() == 1, sweep.said
+    assert "@lab1: the connection to lab1 was lost." in sweep.said
+    second_worker = host.start_worker(address)
+    until(lambda: second_worker.said.count("is in the lab") == 2, "the new worker")
+    before = good(shared_store_url)
+    resumed = start_sweep(tmp_path, address, shared_store_url, "--resume", "latest")
+    until(lambda: good(shared_store_url) > before, "a process more")
+    first.kill()
+    assert resumed.wait() == 1, resumed.said
+    third = Process(command, tmp_path / "scheduler2.log", {})
+    third.says("The lab is open at ")
+    until(lambda: second_worker.said.count("is in the lab") == 3, "the worker's return")
+    completed = start_sweep(tmp_path, address, shared_store_url, "--resume", "latest")
+    assert completed.wait() == 0, completed.said
+    assert good(shared_store_url) == INVOCATIONS
+    third.kill()
+
+
+@pytest.mark.official_tool
+def test_outputs_are_checked_on_the_host_with_samples_that_travelled(
+    tmp_path, scheduler, host, shared_store_url, official_tools
+):
+    registry = ToolRegistry(host.folder / "cache" / "tools")
+    registry.remove("benchmark_model")
+    registry.add(official_tools)
+    host.start_phones("alone", vendor=official_tools)
+    host.start_worker(scheduler).says("is in the lab")
+    spec = tmp_path / "spec.toml"
+    spec.write_text(
+        f'model = "{MODEL}"\nrecipes = ["as-is"]\ndelegates = ["cpu"]\n[measurement]\ninvocations = 5\nruns = 5\n'
+        "warmup_max_s = 0\ninit_pairs = 0\nmemory_invocations = 0\nop_profile_invocations = 0\n"
+    )
+    sweep = start_sweep(tmp_path, scheduler, shared_store_url, str(spec))
     assert sweep.wait() == 0, sweep.said
-    rows = json.loads(sweep.said[sweep.said.index("{") :])["rows"]
-    assert {row["serial"]: row["invocations_ok"] for row in rows} == {
-        f"{serial}@lab1": INVOCATIONS for serial in serials
-    }
-    assert all(f"{serial}@lab1" in sweep.said for serial in serials)
-    (parcel,) = (tmp_path / "lab1" / "cache" / "lab").iterdir()
-    before = parcel.stat().st_mtime_ns
-    again = start_sweep(tmp_path, scheduler, shared_store_url, str(tmp_path / "spec.toml"))
-    assert again.wait() == 0, again.said
-    assert parcel.stat().st_mtime_ns == before  # it was there, and was not sent again
-    with Store.open(shared_store_url) as store:
-        assert len(store.sweeps()) == 2
+    (row,) = rows_of(sweep)
+    assert row["output_check"] is True
+    assert {file.suffix for file in (host.folder / "cache" / "lab").iterdir()} == {".tflite", ".npz"}

@@ -1,6 +1,7 @@
 """A phone with too many faults is left out with the reason, or restarted once where the spec allows; others go on."""
 
 import threading
+import time
 
 import pytest
 from results_examples import SWEEP
@@ -99,23 +100,38 @@ def test_without_leave_no_phone_is_restarted(start_phone, tmp_path):
     assert devices(sweep)[phone.serial]["preparation"]["restarts"] == []
 
 
-def test_a_phone_that_hangs_for_a_while_is_waited_for_and_nothing_of_it_is_the_cells_fault(start_phone, tmp_path):
+def test_a_phone_that_hangs_for_a_while_is_waited_for_and_nothing_of_it_is_the_cells_fault(
+    start_phone, tmp_path, monkeypatch
+):
     """Its adbd stands still while the tool runs; that is no time limit of the tool's."""
+    monkeypatch.setattr("harness.devices.adb_device._SHORT_TIMEOUT_S", 5.0)
     phone = start_phone()
     sweep = ScriptedSweep(
-        tmp_path, f"{COUNT}[ $n = 2 ] && sleep 30", {"timeout_s": 5}, prepare=False, reconnect_wait_s=120
+        tmp_path, f"{COUNT}[ $n = 2 ] && sleep 60", {"timeout_s": 5}, prepare=False, reconnect_wait_s=120
     )
     add = sweep.store.add_invocation
 
-    def add_and_hang(*arguments, **values):
+    def add_and_let_go(*arguments, **values):
         add(*arguments, **values)
-        if values["index"] == 0:
-            threading.Timer(1.0, phone.hang).start()
-            threading.Timer(45.0, phone.unhang).start()
+        if values["invocation"].failure:
+            phone.unhang()
 
-    sweep.store.add_invocation = add_and_hang
+    sweep.store.add_invocation = add_and_let_go
+    watcher = threading.Thread(target=_hang_in_second_run, args=(phone,))
+    watcher.start()
     sweep.run_as_the_program_does(phone.serial)
+    watcher.join()
     assert by_serial(sweep, phone.serial) == [None, "device_offline", None, None, None, None]
     assert [fault["failure_class"] for fault in devices(sweep)[phone.serial]["preparation"]["faults"]] == [
         "device_offline"
     ]
+
+
+def _hang_in_second_run(phone):
+    count = phone._inside("data/count")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if count.exists() and count.read_text().strip() == "2":
+            phone.hang()
+            return
+        time.sleep(0.05)

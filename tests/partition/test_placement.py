@@ -16,7 +16,7 @@ UNITS = (CPU, SECOND, GPU)
 
 def table(crossing, gpu_cores_busy=0.0, whole=None, **times):
     """Return a table of times; the CPU's are processor time too, and the GPU keeps so many cores busy."""
-    share = {"cpu": 1.0, "gpu": gpu_cores_busy}
+    share = {"cpu": 1.0, "builtin": 1.0, "gpu": gpu_cores_busy}
     costs = {
         delegate: [None if time is None else Cost(time, time * share[delegate]) for time in column]
         for delegate, column in times.items()
@@ -75,6 +75,11 @@ def test_pieces_in_one_file_have_no_seams():
 times = st.lists(st.one_of(st.none(), st.integers(1, 50)), min_size=4, max_size=4)
 
 
+BUILT_IN = tuple(
+    Unit(f"builtin@{core}", "builtin", f"{core + 1}", (core,), may_share=True) for core in (0, 1)
+)  # fmt: skip
+
+
 def every_pipeline(measured, stages, units=UNITS):
     for cuts in combinations(range(1, measured.pieces), stages - 1):
         ends = [0, *cuts, measured.pieces]
@@ -97,6 +102,17 @@ def test_no_pipeline_is_faster(cpu, gpu, crossing, stages, gpu_cores_busy):
         best = min((way.interval_us for way in ways), default=None)
         found = fastest_pipeline(measured, UNITS, stages, including=including)
         assert (found and found.interval_us) == (best and pytest.approx(best))
+
+
+@settings(deadline=None, max_examples=40)
+@given(times, times, times, st.integers(2, 3))
+def test_two_kinds_of_kernels_share_the_cores(cpu, builtin, gpu, stages):
+    """What the one takes of a core is lost to the other."""
+    measured = table([0, 1, 1, 1], cpu=cpu, builtin=builtin, gpu=gpu, gpu_cores_busy=0.5)
+    units = (*UNITS, *BUILT_IN)
+    best = min((way.interval_us for way in every_pipeline(measured, stages, units)), default=None)
+    found = fastest_pipeline(measured, units, stages)
+    assert (found and found.interval_us) == (best and pytest.approx(best))
 
 
 @given(times, times, st.lists(st.integers(0, 20), min_size=3, max_size=3))

@@ -24,7 +24,9 @@ from harness.progress import SilentObserver
 from harness.spec.model import find_model
 
 DATA = Path(__file__).parents[1]
-SMALL = [*sorted((DATA / "accuracy/data").glob("*.tflite")), *sorted((DATA / "benchmark/data").glob("*.tflite"))]
+SMALL = [
+    file for folder in ("accuracy", "benchmark", "partition") for file in sorted(DATA.glob(f"{folder}/data/*.tflite"))
+]
 RECIPES = ("fp32", "fp16", "dynamic-int8", "int8", "int8-io", "int16x8", "int4", "int8-tensor")
 
 

@@ -2,8 +2,12 @@
 
 import os
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import time
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -12,6 +16,7 @@ from sqlalchemy import event
 
 from harness.errors import HarnessError, UsageError
 from harness.results import transactions
+from harness.results.prune import plan_pruning
 from harness.results.records import SweepStatus
 from harness.results.store import Store
 
@@ -52,6 +57,7 @@ class Writer(threading.Thread):
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
 def test_writers_survive_a_server_that_goes_and_comes_back(store, postgresql, how):
+    store.tell = (told := []).append
     writers = [Writer(store, 10_000 * index) for index in range(4)]
     for writer in writers:
         writer.start()
@@ -69,6 +75,10 @@ def test_writers_survive_a_server_that_goes_and_comes_back(store, postgresql, ho
     assert [writer.error for writer in writers] == [None] * 4
     assert attempts(store) == [(writer.first + index, 1) for writer in writers for index in range(writer.count)]
     assert store.logs.size(SWEEP).files == sum(writer.count for writer in writers)
+    away, back = told[::2], told[1::2]
+    assert len(away) == len(back) >= 3
+    assert all("does not answer; it is waited for" in sentence for sentence in away)
+    assert all(sentence.endswith("answers again.") for sentence in back)
     store.finish_sweep(SWEEP, SweepStatus.FINISHED)
 
 
@@ -163,6 +173,30 @@ def test_a_sweep_is_held_against_other_hosts(store, shared_store_url):
         other.resume_sweep(SWEEP)
         with pytest.raises(UsageError, match="in use by another harness"):
             store.resume_sweep(SWEEP)
+
+
+def test_the_sweep_of_a_killed_process_is_free(store, shared_store_url):
+    program = f"""
+        from results_examples import begin
+        from harness.results.store import Store
+        begin(Store.open({shared_store_url!r}), "20261125-083000-ab12")
+        print("begun", flush=True)
+        input()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as running:  # fmt: skip
+        assert running.stdout.readline() == "begun\n"
+        now = datetime(2027, 1, 1, tzinfo=UTC)
+        assert plan_pruning(store, now=now, keep=0).kept_running == [SWEEP, "20261125-083000-ab12"]
+        running.kill()
+    until = time.monotonic() + 60
+    while not store.locks.is_free("20261125-083000-ab12") and time.monotonic() < until:
+        time.sleep(0.05)
+    store.finish_sweep(SWEEP, SweepStatus.INTERRUPTED)
+    assert plan_pruning(store, now=now, keep=0).kept_running == []  # though "lab" never said that it has ended
+    store.resume_sweep("20261125-083000-ab12")
 
 
 def test_a_sweep_is_held_again_after_the_server_was_away(store, postgresql, shared_store_url):

@@ -32,15 +32,13 @@ def test_the_documentation_tells_the_rules():
     lines = (Path(__file__).parents[2] / "docs" / "lab.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
     told = {name: row[1:] for row in rows for name in row[0].replace("`", "").split(", ") if name in set(FailureClass)}
-    others = next(line for line in lines if line.startswith("| all others | 1 |"))
-    assert others
+    assert any(line.startswith("| all others | 1 |") for line in lines)
     for failure_class, rule in RULES.items():
         if rule.tries == 1:
             assert failure_class not in told
             continue
         pause = f"{rule.backoff_s:g} s" if rule.backoff_s else "none"
-        doing = "it is looked whether the phone answers" if rule.remedy is Remedy.LOOK else rule.remedy
-        assert told[failure_class] == [str(rule.tries), pause, doing]
+        assert told[failure_class] == [str(rule.tries), pause, rule.remedy]
 
 
 @given(classes)

@@ -91,6 +91,7 @@ def _device(row: Row) -> Origin:
         ("build", facts.get("build_type")),
         ("memory", f"{number(facts['memory_mb'], 4)} MB" if facts.get("memory_mb") else None),
         ("prepared", ", ".join(knobs)),
+        ("measured from", preparation.get("host")),
         ("faults", _events(preparation.get("faults", []))),
         ("restarted", _events(preparation.get("restarts", []))),
         ("failure", row["failure_message"]),
