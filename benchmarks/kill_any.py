@@ -70,6 +70,8 @@ TIMEOUT_S = 300
 LOOK_EVERY_S = 0.05
 ALIVE_FOR_S = 10.0
 """A process that lost its parent may take so long to notice."""
+MOST_OF_A_LIFE = 0.8
+"""Some of its kind live shorter than others."""
 MOST_ATTEMPTS = 3
 """A sweep that ended before its moment came is no round; so often another one is drawn."""
 ANOTHER = 10_000
@@ -388,7 +390,7 @@ def disturb(sweep: Sweep, victim: Victim, course: Course, dice: random.Random, o
     process = sweep.start()
     if victim.comes_and_goes:
         lives = course.lives[victim.name]
-        start, after_s = dice.randint(1, lives.starts), dice.uniform(0, lives.seconds / lives.starts)
+        start, after_s = dice.randint(1, lives.starts), dice.uniform(0, MOST_OF_A_LIFE * lives.seconds / lives.starts)
         one.moment = f"start {start} + {after_s:.2f} s"
         pids: Sequence[int] = _await_start(sweep, victim, start)
     else:
@@ -411,11 +413,14 @@ def disturb(sweep: Sweep, victim: Victim, course: Course, dice: random.Random, o
 
 
 def _await_end(pids: Sequence[int]) -> None:
-    """Wait until killed processes are gone; whose parent has not asked after them yet are gone too."""
+    """Wait until killed processes are gone; of this one's own children, until they have ended."""
     deadline = time.monotonic() + ALIVE_FOR_S
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
-            while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            process = psutil.Process(pid)
+            while time.monotonic() < deadline:
+                if process.status() == psutil.STATUS_ZOMBIE and process.ppid() == os.getpid():
+                    break
                 time.sleep(LOOK_EVERY_S)
 
 
@@ -551,6 +556,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round a kind of process")
     parser.add_argument("--rounds", type=int, help="default: four a kind of process")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kinds", nargs="+", help="such as harness or PostgreSQL; default: all")
     parser.add_argument("--tools", type=Path, help="folder or archive of the official tools, if none is registered")
     arguments = parser.parse_args()
     if arguments.tools:
@@ -565,6 +571,7 @@ def main() -> None:
             server = stack.enter_context(postgresql_server())
             victims += [postgresql_as_victim(server), *OF_A_LAB]
             database = lambda number: server.new_database(f"round{number}")  # noqa: E731
+        victims = [victim for victim in victims if victim.name in (arguments.kinds or [victim.name])]
         phone = stack.enter_context(witnessed_phone())
         each = 1 if arguments.quick else 4
         rounds, courses = kill_often(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from scripted_tool import forget_tools, register_scripted_tool
 
-pytestmark = pytest.mark.virtual_phone
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(1500)]  # all rounds are one fixture
 
 KINDS = ("harness", "compression worker", "adb server", "tool on the phone", "adbd", "PostgreSQL", "dask scheduler",
          "dask worker")  # fmt: skip
@@ -25,7 +25,7 @@ def rounds(phone_ready, adb, postgresql, tmp_path_factory):
     kill_any = importlib.import_module("kill_any")
     sys.path.pop(0)
     folder = tmp_path_factory.mktemp("killed")
-    register_scripted_tool(folder / "tool", "sleep 0.3")
+    register_scripted_tool(folder / "tool", "sleep 0.1")
     victims = [*kill_any.VICTIMS, kill_any.postgresql_as_victim(postgresql), *kill_any.OF_A_LAB]
     with kill_any.witnessed_phone() as phone:
         made, _ = kill_any.kill_often(
