@@ -15,6 +15,7 @@ from pathlib import Path
 from scripted_sweep import FLAGS, LOG, RUNS
 
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
+from harness.devices.server import adb_program
 from harness.files import sha256_of
 from harness.virtual_phone.costume import host_abi
 from harness.virtual_phone.phone import VirtualPhone
@@ -125,6 +126,8 @@ class Host:
                 if "phones" in process.log.name:
                     process.process.wait(30)
             process.kill()
+        if self._prefix:  # a computer of its own has an adb server of its own, which is nobody's child
+            subprocess.run([*self._prefix, adb_program(), "kill-server"], check=False, capture_output=True, timeout=30)
 
 
 def register_stand_in(folder, sleep_s):
