@@ -10,6 +10,7 @@ a number of its own, which the latency repeats. So it can be proved of every sto
 process that it claims to be. Counted:
 
 * lost: places of the plan that are open in the end, and rows or logs that were stored and are gone or changed;
+* given back late: phones whose settings were given back by a last start without faults, since they were away before;
 * crashed: places that were settled by a crash, the only fault of these that is the tool's own;
 * mixed: good rows whose log names another phone or cell than the row does, or another latency, or that two rows share;
 * repeated: good rows of a place that had one;
@@ -58,12 +59,11 @@ from harness.devices.server import adb_client, adb_program
 from harness.errors import HarnessError
 from harness.files import sha256_of
 from harness.progress import SilentObserver
-from harness.results.logs import read_log
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec, load_sweep_spec
 from harness.sweep.runner import AS_IS_RECIPE, SweepRunner
 from harness.virtual_phone.costume import host_abi
-from harness.virtual_phone.faults import FAULTS, commands_on
+from harness.virtual_phone.faults import FAULTS, commands_on, tools_on
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
 PHONES, QUICK_PHONES = 8, 3
@@ -75,6 +75,7 @@ FAULT_EVERY_S = 1.2
 LONGEST_FAULT_S = 4.0
 ROUNDS_WITH_FAULTS, MOST_ROUNDS = 3, 8
 SLEEP_S = 0.3
+TOOL_WITHIN_S = 3.0
 SETTLES_WITHIN_S = 20.0
 ENDED = "data/ended"
 """The phone's own list of the processes that ended well."""
@@ -151,6 +152,8 @@ class Mischief:
 
     def _break(self, phone: VirtualPhone, name: str) -> None:
         lasts_s = self._dice.uniform(0.5, LONGEST_FAULT_S)
+        if name == "tool crashes":
+            await_tool(phone)
         with suppress(HarnessError):  # its adbd is away: that is fault enough
             FAULTS[name].make(phone)
             self.made[name] += 1
@@ -201,6 +204,8 @@ class Findings:
     repeated: int = 0
     crashed: int = 0
     cut_off: int = 0
+    given_back_late: int = 0
+    """Phones whose settings the last calm start gave back, since they were away at the end."""
     failures: dict[str, int] = field(default_factory=dict)
     """Attempts that failed, by class."""
     faults: dict[str, int] = field(default_factory=dict)
@@ -278,10 +283,9 @@ class Soak:
         kept: dict[str, str] = {}
         with Store.open(self._folder) as store:
             while self._findings.rounds < MOST_ROUNDS and self._settled_places(store) < self._expected:
-                self._round(store)
-                now = self._snapshot(store)
-                self._findings.lost += [name for name, value in kept.items() if now.get(name) != value]
-                kept = now
+                kept = self._round(store, kept, with_faults=self._findings.rounds < ROUNDS_WITH_FAULTS)
+            self._findings.given_back_late = self._turned()
+            self._round(store, kept, with_faults=False)
             self._judge(store)
         after = self._settled(before)
         self._findings.leaked = [
@@ -291,18 +295,19 @@ class Soak:
         ]
         return self._findings, before, after
 
-    def _round(self, store: Store) -> None:
+    def _round(self, store: Store, kept: dict[str, str], *, with_faults: bool) -> dict[str, str]:
+        """Run the sweep, or carry it on; return what is stored then, of which all that was `kept` must be a part."""
         self._findings.rounds += 1
         runner = SweepRunner(store, SilentObserver(), registry=self._registry)
-        resume = self._sweep_id or None
-        if self._findings.rounds <= ROUNDS_WITH_FAULTS:
-            with Mischief(self._phones, self._dice) as mischief:
-                self._sweep_id = runner.run(self._spec, list(self._by_serial), resume=resume).sweep_id
-            self._findings.faults = dict(Counter(self._findings.faults) + mischief.made)
-        else:
-            self._sweep_id = runner.run(self._spec, list(self._by_serial), resume=resume).sweep_id
+        with Mischief(self._phones if with_faults else (), self._dice) as mischief:
+            outcome = runner.run(self._spec, list(self._by_serial), resume=self._sweep_id or None)
+        self._sweep_id = outcome.sweep_id
+        self._findings.faults = dict(Counter(self._findings.faults) + mischief.made)
         for serial in self._by_serial:
             connect(serial)
+        now = self._snapshot(store)
+        self._findings.lost += [name for name, value in kept.items() if now.get(name) != value]
+        return now
 
     def _settled_places(self, store: Store) -> int:
         return len(store.done(self._sweep_id)) if self._sweep_id else 0
@@ -330,7 +335,7 @@ class Soak:
         found.crashed = self._settled_places(store) - len(places)
         told: Counter[tuple[str, str]] = Counter()
         for row in good:
-            witness = WITNESS.search(read_log(self._folder / row["log_path"]))
+            witness = WITNESS.search(store.logs.read(row["log_path"]))
             if reason := self._mixed(row, cells[row["cell_key"]], witness):
                 found.mixed.append(f"row {row['id']}: {reason}")
             elif witness:
@@ -366,8 +371,11 @@ class Soak:
             leases=sum(is_held(serial) for serial in self._by_serial),
             phone_processes=sum(len(commands_on(phone)) for phone in self._phones),
             phone_files=sum(len(left_files(phone)) for phone in self._phones),
-            turned_knobs=sum(knobs(phone) != self._knobs[phone.name] for phone in self._phones),
+            turned_knobs=self._turned(),
         )  # fmt: skip
+
+    def _turned(self) -> int:
+        return sum(knobs(phone) != self._knobs[phone.name] for phone in self._phones)
 
     def _settled(self, before: Holdings) -> Holdings:
         """Return what is held once it is no more than before, or after some time: what ends takes a moment."""
@@ -384,13 +392,21 @@ def spec_of(serials: Sequence[str] | dict[str, Any], invocations: int) -> SweepS
     return load_sweep_spec(
         None,
         {"model": str(MODEL), "recipes": [AS_IS_RECIPE], "devices": list(serials), "delegates": list(DELEGATES),
-         "threads": list(THREADS), "measurement": measurement, "reconnect_wait_s": 3 * LONGEST_FAULT_S},
+         "threads": list(THREADS), "measurement": measurement, "reconnect_wait_s": 3 * LONGEST_FAULT_S,
+         "most_faults": 1_000_000},
     )  # fmt: skip
 
 
 def inside(phone: VirtualPhone, path: str) -> Path:
     """Return a file of a phone as this computer sees it."""
     return Path(f"/proc/{phone.init_pid()}/root") / path
+
+
+def await_tool(phone: VirtualPhone) -> None:
+    """Wait until the tool runs on a phone, but not for long: it may be away."""
+    deadline = time.monotonic() + TOOL_WITHIN_S
+    while not tools_on(phone) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def ended_on(phone: VirtualPhone) -> list[str]:
@@ -423,10 +439,13 @@ def records(frame: Any) -> list[dict[str, Any]]:
 
 def show(findings: Findings, before: Holdings, after: Holdings) -> None:
     """Print what was counted, the faults by kind, and what was held."""
-    table = Table("stored", "attempts", "rounds", "faults", "lost", "mixed", "repeated", "crashed", "cut off")
+    table = Table(
+        "stored", "attempts", "rounds", "faults", "lost", "mixed", "repeated", "crashed", "cut off", "given back late"
+    )
     table.add_row(
         *map(str, (findings.invocations, findings.attempts, findings.rounds, sum(findings.faults.values()),
-                   len(findings.lost), len(findings.mixed), findings.repeated, findings.crashed, findings.cut_off))
+                   len(findings.lost), len(findings.mixed), findings.repeated, findings.crashed, findings.cut_off,
+                   findings.given_back_late))
     )  # fmt: skip
     faults = Table("fault", "times")
     for name, times in sorted(findings.faults.items()):

@@ -54,6 +54,7 @@ class FailureClass(StrEnum):
     THROTTLED = "throttled"
     CORES_UNAVAILABLE = "cores_unavailable"
     PUSH_CORRUPT = "push_corrupt"
+    DEVICE_CHANGED = "device_changed"
     INTERRUPTED = "interrupted"
     INTERNAL = "internal"
 
@@ -64,7 +65,7 @@ class FailureClass(StrEnum):
 
 
 DEVICE_GONE = frozenset({FailureClass.DEVICE_LOST, FailureClass.DEVICE_OFFLINE, FailureClass.DEVICE_UNAUTHORIZED})
-"""Classes that say nothing about what was measured: the device is waited for, and the same is tried again once."""
+"""Classes that say nothing about what was measured: the device is waited for, and the same is tried again."""
 
 _ADVICE: dict[FailureClass, str] = {
     FailureClass.UNSUPPORTED_OP: (
@@ -93,12 +94,18 @@ _ADVICE: dict[FailureClass, str] = {
     FailureClass.CRASHED: "The tool was killed by a signal: read the evidence, then try another delegate.",
     FailureClass.OUT_OF_MEMORY: "Use a smaller variant or batch, or close other apps on the device.",
     FailureClass.TIMEOUT: "Raise the time limit in the spec, or check whether the device is hung (`harness devices`).",
-    FailureClass.DEVICE_OFFLINE: "Reconnect the cable or run `adb reconnect`, then start the same sweep with --resume.",
+    FailureClass.DEVICE_OFFLINE: (
+        "Reconnect the cable or run `adb reconnect`, then start again; a sweep goes on with --resume."
+    ),
     FailureClass.DEVICE_UNAUTHORIZED: (
         'Unlock the phone and accept "Allow USB debugging?"; without a dialog, toggle USB debugging off and on.'
     ),
-    FailureClass.DEVICE_LOST: "The device went away: check cable and power, then start the same sweep with --resume.",
-    FailureClass.STORAGE_FULL: "Free space on the device (or on this host), then start the same sweep with --resume.",
+    FailureClass.DEVICE_LOST: (
+        "The device went away: check cable and power, then start again; a sweep goes on with --resume."
+    ),
+    FailureClass.STORAGE_FULL: (
+        "Free space on the device (or on this host), then start again; a sweep goes on with --resume."
+    ),
     FailureClass.WRONG_ABI: "Add a tool built for this device's ABI: `harness tools add PATH`.",
     FailureClass.TOOL_REJECTED_FLAG: (
         "The tool does not know a flag that it was sent, so something else was measured: run `harness tools probe`."
@@ -115,7 +122,10 @@ _ADVICE: dict[FailureClass, str] = {
         "Ask for fewer threads, or name other cores in the device's profile (`cores`): equal ones, one for each thread."
     ),
     FailureClass.PUSH_CORRUPT: "What arrived on the device differs from what was sent: check cable and storage.",
-    FailureClass.INTERRUPTED: "Start the same sweep again with --resume; nothing that is done is repeated.",
+    FailureClass.DEVICE_CHANGED: (
+        "Numbers from before and after it share no sweep: start a new one, and compare the two with `--allow os`."
+    ),
+    FailureClass.INTERRUPTED: "Start again; a sweep goes on with --resume, and repeats nothing that is done.",
     FailureClass.INTERNAL: "This is a fault of harness: please report it with the evidence.",
 }
 

@@ -21,7 +21,7 @@ class News(StrEnum):
     """A process ended well; its step may hold more of them."""
     FAILED = "failed"
     AGAIN = "again"
-    """A process throttled, and is made once more."""
+    """A process failed, such as by throttling, and is made once more."""
     AWAY = "away"
     """It is waited for until it answers again."""
     STEP = "step"

@@ -38,6 +38,12 @@ def give_up(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def must_have() -> Callable[[str], NoReturn]:
+    """What a fixture calls that finds something missing on this machine."""
+    return give_up
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])

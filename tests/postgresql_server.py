@@ -38,8 +38,11 @@ class PostgresqlServer:
     Its `fsync` is off unless `durable`: it survives `kill`, for which the page cache is enough, but no power cut.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        """Make the server's files; `start` starts it. Raises `RuntimeError` where the package is not installed."""
+    def __init__(self, folder: Path, *, durable: bool = False, network: tuple[str, str] | None = None) -> None:
+        """Make the server's files; `start` starts it. Raises `RuntimeError` where the package is not installed.
+
+        `network` is an address of this computer that it listens at too, and the network that may connect from there.
+        """
         programs = programs_folder()
         if programs is None:
             raise RuntimeError("PostgreSQL's server (Debian: apt install postgresql)")
@@ -57,13 +60,19 @@ class PostgresqlServer:
         self._server: subprocess.Popen[bytes] | None = None
         self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)}
         self._call("initdb", "-D", self._data, "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        self._addresses = "127.0.0.1"
+        if network:
+            self._addresses += f",{network[0]}"
+            with (self._data / "pg_hba.conf").open("a") as file:
+                file.write(f"host all all {network[1]} trust\n")
         access = self._data / "pg_hba.conf"
         rules = f"host all {WITH_PASSWORD} all scram-sha-256\nhost all {KEPT_OUT} all reject\n"
         access.write_text(rules + access.read_text())
 
     def start(self) -> None:
         """Start the server, which answers when this returns. It ends with the thread that started it."""
-        settings = ["listen_addresses=127.0.0.1", "max_connections=200", *(() if self._durable else ("fsync=off",))]
+        settings = [f"listen_addresses={self._addresses}", "max_connections=200"]
+        settings += [] if self._durable else ["fsync=off"]
         options = [word for setting in settings for word in ("-c", setting)]
         with self._log.open("ab") as log:
             self._server = subprocess.Popen(
@@ -154,14 +163,14 @@ class PostgresqlServer:
 
 
 @contextmanager
-def postgresql_server(*, durable: bool = False) -> Iterator[PostgresqlServer]:
+def postgresql_server(*, durable: bool = False, network: tuple[str, str] | None = None) -> Iterator[PostgresqlServer]:
     """Run a server in a temporary folder for a `with` block. Its `url()` is what `--results` takes.
 
     The folder is no pytest's: those are closed to all but their owner, and the server is another user's where tests run
     as root.
     """
     with tempfile.TemporaryDirectory(prefix="harness-postgresql-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        server = PostgresqlServer(Path(folder), durable=durable)
+        server = PostgresqlServer(Path(folder), durable=durable, network=network)
         try:
             server.start()
             yield server

@@ -16,10 +16,11 @@ from harness.sweep.context import SweepContext
 from harness.sweep.device_run import DeviceRun
 from harness.sweep.runner import SweepRunner
 from harness.sweep.scheduling import scheduling_of
+from harness.sweep.site import AdbSite
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
-_FLAGS = (
+FLAGS = (
     "graph num_threads num_runs min_secs max_secs warmup_runs warmup_min_secs report_peak_memory_footprint "
     "use_xnnpack use_gpu use_nnapi input_layer input_layer_shape input_layer_value_files output_filepath"
 )
@@ -71,10 +72,10 @@ class ScriptedSweep:
 
     def __init__(self, folder, while_it_runs="", measurement=None, **spec):
         script = folder / "benchmark_model"
-        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n")
+        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\necho '{LOG.format(runs=RUNS)}'\n")
         tool = Tool(
             name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
-            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(_FLAGS.split()),
+            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(FLAGS.split()),
         )  # fmt: skip
         model = folder / "model.tflite"
         model.write_bytes(b"model")
@@ -99,7 +100,9 @@ class ScriptedSweep:
         """Leased, in threads of their own, and stopped by Ctrl-C."""
         runner = SweepRunner(self.store, self.notebook)
         self.stop = runner._stop
-        return runner._measure(self._context(len(serials)), serials, takes_new=takes_new)
+        site = AdbSite(self.spec.hosts)
+        runner._measure(self._context(len(serials)), serials, site, takes_new=takes_new)
+        return site
 
     def _context(self, devices=1):
         registry = self.registry or OneTool(self._tool)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -39,6 +41,14 @@ class Evidence:
     """The float model; None where only outputs can be checked."""
     limits: OutputLimits = field(default_factory=OutputLimits)
     """How far outputs may be from the host's."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity of samples, labels, limits and float model: what was checked with others is checked again."""
+        labels = b"" if self.samples.labels is None else self.samples.labels.tobytes()
+        model = self.float_variant.sha256 if self.float_variant else ""
+        told = f"{self.samples.sha256} {model} {self.limits.model_dump_json()}"
+        return hashlib.sha256(told.encode() + labels).hexdigest()
 
 
 def measure_accuracy(
@@ -90,6 +100,7 @@ def _judge(
         limits_for(variant.card, evidence.limits),
         real_samples=samples.labels is not None,
     )
+    check = replace(check, evidence_sha256=evidence.sha256)
     if samples.labels is None or evidence.float_variant is None:
         return check, None
     floats = evidence.reference.outputs(evidence.float_variant, evidence.samples)[0][:count]

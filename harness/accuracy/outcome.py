@@ -31,6 +31,8 @@ class OutputCheck:
     passed: bool
     limits: str
     """The limits that were applied, as one sentence."""
+    evidence_sha256: str | None = None
+    """Identity of the samples, labels, limits and float model that it was made with; None in older rows."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from harness.benchmark.measurement import Delegation, InputFile, InvocationReque
 from harness.benchmark.tool import Tool
 from harness.compression.variant import TensorType, Variant
 from harness.devices.base import Device
+from harness.devices.fresh_folder import fresh_folder
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass, FailureError
 
 MAX_PROCESS_BYTES = 16 * 1024 * 1024
@@ -64,6 +65,7 @@ class Sender:
         self._samples = samples
         self._shapes = shapes
         self._clock = clock
+        self._output_folder = f"{target.device.work_folder}/outputs"
         self._deadline = clock() + TIME_LIMITS * target.timeout_s
         self.outputs: list[tuple[FloatArray, ...]] = []
         """By process, in the order of the samples."""
@@ -76,6 +78,10 @@ class Sender:
 
     def send(self) -> None:
         """Send all samples, fewer where the device does not take them. Raises `FailureError` when none goes through."""
+        with fresh_folder(self._target.device, self._output_folder):  # a phone that was lost may hold earlier outputs
+            self._send_what_fits()
+
+    def _send_what_fits(self) -> None:
         planned = per_process = self._most_per_process()
         reason = ""
         while True:
@@ -128,7 +134,7 @@ class Sender:
         """Run one process over some samples and return its outputs. Raises `FailureError`."""
         target, card = self._target, self._target.variant.card
         count = len(inputs[0])
-        output_path = f"{target.device.work_folder}/output-{uuid4().hex}"
+        output_path = f"{self._output_folder}/{uuid4().hex}"
         with tempfile.TemporaryDirectory() as folder:
             try:
                 request = InvocationRequest(
@@ -157,5 +163,5 @@ class Sender:
 def _tidy(device: Device, path: str) -> None:
     try:
         device.remove(path)
-    except DeviceError:  # the device is gone, and with it the sweep on it; the work folder is cleaned next time
+    except DeviceError:  # the device is gone; the folder is made anew by the next pass
         return

@@ -11,6 +11,7 @@ from harness.errors import Failure, FailureClass, FailureError
 
 _FULL_DELEGATION = "require_full_delegation"
 _OP_PROFILE = "enable_op_profiling"
+_RUN_FREQUENCY = "run_frequency"
 _OP_PROFILE_GROWS = "allow_dynamic_profiling_buffer_increase"
 
 
@@ -23,6 +24,8 @@ def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> l
     flags = _model_and_counts(request) + _delegate_flags(tool, request) + _data_flags(request)
     if request.cache_folder is not None:
         flags += cache_flags(tool, request.delegate, request.cache_folder)
+    if request.runs_per_s is not None:
+        flags.append((_RUN_FREQUENCY, f"{request.runs_per_s:g}"))
     if request.purpose is Pass.MEMORY:
         flags.append(("report_peak_memory_footprint", "true"))
     if request.purpose is Pass.OP_PROFILE:
@@ -50,6 +53,11 @@ def _can_require_full_delegation(tool: Tool, request: InvocationRequest) -> bool
 def offers_op_profile(tool: Tool) -> bool:
     """Tell whether a tool can say where the time goes."""
     return tool.flags is not None and _OP_PROFILE in tool.flags
+
+
+def offers_run_frequency(tool: Tool) -> bool:
+    """Tell whether a tool can begin its runs at given times instead of one right after the other."""
+    return tool.flags is not None and _RUN_FREQUENCY in tool.flags
 
 
 def _op_profile_flags(tool: Tool) -> list[tuple[str, str]]:

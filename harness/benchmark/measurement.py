@@ -59,6 +59,8 @@ class InvocationRequest:
     min_s: float = 0.0
     """Above zero: `runs` is the fewest, and the timed part goes on until so much time has passed."""
     max_s: float = 150.0
+    runs_per_s: float | None = None
+    """Begin no more runs a second than these, and catch up after a late one; None: one right after the other."""
     inputs: tuple[InputFile, ...] = ()
     """Empty: the tool makes random inputs."""
     require_full_delegation: bool = False

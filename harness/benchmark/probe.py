@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from harness.benchmark.tool import Tool
 from harness.devices.base import CommandResult, Device
 from harness.errors import Failure, FailureClass, FailureError
+
+if TYPE_CHECKING:
+    from harness.benchmark.registry import ToolRegistry
 
 _FLAG = re.compile(r"^\s+--([A-Za-z0-9_]+)=", re.MULTILINE)
 PROBE_TIMEOUT_S = 30.0
@@ -15,6 +19,11 @@ PROBE_TIMEOUT_S = 30.0
 def flags_in_help(text: str) -> frozenset[str]:
     """Return the flag names of a `--help` text: lines such as `	--num_runs=50   int32  optional  ...`."""
     return frozenset(_FLAG.findall(text))
+
+
+def with_flags(tool: Tool, registry: ToolRegistry, device: Device, tool_path: str) -> Tool:
+    """Return the tool with its flags: a binary that was never asked for them is asked now. Raises `FailureError`."""
+    return tool if tool.flags is not None else registry.remember_flags(tool, probe_flags(device, tool, tool_path))
 
 
 def probe_flags(device: Device, tool: Tool, tool_path: str) -> frozenset[str]:

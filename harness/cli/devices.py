@@ -34,9 +34,14 @@ def devices(
         str | None,
         typer.Option(metavar="SERIAL", help="Give back what a harness that was killed left changed on this device."),
     ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST[:PORT]", help="List what another computer's adb server holds; repeat for several."),
+    ] = None,
     as_json: bool = JsonOption,
 ) -> None:
     """List attached devices: state, model, processor, profile and labels; exit code 3 when there is none."""
+    from harness.devices.device_name import server_at
     from harness.devices.discovery import list_devices, open_device
 
     if clean:
@@ -54,7 +59,8 @@ def devices(
     elif write_profile:
         _write_profile(write_profile, output)
     else:
-        found = list_devices(with_facts=True)
+        servers = [server_at(name) for name in host or ()] or [None]
+        found = [device for server in servers for device in list_devices(server, with_facts=True)]
         rows = [_row(device) for device in found]
         if as_json:
             print_json({"devices": rows})

@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.progress import watch
+from harness.errors import ExitCode
 from harness.paths import cache_folder
 from harness.results.plain import plain
 
@@ -50,6 +51,9 @@ def evaluate(
     mixed: Annotated[
         int, typer.Option("--mixed", min=0, help="Write a recipe that leaves so many of the noisiest layers in float.")
     ] = 0,
+    finer: Annotated[
+        bool, typer.Option("--finer", help="With --mixed: in the next finer format instead, which costs fewer bytes.")
+    ] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the recipes of --mixed.")] = Path(),
     report: Annotated[
         Path | None, typer.Option(help="Also write an HTML page, with where both models look on flipped images.")
@@ -70,7 +74,7 @@ def evaluate(
     with watch() as watcher:
         found = evaluate(asked, cache=cache_folder(), observer=watcher)
     on_host = [one for one in found.evaluations if one.layers]
-    written = [write_mixed_recipe(one.variant.card, one.layers, mixed, output) for one in on_host] if mixed else []
+    written = [write_mixed_recipe(one.variant.card, one.layers, mixed, output, finer=finer) for one in on_host if mixed]
     if report:
         from harness.report.evaluation_page import render_evaluation
         from harness.report.page.site import write_page
@@ -80,18 +84,22 @@ def evaluate(
         documents = [_as_json(one) for one in found.evaluations]
         print_json({"model": found.model.name, "task": found.task.name, "evaluations": documents,
                     "files": [str(path) for path in written]})  # fmt: skip
-        return
-    _print(found)
-    for path in written:
-        console().print(f"Written: {path}", soft_wrap=True, markup=False)
+    else:
+        _print(found)
+        for path in written:
+            console().print(f"Written: {path}", soft_wrap=True, markup=False)
+    if any(one.failure and not one.compared for one in found.evaluations):
+        raise typer.Exit(ExitCode.CELL_FAILED)
 
 
 def _as_json(evaluation: Evaluation) -> dict[str, object]:
-    variant = {"variant": evaluation.variant.name, "sha256": evaluation.variant.sha256}
+    card = evaluation.variant.card
+    variant = {"variant": card.recipe, "sha256": card.sha256, "size_bytes": card.size_bytes}
     return {key: plain(value) for key, value in (asdict(evaluation) | variant).items()}
 
 
 def _print(found: Evaluated) -> None:
+    from harness.evaluation.suite import HOST
     from harness.report.evaluation import (
         attack_tables,
         comparison_table,
@@ -105,7 +113,7 @@ def _print(found: Evaluated) -> None:
     for data in found.data:
         console().print(comparison_table(found.evaluations, data))
         error_console().print(notes_on_data(found.evaluations, data), soft_wrap=True, markup=False)
-    if through := [one for one in found.evaluations if one.delegate != "host"]:
+    if through := [one for one in found.evaluations if one.delegate != HOST]:
         console().print("What the delegate changed, against this host's run of the same file:")
         console().print(delegate_table(through))
     for sentence in sentences(found.evaluations):

@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "compare": "harness.cli.compare",
     "explain": "harness.cli.explain",
     "history": "harness.cli.history",
+    "lab": "harness.cli.lab",
     "nightly": "harness.cli.nightly",
     "noise": "harness.cli.noise",
     "report": "harness.cli.report",

@@ -48,6 +48,9 @@ def nightly(
         typer.Option(envvar="HARNESS_WEBHOOK", show_envvar=True, help="URL that gets a short summary as JSON by POST."),
     ] = None,
     least_free_gb: Annotated[float, typer.Option(min=0, help="Room on the disk that a night asks for, GB.")] = 2.0,
+    lab: Annotated[
+        str | None, typer.Option(metavar="SCHEDULER", help="Measure the phones of a lab, such as tcp://HOST:8786.")
+    ] = None,
     results: ResultsOption = None,
     quiet: bool = QuietOption,
     plain: bool = PlainOption,
@@ -70,7 +73,7 @@ def nightly(
     settings = NightSettings(
         load_sweep_spec(spec_file, {}), results or default_results(),
         until=next_time(until, datetime.now()) if until else None,  # without a zone: the clock on the wall
-        fail_on=_troubles(fail_on), effect=effect / 100, least_free_gb=least_free_gb,
+        fail_on=_troubles(fail_on), effect=effect / 100, least_free_gb=least_free_gb, lab=lab,
     )  # fmt: skip
 
     def then(store: Store, outcome: NightOutcome) -> None:
@@ -83,6 +86,8 @@ def nightly(
         if url:
             _say(post(url, message_of_error(error)))
         raise
+    for host in outcome.unreached:
+        _say(f"No adb server answered at {host}: what is attached there was not measured.")
     _print(outcome, as_json)
     if url:
         _say(post(url, night_message(outcome.check, outcome.fail_on, outcome.exit_code)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,14 +22,19 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, help="Cut a model into stages.")
 
-BALANCES = ("work", "bytes")
+BALANCES = ("work", "time", "bytes")
 
 
 @app.command(epilog="Example: harness partition model.tflite --stages 3 --output stages")
 def partition(
     model: Annotated[str, typer.Argument(help="Anything that `harness compress` takes, such as a .tflite file.")],
     stages: Annotated[int, typer.Option(min=2, max=64, help="How many stages; with --at one more than its names.")] = 2,
-    by: Annotated[str, typer.Option(help="Where to cut: work (equal multiply-adds) or bytes (few across).")] = "work",
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Where to cut: work (equal multiply-adds), time (equal times, measured) or bytes (few across)."
+        ),
+    ] = "work",
     at: Annotated[
         list[str] | None, typer.Option(help="Cut right after the operator that writes this tensor; may be repeated.")
     ] = None,
@@ -61,7 +65,7 @@ def partition(
         raise UsageError(f"--by: found {by!r}.", f"Allowed are: {', '.join(BALANCES)}.")
     whole = _variant(model, recipe)
     graph = read_partitionable(whole.path.read_bytes(), name=f"{model} ({whole.name})")
-    made = cut(whole, graph, _cuts(graph, stages, by, at or []), output)
+    made = cut(whole, graph, _cuts(whole, graph, stages, by, at or [], device), output)
     if not as_json:
         _print(made)
     found = None
@@ -69,7 +73,7 @@ def partition(
         options = {"delegates": delegate, "preset": preset} if delegate else {"preset": preset}
         found = _experiment(made, graph, device, most, options, seconds, results)
     if as_json:
-        print_json(_as_json(made) | ({"experiment": plain(asdict(found))} if found else {}))
+        print_json(_as_json(made) | ({"experiment": plain(found.as_dict())} if found else {}))
     elif found:
         _print_experiment(found)
     if not made.exact:
@@ -86,13 +90,20 @@ def _variant(model: str, recipe: str | None) -> Variant:
         return make_variant(find_model(model), find_recipe(recipe or default), cache=cache_folder(), observer=watcher)
 
 
-def _cuts(graph: Graph, stages: int, by: str, at: list[str]) -> tuple[int, ...]:
+def _cuts(whole: Variant, graph: Graph, stages: int, by: str, at: list[str], device: str | None) -> tuple[int, ...]:
     from harness.partition.plan import balanced_cuts, named_cuts, narrow_cuts
     from harness.partition.work import estimate_work
+    from harness.sweep.targets import HOST
 
     if at:
         return named_cuts(graph, at)
-    return narrow_cuts(graph, stages) if by == "bytes" else balanced_cuts(graph, estimate_work(graph), stages)
+    if by == "bytes":
+        return narrow_cuts(graph, stages)
+    if by == "work":
+        return balanced_cuts(graph, estimate_work(graph), stages)
+    from harness.partition.node_times import measure_steps
+
+    return balanced_cuts(graph, measure_steps(whole, graph, device or HOST), stages)
 
 
 def _as_json(made: Partition) -> dict[str, object]:
@@ -136,15 +147,12 @@ def _experiment(made: Partition, graph: Graph, device: str, stages: int, options
 
 
 def _print_experiment(found: Experiment) -> None:
-    from harness.report.partition import outcome_table, piece_table, verdict
+    from harness.report.partition import disturbances, outcome_table, piece_table, remarks, verdict
 
     console().print(piece_table(found))
-    for reason in found.measured.reasons:
+    for reason in (*found.measured.reasons, *disturbances(found.measured)):
         error_console().print(reason, markup=False, soft_wrap=True)
     console().print(outcome_table(found.outcomes))
-    for outcome in found.outcomes:
-        if outcome.failure:
-            error_console().print(
-                f"{outcome.way} on {', '.join(outcome.units)}: {outcome.failure.message}", markup=False, soft_wrap=True
-            )
-    console().print(verdict(found.outcomes), soft_wrap=True)
+    for remark in remarks(found.outcomes):
+        error_console().print(remark, markup=False, soft_wrap=True)
+    console().print(verdict(found.outcomes), markup=False, soft_wrap=True)

@@ -39,6 +39,8 @@ class Fault(StrEnum):
     GO_CABLE = "go-cable"
     CUT_CABLE = "cut-cable"
     PLUG_CABLE = "plug-cable"
+    REVOKE_KEYS = "revoke-keys"
+    ACCEPT_KEYS = "accept-keys"
 
 
 @app.command(epilog="Example: harness phone build")
@@ -199,6 +201,8 @@ def fault(
         Fault.GO_CABLE: phone.go_cable,
         Fault.CUT_CABLE: phone.cut_cable,
         Fault.PLUG_CABLE: phone.plug_cable,
+        Fault.REVOKE_KEYS: phone.revoke_keys,
+        Fault.ACCEPT_KEYS: phone.accept_keys,
     }
     actions[what]()
     console().print(f"{name}: {what}.", markup=False)

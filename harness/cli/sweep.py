@@ -48,6 +48,13 @@ def sweep(
         list[str] | None,
         typer.Option(help="An ADB serial, host, virtual or virtual:COSTUME; repeat for several."),
     ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST[:PORT]", help="A computer whose adb server holds phones; repeat for several."),
+    ] = None,
+    lab: Annotated[
+        str | None, typer.Option(metavar="SCHEDULER", help="Measure the phones of a lab, such as tcp://HOST:8786.")
+    ] = None,
     delegate: Annotated[
         list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
     ] = None,
@@ -66,12 +73,21 @@ def sweep(
     prepare: Annotated[
         bool, typer.Option("--prepare/--no-prepare", help="Set up phones as their profile asks, and give them back.")
     ] = True,
+    per: Annotated[
+        str | None,
+        typer.Option(
+            metavar="device|model", help="Every phone measures every cell (default), or any phone of a model serves it."
+        ),
+    ] = None,
     may_reboot: Annotated[
         bool, typer.Option("--may-reboot", help="Restart a phone that would be left out, once, and go on with it.")
     ] = False,
     results: ResultsOption = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="ID", help="Carry on a sweep that was stopped: its id, or latest.")
+        str | None,
+        typer.Option(
+            metavar="ID", help="Carry on a sweep, stopped or not, also with other settings: its id, or latest."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its expected duration.")] = False,
     fail_on: Annotated[
@@ -95,41 +111,39 @@ def sweep(
     measurement = {"invocations": invocations, "runs": runs, "accuracy_samples": accuracy_samples,
                    "timeout_s": timeout_s, "sustained_s": duration_s(sustained) if sustained else None}  # fmt: skip
     overrides: dict[str, Any] = {
-        "model": model, "recipes": recipe, "devices": device, "delegates": delegate, "threads": threads,
+        "model": model, "recipes": recipe, "devices": device, "hosts": host, "delegates": delegate, "threads": threads,
         "max_drop_points": max_drop, "preset": preset, "seed": seed, "broken_gpu": broken_gpu or None,
         "require_full_delegation": require_full_delegation or None, "prepare": None if prepare else False,
-        "may_reboot": may_reboot or None,
+        "may_reboot": may_reboot or None, "per": per,
         "measurement": {key: value for key, value in measurement.items() if value is not None} or None,
     }  # fmt: skip
     given = {key: value for key, value in overrides.items() if value or value is False}
     if resume:
-        _refuse_with_resume(spec_file, given)
-        spec, resume = _stored_spec(place, resume)
+        spec, resume = _changed_spec(place, resume, spec_file, given)
     else:
         spec = load_sweep_spec(spec_file, given)
     _check_fail_on(fail_on)
+    if dry_run and resume:
+        _print_rest(place, resume, spec, as_json)
+        return
     if dry_run:
         _print_plan(spec, as_json)
         return
-    run_sweep(spec, results=place, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
+    run_sweep(
+        spec, results=place, lab=lab, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain
+    )  # fmt: skip
 
 
-def _stored_spec(place: str, sweep_id: str) -> tuple[SweepSpec, str]:
+def _changed_spec(place: str, sweep_id: str, spec_file: Path | None, given: dict[str, Any]) -> tuple[SweepSpec, str]:
+    """Return the spec to carry a sweep on with, its own or a file's with options over it, and the sweep's whole id."""
     from harness.results.store import Store
-    from harness.spec.loading import validate_spec
-    from harness.spec.sweep import SweepSpec
+    from harness.spec.sweep import change_sweep_spec, load_sweep_spec
 
     with Store.open(place, must_exist=True) as store:
         record = store.find_sweep(sweep_id)
-    return validate_spec(dict(record.spec), SweepSpec, origin=f"sweep {record.id}"), record.id
-
-
-def _refuse_with_resume(spec_file: Path | None, given: dict[str, Any]) -> None:
-    if spec_file or given:
-        raise UsageError(
-            "--resume carries on a stored sweep as it was planned; it takes no spec and no other settings.",
-            "Leave them out, or start a new sweep.",
-        )
+    if spec_file:
+        return load_sweep_spec(spec_file, given), record.id
+    return change_sweep_spec(record.spec, given, origin=f"sweep {record.id} with the command line"), record.id
 
 
 def _check_fail_on(value: str) -> None:
@@ -168,3 +182,25 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
         "if one inference takes 10 ms. Nothing was run.",
         soft_wrap=True,
     )
+
+
+def _print_rest(place: str, sweep_id: str, spec: SweepSpec, as_json: bool) -> None:
+    """Print what a stored sweep brings along and what remains, as far as it can be told without asking a device."""
+    from harness.results.store import Store
+    from harness.sweep.carrying_on import changed_settings, changes_sentence, look_ahead
+
+    with Store.open(place, must_exist=True) as store:
+        record = store.find_sweep(sweep_id)
+        changes = changed_settings(record, spec)
+        devices = look_ahead(store, record, spec)
+    if as_json:
+        rest = [{"serial": serial, **earlier.as_json()} for serial, earlier in devices.items()]
+        print_json({"sweep_id": sweep_id, "changes": changes, "devices": rest, "spec": spec.model_dump(mode="json")})
+        return
+    told = [changes_sentence(sweep_id, changes)]
+    for serial, earlier in devices.items():
+        told += [earlier.sentence(serial), *earlier.reasons(serial)]
+    told += [f"{name}: nothing is stored of it." for name in spec.devices if name not in devices]
+    for sentence in told:
+        console().print(sentence, markup=False, soft_wrap=True)
+    error_console().print("No device was asked. Nothing was run.", soft_wrap=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -64,8 +66,8 @@ def _make(
 ) -> Variant:
     observer.note(f"Making {recipe.name} of {model.name}.")
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="making-") as folder:
-        here = Path(folder).absolute()
+    with _empty_folder(path.with_suffix(".making")) as folder:
+        here = folder.absolute()
         job = Job(
             model=model,
             recipe=recipe,
@@ -83,10 +85,21 @@ def _make(
         card = build_card(job.variant.read_bytes(), lineage, seconds=seconds, step_facts=facts)
         # The card comes last: a variant without one counts as not made.
         job.variant.replace(path)
-        card_path = Path(folder) / "card.json"
+        card_path = folder / "card.json"
         card_path.write_text(card.model_dump_json(indent=2), encoding="utf-8")
         card_path.replace(_card_path(path))
     return Variant(path, card)
+
+
+@contextmanager
+def _empty_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder and remove it at the end; what a harness that was killed left there is removed at the start."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Bar:

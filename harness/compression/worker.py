@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -98,12 +99,13 @@ def run_worker(job: Job, *, watch: Callable[[Progress], None] | None = None, tim
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
         try:
             assert process.stdin is not None  # noqa: S101 - it was asked for
-            with contextlib.suppress(BrokenPipeError), process.stdin:  # a worker may die before it has read its job
-                process.stdin.write(job.model_dump_json().encode())
+            with contextlib.suppress(BrokenPipeError):  # a worker may die before it has read its job
+                process.stdin.write(job.model_dump_json().encode() + b"\n")
+                process.stdin.flush()  # and is left open: that it closes tells a worker that harness is gone
             _wait(process, job, watch, limit_s)
         finally:
             process.kill()
-            process.wait()
+            process.communicate()
         output.seek(0)
         printed = "\n".join(output.read().splitlines()[-_EVIDENCE_LINES:])
     if job.failure.is_file():
@@ -251,7 +253,8 @@ def _surroundings(job: Job) -> Surroundings:
 
 def main() -> None:
     """Carry out the job on stdin; every failure ends in the job's failure file."""
-    job = Job.model_validate_json(sys.stdin.buffer.read())
+    job = Job.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_harness, daemon=True).start()
     try:
         _write(job.variant, _make(job))
     except CompressionError as error:
@@ -262,6 +265,12 @@ def main() -> None:
     except Exception as error:  # libraries raise all kinds; the sweep goes on with the next recipe
         message = f"Making {job.recipe.name} failed: {type(error).__name__}: {error}"
         _store(job, Failure(FailureClass.CONVERSION_FAILED, message, traceback.format_exc()))
+
+
+def _end_with_harness() -> None:
+    """End when whoever gave the job ended, however it did: a training that nobody waits for would go on for hours."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 def _store(job: Job, failure: Failure) -> None:

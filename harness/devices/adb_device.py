@@ -14,6 +14,7 @@ from uuid import uuid4
 import adbutils
 
 from harness.devices.base import CommandResult, DeviceFacts, DeviceKind
+from harness.devices.device_name import DeviceName
 from harness.devices.facts import FACTS_SCRIPT, facts_from_output
 from harness.devices.transport import LOSSES, ShellOutput, TimedDevice, describe_loss, shell_v1, shell_v2
 from harness.errors import DeviceError, Failure, FailureClass
@@ -35,8 +36,13 @@ T = TypeVar("T")
 class AdbDevice:
     """One phone by its serial. Everything that it writes there lies under `work_folder`."""
 
-    def __init__(self, client: adbutils.AdbClient, serial: str) -> None:
-        self._serial = serial
+    def __init__(
+        self, client: adbutils.AdbClient, serial: str, *, name: DeviceName | None = None, label: str | None = None
+    ) -> None:
+        """Talk to the phone that the adb server calls `serial`; results call it by `label`, or else by its name's."""
+        self.name = name or DeviceName(serial)
+        """Where it is attached, and as what."""
+        self._serial = label or self.name.label
         self._adb = TimedDevice(client, serial=serial)
         self._facts: DeviceFacts | None = None
         self._blobs: dict[str, str] = {}
@@ -45,7 +51,7 @@ class AdbDevice:
 
     @property
     def serial(self) -> str:
-        """The ADB serial."""
+        """What results call it: the ADB serial, with its host where the serial alone would be ambiguous."""
         return self._serial
 
     @property

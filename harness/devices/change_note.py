@@ -15,7 +15,7 @@ from harness.errors import DeviceError, Failure, FailureClass
 
 _NAME = "changed.json"
 _TIMEOUT_S = 20.0
-_WRITE = 'mkdir -p "$1" && printf %s "$3" >"$2.part" && mv "$2.part" "$2"'
+_WRITE = 'mkdir -p "$1" && printf %s "$3" >"$2.part" && mv "$2.part" "$2" || { rm -f "$2.part"; exit 1; }'
 """In one step at the end: a note is whole or not there."""
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import adbutils
 
 from harness.devices.adb_device import AdbDevice
-from harness.devices.base import DeviceFacts
+from harness.devices.base import Device, DeviceFacts
+from harness.devices.device_name import AdbServer, DeviceName
 from harness.devices.server import adb_client, server_address
 from harness.devices.transport import LOSSES, describe_loss
-from harness.errors import DeviceError, Failure, FailureClass
+from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
 
 _LIST_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 15.0
@@ -60,9 +61,10 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class AttachedDevice:
-    """One line of the adb server's list."""
+    """One line of an adb server's list."""
 
     serial: str
+    """Its name: the serial, with its server where that is not the environment's."""
     state: DeviceState
     facts: DeviceFacts | None = None
     """Only for a device that is ready, and where asked for."""
@@ -81,18 +83,22 @@ def parse_device_list(text: str) -> list[AttachedDevice]:
     return found
 
 
-def list_devices(*, with_facts: bool = False) -> list[AttachedDevice]:
+def list_devices(
+    server: AdbServer | None = None, *, with_facts: bool = False, seen: set[str] | None = None
+) -> list[AttachedDevice]:
     """Return what is attached, in every state. Raises `NothingToRunOnError` without an adb server.
 
-    One emulator may be listed twice, by its own name and by an address; the second is left out.
+    One phone may be listed twice, such as by cable and by address; the second is left out. `seen` remembers phones
+    from one server to the next.
     """
-    client = adb_client()
+    client = adb_client(server)
     found: list[AttachedDevice] = []
-    seen: set[str] = set()
-    for serial, state in _server_list(client):
-        device = AttachedDevice(serial, _state(state))
+    seen = set() if seen is None else seen
+    for serial, state in _server_list(client, server):
+        name = DeviceName(serial, server)
+        device = AttachedDevice(str(name), _state(state))
         if device.state is DeviceState.DEVICE:
-            device, identity = _look_closer(client, device, with_facts)
+            device, identity = _look_closer(AdbDevice(client, serial, name=name), with_facts)
             if identity in seen:
                 continue
             seen.add(identity)
@@ -100,23 +106,58 @@ def list_devices(*, with_facts: bool = False) -> list[AttachedDevice]:
     return found
 
 
-def open_device(serial: str) -> AdbDevice:
-    """Return an attached device that is ready. Raises `DeviceError` of the class that its state means."""
-    client = adb_client()
-    states = dict(_server_list(client))
-    state = _state(states[serial]) if serial in states else None
+def open_device(name: str, *, label: str | None = None) -> AdbDevice:
+    """Return an attached device that is ready, to be called `label`. Raises `DeviceError` of what its state means.
+
+    Without the environment's adb server it raises `NothingToRunOnError`; any other one may come back.
+    """
+    device = DeviceName.parse(name)
+    try:
+        client = adb_client(device.server)
+    except NothingToRunOnError as error:
+        if device.server is None:
+            raise
+        message = f"{device.label}: no adb server answers at {device.server}."
+        raise DeviceError(Failure(FailureClass.DEVICE_LOST, message, "the server does not listen")) from error
+    states = dict(_server_list(client, device.server))
+    state = _state(states[device.serial]) if device.serial in states else None
     if state is not DeviceState.DEVICE:
-        raise DeviceError(_failure_of(serial, state))
-    return AdbDevice(client, serial)
+        raise DeviceError(failure_of_state(device.label, state))
+    return AdbDevice(client, device.serial, name=device, label=label)
 
 
-def connect(address: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
-    """Connect the adb server to HOST:PORT and wait until the device is ready; return its serial.
+def name_of(device: Device) -> str:
+    """Return the name by which a device can be opened again."""
+    return str(device.name) if isinstance(device, AdbDevice) else device.serial
+
+
+def reopen(device: Device) -> AdbDevice:
+    """Return the same device, of which nothing is remembered. Raises `DeviceError`."""
+    return open_device(name_of(device), label=device.serial)
+
+
+def reachable(names: Collection[str]) -> Iterator[AdbDevice]:
+    """Return the devices whose adb server answers. Each server is asked once, since one that is off takes seconds."""
+    clients: dict[AdbServer | None, adbutils.AdbClient | None] = {}
+    for name in names:
+        device = DeviceName.parse(name)
+        if device.server not in clients:
+            try:
+                clients[device.server] = adb_client(device.server)
+            except NothingToRunOnError:
+                clients[device.server] = None
+        if client := clients[device.server]:
+            yield AdbDevice(client, device.serial, name=device)
+
+
+def connect(name: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
+    """Connect the adb server to HOST:PORT and wait until the device is ready; return its name.
 
     The server's answer alone proves nothing: "already connected" may be a device that is offline or hangs, and
     connecting right after a disconnect may race. Only a command that comes back does. Raises `DeviceError`.
     """
-    client = adb_client()
+    device = DeviceName.parse(name)
+    client, address = adb_client(device.server), device.serial
     deadline = time.monotonic() + timeout_s
     answer, state = "", None
     while time.monotonic() < deadline:
@@ -126,14 +167,14 @@ def connect(address: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
         except LOSSES as error:
             answer = str(error)
         if state == "device" and _runs_commands(client, address, deadline):
-            return address
+            return name
         if state == "offline":  # a stale connection stays offline until it is dropped
             _drop(client, address, deadline)
         if state == "unauthorized":
             break
         time.sleep(_POLL_S)
     known = _state(state) if state else None
-    failure = _failure_of(address, known)
+    failure = failure_of_state(device.label, known)
     raise DeviceError(replace(failure, evidence=answer.strip() or failure.evidence))
 
 
@@ -152,27 +193,31 @@ def _runs_commands(client: adbutils.AdbClient, address: str, deadline: float) ->
         return False
 
 
-def ready_serials() -> list[str]:
-    """Return what the adb server holds ready; no device is asked. Raises `DeviceError`, `NothingToRunOnError`."""
-    return [serial for serial, state in _server_list(adb_client()) if _state(state) is DeviceState.DEVICE]
+def ready_devices(server: AdbServer | None = None) -> list[str]:
+    """Return the names of what an adb server holds ready; no device is asked.
+
+    Raises `DeviceError`, `NothingToRunOnError`.
+    """
+    listed = _server_list(adb_client(server), server)
+    return [str(DeviceName(serial, server)) for serial, state in listed if _state(state) is DeviceState.DEVICE]
 
 
-def identities(serials: Collection[str]) -> dict[str, str]:
+def identities(names: Collection[str]) -> dict[str, str]:
     """Return what tells phones apart under whatever name, of those that have started. Each is asked one command.
 
-    Raises `NothingToRunOnError` without an adb server.
+    Those of an adb server that does not answer are left out.
     """
-    client = adb_client()
-    looks = [_look_closer(client, AttachedDevice(serial, DeviceState.DEVICE), with_facts=False) for serial in serials]
+    looks = [_look_closer(device, with_facts=False) for device in reachable(names)]
     return {device.serial: identity for device, identity in looks if device.state is DeviceState.DEVICE}
 
 
-def disconnect(address: str) -> None:
+def disconnect(name: str) -> None:
     """Take a network device off the server's list; one that is not there is fine."""
+    device = DeviceName.parse(name)
     try:
-        adb_client().disconnect(address)
+        adb_client(device.server).disconnect(device.serial)
     except LOSSES as error:
-        raise describe_loss(error, address) from error
+        raise describe_loss(error, device.label) from error
 
 
 def chosen_serials(asked: Sequence[str]) -> list[str]:
@@ -182,49 +227,51 @@ def chosen_serials(asked: Sequence[str]) -> list[str]:
     return [serial for serial in os.environ.get("ANDROID_SERIAL", "").split(",") if serial]
 
 
-def reconnect(serial: str, *, timeout_s: float) -> None:
+def reconnect(name: str, *, timeout_s: float) -> None:
     """Let the adb server drop its connection to one device and make it anew, as `adb -s SERIAL reconnect` does.
 
     A device on the network is gone from the server's list until it is connected to. Raises `DeviceError`.
     """
+    device = DeviceName.parse(name)
     try:
-        with adb_client().make_connection(timeout=timeout_s) as connection:
-            connection.send_command(f"host-serial:{serial}:reconnect")
+        with adb_client(device.server).make_connection(timeout=timeout_s) as connection:
+            connection.send_command(f"host-serial:{device.serial}:reconnect")
             connection.check_okay()
     except LOSSES as error:
-        raise describe_loss(error, serial) from error
+        raise describe_loss(error, device.label) from error
 
 
-def state_of(serial: str) -> DeviceState | None:
-    """Return in which state the server lists a device; None: not at all.
+def state_of(name: str) -> DeviceState | None:
+    """Return in which state its server lists a device; None: not at all.
 
     Raises `DeviceError` and `NothingToRunOnError`.
     """
-    states = dict(_server_list(adb_client()))
-    return _state(states[serial]) if serial in states else None
+    device = DeviceName.parse(name)
+    states = dict(_server_list(adb_client(device.server), device.server))
+    return _state(states[device.serial]) if device.serial in states else None
 
 
 def last_listed() -> frozenset[str]:
-    """Return what the adb server listed when it last answered this process."""
+    """Return what the environment's adb server listed when it last answered this process."""
     return _last_listed.get(server_address(), frozenset())
 
 
-def _server_list(client: adbutils.AdbClient) -> list[tuple[str, str]]:
+def _server_list(client: adbutils.AdbClient, server: AdbServer | None = None) -> list[tuple[str, str]]:
     try:
         with client.make_connection(timeout=_LIST_TIMEOUT_S) as connection:
             connection.send_command("host:devices")
             connection.check_okay()
             lines = connection.read_string_block().splitlines()
     except LOSSES as error:
-        raise describe_loss(error, "adb server") from error
+        raise describe_loss(error, f"adb server {server or ''}".rstrip()) from error
     pairs = [line.split("\t", 1) for line in lines if "\t" in line]
     _last_listed[client.host, client.port] = frozenset(serial for serial, _ in pairs)
     return [(serial, state.strip()) for serial, state in pairs]
 
 
-def _look_closer(client: adbutils.AdbClient, device: AttachedDevice, with_facts: bool) -> tuple[AttachedDevice, str]:
+def _look_closer(adb: AdbDevice, with_facts: bool) -> tuple[AttachedDevice, str]:
     """Tell a booting device from a ready one, and what identifies it: its serial number and this boot's id."""
-    adb = AdbDevice(client, device.serial)
+    device = AttachedDevice(str(adb.name), DeviceState.DEVICE)
     script = "getprop sys.boot_completed; getprop ro.serialno; cat /proc/sys/kernel/random/boot_id"
     try:
         lines = adb.run_script(script, timeout_s=_BOOT_TIMEOUT_S).stdout.splitlines()
@@ -252,7 +299,8 @@ def _state(text: str) -> DeviceState:
         return DeviceState.UNKNOWN
 
 
-def _failure_of(serial: str, state: DeviceState | None) -> Failure:
+def failure_of_state(serial: str, state: DeviceState | None) -> Failure:
+    """Return what it means that the server lists a device so, and not as ready; None: not at all."""
     if state is None:
         return Failure(FailureClass.DEVICE_LOST, f"{serial} is not attached.", "not in the adb server's list")
     failure_class = {

@@ -14,7 +14,7 @@ from harness.devices.change_note import Change, ChangeNote
 from harness.devices.knobs import EVERY_KNOB
 from harness.devices.knobs.base import Knob, KnobRefusedError, State
 from harness.devices.under_way import await_commands
-from harness.errors import DeviceError
+from harness.errors import DeviceError, Failure
 
 _READ_BACKS = 10
 _PAUSE_S = 0.2
@@ -88,11 +88,14 @@ class Preparation:
         *,
         report: Callable[[str], None] = lambda _: None,
         sleep: Callable[[float], object] = time.sleep,
+        is_back: Callable[[Failure], bool] = lambda _: False,
     ) -> None:
+        """`is_back` waits for a phone that went away while it is given back, and tells whether it answers again."""
         self._device = device
         self._knobs = knobs
         self._report = report
         self._sleep = sleep
+        self._is_back = is_back
         self._note = ChangeNote(device)
         self._changes: list[Change] = []
         self.records: list[KnobRecord] = []
@@ -172,7 +175,7 @@ class Preparation:
     def _give_back(self) -> None:
         """Restore in the opposite order; a phone that is gone keeps its note, and is restored at the next start."""
         by_name = {knob.name: knob for knob in self._knobs}
-        restored = _restore(self._device, self._note, self._changes, by_name, self._report, self._sleep)
+        restored = _restore(self._device, self._note, self._changes, by_name, self._report, self._sleep, self._is_back)
         self._changes = []
         for index, record in enumerate(self.records):
             if outcome := restored.get(record.name):
@@ -211,6 +214,7 @@ def _restore(
     knobs: dict[str, Knob],
     report: Callable[[str], None],
     sleep: Callable[[float], object],
+    is_back: Callable[[Failure], bool] = lambda _: False,
 ) -> dict[str, tuple[Confirmation, str]]:
     """Restore the last change first, and strike off the note what is sure to be restored; tell what is not."""
     if changes:
@@ -218,25 +222,37 @@ def _restore(
     left = list(changes)
     outcomes: dict[str, tuple[Confirmation, str]] = {}
     for change in reversed(changes):
-        knob = knobs.get(change.knob)
-        try:
-            outcome = (
-                _write_and_read_back(knob, device, change.earlier, sleep)
-                if knob
-                else (Confirmation.FAILED, "This harness has no such knob; a restart of the phone undoes most changes.")
-            )
-            if outcome[0].sure:
-                left.remove(change)
-                note.write(left)
-        except DeviceError as error:
-            outcome = Confirmation.FAILED, str(error)
-        outcomes[change.knob] = outcome
+        outcome = outcomes[change.knob] = _restore_one(device, change, knobs.get(change.knob), sleep, is_back)
         if not outcome[0].sure:
             report(
                 f"{device.serial}: {change.knob} was not given back: {outcome[1]} It is tried again at the next start, "
                 f"or by `harness devices --restore {device.serial}`."
             )
+            continue
+        left.remove(change)
+        try:
+            note.write(left)
+        except DeviceError as error:
+            report(f"{device.serial}: {change.knob} was given back, and will be once more at the next start: {error}")
     return outcomes
+
+
+def _restore_one(
+    device: Device,
+    change: Change,
+    knob: Knob | None,
+    sleep: Callable[[float], object],
+    is_back: Callable[[Failure], bool],
+) -> tuple[Confirmation, str]:
+    """Turn one knob back, again where the phone went away meanwhile and is back."""
+    if knob is None:
+        return Confirmation.FAILED, "This harness has no such knob; a restart of the phone undoes most changes."
+    while True:
+        try:
+            return _write_and_read_back(knob, device, change.earlier, sleep)
+        except DeviceError as error:
+            if not is_back(error.failure):
+                return Confirmation.FAILED, str(error)
 
 
 def _write_and_read_back(

@@ -9,8 +9,9 @@ from contextlib import closing, contextmanager, suppress
 
 import adbutils
 
-from harness.devices.adb_device import AdbDevice
-from harness.devices.discovery import identities
+from harness.devices.base import Device
+from harness.devices.device_name import DeviceName
+from harness.devices.discovery import identities, name_of
 from harness.devices.recovery import answers
 from harness.devices.server import adb_client
 from harness.devices.transport import LOSSES, TimedDevice, describe_loss
@@ -24,14 +25,15 @@ _LOOK_EVERY_S = 1.0
 _SLEEP = f"sleep {2 * DOWN_TIMEOUT_S:.0f}"
 
 
-def restart(serial: str, *, stop: threading.Event, boot_timeout_s: float = BOOT_TIMEOUT_S) -> None:
+def restart(device: Device, *, stop: threading.Event, boot_timeout_s: float = BOOT_TIMEOUT_S) -> None:
     """Restart a phone. `stop` ends the wait for it.
 
     That it went down is seen by a command that waits on the phone and is cut off, since neither the order's answer nor
     a phone that answers proves it. Raises `DeviceError` for a phone that cannot be told, does not go down, or does not
     come back.
     """
-    adb = TimedDevice(adb_client(), serial=serial)
+    serial, name = device.serial, DeviceName.parse(name_of(device))
+    adb = TimedDevice(adb_client(name.server), serial=name.serial)
     adb.limit_s = _ANSWER_TIMEOUT_S
     try:
         with _service(adb, f"shell:{_SLEEP}") as waiting:
@@ -42,7 +44,7 @@ def restart(serial: str, *, stop: threading.Event, boot_timeout_s: float = BOOT_
                 )
     except LOSSES as error:
         raise describe_loss(error, serial) from error
-    _await_start(serial, stop, boot_timeout_s)
+    _await_start(device, stop, boot_timeout_s)
 
 
 @contextmanager
@@ -77,10 +79,10 @@ def _is_cut_off(waiting: adbutils.AdbConnection) -> bool:
     return False
 
 
-def _await_start(serial: str, stop: threading.Event, timeout_s: float) -> None:
-    device = AdbDevice(adb_client(), serial)
+def _await_start(device: Device, stop: threading.Event, timeout_s: float) -> None:
+    name = name_of(device)
     deadline = time.monotonic() + timeout_s
-    while not (answers(device) and serial in identities([serial])):
+    while not (answers(device) and name in identities([name])):
         if time.monotonic() >= deadline or stop.wait(_LOOK_EVERY_S):
-            message = f"{serial} was restarted, and had not started again after {timeout_s:.0f} s."
+            message = f"{device.serial} was restarted, and had not started again after {timeout_s:.0f} s."
             raise DeviceError(Failure(FailureClass.DEVICE_LOST, message))

@@ -1,33 +1,39 @@
-"""The adb server that everything on ADB goes through: found by environment, started where it is local."""
+"""The adb server that everything on ADB goes through: found by environment or by name, started where it is local."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+import threading
 from functools import cache
 
 import adbutils
+from adbutils.errors import AdbConnectionError, AdbTimeout
 
-from harness.errors import NothingToRunOnError, UsageError
+from harness.devices.device_name import AdbServer
+from harness.errors import NothingToRunOnError
 
-DEFAULT_PORT = 5037
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 10.0
 """What every question to the server has, unless it brings a limit of its own."""
 START_TIMEOUT_S = 20.0
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+_one_start_at_a_time = threading.Lock()
+"""Every phone's thread misses a server that has ended; of several that start one, `adb` lets all but one fail."""
 
 
-class _Connection(adbutils.AdbConnection):  # type: ignore[misc]
+class _Connection(adbutils.AdbConnection):
     """adbutils's connection; where nothing listens it fails, instead of starting a server by itself."""
 
     def _safe_connect(self) -> socket.socket:
-        connected: socket.socket = self._create_socket()
+        try:
+            connected: socket.socket = self._create_socket()
+        except AdbTimeout as error:  # a computer that is off; not a phone that is slow
+            raise AdbConnectionError(str(error)) from error
         return connected
 
 
-class TimedClient(adbutils.AdbClient):  # type: ignore[misc]
+class TimedClient(adbutils.AdbClient):
     """adbutils's client, with a time limit for each read and write."""
 
     def make_connection(self, timeout: float | None = None) -> adbutils.AdbConnection:
@@ -38,30 +44,25 @@ class TimedClient(adbutils.AdbClient):  # type: ignore[misc]
 
 
 def server_address() -> tuple[str, int]:
-    """Return host and port from `ANDROID_ADB_SERVER_ADDRESS` and `ANDROID_ADB_SERVER_PORT`. Raises `UsageError`."""
-    host = os.environ.get("ANDROID_ADB_SERVER_ADDRESS") or "127.0.0.1"
-    port = os.environ.get("ANDROID_ADB_SERVER_PORT") or str(DEFAULT_PORT)
-    if not port.isdigit() or not 0 < int(port) < 65536:  # noqa: PLR2004
-        raise UsageError(f"ANDROID_ADB_SERVER_PORT is {port!r}, not a port.", "Set it to a number from 1 to 65535.")
-    return host, int(port)
+    """Return host and port of the server that the environment names. Raises `UsageError`."""
+    server = AdbServer.of_environment()
+    return server.host, server.port
 
 
-def adb_client() -> adbutils.AdbClient:
-    """Return a client of a running adb server. Raises `NothingToRunOnError` when none can be had."""
-    host, port = server_address()
-    if not listens(host, port):
-        if not is_local(host):
+def adb_client(server: AdbServer | None = None) -> adbutils.AdbClient:
+    """Return a client of a running adb server, by default the environment's. Raises `NothingToRunOnError`.
+
+    Only the environment's own server is started where it does not run, and only on this computer.
+    """
+    chosen = server or AdbServer.of_environment()
+    if not listens(chosen.host, chosen.port):
+        if server or not chosen.is_local:
+            remedy = "leave that host out" if server else "unset ANDROID_ADB_SERVER_ADDRESS"
             raise NothingToRunOnError(
-                f"No adb server answers at {host}:{port}.",
-                "Start it there with `adb -a nodaemon server`, or unset ANDROID_ADB_SERVER_ADDRESS.",
+                f"No adb server answers at {chosen}.", f"Start it there with `adb -a nodaemon server`, or {remedy}."
             )
-        start_server(port)
-    return TimedClient(host=host, port=port)
-
-
-def is_local(host: str) -> bool:
-    """Tell whether a server's address is of this host."""
-    return host in _LOCAL
+        start_server(chosen.port)
+    return TimedClient(host=chosen.host, port=chosen.port)
 
 
 def listens(host: str, port: int) -> bool:
@@ -74,7 +75,13 @@ def listens(host: str, port: int) -> bool:
 
 
 def start_server(port: int) -> None:
-    """Start a server on this host. Raises `NothingToRunOnError`."""
+    """Start a server on this host, unless another thread or process has just done so. Raises `NothingToRunOnError`."""
+    with _one_start_at_a_time:
+        if not listens("127.0.0.1", port):
+            _start_server(port)
+
+
+def _start_server(port: int) -> None:
     environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": str(port)}
     environment.pop("ANDROID_ADB_SERVER_ADDRESS", None)  # adb starts no server for an address, even a local one
     try:
@@ -90,7 +97,7 @@ def start_server(port: int) -> None:
         raise NothingToRunOnError(
             f"{adb_program()} cannot be started: {error.strerror}.", "Install Android's platform-tools."
         ) from error
-    if finished.returncode != 0 or not listens("127.0.0.1", port):
+    if not listens("127.0.0.1", port):
         said = (finished.stderr or finished.stdout).strip().splitlines()
         raise NothingToRunOnError(
             f"The adb server cannot be started: {said[-1] if said else 'no reason given'}.",

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from harness.devices import server
+from harness.devices.device_name import AdbServer
 from harness.devices.lease import other_holder
 from harness.devices.transport import LOSSES
 
@@ -37,7 +38,7 @@ def mend_server(serials: Collection[str]) -> str:
     with _one_at_a_time:
         if server_answers(host, port):
             return ""
-        if not server.is_local(host):
+        if not AdbServer(host, port).is_local:
             return f"The adb server at {host}:{port} does not answer; harness restarts none on another host."
         if not server.listens(host, port):
             server.start_server(port)

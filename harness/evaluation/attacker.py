@@ -49,7 +49,7 @@ class Attacker:
 
     def __init__(self, dataset: Dataset, count: int, float_variant: Variant, reference: Reference) -> None:
         """Attack the float model. Raises `FailureError` where its graph has no gradient."""
-        self._samples, self._reference = choose_samples(dataset, count), reference
+        self.samples, self._reference = choose_samples(dataset, count), reference
         ends = [pixel * dataset.scale + dataset.offset for pixel in (0, _PIXELS)]
         self._limits = min(ends), max(ends)
         self._epsilons = [abs(dataset.scale) * pixels for pixels in EPSILONS]
@@ -66,7 +66,7 @@ class Attacker:
             attacked, clean = self._attacked(variant)
         except FailureError as error:
             return OwnAttacks((), Surrogacy(None, error.failure.message))
-        scores = self._reference.outputs(variant, self._samples)[0]
+        scores = self._reference.outputs(variant, self.samples)[0]
         same = probabilities(scores).argmax(axis=1) == clean.argmax(axis=1)
         changed = (
             Changed(name, OWN, None, samples, self._float_attacked[name]) for name, samples in attacked.items()
@@ -77,9 +77,9 @@ class Attacker:
         """Return samples by attack and bound, and the copy's scores of the clean ones. Raises `FailureError`."""
         with tempfile.TemporaryDirectory(prefix="harness-attacks-") as folder:
             inputs_file, outputs_file = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
-            assert self._samples.labels is not None  # noqa: S101 - chosen from a data set
+            assert self.samples.labels is not None  # noqa: S101 - chosen from a data set
             np.savez(
-                inputs_file, inputs=self._samples.inputs[0], labels=self._samples.labels, limits=self._limits,
+                inputs_file, inputs=self.samples.inputs[0], labels=self.samples.labels, limits=self._limits,
                 epsilons=self._epsilons,
             )  # fmt: skip
             command = [sys.executable, "-P", "-m", "harness.evaluation.attack_child", str(variant.path)]
@@ -92,7 +92,7 @@ class Attacker:
                 raise FailureError(_failure(variant, done.returncode, done.stderr))
             with np.load(outputs_file) as archive:
                 attacked = {
-                    f"{name} {pixels}/{_PIXELS}": Samples((archive[f"{name}-{place}"],), self._samples.labels)
+                    f"{name} {pixels}/{_PIXELS}": Samples((archive[f"{name}-{place}"],), self.samples.labels)
                     for name in ATTACKS
                     for place, pixels in enumerate(EPSILONS)
                 }

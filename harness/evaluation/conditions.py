@@ -46,19 +46,28 @@ class Condition:
     """Against the float model on the same images, changed alike; in `own`, each faces what was made on itself."""
 
 
-def changed_images(dataset: Dataset, count: int) -> Iterator[Changed]:
-    """Yield `count` images under every condition; they are changed before preprocessing."""
-    chosen = choose_samples(replace(dataset, scale=1.0, offset=0.0), count)
-    images = chosen.inputs[0].round().astype("uint8")
+class ChangedImages:
+    """Images under every condition; made anew each time that they are gone through, since all would be large."""
 
-    def samples(changed: Images) -> Samples:
-        return Samples((dataset.as_input(changed),), chosen.labels)
+    def __init__(self, dataset: Dataset, count: int) -> None:
+        """Choose `count` images of a data set; they are changed before preprocessing."""
+        self._dataset = dataset
+        chosen = choose_samples(replace(dataset, scale=1.0, offset=0.0), count)
+        self._images: Images = chosen.inputs[0].round().astype("uint8")
+        self._labels = chosen.labels
 
-    for name, family in corruption_names().items():
-        for severity in SEVERITIES:
-            yield Changed(name, family, severity, samples(corrupt(images, name, severity)))
-    for name, shift in SHIFTS.items():
-        yield Changed(name, "shift", None, samples(shift(images)))
+    def __len__(self) -> int:
+        return len(corruption_names()) * len(SEVERITIES) + len(SHIFTS)
+
+    def __iter__(self) -> Iterator[Changed]:
+        for name, family in corruption_names().items():
+            for severity in SEVERITIES:
+                yield Changed(name, family, severity, self._samples(corrupt(self._images, name, severity)))
+        for name, shift in SHIFTS.items():
+            yield Changed(name, "shift", None, self._samples(shift(self._images)))
+
+    def _samples(self, changed: Images) -> Samples:
+        return Samples((self._dataset.as_input(changed),), self._labels)
 
 
 def compare_condition(changed: Changed, scores: FloatArray, floats: FloatArray) -> Condition:

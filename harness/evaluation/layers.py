@@ -87,8 +87,8 @@ def suggest_layers(errors: Sequence[LayerError], count: int) -> list[LayerError]
     return sorted(errors, key=lambda error: -error.added_noise)[:count]
 
 
-def mixed_recipe(card: VariantCard, layers: Sequence[LayerError]) -> str:
-    """Return the recipe file of a variant with these layers left in float.
+def mixed_recipe(card: VariantCard, layers: Sequence[LayerError], *, finer: bool = False) -> str:
+    """Return the recipe file of a variant with these layers left in float, or in the next finer format.
 
     Raises `UsageError` for a variant that is not quantized after its training.
     """
@@ -101,16 +101,28 @@ def mixed_recipe(card: VariantCard, layers: Sequence[LayerError]) -> str:
             f"{card.recipe} has no quantization step, so no layer of it can be left in float.",
             "Leave --mixed out, or name a recipe that quantizes, such as int8.",
         )
-    exceptions = [{"match": f"^{re.escape(layer.name)};?$", "weights": "float"} for layer in layers]
+    formats = _finer(quantization["settings"]) if finer else {"weights": "float"}
+    exceptions = [{"match": f"^{re.escape(layer.name)};?$", **formats} for layer in layers]
     quantization["settings"]["layers"] = [*quantization["settings"]["layers"], *exceptions]
-    told = f"{card.recipe} with its {len(layers)} noisiest layers in float"
+    told = f"{card.recipe} with its {len(layers)} noisiest layers in {'a finer format' if finer else 'float'}"
     recipe = {"name": f"{card.recipe}-mixed", "summary": told, "target_runtime": card.target_runtime}
     return tomli_w.dumps({**recipe, "steps": _without_none(steps)})
 
 
-def write_mixed_recipe(card: VariantCard, errors: Sequence[LayerError], count: int, folder: Path) -> Path:
-    """Write the recipe that leaves the `count` noisiest layers in float. Raises `UsageError`."""
-    recipe = mixed_recipe(card, suggest_layers(errors, count))
+def _finer(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the format with the next smaller error: int8 for fewer bits, a scale a channel for one a tensor, float."""
+    if settings["weights"] in ("int3", "int4"):
+        return {"weights": "int8", "activations": settings["activations"]}
+    if settings["weights"] == "int8" and settings["granularity"] == "tensor":
+        return {"weights": "int8", "activations": settings["activations"], "granularity": "channel"}
+    return {"weights": "float"}
+
+
+def write_mixed_recipe(
+    card: VariantCard, errors: Sequence[LayerError], count: int, folder: Path, *, finer: bool = False
+) -> Path:  # fmt: skip
+    """Write the recipe that leaves the `count` noisiest layers in float, or in a finer format. Raises `UsageError`."""
+    recipe = mixed_recipe(card, suggest_layers(errors, count), finer=finer)
     path = folder / f"{card.recipe}-mixed.toml"
     try:
         folder.mkdir(parents=True, exist_ok=True)

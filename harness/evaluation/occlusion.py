@@ -19,7 +19,7 @@ from harness.evaluation.fidelity import probabilities
 
 SQUARE_SHARE = 0.18
 """Side of the square over that of the image."""
-STEPS_PER_SQUARE = 3
+STEPS_PER_SQUARE = 2
 """Squares overlap, so that the map is finer than they are."""
 
 Map = NDArray[np.float64]

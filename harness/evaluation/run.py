@@ -9,12 +9,13 @@ from pathlib import Path
 
 from harness.accuracy.dataset import Dataset, Samples, load_dataset
 from harness.accuracy.reference import Reference
+from harness.accuracy.tensors import sample_shape
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.compression.variant import Variant
 from harness.errors import UsageError
 from harness.evaluation.attacker import Attacker
-from harness.evaluation.conditions import changed_images
+from harness.evaluation.conditions import ChangedImages
 from harness.evaluation.inputs import FIRST_DATA, gather
 from harness.evaluation.occlusion import FlippedInput, flipped_inputs
 from harness.evaluation.suite import HOST, Evaluation, Suite
@@ -77,9 +78,11 @@ def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
         _require_classes(dataset, task, model)
     floats = _make(model, "as-is" if isinstance(model.source, TfliteFile) else "fp32", cache, observer)
     variants = list(_variants(asked, model, cache, observer))
+    for variant in variants:
+        _require_same_inputs(variant, floats)
     data = gather(model, floats.card, dataset=dataset, file=asked.inputs, count=asked.samples)
     reference = Reference(cache / "reference")
-    changed = list(changed_images(dataset, asked.suite_samples)) if dataset and asked.suite_samples else []
+    changed = ChangedImages(dataset, asked.suite_samples) if dataset and asked.suite_samples else None
     attacker = None
     if dataset and asked.attack_samples:
         observer.note(f"Attacking {floats.name}.")
@@ -95,6 +98,15 @@ def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
                 images = flipped_inputs(one.variant, floats, data[FIRST_DATA], flips, dataset, reference)
                 saliency[one.variant.name] = tuple(images)
     return Evaluated(model, task, floats, data, tuple(found), saliency)
+
+
+def _require_same_inputs(variant: Variant, floats: Variant) -> None:
+    shapes, float_shapes = (list(map(sample_shape, one.card.inputs)) for one in (variant, floats))
+    if shapes != float_shapes:
+        raise UsageError(
+            f"{variant.name} takes inputs of the shapes {shapes} a sample, the float model {float_shapes}.",
+            "Only files that take the same inputs can be compared.",
+        )
 
 
 def _require_classes(dataset: Dataset | None, task: Task, model: ModelSpec) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
 
 from harness.accuracy.dataset import Samples
 from harness.accuracy.reference import Reference
@@ -11,7 +14,7 @@ from harness.accuracy.tensors import FloatArray
 from harness.compression.variant import Variant
 from harness.errors import Failure, FailureError, UsageError
 from harness.evaluation.attacker import Attacker, OwnAttacks, Surrogacy
-from harness.evaluation.conditions import Changed, Condition, compare_condition
+from harness.evaluation.conditions import Changed, ChangedImages, Condition, compare_condition
 from harness.evaluation.layers import LayerError, layer_errors
 from harness.evaluation.task import Comparison, Outputs, Task
 from harness.evaluation.through_delegate import DelegateChange, ThroughDelegate, fell_back
@@ -20,6 +23,8 @@ from harness.progress import Observer
 LAYER_SAMPLES = 16
 """Samples whose inner tensors are compared."""
 HOST = "host"
+GROUP_BYTES = 64 * 1024 * 1024
+"""Changed samples that go through one process of this host: starting one takes longer than running a small model."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +62,13 @@ class Suite:
 
     def __init__(
         self, task: Task, data: Mapping[str, Samples], float_variant: Variant, reference: Reference, observer: Observer,
-        *, changed: Sequence[Changed] = (), attacker: Attacker | None = None,
+        *, changed: ChangedImages | None = None, attacker: Attacker | None = None,
     ) -> None:  # fmt: skip
         """Take the sets of samples by name; what is `changed` is compared as class scores."""
-        self._task, self._data, self._changed, self._attacker = task, dict(data), list(changed), attacker
-        if attacker:
-            self._changed += attacker.transferred
-        self._own: dict[str, OwnAttacks] = {}
+        self._task, self._data, self._changed, self._attacker = task, dict(data), changed, attacker
         self._float, self._reference, self._observer = float_variant, reference, observer
+        self._own: tuple[str, OwnAttacks] | None = None
+        """What was made on the last variant, by its hash: it is large, and used in every place where that runs."""
 
     def evaluate(self, variant: Variant, through: ThroughDelegate | None = None) -> Evaluation:
         """Evaluate one variant on the host, or through a delegate, whose failures are values.
@@ -73,9 +77,11 @@ class Suite:
         """
         where = through.name if through else HOST
         own = self._own_attacks(variant)
-        changed = [*self._changed, *(own.changed if own else ())]
+        attacks = [*self._attacker.transferred, *(own.changed if own else ())] if self._attacker else []
         bar = f"evaluating {variant.name} on {where}"
-        self._observer.begin(bar, len(self._data) + len(changed) + 1)
+        images = self._changed or ()
+        self._observer.begin(bar, len(self._data) + len(images) + len(attacks) + 1)
+        changed = chain(images, attacks)
         try:
             found = self._through(bar, variant, changed, through) if through else self._on_host(bar, variant, changed)
             return replace(found, surrogacy=own.surrogacy if own else None)
@@ -84,19 +90,21 @@ class Suite:
 
     def _own_attacks(self, variant: Variant) -> OwnAttacks | None:
         """Return what was made on the variant itself, made once for all places where it runs."""
-        if self._attacker and variant.sha256 not in self._own:
+        if self._attacker is None:
+            return None
+        if self._own is None or self._own[0] != variant.sha256:
             self._observer.note(f"Attacking {variant.name}.")
-            self._own[variant.sha256] = self._attacker.own(variant)
-        return self._own.get(variant.sha256)
+            self._own = variant.sha256, self._attacker.own(variant)
+        return self._own[1]
 
-    def _on_host(self, bar: str, variant: Variant, changed: Sequence[Changed]) -> Evaluation:
+    def _on_host(self, bar: str, variant: Variant, changed: Iterable[Changed]) -> Evaluation:
         compared, conditions = self._all(bar, variant, changed, self._reference)
         layers = layer_errors(variant, self._float, next(iter(self._data.values())).first(LAYER_SAMPLES))
         self._observer.advance(bar, "layers")
         return Evaluation(variant, HOST, compared, conditions, tuple(layers))
 
     def _through(
-        self, bar: str, variant: Variant, changed: Sequence[Changed], through: ThroughDelegate
+        self, bar: str, variant: Variant, changed: Iterable[Changed], through: ThroughDelegate
     ) -> Evaluation:  # fmt: skip
         try:
             change = through.change(variant, next(iter(self._data.values())))
@@ -107,17 +115,18 @@ class Suite:
         return Evaluation(variant, through.name, compared, conditions, change=change, failure=fell_back(change))
 
     def _all(
-        self, bar: str, variant: Variant, changed: Sequence[Changed], runner: Reference | ThroughDelegate
+        self, bar: str, variant: Variant, changed: Iterable[Changed], runner: Reference | ThroughDelegate
     ) -> tuple[tuple[Compared, ...], tuple[Condition, ...]]:
         compared, conditions = [], []
         for name, samples in self._data.items():
             compared.append(self._compared(name, samples, variant, runner.outputs(variant, samples)))
             self._observer.advance(bar, name)
-        for one in changed:
-            scores = runner.outputs(variant, one.samples)[0]
-            floats = self._reference.outputs(self._float, one.float_samples or one.samples)[0]
-            conditions.append(compare_condition(one, scores, floats))
-            self._observer.advance(bar, one.name)
+        for group in _groups(changed, 1 if isinstance(runner, ThroughDelegate) else GROUP_BYTES):
+            scores = _outputs(runner, variant, [one.samples for one in group])
+            floats = _outputs(self._reference, self._float, [one.float_samples or one.samples for one in group])
+            for one, found, exact in zip(group, scores, floats, strict=True):
+                conditions.append(compare_condition(one, found, exact))
+                self._observer.advance(bar, one.name)
         return tuple(compared), tuple(conditions)
 
     def _compared(self, data: str, samples: Samples, variant: Variant, found: Sequence[FloatArray]) -> Compared:
@@ -135,3 +144,27 @@ class Suite:
             )
         labels = None if samples.labels is None else samples.labels[:count]
         return Compared(data, count, self._task.compare(new, old, labels))
+
+
+def _groups(changed: Iterable[Changed], most_bytes: int) -> Iterator[list[Changed]]:
+    """Yield runs of samples that together are not larger than so many bytes; a single one may be."""
+    group: list[Changed] = []
+    size = 0
+    for one in changed:
+        one_size = one.samples.inputs[0].nbytes
+        if group and size + one_size > most_bytes:
+            yield group
+            group, size = [], 0
+        group.append(one)
+        size += one_size
+    if group:
+        yield group
+
+
+def _outputs(runner: Reference | ThroughDelegate, variant: Variant, group: Sequence[Samples]) -> list[FloatArray]:
+    """Return the first output of each; those of a group go through one process."""
+    if len(group) == 1:
+        return [runner.outputs(variant, group[0])[0]]
+    joined = Samples((np.concatenate([one.inputs[0] for one in group]),), None)
+    ends = np.cumsum([len(one) for one in group])
+    return np.split(runner.outputs(variant, joined)[0], ends[:-1])

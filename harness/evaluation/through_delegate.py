@@ -122,6 +122,10 @@ def fell_back(change: DelegateChange) -> Failure | None:
     delegation = change.delegation
     if not delegation.fell_back:
         return None
-    where = "a part ran" if delegation.achieved == delegation.requested else f"all ran on {delegation.achieved}, so it"
-    message = f"{delegation.requested}: {where} elsewhere than asked."
+    message = f"All ran on {delegation.achieved}, so this row tells nothing of {delegation.requested}."
+    if delegation.achieved == delegation.requested:
+        nodes = (
+            f"{delegation.delegated_nodes} of {delegation.total_nodes} nodes" if delegation.total_nodes else "a part"
+        )
+        message = f"Only {nodes} ran on {delegation.requested}."
     return Failure(FailureClass.FELL_BACK, message, delegation.reason)

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from harness.benchmark.registry import ToolRegistry
 from harness.errors import ExitCode
-from harness.nightly.costs import seconds_of_cells
+from harness.lab.site import open_site
 from harness.nightly.disk import require_space
 from harness.nightly.lock import night_lock
-from harness.nightly.priority import most_informative_first, waves_in_time
+from harness.nightly.waves import night_waves
 from harness.progress import Observer
 from harness.results.comparison import SMALLEST_EFFECT
 from harness.results.night_check import BY_DEFAULT, NightCheck, Trouble, check_night
-from harness.results.nights import CellName, read_nights
 from harness.results.place import find_place
-from harness.results.records import Cell, SweepStatus
+from harness.results.records import SweepStatus
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
 from harness.sweep.deadline import Deadline
-from harness.sweep.outline import outline
-from harness.sweep.plan import Waves
-from harness.sweep.runner import SweepRunner
-from harness.sweep.targets import choose_targets
+from harness.sweep.runner import SweepOutcome, SweepRunner
 
 DEFAULT_LEAST_FREE_GB = 2.0
 
@@ -43,6 +39,8 @@ class NightSettings:
     effect: float = SMALLEST_EFFECT
     """Smallest relative difference that matters."""
     least_free_gb: float = DEFAULT_LEAST_FREE_GB
+    lab: str | None = None
+    """The address of a lab's scheduler; None: phones are reached from this computer."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,8 @@ class NightOutcome:
     interrupted: bool
     """By hand; a night whose time was up is no such thing."""
     fail_on: Collection[Trouble]
+    unreached: Collection[str] = ()
+    """Hosts that never answered."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -61,7 +61,7 @@ class NightOutcome:
             return ExitCode.INTERRUPTED
         if self.check.is_empty:
             return ExitCode.NOTHING_TO_RUN_ON
-        return ExitCode.CELL_FAILED if self.check.is_bad(self.fail_on) else ExitCode.OK
+        return ExitCode.CELL_FAILED if self.unreached or self.check.is_bad(self.fail_on) else ExitCode.OK
 
 
 def run_night(
@@ -79,43 +79,22 @@ def run_night(
     folder = find_place(settings.results).folder
     with night_lock(folder):
         require_space(folder, settings.least_free_gb)
-        targets = choose_targets(settings.spec.devices)
-        if targets.notice:
-            observer.note(targets.notice)
         deadline = deadline or Deadline(settings.until.timestamp() if settings.until else None)
-        with Store.open(settings.results) as store:
-            waves = _waves(store, settings.spec, deadline, observer)
-            runner = SweepRunner(store, observer, registry=registry, stop=deadline, waves=waves)
-            sweep_id = runner.run(settings.spec, targets.names).sweep_id
-            check = check_night(store, sweep_id, effect=settings.effect)
-            if not deadline.interrupted and not check.troubled(Trouble.LEFT_OUT):
-                store.finish_sweep(sweep_id, SweepStatus.FINISHED)  # the time was up just after the last process
-            outcome = NightOutcome(check, deadline.interrupted, settings.fail_on)
-            then(store, outcome)
+        with open_site(settings.lab, str(settings.results), settings.spec, observer) as site:
+            targets = site.targets(settings.spec.devices)
+            if targets.notice:
+                observer.note(targets.notice)
+            with Store.open(settings.results) as store:
+                waves = night_waves(store, settings.spec, deadline, observer)
+                runner = SweepRunner(store, observer, registry=registry, stop=deadline, waves=waves, site=site)
+                swept = runner.run(settings.spec, targets.names, takes_new=targets.takes_new)
+                outcome = _judged(store, swept, settings, deadline)
+                then(store, outcome)
     return outcome
 
 
-def _waves(store: Store, spec: SweepSpec, deadline: Deadline, observer: Observer) -> Waves:
-    """Return how to divide the cells of one device: all at once where the time is enough for all."""
-
-    def waves(cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
-        if deadline.left_s == float("inf") or not cells:
-            return [cells]
-        known = {cell.name: cell for cell in read_nights(store, serial=cells[0].serial)}
-        spent_s = seconds_of_cells(store, known.values())
-
-        def expected_s(cell: Cell) -> float:
-            name = CellName(cell.serial, cell.variant_name, cell.delegate, cell.threads)
-            return spent_s[name] if name in spent_s else outline(spec, {cell.serial: [cell.delegate]})[0].expected_s
-
-        if sum(map(expected_s, cells)) <= deadline.left_s:
-            return [cells]
-        ordered = most_informative_first(cells, known, datetime.now(UTC))
-        divided = waves_in_time(ordered, expected_s, deadline.left_s)
-        observer.note(
-            f"{cells[0].serial}: the time is expected to be enough for {len(divided[0])} of {len(cells)} cells; "
-            "those of whose latency the least is known come first."
-        )
-        return divided
-
-    return waves
+def _judged(store: Store, swept: SweepOutcome, settings: NightSettings, deadline: Deadline) -> NightOutcome:
+    check = check_night(store, swept.sweep_id, effect=settings.effect)
+    if not deadline.interrupted and not check.troubled(Trouble.LEFT_OUT):
+        store.finish_sweep(swept.sweep_id, SweepStatus.FINISHED)  # the time was up just after the last process
+    return NightOutcome(check, deadline.interrupted, settings.fail_on, swept.unreached)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import CompressionError, Failure, FailureClass
+from harness.errors import CompressionError, Failure, FailureClass, UsageError
 from harness.partition.graph import Graph, Tensor
 from harness.partition.split import Stage
 
@@ -23,20 +23,17 @@ _WHOLE_NUMBERS = 256
 def random_inputs(graph: Graph, *, seed: int = 0) -> list[NDArray[np.generic]]:
     """Return one input for each of the graph's inputs: floats in -1..1, whole numbers that fit the type.
 
-    Raises `CompressionError` for an input whose size is not known before it is given.
+    Raises `UsageError` for an input that takes text.
     """
     generator = np.random.default_rng(seed)
     return [_random(generator, graph.tensors[index]) for index in graph.inputs]
 
 
 def _random(generator: np.random.Generator, tensor: Tensor) -> NDArray[np.generic]:
-    if any(size < 1 for size in tensor.shape):
-        raise CompressionError(
-            Failure(
-                FailureClass.INVALID_MODEL,
-                f"The size of the input {tensor.name!r} is open ({list(tensor.shape)}); convert the model with a "
-                "fixed one.",
-            )
+    if tensor.type == "str":
+        raise UsageError(
+            f"The input {tensor.name!r} takes text, and the proof sends random numbers.",
+            "Partition a model whose inputs are numbers.",
         )
     kind = np.dtype(tensor.type)
     if np.issubdtype(kind, np.integer):

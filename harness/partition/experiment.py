@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.registry import ToolRegistry
 from harness.devices.base import Device, DeviceKind
-from harness.devices.core_mask import as_mask, choose_measured_cores
-from harness.devices.discovery import open_device
+from harness.devices.core_mask import MeasuredCores, as_mask, choose_measured_cores
+from harness.devices.discovery import reopen
 from harness.devices.host import HostDevice
 from harness.devices.profiles import match_profile
 from harness.partition.graph import Graph
@@ -39,6 +40,10 @@ class Experiment:
     crossing_us: tuple[float, ...]
     outcomes: tuple[Outcome, ...]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields."""
+        return asdict(self) | {"outcomes": [outcome.as_dict() for outcome in self.outcomes]}
+
 
 def experiment(
     made: Partition,
@@ -59,14 +64,15 @@ def experiment(
     registry = ToolRegistry()
     with opened(name, registry) as device:
         pieces = [stage.variant for stage in made.stages]
+        cores = choose_measured_cores(device, match_profile(device.facts()).cores)
         measured = measure_pieces(
-            made.whole, pieces, spec, device, store=store, registry=registry, observer=observer
-        )  # fmt: skip
-        units = units_of(device, list(measured.pieces_us))
+            made.whole, pieces, spec, device, core_mask=cores.mask, store=store, registry=registry, observer=observer
+        )
+        units = units_of(cores, list(measured.pieces_us))
         tool = registry.choose(device.facts())
         prover = Prover(made, graph, measured, _reach(device), tool, units, folder, seconds=seconds)
         outcomes = []
-        ways = list(_ways(prover, units, stages))
+        ways = list(_ways(prover, units, measured, stages))
         observer.begin("proof", len(ways))
         for words, way in ways:
             observer.wait("proof", words)
@@ -78,31 +84,47 @@ def experiment(
     return Experiment(facts.serial, facts.title, units, measured, prover.crossing_us, tuple(outcomes))
 
 
-def _ways(prover: Prover, units: Sequence[Unit], stages: int) -> Iterator[tuple[str, Callable[[], Outcome | None]]]:
+def _ways(
+    prover: Prover, units: Sequence[Unit], measured: MeasuredPieces, stages: int
+) -> Iterator[tuple[str, Callable[[], Outcome | None]]]:
+    """Yield each way with its words; copies before pipelines, which are predicted with what copies lost."""
     by_delegate = {unit.delegate: unit for unit in reversed(units)}
     for unit in by_delegate.values():
         yield f"whole on {unit.name}", partial(prover.whole, unit)
-    cpu_units = [unit for unit in units if find_delegate(unit.delegate).is_cpu]
-    for count in range(2, len(cpu_units) + 1):
-        yield f"{count} copies", partial(prover.copies, cpu_units[:count])
+    cores = _copied_on(units, measured)
+    for count in range(2, len(cores) + 1):
+        yield f"{count} copies", partial(prover.copies, cores[:count])
     yield "fastest chain", prover.chain
-    for count in range(2, min(stages, len(units)) + 1):
+    accelerators = [name for name in by_delegate if not find_delegate(name).is_cpu]
+    for count in range(2, stages + 1 if len(units) > 1 else 2):
         yield f"pipeline of {count} stages", partial(prover.pipeline, count)
+        for name in accelerators:
+            yield f"pipeline of {count} stages with {name}", partial(prover.pipeline, count, including=[name])
 
 
-def units_of(device: Device, delegates: Sequence[str]) -> tuple[Unit, ...]:
-    """Return each measured core as a unit for CPU delegates, and each accelerator as one. Raises `DeviceError`."""
-    chosen = choose_measured_cores(device, match_profile(device.facts()).cores)
+def _copied_on(units: Sequence[Unit], measured: MeasuredPieces) -> list[Unit]:
+    """Return the cores with the CPU delegate that runs the whole model the fastest."""
+    whole_us = {
+        name: time_us for name, time_us in measured.whole_us.items() if time_us and find_delegate(name).is_cpu
+    }  # fmt: skip
+    fastest = min(whole_us, key=lambda name: whole_us[name], default=None)
+    return [unit for unit in units if unit.delegate == fastest]
+
+
+def units_of(chosen: MeasuredCores, delegates: Sequence[str]) -> tuple[Unit, ...]:
+    """Return each measured core as a unit for CPU delegates, and each accelerator as one."""
     units = []
     for delegate in delegates:
-        if not find_delegate(delegate).is_cpu:
-            units.append(Unit(delegate, delegate, chosen.mask))
-        elif chosen.mask is None:
-            units.append(Unit(delegate, delegate, None))
+        is_cpu = find_delegate(delegate).is_cpu
+        if not is_cpu or chosen.mask is None:
+            units.append(Unit(delegate, delegate, chosen.mask, chosen.cores, may_share=is_cpu))
         else:
-            units += [Unit(f"{delegate}@{core}", delegate, as_mask([core])) for core in chosen.cores[:_MOST_CPU_UNITS]]
+            units += [
+                Unit(f"{delegate}@{core}", delegate, as_mask([core]), (core,), may_share=True)
+                for core in chosen.cores[:_MOST_CPU_UNITS]
+            ]
     return tuple(units)
 
 
 def _reach(device: Device) -> Callable[[], Device]:
-    return HostDevice if device.kind is DeviceKind.HOST else lambda: open_device(device.serial)
+    return HostDevice if device.kind is DeviceKind.HOST else lambda: reopen(device)

@@ -11,9 +11,10 @@ from typing import Any
 from harness.compression.flatbuffer import operator_name, read_graph, tensor_type_name
 from harness.errors import UsageError
 
-_CONTROL_FLOW = ("WHILE", "IF", "CALL", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE")
-_STATEFUL = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT",
-             "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL")  # fmt: skip
+_CONTROL_FLOW = ("WHILE", "IF", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE")
+_STATEFUL = ("CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "HASHTABLE", "HASHTABLE_FIND",
+             "HASHTABLE_IMPORT", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL")  # fmt: skip
+_SIZED_BY_VALUES = ("WHERE", "UNIQUE")
 _BITS = {"float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "float64": 64, "int64": 64, "uint64": 64, "int8": 8,
          "uint8": 8, "bool": 8, "int4": 4, "uint4": 4, "int2": 2, "complex64": 64, "complex128": 128}  # fmt: skip
 _USUAL_BITS = 32
@@ -27,6 +28,8 @@ class Tensor:
     shape: tuple[int, ...]
     type: str
     """NumPy's name."""
+    open_sizes: tuple[int, ...] = ()
+    """Places in `shape` where the file leaves the size open; `shape` has the size that it gets if nobody says."""
 
     @property
     def size_bytes(self) -> int:
@@ -99,10 +102,11 @@ def read_partitionable(content: bytes, *, name: str) -> Graph:
         raise _refusal(
             f"{name} holds the custom operator {facts.custom_operators[0]}, whose stages nobody could check."
         )
-    for operators, words in ((_CONTROL_FLOW, "loops or branches"), (_STATEFUL, "keeps state, or draws at random")):
+    for operators, words in ((_STATEFUL, "keeps state, or draws at random"), (_CONTROL_FLOW, "loops or branches")):
         if found := next((operator for operator in facts.operators if operator in operators), None):
             raise _refusal(f"{name} {words} ({found}): a cut through that would compute something else.")
     graph = _main_graph(content, name)
+    _require_known_sizes(graph, name)
     if len(graph.steps) < 2:  # noqa: PLR2004 - a cut lies between two
         raise _refusal(f"{name} has {len(graph.steps)} operator that depends on its input; there is nothing to cut.")
     return graph
@@ -120,7 +124,7 @@ def _main_graph(content: bytes, name: str) -> Graph:
         raise _refusal(f"{name} keeps state between inferences in {variable!r}: a cut would lose it.")
     tensors = tuple(
         Tensor(_name(tensor), tuple(map(int, tensor.ShapeAsNumpy())) if tensor.ShapeLength() else (),
-               tensor_type_name(tensor))
+               tensor_type_name(tensor), _open_sizes(tensor))
         for tensor in stored
     )  # fmt: skip
     operators = tuple(_operator(model, main.Operators(index)) for index in range(main.OperatorsLength()))
@@ -128,6 +132,30 @@ def _main_graph(content: bytes, name: str) -> Graph:
     outputs = tuple(main.Outputs(place) for place in range(main.OutputsLength()))
     written = {*inputs, *(tensor for operator in operators for tensor in operator.outputs)}
     return Graph(operators, tensors, inputs, outputs, frozenset(range(len(tensors))) - written)
+
+
+def _require_known_sizes(graph: Graph, name: str) -> None:
+    """Refuse what changes its size from one input to the next; a batch of open size is taken to be one."""
+    inputs = [graph.tensors[index] for index in graph.inputs]
+    if tensor := next((tensor for tensor in inputs if any(tensor.open_sizes) or 0 in tensor.shape), None):
+        sizes = [-1 if place in tensor.open_sizes else size for place, size in enumerate(tensor.shape)]
+        raise UsageError(
+            f"{name} leaves the size of its input {tensor.name!r} open ({sizes}), so that no stage has a size.",
+            "Convert the model with a fixed one.",
+        )
+    is_batch_open = any(tensor.open_sizes for tensor in inputs)
+    for index in graph.steps:
+        operator = graph.operators[index]
+        is_open = any(graph.tensors[tensor].open_sizes for tensor in operator.outputs)
+        if operator.name in _SIZED_BY_VALUES or (is_open and not is_batch_open):
+            raise _refusal(
+                f"{name} has results whose size depends on values ({operator.name}): nothing of open size can cross."
+            )
+
+
+def _open_sizes(tensor: Any) -> tuple[int, ...]:  # noqa: ANN401 - generated code has no types
+    signature = tensor.ShapeSignatureAsNumpy() if tensor.ShapeSignatureLength() else ()
+    return tuple(place for place, size in enumerate(signature) if size < 0)
 
 
 def _operator(model: Any, node: Any) -> Operator:  # noqa: ANN401 - generated code has no types

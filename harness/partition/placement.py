@@ -1,25 +1,43 @@
-"""Put pieces of a model on units of a phone: the lowest latency, and the highest throughput.
+"""Put pieces of a model on units of a phone, and predict from measured costs what that gives.
 
-Pieces are consecutive. A stage is a run of pieces on one unit; its time is the sum of its pieces' there, and whatever
-crosses into it is paid once more. Both optima are found by dynamic programming over the measured table, exactly; they
-are predictions, since pieces that run together may be faster than apart, and units may get in each other's way.
+Pieces are consecutive. A stage is a run of pieces on one unit; its time is the sum of its pieces' there, less what
+their seams cost, and whatever crosses into it is paid once more.
+
+What a pipeline gives at most follows from the utilization law (Denning & Buzen, The Operational Analysis of Queueing
+Network Models, Computing Surveys 10 (3), 1978): nothing is busy for more than all of the time. A unit is busy for the
+time of its stages, and a set of cores for the processor time of all stages that can run nowhere else, so that an
+accelerator whose work is done by the CPU's cores is no unit of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Something that runs one stage at a time."""
+    """Something that runs stages, one at a time."""
 
     name: str
     """Such as `gpu`, or `cpu@4` for the CPU's fifth core."""
     delegate: str
     core_mask: str | None
     """Cores that its process is pinned to, hexadecimal; None: not pinned."""
+    cores: tuple[int, ...]
+    """Where its process may run: an accelerator's driver needs them too."""
+    may_share: bool = False
+    """Whether a pipeline may put several stages on it, whose processes take turns."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What running something once takes, microseconds."""
+
+    time_us: float
+    processor_us: float
+    """Of all threads of its process together: more than the time where several cores work, less where they wait."""
 
 
 @dataclass(frozen=True)
@@ -32,87 +50,126 @@ class PlacedStage:
     """Numbers of pieces, from 0, both in the stage."""
     predicted_us: float
     """With what crosses into it."""
+    processor_us: float
+    """As above."""
+
+    def processor_us_inside(self, cores: Sequence[int]) -> float:
+        """Return the processor time that only these cores can give it."""
+        return self.processor_us if set(self.unit.cores) <= set(cores) else 0.0
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Stages in order; the units of a pipeline differ, so that all can work at the same time."""
+    """Stages in order. In a pipeline all are at work at the same time."""
 
     stages: tuple[PlacedStage, ...]
 
     @property
     def latency_us(self) -> float:
-        """Predicted time of one inference through all stages."""
+        """Predicted time of one inference through all stages, while no other is under way."""
         return sum(stage.predicted_us for stage in self.stages)
 
     @property
     def interval_us(self) -> float:
-        """Predicted time between two results of a full pipeline: that of its slowest stage."""
-        return max(stage.predicted_us for stage in self.stages)
+        """Predicted time between two results of a full pipeline: that of what is busy for the longest."""
+        return max(self.busy_us.values(), default=0.0)
+
+    @property
+    def limit(self) -> str:
+        """Say what is busy for the longest for each result: a unit, or some cores."""
+        return max(self.busy_us, key=lambda name: self.busy_us[name])
+
+    @cached_property
+    def busy_us(self) -> dict[str, float]:
+        """How long each unit, and each core of a set that several units use, is busy for one result."""
+        units = dict.fromkeys(stage.unit for stage in self.stages)
+        busy = {
+            unit.name: sum(stage.predicted_us for stage in self.stages if stage.unit == unit) for unit in units
+        }  # fmt: skip
+        for cores in shared_cores(list(units)):
+            busy[core_names(cores)] = sum(stage.processor_us_inside(cores) for stage in self.stages) / len(cores)
+        return busy
+
+
+def shared_cores(units: Sequence[Unit]) -> list[tuple[int, ...]]:
+    """Return the sets of cores outside which two or more of the units cannot run.
+
+    To look at them one by one is exact where any two of them have no core in common or one holds the other.
+    """
+    sets = dict.fromkeys(unit.cores for unit in units if unit.cores)
+    return [cores for cores in sets if sum(set(unit.cores) <= set(cores) for unit in units) > 1]
+
+
+def core_names(cores: Sequence[int]) -> str:
+    """Return what a person calls these cores."""
+    return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
 
 
 class Table:
-    """Measured times: one row a piece, one column a delegate, and what crossing costs before each piece."""
+    """Measured costs: one row a piece, one column a delegate, and what crossing takes before each piece."""
 
-    def __init__(self, times_us: Mapping[str, Sequence[float | None]], crossing_us: Sequence[float]) -> None:
-        """`times_us` holds each delegate's time for each piece, None where it does not run or is wrong there.
+    def __init__(
+        self,
+        costs: Mapping[str, Sequence[Cost | None]],
+        crossing_us: Sequence[float],
+        whole: Mapping[str, Cost | None] | None = None,
+    ) -> None:
+        """`costs` holds each delegate's cost of each piece, None where it does not run or is wrong there.
 
-        `crossing_us` is the cost of bringing into each piece what earlier ones computed; 0 for the first.
+        `crossing_us` is what bringing into each piece takes that earlier ones computed; 0 for the first. `whole` has
+        the cost of all pieces in one file, which tells what a seam between two pieces costs where it is left out.
         """
         self.pieces = len(crossing_us)
-        self._times_us = {delegate: tuple(times) for delegate, times in times_us.items()}
+        self._costs = {delegate: tuple(of_pieces) for delegate, of_pieces in costs.items()}
         self._crossing_us = tuple(crossing_us)
+        self._seams = {delegate: self._seam(delegate, (whole or {}).get(delegate)) for delegate in costs}
 
     def stage(self, unit: Unit, first: int, end: int) -> PlacedStage | None:
         """Return the pieces `first` to before `end` as a stage on a unit; None where one of them cannot run there."""
-        times_us = self._times_us[unit.delegate][first:end]
-        if None in times_us:
+        costs = [cost for cost in self._costs[unit.delegate][first:end] if cost]
+        if len(costs) < end - first:
             return None
-        total_us = self._crossing_us[first] + sum(time for time in times_us if time is not None)
-        return PlacedStage(unit, first, end - 1, total_us)
+        seam, seams = self._seams[unit.delegate], len(costs) - 1
+        time_us = _without_seams([cost.time_us for cost in costs], seam.time_us * seams)
+        processor_us = _without_seams([cost.processor_us for cost in costs], seam.processor_us * seams)
+        crossing_us = self._crossing_us[first]  # copying keeps a core busy as long as it takes
+        return PlacedStage(unit, first, end - 1, time_us + crossing_us, processor_us + crossing_us)
+
+    def _seam(self, delegate: str, whole: Cost | None) -> Cost:
+        """Return what each seam costs: by how much all pieces take longer one by one than in one file."""
+        costs = [cost for cost in self._costs[delegate] if cost]
+        seams = self.pieces - 1
+        if whole is None or not seams or len(costs) < self.pieces:
+            return Cost(0.0, 0.0)
+        return Cost(
+            (sum(cost.time_us for cost in costs) - whole.time_us) / seams,
+            (sum(cost.processor_us for cost in costs) - whole.processor_us) / seams,
+        )
+
+
+def _without_seams(pieces_us: Sequence[float], seams_us: float) -> float:
+    return max(sum(pieces_us) - seams_us, *pieces_us)
 
 
 def fastest_chain(table: Table, units: Sequence[Unit]) -> Placement | None:
     """Return the placement with the lowest latency, one stage after the other; None where no unit runs some piece.
 
-    A unit may hold several stages. `best[end]` is the fastest way through the pieces before `end`.
+    A unit may hold several stages, but no neighbours: those would be one stage. `best[end, unit]` is the fastest way
+    through the pieces before `end` whose last stage is on that unit.
     """
-    best: list[Placement | None] = [Placement(())]
+    best: dict[tuple[int, Unit | None], Placement] = {(0, None): Placement(())}
     for end in range(1, table.pieces + 1):
-        ways = [
-            Placement((*before.stages, stage))
-            for first, before in enumerate(best)
-            if before is not None
-            for unit in units
-            if (stage := table.stage(unit, first, end))
-        ]
-        best.append(min(ways, key=lambda way: (way.latency_us, len(way.stages)), default=None))
-    return best[-1]
+        for unit in units:
+            ways = [
+                Placement((*before.stages, stage))
+                for (first, last), before in best.items()
+                if first < end and last != unit and (stage := table.stage(unit, first, end))
+            ]
+            if ways:
+                best[end, unit] = min(ways, key=_latency_and_stages)
+    whole = [way for (end, _), way in best.items() if end == table.pieces]
+    return min(whole, key=_latency_and_stages, default=None)
 
 
-def fastest_pipeline(table: Table, units: Sequence[Unit], stages: int) -> Placement | None:
-    """Return the pipeline of so many stages with the shortest interval, each on a unit of its own; None: there is none.
-
-    `best[used][end]` is the best way through the pieces before `end` on the units whose bits are set in `used`. Of
-    equal intervals the lower latency wins.
-    """
-    best: dict[tuple[int, int], Placement] = {(0, 0): Placement(())}
-    for _ in range(stages):
-        longer: dict[tuple[int, int], Placement] = {}
-        for (used, first), before in best.items():
-            for number, unit in enumerate(units):
-                if used >> number & 1:
-                    continue
-                for end in range(first + 1, table.pieces + 1):
-                    if (stage := table.stage(unit, first, end)) is None:
-                        break
-                    key, way = (used | 1 << number, end), Placement((*before.stages, stage))
-                    if key not in longer or _rank(way) < _rank(longer[key]):
-                        longer[key] = way
-        best = longer
-    whole = [way for (_, end), way in best.items() if end == table.pieces]
-    return min(whole, key=_rank, default=None)
-
-
-def _rank(placement: Placement) -> tuple[float, float]:
-    return placement.interval_us, placement.latency_us
+def _latency_and_stages(way: Placement) -> tuple[float, int]:
+    return way.latency_us, len(way.stages)

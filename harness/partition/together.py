@@ -34,15 +34,19 @@ def run_together(
     tool: Tool,
     *,
     seconds: float,
+    runs_per_s: float | None = None,
 ) -> list[Invocation]:
     """Run all workers for so many seconds at the same time; return what each measured, in their order.
+
+    With `runs_per_s` each begins so many runs a second, as if a pipeline handed it its inputs; without, one right after
+    the other.
 
     `reach` opens the device anew for each worker, since one connection serves one process at a time. What starts slowly
     is started first, so that the timed parts lie over one another but for some tenths of a second.
     """
     device = reach()
     tool_path = device.push(tool.path)
-    requests = [_request(device.push(worker.variant.path), worker.unit, seconds) for worker in workers]
+    requests = [_request(device.push(worker.variant.path), worker.unit, seconds, runs_per_s) for worker in workers]
     slowest_us = max(worker.start_us for worker in workers)
     everyone_ready = threading.Barrier(len(workers))
 
@@ -59,7 +63,8 @@ def run_together(
         return list(pool.map(run, workers, requests))
 
 
-def _request(path: str, unit: Unit, seconds: float) -> InvocationRequest:
+def _request(path: str, unit: Unit, seconds: float, runs_per_s: float | None) -> InvocationRequest:
     return InvocationRequest(
-        path, unit.delegate, purpose=Pass.SUSTAINED, runs=1, min_s=seconds, max_s=seconds + _SPARE_S, warmup_min_s=0.1
-    )
+        path, unit.delegate, purpose=Pass.SUSTAINED, runs=1, min_s=seconds, max_s=seconds + _SPARE_S, warmup_min_s=0.1,
+        runs_per_s=runs_per_s,
+    )  # fmt: skip

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from harness.evaluation.conditions import OWN, TRANSFERRED
+from harness.evaluation.suite import HOST
 from harness.report.text import number, printable
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ _MOST_LAYERS = 12
 _VARIANTS_BESIDE = 3
 """Columns of variants that fit into 80 beside what they are told of."""
 _SMALLEST_DIVERGENCE = 0.0001
-_ATTACKS = ("transferred", "own")
+_ATTACKS = (TRANSFERRED, OWN)
 _CONDITION_LEGEND = (
     "Points lost against the float model on the same images, mean over five severities; *: more than noise at one "
     "severity or more."
@@ -75,23 +77,22 @@ def _measure_table(rows: Sequence[tuple[Evaluation, Compared]]) -> Table:
 
 def delegate_table(evaluations: Sequence[Evaluation]) -> Table:
     """Return one row a variant and delegate: what ran where, and what it changed against the host."""
-    table = _table(
-        "variant", "delegate", "nodes on it", "same class, %", "signal to noise, dB", "largest error", "verdict"
-    )
+    table = _table("variant", "nodes on it", "same class, %", "signal to noise, dB", "largest error", "verdict")
     for one in evaluations:
-        change = one.change
+        change, asked = one.change, Text(printable(f"{one.variant.name} on {one.delegate}"))
         if change is None:
-            words = one.failure.failure_class.value if one.failure else "-"
-            table.add_row(Text(printable(one.variant.name)), Text(printable(one.delegate)), "-", "-", "-", "-", words)
+            table.add_row(asked, *["-"] * 4, one.failure.failure_class if one.failure else "-")
             continue
-        ran = change.delegation
-        nodes = "-" if ran.delegated_nodes is None else f"{ran.delegated_nodes} of {ran.total_nodes}"
-        same = "-" if change.label_agreement is None else f"{100 * change.label_agreement:.2f}"
-        verdict = "fell_back" if ran.fell_back else "wrong_output" if change.wrong else "ok"
+        nodes, total = change.delegation.delegated_nodes, change.delegation.total_nodes
+        same = change.label_agreement
         table.add_row(
-            Text(printable(one.variant.name)), Text(printable(one.delegate)), nodes, same,
-            f"{change.signal_to_noise_db:.1f}", number(change.max_abs_error), verdict,
-        )  # fmt: skip
+            asked,
+            "-" if nodes is None else f"{nodes} of {total or 'unknown'}",
+            "-" if same is None else f"{100 * same:.2f}",
+            f"{change.signal_to_noise_db:.1f}",
+            number(change.max_abs_error),
+            "fell_back" if change.delegation.fell_back else "wrong_output" if change.wrong else "ok",
+        )
     return table
 
 
@@ -120,9 +121,9 @@ def _attack_table(evaluations: Sequence[Evaluation], attack: str, names: Sequenc
         table.add_section()
         for place, one in enumerate(evaluations):
             found = {condition.kind: condition for condition in one.conditions if condition.name == name}
-            transferred = found.get("transferred")
+            transferred = found.get(TRANSFERRED)
             table.add_row(
-                name.partition(" ")[2] if place == 0 else "", _name(one), _top1(transferred), _top1(found.get("own")),
+                name.partition(" ")[2] if place == 0 else "", _name(one), _top1(transferred), _top1(found.get(OWN)),
                 f"{100 * transferred.float_top1:.1f}" if transferred else "-",
             )  # fmt: skip
     return table
@@ -178,8 +179,11 @@ def short_layer_name(name: str) -> str:
 
 
 def place_name(one: Evaluation) -> str:
-    """Return a variant's name with where it ran, if that is not the host."""
-    return one.variant.name if one.change is None and not one.failure else f"{one.variant.name} on {one.delegate}"
+    """Return a variant's name with where it was to run, if that is not the host, and whether it ran elsewhere."""
+    if one.delegate == HOST:
+        return one.variant.name
+    fell_back = " (fell back)" if one.change and one.change.delegation.fell_back else ""
+    return f"{one.variant.name} on {one.delegate}{fell_back}"
 
 
 def _table(*headings: str) -> Table:
@@ -243,6 +247,6 @@ def sentences(evaluations: Iterable[Evaluation]) -> Iterator[str]:
     """Yield what has to be said beside the tables: what failed, fell back, or computes something else."""
     for one in evaluations:
         change = one.change
-        said = [_copy(one.surrogacy) if one.surrogacy and one.delegate == "host" else ""]
+        said = [_copy(one.surrogacy) if one.surrogacy and one.delegate == HOST else ""]
         said += [one.failure.message if one.failure else "", *([change.wrong, change.note] if change else [])]
         yield from (f"{one.variant.name} on {one.delegate}: {words}" for words in said if words)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from harness.evaluation.suite import HOST
 from harness.report.evaluation import (
     attack_tables,
     comparison_table,
@@ -73,7 +74,7 @@ def _tables(found: Evaluated) -> Iterator[TableOnPage]:
     for data in found.data:
         table = comparison_table(found.evaluations, data)
         yield _on_page(f"Against the float model: {data}", table, notes_on_data(found.evaluations, data))
-    if through := [one for one in found.evaluations if one.delegate != "host"]:
+    if through := [one for one in found.evaluations if one.delegate != HOST]:
         yield _on_page(
             "What the delegate changed", delegate_table(through), "Against this host's run of the same file."
         )

@@ -15,6 +15,7 @@ from harness.report.text import counted, number, printable
 from harness.results.evidence import Row, RowEvidence
 from harness.results.operators import operator_shares
 from harness.results.promises import Promise
+from harness.results.records import CARRIED_ON
 from harness.results.summary import latency_column
 
 _PLOT_COLUMNS = 40
@@ -63,6 +64,8 @@ def _facts(evidence: RowEvidence) -> Iterable[tuple[str, str]]:
     yield "latency", _latency(evidence.summary)
     yield "verdict", _verdict(evidence.summary)
     yield "sweep", f"{evidence.sweep['id']}, preset {evidence.sweep['preset']}, seed {evidence.sweep['seed']}"
+    if sittings := (evidence.sweep["host"] or {}).get(CARRIED_ON):
+        yield "sittings", f"measured in {evidence.summary['sittings'] or 'none'} of 1 to {1 + len(sittings)}"
     yield "tool", _tool(evidence.tool)
     yield "command", shlex.join(last.get("command") or []) or "nothing was run"
     yield "raw log", last.get("log_path") or "-"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
@@ -179,8 +180,33 @@ def _cold(row: Row) -> str:
     )
 
 
+def _set_aside(row: Row) -> str:
+    return f"set aside: {_place(row)} was measured again under other conditions: {row['set_aside']}"
+
+
+def _sittings(rows: list[Row]) -> Iterator[str]:
+    """Say which rows of one device have a rank among others that were measured at another time."""
+    devices: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        if not is_missing(row["rank"]) and not is_missing(row["sittings"]):
+            devices.setdefault(row["serial"], {}).setdefault(row["sittings"], []).append(row)
+    for groups in devices.values():
+        sets = [set(sittings.split(", ")) for sittings in groups]
+        if all(one & other for one, other in combinations(sets, 2)):
+            continue
+        told = "; ".join(f"sitting {sittings}: {', '.join(map(_name, found))}" for sittings, found in groups.items())
+        device = printable(next(iter(groups.values()))[0]["device"])
+        yield f"not measured in turns: {device}: {told}. Ranks between sittings also hold what changed in between."
+
+
+def _name(row: Row) -> str:
+    return f"{printable(row['variant'])} {printable(row['delegate_requested'])}"
+
+
 def _notes(rows: list[Row]) -> list[RenderableType]:
     notes = dict.fromkeys(row["accuracy_note"] for row in rows if not is_missing(row["accuracy_note"]))
+    notes |= dict.fromkeys(_set_aside(row) for row in rows if not is_missing(row["set_aside"]))
+    notes |= dict.fromkeys(_sittings(rows))
     notes |= dict.fromkeys(_cold(row) for row in rows if row["warmup_converged"] is False)
     told = [Text(f"note: {printable(note)}", style="dim") for note in notes if note]
     return [Text(""), *told] if told else []

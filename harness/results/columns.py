@@ -77,6 +77,15 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "tied": ("boolean", "Whether the place is shared, since the intervals overlap"),
     "fastest": ("boolean", "Whether the row holds the first place of its device, alone or tied"),
     "verdict": ("object", "`ranked`, or why the row has no rank"),
+    "sittings": (
+        "object",
+        "When its latency was measured: numbers of the sweep's sittings, such as `1, 2`. It begins with 1, and each "
+        "time that it is carried on is one more",
+    ),
+    "set_aside": (
+        "object",
+        "What changed before the sweep was carried on, so that another row of the same name counts instead",
+    ),
     "failure_class": ("object", "Class of the gravest failure of the row; empty where nothing failed"),
     "failure_message": ("object", "What happened, in one sentence"),
     "failure_evidence": ("object", "The lines that prove it"),

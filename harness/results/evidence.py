@@ -13,6 +13,7 @@ from harness.results.export import to_rows
 from harness.results.plain import plain
 from harness.results.sides import Side, read_sides
 from harness.results.store import Store
+from harness.results.summary import variant_of
 
 Row = Mapping[str, Any]
 
@@ -69,7 +70,7 @@ def read_evidence(store: Store, sweep: str, name: RowName) -> RowEvidence:
         cell=cell,
         summary=side.cell,
         device=_only(to_rows(store.devices(record.id)), "serial", cell["serial"]),
-        variant=_only(to_rows(store.variants(record.id)), "name", cell["variant_name"]),
+        variant=variant_of(cell, to_rows(store.variants(record.id))),
         tool=_only(to_rows(store.tools(record.id)), "sha256", cell["tool_sha256"]),
         invocations=[row for row in to_rows(store.invocations(record.id)) if row["cell_key"] == cell["key"]],
         accuracies=[row for row in to_rows(store.accuracies(record.id)) if row["cell_key"] == cell["key"]],

@@ -106,7 +106,7 @@ def read_nights(
     found = [schema.cells.c[name] == value for name, value in wanted.items() if value is not None]
     by_name: dict[CellName, list[Row]] = {}
     for cell in store.read(select(schema.cells).where(*found).order_by(schema.cells.c.sweep_id)):
-        if cell["sweep_id"] in sweeps:
+        if cell["sweep_id"] in sweeps and cell["key"] not in sweeps[cell["sweep_id"]].set_aside:
             name = CellName(cell["serial"], cell["variant_name"], cell["delegate"], cell["threads"])
             by_name.setdefault(name, []).append(cell)
     kept = {name: cells[-last:] for name, cells in by_name.items()}

@@ -16,6 +16,10 @@ import harness
 FILE_NAME = "results.sqlite3"
 """The database in a results folder."""
 
+CARRIED_ON = "carried_on"
+SET_ASIDE = "set_aside"
+"""Keys of `SweepRecord.host` beside the facts of the computer that began the sweep."""
+
 
 class SweepStatus(StrEnum):
     """Where a sweep stands. One that was killed keeps `running`, since nothing was left to say otherwise."""
@@ -37,10 +41,32 @@ class SweepRecord:
     preset: str
     seed: int
     host: Mapping[str, object] = field(default_factory=dict)
-    """Facts of the computer that drove the sweep."""
+    """Facts of the computer that began the sweep, and what came later: `carried_on` and `set_aside`."""
     harness_version: str = harness.__version__
     status: SweepStatus = SweepStatus.RUNNING
     finished_at: datetime | None = None
+
+    @property
+    def machine(self) -> dict[str, object]:
+        """Return the facts of the computer alone."""
+        return {name: value for name, value in self.host.items() if name not in (CARRIED_ON, SET_ASIDE)}
+
+    @property
+    def carried_on(self) -> list[Mapping[str, Any]]:
+        """Return each time it was carried on: when (UTC), on which host, by which harness, with what changed."""
+        sittings: list[Mapping[str, Any]] = self.host.get(CARRIED_ON) or []  # type: ignore[assignment]
+        return sittings
+
+    @property
+    def sittings(self) -> list[datetime]:
+        """Return when it was begun, and when it was carried on."""
+        return [self.started_at, *(datetime.fromisoformat(one["started_at_utc"]) for one in self.carried_on)]
+
+    @property
+    def set_aside(self) -> dict[str, str]:
+        """Return the keys of cells that were measured anew under other conditions, each with what changed."""
+        reasons: dict[str, str] = self.host.get(SET_ASIDE) or {}  # type: ignore[assignment]
+        return reasons
 
     @property
     def is_noise(self) -> bool:

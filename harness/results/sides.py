@@ -10,6 +10,7 @@ from harness.benchmark.measurement import Pass
 from harness.results.store import Store
 from harness.results.summary import latency_column, summary_rows
 from harness.results.sweep_rows import SweepRows, read_sweep_rows
+from harness.results.verdict import Verdict
 
 CONDITIONS = {
     "device": "serial of the device",
@@ -43,20 +44,20 @@ class Side:
 
 
 def read_sides(store: Store, sweep_id: str) -> list[Side]:
-    """Return every cell of a sweep, also those that were not measured."""
+    """Return every cell of a sweep that counts, also those that were not measured."""
     (sweep,) = read_sweep_rows(store, [sweep_id])
     return sides_of(sweep)
 
 
 def sides_of(sweep: SweepRows, summary: Sequence[Mapping[str, Any]] | None = None) -> list[Side]:
-    """Return every cell of a sweep whose rows, and perhaps `summary_rows`, are at hand."""
+    """Return every cell that counts of a sweep whose rows, and perhaps `summary_rows`, are at hand."""
     devices = {row["serial"]: row["facts"] or {} for row in sweep.devices}
     cards = {row["name"]: row["card"] or {} for row in sweep.variants}
     modes = {row["key"]: row["mode"] for row in sweep.cells}
     processes = _last_measured(sweep)
     sides = []
     for cell in summary_rows(sweep) if summary is None else summary:
-        if cell["cell_key"] is None:  # a device or a recipe that failed as a whole
+        if cell["cell_key"] is None or cell["verdict"] == Verdict.SET_ASIDE:  # a whole device or recipe, or outdated
             continue
         conditions = {
             "device": cell["serial"],
@@ -88,14 +89,15 @@ def _last_measured(sweep: SweepRows) -> dict[str, list[dict[str, Any]]]:
 def differences(a: Side, b: Side) -> dict[str, str]:
     """Return what is not alike, by the name of the condition, each as a few words such as `runs 30 against 50`."""
     unlike = [name for name in CONDITIONS if a.conditions[name] != b.conditions[name]]
-    return {name: _contrast(name, a.conditions[name], b.conditions[name]) for name in unlike}
+    return {name: contrast(name, a.conditions[name], b.conditions[name]) for name in unlike}
 
 
 _SHOWN = 16
 """Signs of a hash or a fingerprint that are shown; enough to tell two apart."""
 
 
-def _contrast(name: str, a: object, b: object) -> str:
+def contrast(name: str, a: object, b: object) -> str:
+    """Return a few words about two values that differ; of two mappings, about what differs in them."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         keys = [key for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
         return f"{name}: " + ", ".join(f"{key} {_shown(a.get(key))} against {_shown(b.get(key))}" for key in keys)

@@ -39,7 +39,7 @@ from harness.results.database import make_engine
 from harness.results.database_errors import explained
 from harness.results.logs import Log, LogFiles, Logs, LogTable, log_path
 from harness.results.place import Place, find_place
-from harness.results.records import Cell, SweepRecord, SweepStatus, record_of
+from harness.results.records import CARRIED_ON, SET_ASIDE, Cell, SweepRecord, SweepStatus, record_of
 from harness.results.rows import (
     accuracy_values,
     failure_values,
@@ -160,6 +160,39 @@ class Store:
         self.locks.acquire(sweep_id)
         self._set_status(sweep_id, SweepStatus.RUNNING, None)
 
+    def note_sitting(self, sweep_id: str, spec: Mapping[str, object], sitting: Mapping[str, object]) -> None:
+        """Store with which spec a sweep is carried on from now, and what `SweepRecord.carried_on` tells of it."""
+
+        def noted(host: dict[str, Any]) -> dict[str, Any]:
+            return {**host, CARRIED_ON: [*(host.get(CARRIED_ON) or ()), dict(sitting)]}
+
+        self._change_host(sweep_id, noted, spec=dict(spec), preset=spec["preset"], seed=spec["seed"])
+
+    def set_aside(self, sweep_id: str, reasons: Mapping[str, str], *, planned: Collection[str] = ()) -> None:
+        """Store which cells were measured anew under other conditions and why, by key; `planned` ones are taken back.
+
+        Their rows stay as they are.
+        """
+
+        def changed(host: dict[str, Any]) -> dict[str, Any]:
+            kept = {key: reason for key, reason in (host.get(SET_ASIDE) or {}).items() if key not in planned}
+            return {**host, SET_ASIDE: {**kept, **reasons}}
+
+        self._change_host(sweep_id, changed)
+
+    def _change_host(
+        self, sweep_id: str, change: Callable[[dict[str, Any]], dict[str, Any]], **columns: object
+    ) -> None:
+        """Read the facts of a sweep, change them, and write them back in one transaction."""
+        table = schema.sweeps
+
+        def work(connection: Connection) -> None:
+            here = table.c.id == sweep_id
+            host = connection.scalar(select(table.c.host).where(here).with_for_update())
+            connection.execute(update(table).where(here).values(host=change(dict(host or {})), **columns))
+
+        self._transactions.write(work)
+
     def finish_sweep(self, sweep_id: str, status: SweepStatus, finished_at: datetime | None = None) -> None:
         """Say how a sweep ended; `finished_at` defaults to now."""
         self._set_status(sweep_id, status, utc_text(finished_at or datetime.now(UTC)))
@@ -190,7 +223,7 @@ class Store:
                 "title": facts.title,
                 "kind": facts.kind,
                 "profile": profile,
-                "labels": list(labels),
+                "labels": list(dict.fromkeys(labels)),
                 "facts": asdict(facts),
             },
         )
@@ -219,7 +252,8 @@ class Store:
         self._execute(update(table).where(here).values(preparation=dict(preparation)))
 
     def add_variant(self, sweep_id: str, card: VariantCard) -> None:
-        """Store a variant under its recipe's name."""
+        """Store a variant under its recipe's name; another one of that name that was measured is given its own."""
+        self._keep_measured_variant(sweep_id, card.recipe, card.sha256)
         values = {"sha256": card.sha256, "size_bytes": card.size_bytes, "gzip_size_bytes": card.gzip_size_bytes}
         self._replace(
             schema.variants,
@@ -227,8 +261,21 @@ class Store:
             values | {"card": card.model_dump(mode="json")},
         )
 
+    def _keep_measured_variant(self, sweep_id: str, name: str, new_sha256: str | None) -> None:
+        table, cells = schema.variants, schema.cells
+
+        def work(connection: Connection) -> None:
+            here = (table.c.sweep_id == sweep_id) & (table.c.name == name)
+            sha256 = connection.scalar(select(table.c.sha256).where(here))
+            of_it = (cells.c.sweep_id == sweep_id) & (cells.c.variant_sha256 == sha256)
+            if sha256 not in (None, new_sha256) and connection.scalar(select(cells.c.key).where(of_it).limit(1)):
+                connection.execute(update(table).where(here).values(name=f"{name} ({sha256[:12]})"))
+
+        self._transactions.write(work)
+
     def add_variant_failure(self, sweep_id: str, name: str, failure: Failure) -> None:
-        """Store that a recipe gave no variant."""
+        """Store that a recipe gave no variant; one of that name that was measured is given its own."""
+        self._keep_measured_variant(sweep_id, name, None)
         self._replace(schema.variants, {"sweep_id": sweep_id, "name": name}, failure_values(failure))
 
     def add_tool(self, sweep_id: str, tool: Tool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.benchmark.command import keeps_cache
@@ -45,7 +47,8 @@ def summarize(store: Store, sweep_id: str) -> pd.DataFrame:
 def summary_rows(sweep: SweepRows) -> list[Row]:
     """Return the rows of `summarize` as JSON values, without the cost of a table."""
     devices = {row["serial"]: row for row in sweep.devices}
-    variants = {row["name"]: row for row in sweep.variants}
+    set_aside = sweep.record.set_aside if sweep.record else {}
+    sittings = sweep.record.sittings if sweep.record else []
     invocations = _by_cell(counting_attempts(sweep.invocations))
     accuracies = {row["cell_key"]: row for row in sweep.accuracies}  # the last attempt wins
     rows: list[Row] = []
@@ -53,15 +56,18 @@ def summary_rows(sweep: SweepRows) -> list[Row]:
     for cell in sweep.cells:
         device = devices.get(cell["serial"], {})
         cell_invocations = invocations.get(cell["key"], [])
-        row, latency = _cell_row(cell, cell_invocations, accuracies.get(cell["key"]), device)
-        row |= _device_values(device) | _variant_values(variants.get(cell["variant_name"], {}))
+        row, latency = _cell_row(
+            cell, cell_invocations, accuracies.get(cell["key"]), device, set_aside.get(cell["key"])
+        )
+        row |= _device_values(device) | _variant_values(variant_of(cell, sweep.variants))
+        row["sittings"] = _sittings(cell_invocations, sittings)
         if latency and row["verdict"] == Verdict.RANKED:
             latencies.setdefault(cell["serial"], {})[len(rows)] = latency
         rows.append(row)
     for of_device in latencies.values():
         for index, place in rank(of_device).items():
             rows[index] |= {"rank": place.place, "tied": place.tied, "fastest": place.place == 1}
-    rows += _rows_of_failed_devices(devices.values(), rows) + _rows_of_failed_variants(variants.values())
+    rows += _rows_of_failed_devices(devices.values(), rows) + _rows_of_failed_variants(sweep.variants)
     return _complete(sweep.sweep_id, rows)
 
 
@@ -72,7 +78,17 @@ def _by_cell(invocations: Iterable[Row]) -> dict[str, list[Row]]:
     return cells
 
 
-def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: Row) -> tuple[Row, Estimate | None]:
+def _sittings(invocations: list[Row], sittings: Sequence[datetime]) -> str | None:
+    """Return the numbers of the sittings in which latency was measured, counted from 1, such as `1, 3`."""
+    starts = [datetime.fromisoformat(row["started_at_utc"]) for row in invocations
+              if row["purpose"] == Pass.LATENCY and row["failure_class"] is None]  # fmt: skip
+    numbers = sorted({max(1, bisect_right(sittings, start)) for start in starts})
+    return ", ".join(map(str, numbers)) or None
+
+
+def _cell_row(
+    cell: Row, invocations: list[Row], accuracy: Row | None, device: Row, set_aside: str | None
+) -> tuple[Row, Estimate | None]:
     passes = {purpose: [row for row in invocations if row["purpose"] == purpose] for purpose in Pass}
     measured = [row for row in passes[Pass.LATENCY] if row["failure_class"] is None]
     failed = [row for row in passes[Pass.LATENCY] if row["failure_class"] is not None]
@@ -88,6 +104,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
             invocations_ok=len(measured),
             invocations_failed=sum(is_final(row["failure_class"]) for row in failed),
             has_failure=bool(own or of_device),
+            is_set_aside=set_aside is not None,
         )
     )
     row = {
@@ -113,6 +130,7 @@ def _cell_row(cell: Row, invocations: list[Row], accuracy: Row | None, device: R
         "delegate_time_share": share_in_delegate(operator_shares(passes[Pass.OP_PROFILE])),
         **_accuracy_values(accuracy or {}),
         "verdict": verdict,
+        "set_aside": set_aside,
         **_failure_values(_failure_of(verdict, cell, delegation, own, of_device)),
     }
     return row, latency
@@ -214,6 +232,8 @@ def _failure_of(
     """Return the failure that explains the verdict. What was measured in full is not spoilt by a phone lost later."""
     of_the_cell = [failure for failure in own if is_final(failure.failure_class)]
     from_outside = [failure for failure in own if not is_final(failure.failure_class)]
+    if verdict is Verdict.SET_ASIDE:  # what counts is another row's
+        return None
     if verdict is Verdict.WRONG_OUTPUT:
         of_accuracy = [failure for failure in own if failure.failure_class is FailureClass.WRONG_OUTPUT]
         unsaid = Failure(FailureClass.WRONG_OUTPUT, "The outputs differ from the host's.")
@@ -258,6 +278,12 @@ def _device_values(device: Row) -> Row:
         return {}
     return {"device": device["title"], "serial": device["serial"], "device_kind": device["kind"],
             "labels": device["labels"]}  # fmt: skip
+
+
+def variant_of(cell: Mapping[str, Any], variants: Iterable[Row]) -> Row:
+    """Return the variant's row, which has another name where a later variant took the recipe's."""
+    alike = [row for row in variants if row["sha256"] == cell["variant_sha256"]]
+    return next((row for row in alike if row["name"] == cell["variant_name"]), alike[0] if alike else {})
 
 
 def _variant_values(variant: Row) -> Row:

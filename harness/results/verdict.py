@@ -35,6 +35,8 @@ class Verdict(StrEnum):
     """Fewer invocations than a median needs, such as after Ctrl-C."""
     NOT_MEASURED = "not_measured"
     """Nothing was run."""
+    SET_ASIDE = "set_aside"
+    """The sweep was carried on under other conditions, and another row of the same name holds what counts."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,14 @@ class Facts:
     """Failed by their own fault; a lost phone does not count."""
     has_failure: bool
     """Whether anything failed, for whichever reason."""
+    is_set_aside: bool = False
+    """Whether the cell was measured anew under other conditions."""
 
 
 def judge_cell(facts: Facts) -> Verdict:
     """Return the verdict; the gravest reason against a rank comes first."""
+    if facts.is_set_aside:
+        return Verdict.SET_ASIDE
     if facts.invocations_ok == 0:
         return Verdict.FAILED if facts.has_failure else Verdict.NOT_MEASURED
     reasons = {

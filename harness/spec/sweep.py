@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from harness.spec.loading import SpecModel, read_toml, validate_spec
 from harness.spec.output_limits import OutputLimits
 
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[0-9]{1,5})?")
 PresetName = Literal["quick", "standard", "strict"]
 
 
@@ -67,7 +70,7 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
 """What each preset means; a key in `[measurement]` overrules it.
 
 Eighteen invocations are what it takes to find a slowdown of 5 % in nine of ten comparisons where invocations differ by
-3 %, at one false alarm in a hundred (`benchmarks/statistics.py`). Ten cannot do it: even a test that knew the noise
+3 %, at one false alarm in a hundred (`benchmarks/verdicts.py`). Ten cannot do it: even a test that knew the noise
 beforehand would find 86 of 100.
 """
 
@@ -83,6 +86,8 @@ class SweepSpec(SpecModel):
     """Points of top-1 that quantized variants may lose: their costliest layers get their precision back."""
     devices: tuple[str, ...] = ()
     """ADB serials, `host`, `virtual` or `virtual:COSTUME`. Empty: every attached phone, else this host."""
+    hosts: tuple[str, ...] = ()
+    """Computers whose adb servers hold the phones, as HOST or HOST:PORT. Empty: the adb server of the environment."""
     delegates: tuple[str, ...] = ()
     """Empty: those of the device's profile."""
     require_full_delegation: bool = False
@@ -126,10 +131,17 @@ class SweepSpec(SpecModel):
             raise ValueError("at least one is needed")
         return _without_repeats(values)
 
-    @field_validator("devices", "delegates")
+    @field_validator("devices", "hosts", "delegates")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return _without_repeats(values)
+
+    @field_validator("hosts")
+    @classmethod
+    def _is_host(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if unfit := [value for value in values if not _HOST.fullmatch(value)]:
+            raise ValueError(f"{unfit[0]!r} is no HOST or HOST:PORT")
+        return values
 
     @field_validator("threads")
     @classmethod
@@ -154,3 +166,18 @@ def load_sweep_spec(path: Path | None, overrides: dict[str, Any]) -> SweepSpec:
     measurement = {**values.get("measurement", {}), **overrides.get("measurement", {})}
     merged = {**values, **overrides, **({"measurement": measurement} if measurement else {})}
     return validate_spec(merged, SweepSpec, origin="command line" if path is None else f"{path} with the command line")
+
+
+def change_sweep_spec(stored: Mapping[str, Any], overrides: dict[str, Any], *, origin: str) -> SweepSpec:
+    """Lay the command line's values over the whole spec of a stored sweep. Raises `UsageError`.
+
+    A preset that is given sets all that presets set, also over what the stored spec had of its own.
+    """
+    measurement = dict(stored["measurement"])
+    if "preset" in overrides:
+        measurement = {name: value for name, value in measurement.items() if name not in _SET_BY_PRESETS}
+    measurement |= overrides.get("measurement", {})
+    return validate_spec({**stored, **overrides, "measurement": measurement}, SweepSpec, origin=origin)
+
+
+_SET_BY_PRESETS = frozenset(name for values in PRESETS.values() for name in values)

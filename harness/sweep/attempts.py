@@ -9,12 +9,12 @@ from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.devices.base import Device
 from harness.errors import DeviceError, Failure, FailureClass
 from harness.results.records import Cell
-from harness.sweep.care import DeviceCare, anything
+from harness.sweep.care import DeviceCare
 from harness.sweep.context import SweepContext
 from harness.sweep.device_progress import DeviceProgress
 from harness.sweep.guarded import GuardedInvocation, GuardedTool
 from harness.sweep.plan import PlannedInvocation
-from harness.sweep.retries import RULES, Remedy
+from harness.sweep.retries import RULES, Remedy, anything
 from harness.sweep.warm_up import WarmUp
 
 SHUT_GATES_BEFORE_GIVING_UP = 2
@@ -52,9 +52,9 @@ class Attempts:
         """Make an invocation, again as long as its failure is `worth` it and the rules say so (promise H3 among them).
 
         Returns the last attempt, None when the user interrupted before one could start. Raises `DeviceError` for a
-        device that does not cool, time after time, does not come back, or has had too many faults.
+        device that does not cool, time after time, and what `DeviceCare.mend` raises.
         """
-        tries = self._care.tries(f"{planned.cell.key}/{planned.purpose}/{planned.index}")
+        tries = self._care.tries(f"{planned.cell.key}/{planned.purpose}/{planned.index}", worth=worth)
         while not self._context.stop.is_set():
             self._progress.running(planned.cell, planned.purpose, planned.index)
             is_gated = planned.purpose is not Pass.SUSTAINED or planned.index == 0
@@ -64,8 +64,6 @@ class Attempts:
             self._store_guarded(planned, request, guarded)
             failure = guarded.invocation.failure
             pause_s = tries.failed(failure.failure_class) if failure and guarded.gate.open else None
-            if failure and not worth(failure.failure_class):
-                pause_s = None
             self._progress.finished(guarded, is_made_again=pause_s is not None)
             self._count_shut_gates(guarded)
             if failure is None:

@@ -1,4 +1,4 @@
-"""Begin a sweep in a store: its id, its spec, and the computer that it runs on."""
+"""Begin a sweep in a store, or carry it on: its id, its spec, and the computer that it runs on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import platform
 from datetime import UTC, datetime
 
+import harness
 from harness.results.records import SweepRecord, new_sweep_id
+from harness.results.rows import utc_text
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
+from harness.sweep.carrying_on import changed_settings
 
 
 def begin_sweep(store: Store, spec: SweepSpec) -> str:
@@ -21,3 +24,15 @@ def begin_sweep(store: Store, spec: SweepSpec) -> str:
     )
     store.start_sweep(record)
     return record.id
+
+
+def carry_on_sweep(store: Store, sweep_id: str, spec: SweepSpec) -> None:
+    """Mark a sweep as running again, with a spec that may have changed since.
+
+    Raises `UsageError` where another process runs it, or the changes leave nothing of it to reuse.
+    """
+    changes = changed_settings(store.find_sweep(sweep_id), spec)
+    store.resume_sweep(sweep_id)
+    sitting = {"started_at_utc": utc_text(datetime.now(UTC)), "host": platform.node(),
+               "harness_version": harness.__version__, "changes": changes}  # fmt: skip
+    store.note_sitting(sweep_id, spec.model_dump(mode="json"), sitting)

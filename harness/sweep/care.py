@@ -10,27 +10,11 @@ from harness.devices.base import Device
 from harness.devices.preparation import Preparation
 from harness.devices.recovery import answers, await_device
 from harness.errors import DeviceError, Failure, FailureClass, FailureError
-from harness.results.store import is_final
 from harness.sweep.context import SweepContext
 from harness.sweep.device_progress import DeviceProgress
-from harness.sweep.retries import RULES, Remedy, Tries
+from harness.sweep.retries import RULES, Remedy, Tries, anything
 
 T = TypeVar("T")
-
-
-def anything(_: FailureClass) -> bool:
-    """Let the rules alone decide what is tried again."""
-    return True
-
-
-def from_outside(failure_class: FailureClass) -> bool:
-    """Let nothing be tried again that is the cell's own: where a failure decides nothing, it need not be certain."""
-    return not is_final(failure_class)
-
-
-def nothing(_: FailureClass) -> bool:
-    """Let nothing be tried again."""
-    return False
 
 
 class DeviceGivenUpError(FailureError):
@@ -47,10 +31,11 @@ class DeviceCare:
         """Is told when the device is waited for, from when there is one."""
         self.preparation: Preparation | None = None
         """Is renewed when the device is back, since a restart undoes most of what was set."""
+        self._is_given_up = False
 
-    def tries(self, what: str) -> Tries:
-        """Return fresh tries of one thing."""
-        return Tries(f"{self._context.spec.seed}/{self._device.serial}/{what}")
+    def tries(self, what: str, worth: Callable[[FailureClass], bool] = anything) -> Tries:
+        """Return fresh tries of one thing, for failures that are `worth` it."""
+        return Tries(f"{self._context.spec.seed}/{self._device.serial}/{what}", worth)
 
     def insist(self, call: Callable[[], T], what: str) -> T:
         """Call until it works, or its failure is one that no further try mends.
@@ -83,7 +68,22 @@ class DeviceCare:
         if rule.remedy is Remedy.WAIT:
             self._wait(failure)
         if quarantine := self._context.faults.quarantine(self._device.serial):
+            self._is_given_up = True
             raise DeviceGivenUpError(quarantine)
+
+    def is_back(self, failure: Failure) -> bool:
+        """Wait for a device that goes away while it is given back; tell whether it answers again.
+
+        One that was given up was waited for already.
+        """
+        if self._is_given_up or RULES[failure.failure_class].remedy is not Remedy.WAIT:
+            return False
+        self.preparation = None  # what is being given back is not turned anew
+        try:
+            self.mend(failure)
+        except DeviceGivenUpError:
+            return False
+        return True
 
     def pause(self, seconds: float) -> None:
         """Wait before the next try; Ctrl-C ends it."""
@@ -105,10 +105,12 @@ class DeviceCare:
                     self._device, deadline=deadline, stop=self._context.stop, failure=failure, tell=observer.note
                 )  # fmt: skip
             except DeviceError as error:
+                self._is_given_up = True
                 raise DeviceGivenUpError(error.failure) from None
             try:
                 if self.preparation:
                     self.preparation.renew()
                 return
-            except DeviceError:  # lost again: the time that is left is waited
-                continue
+            except DeviceError as error:  # lost again: the time that is left is waited
+                if time.monotonic() >= deadline:
+                    raise DeviceGivenUpError(error.failure) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class SweepContext:
     """Set when the user interrupts: what is under way is finished, nothing more is started."""
     scheduling: Scheduling = field(default_factory=EachDevice)
     waves: Waves = at_once
+    host: str = field(default_factory=platform.node)
+    """The computer that talks to its phones."""
     faults: FaultBook = field(init=False)
     """What went wrong with its phones."""
 

@@ -17,7 +17,7 @@ class Deadline(threading.Event):
     def __init__(self, at_s: float | None = None, *, clock: Callable[[], float] = time.time) -> None:
         """Without `at_s` only Ctrl-C stops it."""
         super().__init__()
-        self._at_s = at_s
+        self.at_s = at_s
         self._clock = clock
 
     @property
@@ -28,7 +28,7 @@ class Deadline(threading.Event):
     @property
     def left_s(self) -> float:
         """Seconds until it is time; never below zero, infinite without a time."""
-        return float("inf") if self._at_s is None else max(0.0, self._at_s - self._clock())
+        return float("inf") if self.at_s is None else max(0.0, self.at_s - self._clock())
 
     def is_set(self) -> bool:
         """Tell whether nothing more may be started."""

@@ -9,9 +9,8 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
 from harness.accuracy.on_device import AccuracyTarget, measure_accuracy
-from harness.benchmark.command import offers_op_profile
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
-from harness.benchmark.probe import probe_flags
+from harness.benchmark.probe import with_flags
 from harness.benchmark.tool import Tool
 from harness.compression.variant import Variant
 from harness.devices.base import Device, DeviceFacts, DeviceKind
@@ -28,14 +27,15 @@ from harness.results.records import Cell
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import Measurement
 from harness.sweep.attempts import Attempts
-from harness.sweep.care import DeviceCare, from_outside, nothing
+from harness.sweep.care import DeviceCare
+from harness.sweep.carrying_on import labels_so_far, look_back, require_same_system
 from harness.sweep.context import SweepContext
 from harness.sweep.device_progress import DeviceProgress
 from harness.sweep.groundwork import Groundwork
 from harness.sweep.guarded import GuardedTool
-from harness.sweep.plan import PlannedInvocation, plan_waves
+from harness.sweep.plan import PlannedInvocation, measured_by, mode_of, plan_waves
 from harness.sweep.remaining_time import StepKind
-from harness.sweep.retries import RULES
+from harness.sweep.retries import RULES, from_outside, nothing
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
 from harness.sweep.warm_up import StoredWindows, WarmUp, untested
@@ -74,7 +74,9 @@ class DeviceRun:
         profile = match_profile(facts)
         is_prepared = self._context.spec.prepare and facts.kind is not DeviceKind.HOST
         knobs = knobs_of(profile.prepare) if is_prepared else []
-        self._preparation = Preparation(self._device, knobs, report=self._context.observer.warn)
+        self._preparation = Preparation(
+            self._device, knobs, report=self._context.observer.warn, is_back=self._care.is_back
+        )  # fmt: skip
         try:
             with ExitStack() as stack:
                 self._care.insist(lambda: stack.enter_context(self._preparation), "preparation")
@@ -85,15 +87,17 @@ class DeviceRun:
 
     def _store_preparation(self) -> None:
         serial = self._device.serial
-        state = self._preparation.as_dict() | self._context.faults.as_dict(serial)
+        state = self._preparation.as_dict() | self._context.faults.as_dict(serial) | {"host": self._context.host}
         self._context.store.set_preparation(self._context.sweep_id, serial, state)
 
     def _run_prepared(self, facts: DeviceFacts, profile: DeviceProfile) -> None:
         store, sweep_id = self._context.store, self._context.sweep_id
         self._progress = self._care.progress = DeviceProgress(self._context.observer, facts)
         self._profile = profile
+        require_same_system(store, sweep_id, facts)
+        before = labels_so_far(store, sweep_id, facts.serial)
         state = self._care.insist(lambda: read_telemetry(self._device), "state")
-        store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, state))
+        store.add_device(sweep_id, facts, profile.name, preflight_labels(facts, state) + before)
         self._store_preparation()
         chosen = self._context.registry.choose(facts)
         self._tool = self._care.insist(lambda: self._ready_tool(chosen), "tool")
@@ -108,15 +112,30 @@ class DeviceRun:
                  for variant in self._context.variants
                  for delegate in self._context.spec.delegates or profile.delegates
                  for threads in self._context.spec.threads]  # fmt: skip
-        measurement = self._context.spec.measurement
-        if not offers_op_profile(self._tool):
-            measurement = measurement.model_copy(update={"op_profile_invocations": 0})
+        measurement = measured_by(self._tool, self._context.spec.measurement)
+        self._take_up(cells, measurement)
         try:
             with closing(self._context.scheduling.shares(facts, cells, measurement)) as shares:
                 for share in shares:
                     self._measure_share(share, measurement)
         finally:
             self._progress.ended()
+
+    def _take_up(self, cells: Sequence[Cell], measurement: Measurement) -> None:
+        """Go on where earlier sittings of this sweep ended, and say what they left."""
+        context = self._context
+        evidence_sha256 = context.evidence.sha256 if context.evidence else None
+        earlier = self._earlier = look_back(
+            context.store, context.sweep_id, cells, measurement, evidence_sha256=evidence_sha256
+        )  # fmt: skip
+        self._next_block = earlier.next_block
+        self._hopeless |= earlier.given_up
+        if not earlier.is_any:
+            return
+        context.store.set_aside(context.sweep_id, earlier.set_aside, planned={cell.key for cell in cells})
+        told = earlier.sentence(self._device.serial, is_shared=context.spec.per == "model")
+        for sentence in [told, *earlier.reasons(self._device.serial)]:
+            context.observer.note(sentence)
 
     def _measure_share(self, cells: Sequence[Cell], measurement: Measurement) -> None:
         for cell in cells:
@@ -148,12 +167,9 @@ class DeviceRun:
     def _ready_tool(self, tool: Tool) -> Tool:
         """Bring the tool to the device; a binary that was never asked for its flags is asked now."""
         self._tool_path = self._device.push(tool.path)
-        if tool.flags is None:
-            tool = self._context.registry.remember_flags(tool, probe_flags(self._device, tool, self._tool_path))
-        return tool
+        return with_flags(tool, self._context.registry, self._device, self._tool_path)
 
     def _cell(self, variant: Variant, delegate: str, threads: int) -> Cell:
-        measurement = self._context.spec.measurement
         return Cell(
             variant_sha256=variant.sha256,
             variant_name=variant.name,
@@ -163,13 +179,7 @@ class DeviceRun:
             tool_sha256=self._tool.sha256,
             core_mask=self._measured_cores.mask,
             profile=self._profile.name,
-            mode={
-                "runs": measurement.runs,
-                "warmup_min_s": measurement.warmup_min_s,
-                "warmup_max_s": measurement.warmup_max_s,
-                "warmup_limit": measurement.warmup_limit,
-                "prepared": self._preparation.labels,
-            },
+            mode={**mode_of(self._context.spec.measurement), "prepared": self._preparation.labels},
         )
 
     def _push_variants(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> dict[str, str]:
@@ -195,7 +205,7 @@ class DeviceRun:
                 self._fail_cells([cell], planned, Failure(FailureClass.CORES_UNAVAILABLE, reason))
 
     def _fail_cells(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation], failure: Failure) -> None:
-        keys = {cell.key for cell in cells}
+        keys = {cell.key for cell in cells} - self._hopeless
         self._hopeless |= keys
         for invocation in planned:
             if invocation.cell.key in keys and invocation.index == 0:
@@ -203,7 +213,8 @@ class DeviceRun:
 
     def _measure_all(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
         store, sweep_id, measurement = self._context.store, self._context.sweep_id, self._context.spec.measurement
-        checked, done = store.done_accuracies(sweep_id), store.done(sweep_id)
+        checked = store.done_accuracies(sweep_id) - self._earlier.stale_checks
+        done = store.done(sweep_id) - self._earlier.reopened
         unfinished = {place.cell.key for place in planned if (place.cell.key, place.purpose, place.index) not in done}
         self._searches = self._stored_searches()
         self._stopping = Stopping(measurement, store.invocations(sweep_id))
@@ -257,17 +268,18 @@ class DeviceRun:
             self._device, self._tool, self._tool_path, variant, self._paths[variant.name], cell.delegate, cell.threads,
             self._context.spec.measurement.timeout_s,
         )  # fmt: skip
-        tries = self._care.tries(f"{cell.key}/accuracy")
-        pause_s: float | None = 0.0
-        while pause_s is not None and not self._context.stop.is_set():
-            self._care.pause(pause_s)
+        tries = self._care.tries(f"{cell.key}/accuracy", worth=from_outside)  # it sends fewer samples by itself
+        while not self._context.stop.is_set():
             self._progress.running(cell, "accuracy")
             outcome = measure_accuracy(target, evidence)
             self._context.store.add_accuracy(self._context.sweep_id, cell.key, outcome)
             if outcome.failure is None:
                 return
-            pause_s = tries.failed(outcome.failure.failure_class)
             self._care.mend(outcome.failure)
+            pause_s = tries.failed(outcome.failure.failure_class)
+            if pause_s is None:
+                return
+            self._care.pause(pause_s)
 
     def _stored_searches(self) -> dict[str, dict[int, StoredWindows]]:
         """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.

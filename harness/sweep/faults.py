@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.errors import Failure
+from harness.sweep.retries import RULES
 
 MOST_RESTARTS = 1
 """So often a phone is restarted in one sweep: what this does not mend, another does not either."""
@@ -20,6 +21,14 @@ class Fault:
 
     at: datetime
     failure: Failure
+
+
+@dataclass(frozen=True)
+class PhoneRecord:
+    """All that went wrong with one phone, to be carried to another process."""
+
+    faults: tuple[Fault, ...] = ()
+    restarts: tuple[Fault, ...] = ()
 
 
 class FaultBook:
@@ -40,6 +49,12 @@ class FaultBook:
             if not faults or faults[-1].failure is not failure:
                 faults.append(Fault(self._now(), failure))
 
+    def judge(self, serial: str, failure: Failure) -> Failure | None:
+        """Write down what ended the work on a phone, if it is a fault; then return what `quarantine` does."""
+        if self.quarantine(serial) is None and RULES[failure.failure_class].is_fault:
+            self.note(serial, failure)
+        return self.quarantine(serial)
+
     def quarantine(self, serial: str) -> Failure | None:
         """Return why a phone is left out, as the failure that is stored for it; None for one that may go on."""
         with self._lock:
@@ -49,7 +64,7 @@ class FaultBook:
         last = counted[-1].failure
         return Failure(
             last.failure_class,
-            f"{serial} is left out of this sweep after {len(counted)} faults: {_told(counted)}.",
+            f"{serial} is left out of this sweep after {_number(counted)}: {_told(counted)}.",
             "\n".join(f"{fault.at:%Y-%m-%d %H:%M:%S} UTC {fault.failure.failure_class}: {fault.failure.message}"
                       for fault in counted),
         )  # fmt: skip
@@ -64,6 +79,16 @@ class FaultBook:
         with self._lock:
             self._restarts.setdefault(serial, []).append(Fault(self._now(), reason))
 
+    def record_of(self, serial: str) -> PhoneRecord:
+        """Return what is written of a phone."""
+        with self._lock:
+            return PhoneRecord(tuple(self._faults.get(serial, ())), tuple(self._restarts.get(serial, ())))
+
+    def take_over(self, serial: str, record: PhoneRecord) -> None:
+        """Write what another process wrote of a phone in place of what is here."""
+        with self._lock:
+            self._faults[serial], self._restarts[serial] = list(record.faults), list(record.restarts)
+
     def as_dict(self, serial: str) -> dict[str, Any]:
         """Return plain values for JSON."""
         with self._lock:
@@ -72,6 +97,10 @@ class FaultBook:
     def _since_restart(self, serial: str) -> list[Fault]:
         restarts = self._restarts.get(serial, [])
         return [fault for fault in self._faults.get(serial, []) if not restarts or fault.at > restarts[-1].at]
+
+
+def _number(faults: list[Fault]) -> str:
+    return "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
 
 
 def _told(faults: list[Fault]) -> str:

@@ -6,7 +6,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from harness.benchmark.command import offers_op_profile
 from harness.benchmark.measurement import Pass
+from harness.benchmark.tool import Tool
 from harness.results.records import Cell
 from harness.spec.sweep import Measurement
 
@@ -69,3 +71,18 @@ def plan_invocations(
         random.Random(f"{seed}/{block}").shuffle(order)  # noqa: S311 - an order, not a secret
         planned += [PlannedInvocation(cell, purpose, index, block) for cell in order]
     return tuple(planned)
+
+
+def measured_by(tool: Tool, measurement: Measurement) -> Measurement:
+    """Leave out the passes that a tool does not offer."""
+    return measurement if offers_op_profile(tool) else measurement.model_copy(update={"op_profile_invocations": 0})
+
+
+def mode_of(measurement: Measurement) -> dict[str, object]:
+    """Return the settings that decide whether two cells were measured alike, as `Cell.mode` holds them."""
+    return {
+        "runs": measurement.runs,
+        "warmup_min_s": measurement.warmup_min_s,
+        "warmup_max_s": measurement.warmup_max_s,
+        "warmup_limit": measurement.warmup_limit,
+    }

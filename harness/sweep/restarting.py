@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.devices.base import Device, DeviceKind
-from harness.devices.discovery import open_device
+from harness.devices.discovery import reopen
 from harness.devices.restart import restart
 from harness.errors import DeviceError, Failure, FailureError
 from harness.sweep.context import SweepContext
@@ -18,9 +18,9 @@ def run_device(context: SweepContext, device: Device) -> None:
     except FailureError as error:
         if not _may_restart(context, device, error.failure):
             raise
-        _restart(context, device.serial, error.failure)
+        _restart(context, device, error.failure)
         # Begun anew: the restart undid what was prepared, and what was pushed is checked again.
-        run_device(context, open_device(device.serial))
+        run_device(context, reopen(device))
 
 
 def _may_restart(context: SweepContext, device: Device, failure: Failure) -> bool:
@@ -33,13 +33,13 @@ def _may_restart(context: SweepContext, device: Device, failure: Failure) -> boo
     )
 
 
-def _restart(context: SweepContext, serial: str, reason: Failure) -> None:
+def _restart(context: SweepContext, device: Device, reason: Failure) -> None:
     """Restart a phone and write it down. Raises `FailureError` with `reason` where it cannot be done."""
     context.observer.warn(f"{reason.message} Restarting it, as may_reboot allows.")
     try:
-        restart(serial, stop=context.stop)
+        restart(device, stop=context.stop)
     except DeviceError as error:
         context.observer.warn(f"The restart failed: {error.failure.message}")
         raise FailureError(reason) from error
-    context.faults.restarted(serial, reason)
-    context.observer.note(f"{serial} has started again: it is prepared anew and measured on.")
+    context.faults.restarted(device.serial, reason)
+    context.observer.note(f"{device.serial} has started again: it is prepared anew and measured on.")

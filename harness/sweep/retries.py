@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.errors import FailureClass
+from harness.results.store import is_final
 
 
 class Remedy(StrEnum):
@@ -16,7 +17,8 @@ class Remedy(StrEnum):
 
     NOTHING = "nothing"
     COOL = "the thermal gate waits until the phone is cool"
-    LOOK = "it is looked whether the phone answers; where it does not, it is waited for"
+    LOOK = "it is looked whether the phone answers"
+    """Where it does not, that is a failure of its own: `WAIT`."""
     WAIT = "the phone is waited for, and connected anew"
 
 
@@ -62,6 +64,7 @@ RULES: Mapping[FailureClass, Rule] = {
     FailureClass.THROTTLED: Rule(tries=3, remedy=Remedy.COOL, ends_cell=False),  # heat says nothing of the cell
     FailureClass.CORES_UNAVAILABLE: _NEVER,
     FailureClass.PUSH_CORRUPT: Rule(tries=3, remedy=Remedy.LOOK, backoff_s=1.0, is_fault=True),
+    FailureClass.DEVICE_CHANGED: _NEVER,
     FailureClass.INTERRUPTED: _NEVER,
     FailureClass.INTERNAL: _NEVER,
 }
@@ -71,12 +74,28 @@ _JITTER = 0.5
 """A pause is up to this share shorter or longer, so that phones that were lost together do not return together."""
 
 
+def anything(_: FailureClass) -> bool:
+    """Let the rules alone decide what is tried again."""
+    return True
+
+
+def from_outside(failure_class: FailureClass) -> bool:
+    """Let nothing be tried again that is the cell's own: where a failure decides nothing, it need not be certain."""
+    return not is_final(failure_class)
+
+
+def nothing(_: FailureClass) -> bool:
+    """Let nothing be tried again."""
+    return False
+
+
 class Tries:
     """The tries of one thing on one device. Each class has its own number, so that two troubles at once both pass."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, worth: Callable[[FailureClass], bool] = anything) -> None:
         """`seed` names the thing and its sweep: the same pauses are drawn for the same."""
         self._seed = seed
+        self._worth = worth
         self._failed: Counter[FailureClass] = Counter()
 
     def failed(self, failure_class: FailureClass) -> float | None:
@@ -84,7 +103,7 @@ class Tries:
         rule = RULES[failure_class]
         self._failed[failure_class] += 1
         times = self._failed[failure_class]
-        if times >= rule.tries:
+        if times >= rule.tries or not self._worth(failure_class):
             return None
         jitter = random.Random(f"{self._seed}/{failure_class}/{times}").uniform(-_JITTER, _JITTER)  # noqa: S311
         return float(rule.backoff_s * 2 ** (times - 1) * (1 + jitter))

@@ -11,23 +11,20 @@ from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe, within_budget
-from harness.devices.lease import LeaseHeldError
-from harness.errors import DEVICE_GONE, Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
+from harness.errors import NothingToRunOnError
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.results.records import SweepStatus
 from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
-from harness.sweep.arrivals import PhoneArrivals
-from harness.sweep.beginning import begin_sweep
+from harness.sweep.beginning import begin_sweep, carry_on_sweep
+from harness.sweep.carrying_on import changed_settings, changes_sentence
 from harness.sweep.context import SweepContext
 from harness.sweep.crew import Crew
 from harness.sweep.plan import Waves, at_once
-from harness.sweep.restarting import run_device
-from harness.sweep.retries import RULES
 from harness.sweep.scheduling import scheduling_of
-from harness.sweep.targets import opened
+from harness.sweep.site import AdbSite, Site
 from harness.sweep.variants import Variants, make_variants
 
 FLOAT_RECIPE = "fp32"
@@ -40,6 +37,8 @@ class SweepOutcome:
 
     sweep_id: str
     status: SweepStatus
+    unreached: tuple[str, ...] = ()
+    """Hosts that never answered, so that nobody knows what was not measured there."""
 
 
 class SweepRunner:
@@ -53,14 +52,19 @@ class SweepRunner:
         registry: ToolRegistry | None = None,
         stop: threading.Event | None = None,
         waves: Waves = at_once,
+        site: Site | None = None,
     ) -> None:
-        """`stop` ends the sweep early when it is set; `waves` divides what has not enough time."""
+        """`stop` ends the sweep early when it is set; `waves` divides what has not enough time.
+
+        `site` is where the phones are; by default the adb servers that the spec names.
+        """
         self._store = store
         self._store.tell = observer.warn
         self._observer = observer
         self._registry = registry or ToolRegistry()
         self._stop = stop or threading.Event()
         self._waves = waves
+        self._site = site
 
     def run(
         self, spec: SweepSpec, devices: Sequence[str], *, resume: str | None = None, takes_new: bool = False
@@ -69,6 +73,9 @@ class SweepRunner:
 
         Raises `HarnessError` only for what stops the whole of it.
         """
+        if resume:
+            changes = changed_settings(self._store.find_sweep(resume), spec)  # refused before any work is done
+            self._observer.note(changes_sentence(resume, changes))
         model = find_model(spec.model)
         recipes = [find_recipe(name) for name in spec.recipes]
         if spec.max_drop_points is not None:
@@ -80,7 +87,7 @@ class SweepRunner:
         evidence = _evidence(spec, dataset, variants)
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
-            self._store.resume_sweep(sweep_id)
+            carry_on_sweep(self._store, sweep_id, spec)
         self._store_variants(sweep_id, variants)
         if not variants.made:
             self._store.finish_sweep(sweep_id, SweepStatus.FINISHED)
@@ -101,9 +108,10 @@ class SweepRunner:
             scheduling,
             self._waves,
         )
-        status = self._measure(context, devices, takes_new=takes_new)
+        site = self._site or AdbSite(spec.hosts)
+        status = self._measure(context, devices, site, takes_new=takes_new)
         self._store.finish_sweep(sweep_id, status)
-        return SweepOutcome(sweep_id, status)
+        return SweepOutcome(sweep_id, status, tuple(site.unreached(devices)))
 
     def _store_variants(self, sweep_id: str, variants: Variants) -> None:
         for variant in variants.made:
@@ -111,46 +119,14 @@ class SweepRunner:
         for failed in variants.failed:
             self._store.add_variant_failure(sweep_id, failed.recipe, failed.failure)
 
-    def _measure(self, context: SweepContext, devices: Sequence[str], *, takes_new: bool = False) -> SweepStatus:
+    def _measure(
+        self, context: SweepContext, devices: Sequence[str], site: Site, *, takes_new: bool = False
+    ) -> SweepStatus:
         """Measure the devices. Ctrl-C lets what is under way finish and starts nothing more."""
-        crew = Crew(
-            lambda name: self._measure_device(context, name), PhoneArrivals(takes_new=takes_new), self._stop,
-            self._observer.note,
-        )  # fmt: skip
+        arrivals = site.arrivals(takes_new=takes_new)
+        crew = Crew(lambda name: site.measure(context, name), arrivals, self._stop, self._observer.note)
         crew.work(devices)
         return SweepStatus.INTERRUPTED if self._stop.is_set() else SweepStatus.FINISHED
-
-    def _measure_device(self, context: SweepContext, name: str) -> bool:
-        """Measure one device; whatever stops it is stored as its failure, and the other devices go on.
-
-        Return whether it went away in the middle of its work.
-        """
-        serial = name
-        try:
-            with opened(name, context.registry, broken_gpu=context.spec.broken_gpu) as device:
-                serial = device.serial
-                run_device(context, device)
-        except LeaseHeldError as error:
-            self._fail_device(context, serial, error.failure)
-            return True
-        except FailureError as error:
-            if RULES[error.failure.failure_class].is_fault:
-                context.faults.note(serial, error.failure)
-            quarantine = context.faults.quarantine(serial)
-            self._fail_device(context, serial, quarantine or error.failure)
-            is_own = serial != name  # a virtual phone of this sweep's own is gone
-            return error.failure.failure_class in DEVICE_GONE and not is_own and not quarantine
-        except NothingToRunOnError as error:
-            failure = Failure(FailureClass.DEVICE_LOST, str(error), error.advice)
-            self._fail_device(context, serial, failure)
-        except HarnessError:
-            self._stop.set()  # such as a full disk on this host: nothing that follows could be kept
-            raise
-        return False
-
-    def _fail_device(self, context: SweepContext, serial: str, failure: Failure) -> None:
-        self._observer.warn(failure.message)
-        context.store.add_device_failure(context.sweep_id, serial, failure)
 
 
 def _evidence(spec: SweepSpec, dataset: Dataset | None, variants: Variants) -> Evidence | None:

@@ -10,9 +10,9 @@ from harness.benchmark.command import cache_flags
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.benchmark.tool import Tool
 from harness.devices.base import Device
+from harness.devices.fresh_folder import fresh_folder
 from harness.results.records import Cell
 from harness.spec.sweep import Measurement
-from harness.sweep.fresh_folder import fresh_folder
 from harness.sweep.plan import PlannedInvocation
 
 _SPARE_S = 60.0

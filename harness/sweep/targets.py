@@ -11,16 +11,26 @@ from pathlib import Path
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import ToolSystem
 from harness.devices.base import Device
-from harness.devices.discovery import DeviceState, chosen_serials, connect, disconnect, list_devices, open_device
+from harness.devices.device_name import DeviceName, label_of, server_at
+from harness.devices.discovery import (
+    AttachedDevice,
+    DeviceState,
+    chosen_serials,
+    connect,
+    disconnect,
+    list_devices,
+    open_device,
+)
 from harness.devices.host import HostDevice
 from harness.devices.lease import lease
 from harness.devices.profiles import GENERIC, load_profiles
-from harness.errors import NothingToRunOnError
+from harness.errors import DeviceError, FailureClass, NothingToRunOnError
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import SweepSpec
 
 HOST = "host"
 VIRTUAL = "virtual"
+_CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -33,21 +43,28 @@ class Targets:
     """Whether phones that are attached while the sweep runs belong to it too."""
 
 
-def choose_targets(asked: Sequence[str]) -> Targets:
+def choose_targets(asked: Sequence[str], hosts: Sequence[str] = ()) -> Targets:
     """Return what was asked for, else `ANDROID_SERIAL`, else every attached phone, else this host.
 
+    With `hosts`, phones are those of the adb servers there, and this host is measured only if it was asked for.
     Raises `NothingToRunOnError` when phones are attached but none can be used: measuring the host instead would
     answer another question.
     """
     serials = chosen_serials(asked)
+    if hosts:
+        return _targets_at(hosts, serials)
     if serials:
-        return Targets(tuple(serials))
+        return Targets(tuple(map(_full_name, serials)))
     try:
         attached = list_devices()
     except NothingToRunOnError as error:
         return Targets((HOST,), f"No phone can be reached ({str(error).rstrip('.')}): measuring on this host.")
     if not attached:
         return Targets((HOST,), "No phone is attached: measuring on this host.")
+    return Targets(_usable(attached), takes_new=True)
+
+
+def _usable(attached: Sequence[AttachedDevice]) -> tuple[str, ...]:
     usable = tuple(device.serial for device in attached if device.state is DeviceState.DEVICE)
     if not usable:
         states = ", ".join(f"{device.serial} ({device.state})" for device in attached)
@@ -55,12 +72,64 @@ def choose_targets(asked: Sequence[str]) -> Targets:
             f"No attached phone can be used: {states}.",
             "Run `harness devices` to see what each needs, or measure on this host with `--device host`.",
         )
-    return Targets(usable, takes_new=True)
+    return usable
+
+
+def _targets_at(hosts: Sequence[str], serials: Sequence[str]) -> Targets:
+    """Return the phones of several adb servers, each phone once; of those that were named, if any were."""
+    attached: list[AttachedDevice] = []
+    notices: list[str] = []
+    away: list[str] = []
+    seen: set[str] = set()
+    for host in hosts:
+        try:
+            attached += list_devices(server_at(host), seen=seen)
+        except (DeviceError, NothingToRunOnError):
+            away.append(host)
+            notices.append(f"No adb server answers at {host}: its phones are taken up if it is back in time.")
+    if serials:
+        return Targets(tuple(at_its_host(serial, attached, hosts, away) for serial in serials), " ".join(notices))
+    if not attached:
+        where = ", ".join(hosts)
+        raise NothingToRunOnError(
+            f"No adb server answers at {where}." if len(away) == len(hosts) else f"No phone is attached to {where}.",
+            "Start it there with `adb -a nodaemon server`, and see what it lists: `harness devices --host HOST`.",
+        )
+    names: dict[str, str] = {}
+    for name in _usable(attached):
+        if (other := names.setdefault(label_of(name), name)) != name:
+            notices.append(f"{other} and {name} have the same serial, so only the first is measured.")
+    return Targets(tuple(names.values()), " ".join(notices), takes_new=True)
+
+
+def _full_name(asked: str) -> str:
+    """Return the one way to write a device's name. Raises `UsageError` for a phone at no adb server."""
+    is_phone = asked != HOST and asked.partition(":")[0] != VIRTUAL
+    return str(DeviceName.parse(asked)) if is_phone else asked
+
+
+def at_its_host(serial: str, attached: Sequence[AttachedDevice], hosts: Sequence[str], away: Sequence[str]) -> str:
+    """Return the name of a phone that was asked for by its serial alone; of one that is away, where it must be."""
+    if serial == HOST or serial.partition(":")[0] == VIRTUAL or "@" in serial:
+        return _full_name(serial)
+    found = [device.serial for device in attached if DeviceName.parse(device.serial).serial == serial]
+    possible = found or [str(DeviceName(serial, server_at(host))) for host in (away or hosts)]
+    if len(possible) == 1:
+        return possible[0]
+    raise NothingToRunOnError(
+        f"{serial} is attached to {'several' if found else 'none'} of {', '.join(hosts)}.",
+        f"Name its host too: {' or '.join(possible)}.",
+    )
 
 
 @contextmanager
-def opened(name: str, registry: ToolRegistry, *, broken_gpu: bool = False) -> Iterator[Device]:
-    """Open one device of `Targets.names`, leased to this process; a virtual phone lives as long as the context."""
+def opened(
+    name: str, registry: ToolRegistry, *, label: str | None = None, broken_gpu: bool = False
+) -> Iterator[Device]:
+    """Open one device of `Targets.names`, leased to this process; a virtual phone lives as long as the context.
+
+    `label` is what results call an attached phone, where that is not told by its name.
+    """
     if name == HOST:
         with lease(HOST):
             yield HostDevice()
@@ -68,8 +137,22 @@ def opened(name: str, registry: ToolRegistry, *, broken_gpu: bool = False) -> It
         with _virtual_phone(name, registry, broken_gpu) as serial, lease(serial):
             yield open_device(serial)
     else:
-        with lease(name):
-            yield open_device(name)
+        with lease(label_of(name)):
+            yield _attached(name, label)
+
+
+def _attached(name: str, label: str | None) -> Device:
+    """Open an attached phone; one on the network is connected where an adb server that is new does not know it yet.
+
+    Raises `DeviceError`.
+    """
+    try:
+        return open_device(name, label=label)
+    except DeviceError as error:
+        is_unknown = error.failure.failure_class is FailureClass.DEVICE_LOST
+        if not (is_unknown and DeviceName.parse(name).is_on_network):
+            raise
+    return open_device(connect(name, timeout_s=_CONNECT_TIMEOUT_S), label=label)
 
 
 @contextmanager
@@ -98,7 +181,8 @@ def _virtual_phone(name: str, registry: ToolRegistry, broken_gpu: bool) -> Itera
 def planned_delegates(spec: SweepSpec) -> dict[str, tuple[str, ...]]:
     """Return the delegates that a sweep would measure on each device, told without asking any device."""
     profiles = {profile.name: profile.delegates for profile in load_profiles()}
-    names = chosen_serials(spec.devices) or ["every attached phone, else this host"]
+    everything = f"every phone of {', '.join(spec.hosts)}" if spec.hosts else "every attached phone, else this host"
+    names = chosen_serials(spec.devices) or [everything]
 
     def delegates_of(name: str) -> tuple[str, ...]:
         kind = name.partition(":")[0]

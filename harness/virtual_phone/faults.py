@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -60,10 +59,14 @@ def _servers() -> list[psutil.Process]:
 
 def crash_tool(phone: VirtualPhone) -> None:
     """Let what runs of the tool on a phone crash; a phone that runs none stays as it is."""
-    for process in commands_on(phone):
+    for process in tools_on(phone):
         with suppress(psutil.NoSuchProcess):
-            if any(argument.startswith("--graph=") for argument in process.cmdline()):
-                os.kill(process.pid, signal.SIGSEGV)
+            process.send_signal(signal.SIGSEGV)
+
+
+def tools_on(phone: VirtualPhone) -> list[psutil.Process]:
+    """Return the processes of the tool on a phone."""
+    return [process for process in commands_on(phone) if any(map(_is_model, _command_line(process)))]
 
 
 def commands_on(phone: VirtualPhone) -> list[psutil.Process]:
@@ -71,6 +74,16 @@ def commands_on(phone: VirtualPhone) -> list[psutil.Process]:
     init = psutil.Process(phone.init_pid())
     own = {child.pid for child in init.children() if _name(child) in _OF_INIT}
     return [child for child in init.children(recursive=True) if child.pid not in own and _lives(child)]
+
+
+def _is_model(argument: str) -> bool:
+    return argument.startswith("--graph=")
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    with suppress(psutil.NoSuchProcess):
+        return list(process.cmdline())
+    return []
 
 
 def _name(process: psutil.Process) -> str:
@@ -89,11 +102,11 @@ FAULTS = MappingProxyType(
     {
         "adbd crashes": Fault(VirtualPhone.crash_adbd),
         "adbd hangs": Fault(VirtualPhone.hang, VirtualPhone.unhang, passes=False, is_silent=True),
-        "adbd hangs for a moment": Fault(_for_a_moment(VirtualPhone.hang, VirtualPhone.unhang)),
+        "adbd hangs briefly": Fault(_for_a_moment(VirtualPhone.hang, VirtualPhone.unhang)),
         "phone goes off": Fault(VirtualPhone.switch_off, VirtualPhone.switch_on, passes=False),
         "phone reboots": Fault(lambda phone: phone.reboot(_REBOOT_S)),
         "cable is out": Fault(VirtualPhone.cut_cable, VirtualPhone.plug_cable, passes=False),
-        "cable is out for a moment": Fault(_for_a_moment(VirtualPhone.cut_cable, VirtualPhone.plug_cable)),
+        "cable is out briefly": Fault(_for_a_moment(VirtualPhone.cut_cable, VirtualPhone.plug_cable)),
         "cable is dead": Fault(VirtualPhone.stop_cable, VirtualPhone.go_cable, passes=False, is_silent=True),
         "cable is slow": Fault(lambda phone: phone.slow_cable(_SLOW_BYTES_PER_S), lambda phone: phone.slow_cable(None)),
         "storage is full": Fault(VirtualPhone.fill_storage, VirtualPhone.free_storage),

@@ -227,16 +227,22 @@ class VirtualPhone:
         self._end_adbd_with(f"reboot {seconds}")
 
     def revoke_keys(self) -> None:
-        """Trust no computer any more, and end what is connected. For a phone that was started with keys."""
-        keys = self.folder / _KEYS_FILE
-        shutil.copyfile(keys, self.folder / _REVOKED_KEYS_FILE)
-        keys.write_text("")  # in place: it is mounted inside
+        """Trust no computer any more, and end what is connected. Raises `UsageError` for a phone without keys."""
+        shutil.copyfile(self._keys(), self.folder / _REVOKED_KEYS_FILE)
+        self._keys().write_text("")  # in place: it is mounted inside
         self.crash_adbd()
 
     def accept_keys(self) -> None:
         """Undo `revoke_keys`, as one who accepts the phone's question does."""
-        shutil.copyfile(self.folder / _REVOKED_KEYS_FILE, self.folder / _KEYS_FILE)
+        with suppress(FileNotFoundError):  # nothing was revoked
+            shutil.copyfile(self.folder / _REVOKED_KEYS_FILE, self._keys())
         self.crash_adbd()
+
+    def _keys(self) -> Path:
+        keys = self._running_folder() / _KEYS_FILE
+        if not keys.exists():
+            raise UsageError(f"The phone {self.name} asks for no key.", "Start it with --auth and --keys.")
+        return keys
 
     def fill_storage(self, leave_bytes: int = 0) -> None:
         """Fill /data but for `leave_bytes`."""
@@ -331,7 +337,7 @@ class VirtualPhone:
         return None if is_zombie or b"unshare" not in command else pid
 
     def init_pid(self) -> int:
-        """Return the process that all others of the phone descend from, as this machine sees it. Raises `UsageError`."""
+        """Return the process that all others of the phone descend from, seen from here. Raises `UsageError`."""
         pid = self._outer_pid()
         children = _children(pid) if pid else []
         if not children:

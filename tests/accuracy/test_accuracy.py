@@ -100,7 +100,7 @@ def test_a_phone_gives_what_the_host_gives(virtual_phone, tools, samples, refere
     assert outcome.accuracy.top1.value == outcome.accuracy.float_top1
     assert outcome.check.cosine_min > 0.9999
     left = device.run(["ls", device.work_folder], timeout_s=10).stdout
-    assert "output-" not in left
+    assert "outputs" not in left
 
 
 @pytest.mark.virtual_phone

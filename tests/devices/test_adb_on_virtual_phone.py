@@ -292,6 +292,23 @@ def test_an_unauthorized_phone_and_its_acceptance(start_phone, tmp_path):
     assert open_device(trusting.serial).run(["true"], timeout_s=5).ok
 
 
+def test_a_phone_that_was_lost_and_asks_to_be_trusted_is_told_as_such(start_phone):
+    key = Path(os.environ["HOME"], ".android", "adbkey.pub")
+    phone = start_phone(authorize=True, authorized_keys=key)
+    device = open_device(phone.serial)
+    phone.revoke_keys()
+    lost = Failure(FailureClass.DEVICE_LOST, "the connection to it was lost")
+    with suppress(DeviceError):
+        await_device(device, deadline=time.monotonic() + 2, stop=threading.Event(), failure=lost)
+    wait_for_state(phone.serial, DeviceState.UNAUTHORIZED)
+    now = time.monotonic()
+    failure = failure_of(lambda: await_device(device, deadline=now, stop=threading.Event(), failure=lost))
+    assert failure.failure_class is FailureClass.DEVICE_UNAUTHORIZED
+    phone.accept_keys()
+    await_device(device, deadline=time.monotonic() + 60, stop=threading.Event(), failure=lost)
+    assert device.run(["true"], timeout_s=10).ok
+
+
 def test_already_connected_may_be_a_phone_that_hangs(start_phone):
     """The adb server says "already connected" of a phone that has stopped answering; `connect` must not believe it."""
     phone = start_phone()

@@ -8,15 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import results_examples
+import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from harness.accuracy.dataset import Samples
 from harness.errors import UsageError
+from harness.evaluation.conditions import Changed
 from harness.evaluation.corruptions import SEVERITIES, corrupt, corruption_names
 from harness.evaluation.fidelity import calibration_error, compare_fidelity, compare_paired, probabilities
 from harness.evaluation.layers import LayerError, compare_tensors, mixed_recipe, signal_to_noise_db, suggest_layers
 from harness.evaluation.shifts import SHIFTS, inverted, mirrored, rotated, translated
+from harness.evaluation.suite import _groups, _outputs
 
 
 def paired(lost, won, both=100, neither=10):
@@ -166,33 +170,95 @@ def test_a_variant_that_is_not_quantized_has_no_mixed_recipe():
 # -- the whole of it --
 
 
-@pytest.mark.training
-def test_the_suggested_layers_make_a_better_variant(harness_cli, tmp_path):
-    options = ["--recipe", "int8-tensor", "--samples", "500", "--json"]
-    first = harness_cli("evaluate", "fashion-dscnn", *options, "--mixed", "3", "-o", "mixed")
-    assert first.returncode == 0, first.stderr
-    (before,) = json.loads(first.stdout)["evaluations"]
-    assert before["fidelity"]["agreement"]["value"] > 0.9
-    assert len(before["layers"]) > 8
-    second = harness_cli("evaluate", "fashion-dscnn", "--recipe", "mixed/int8-tensor-mixed.toml", *options[2:])
-    assert second.returncode == 0, second.stderr
-    (after,) = json.loads(second.stdout)["evaluations"]
-    assert after["fidelity"]["kl_divergence"] < before["fidelity"]["kl_divergence"]
-
-
-@pytest.mark.training
-def test_the_suite_as_a_table(harness_cli):
-    options = ["--recipe", "int8", "--samples", "100", "--suite", "--suite-samples", "50"]
-    finished = harness_cli("evaluate", "fashion-dscnn", *options)
+def evaluated(harness_cli, *options):
+    finished = harness_cli("evaluate", "fashion-dscnn", *options, "--samples", "500", "--json")
     assert finished.returncode == 0, finished.stderr
-    for words in ("gaussian-noise", "rotated 25 degrees", "layers that add most noise", "float model: top-1"):
+    return json.loads(finished.stdout)["evaluations"]
+
+
+def kl(evaluation):
+    return evaluation["compared"][0]["comparison"]["fidelity"]["kl_divergence"]
+
+
+@pytest.mark.training
+def test_the_suggested_layers_make_a_better_variant_of_the_same_size(harness_cli, tmp_path):
+    """Finer scales for the layers that the table names, against as many bytes or more for the quietest layers."""
+    before, eight = evaluated(
+        harness_cli, "-r", "int8-tensor", "-r", "int8", "--mixed", "4", "--finer", "-o", "mixed"
+    )  # fmt: skip
+    assert len(before["layers"]) > 8
+    recipe = tomllib.loads((tmp_path / "mixed/int8-tensor-mixed.toml").read_text())
+    with_weights = [layer for layer in before["layers"] if "/convolution" in layer["name"] or "wise" in layer["name"]]
+    quiet = sorted(with_weights, key=lambda layer: layer["added_noise"])[:5]
+    layers = recipe["steps"][0]["settings"]["layers"]
+    assert {layer["granularity"] for layer in layers} == {"channel"}
+    others = [{**layers[0], "match": f"^{re.escape(layer['name'])};?$"} for layer in quiet]
+    recipe |= {"name": "int8-tensor-quiet"}
+    recipe["steps"][0]["settings"]["layers"] = others
+    (tmp_path / "quiet.toml").write_text(tomli_w.dumps(recipe))
+    noisy, quietest = evaluated(harness_cli, "-r", "mixed/int8-tensor-mixed.toml", "-r", "quiet.toml")
+    assert before["size_bytes"] < noisy["size_bytes"] <= quietest["size_bytes"] < eight["size_bytes"]
+    assert kl(noisy) < kl(before)
+    assert kl(noisy) < kl(quietest)
+
+
+@pytest.mark.parametrize(
+    ("settings", "finer"),
+    [
+        ({"weights": "int4", "activations": "int8"}, {"weights": "int8", "activations": "int8"}),
+        ({"weights": "int8", "activations": "int8", "granularity": "channel"}, {"weights": "float"}),
+        (
+            {"weights": "int8", "activations": "float", "granularity": "tensor"},
+            {"weights": "int8", "activations": "float", "granularity": "channel"},
+        ),
+        ({"weights": "fp16", "activations": "float", "granularity": "channel"}, {"weights": "float"}),
+    ],
+)
+def test_the_next_finer_format(settings, finer):
+    step = {"technique": "quantization", "settings": {**settings, "layers": []}}
+    card = results_examples.card("mine").model_copy(update={"steps": (step,)})
+    recipe = tomllib.loads(mixed_recipe(card, [LayerError("a/b", (1,), 10.0, 1.0)], finer=True))
+    assert recipe["steps"][0]["settings"]["layers"] == [{"match": "^a/b;?$", **finer}]
+
+
+@pytest.mark.training
+@pytest.mark.timeout(900)
+def test_the_suite_as_a_table(harness_cli):
+    options = ["--recipe", "int8", "--samples", "100", "--suite", "--suite-samples", "50", "--attack"]
+    finished = harness_cli("evaluate", "fashion-dscnn", *options, timeout_s=800, COLUMNS="80")
+    assert finished.returncode == 0, finished.stderr
+    for words in (
+        "gaussian-noise",
+        "rotated 25",
+        "layers that add most noise",
+        "float model: top-1",
+        "FGSM on",
+        "PGD on",
+    ):
         assert words in finished.stdout + finished.stderr
+    assert max(map(len, finished.stdout.splitlines())) <= 80
+    assert "…" not in finished.stdout
 
 
-def test_a_model_without_data_is_refused(harness_cli, tmp_path):
-    refused = harness_cli("evaluate", "any-tflite")
-    assert refused.returncode == 2
-    assert "no labelled data" in refused.stderr
+def test_what_goes_through_one_process_stays_apart():
+    changed = [
+        Changed(str(size), "noise", 1, Samples((np.full((size, 2), size, np.float32),), None)) for size in (3, 1, 5)
+    ]
+
+    class Runner:
+        calls = 0
+
+        def outputs(self, variant, samples):
+            self.calls += 1
+            return (samples.inputs[0],)
+
+    for most, processes in ((1, 3), (40, 2), (10**6, 1)):
+        runner = Runner()
+        found = [
+            one for group in _groups(changed, most) for one in _outputs(runner, None, [one.samples for one in group])
+        ]
+        assert [one.tolist() for one in found] == [one.samples.inputs[0].tolist() for one in changed]
+        assert runner.calls == processes
 
 
 def test_paired_results_are_values():

@@ -84,8 +84,8 @@ def test_promise_h21_resume_repeats_nothing_that_is_done(device, tmp_path):
 
 def test_promise_h21_what_has_another_content_is_another_cell_and_is_measured(device, tmp_path):
     sweep = ScriptedSweep(tmp_path).run(device)
-    (variant,) = sweep._variants
-    sweep._variants = [variant.__class__(variant.path, variant.card.model_copy(update={"sha256": "f" * 64}))]
+    (variant,) = sweep.variants
+    sweep.variants = [variant.__class__(variant.path, variant.card.model_copy(update={"sha256": "f" * 64}))]
     sweep.run(device)
     assert len(sweep.cells) == 2
     assert len(sweep.invocations) == 10

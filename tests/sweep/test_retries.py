@@ -1,5 +1,7 @@
 """One rule for every failure class: what is tried again, how often at most, and what is done before."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,19 @@ classes = st.sampled_from(list(FailureClass))
 
 def test_every_failure_class_has_a_rule_and_no_other():
     assert set(RULES) == set(FailureClass)
+
+
+def test_the_documentation_tells_the_rules():
+    lines = (Path(__file__).parents[2] / "docs" / "lab.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    told = {name: row[1:] for row in rows for name in row[0].replace("`", "").split(", ") if name in set(FailureClass)}
+    assert any(line.startswith("| all others | 1 |") for line in lines)
+    for failure_class, rule in RULES.items():
+        if rule.tries == 1:
+            assert failure_class not in told
+            continue
+        pause = f"{rule.backoff_s:g} s" if rule.backoff_s else "none"
+        assert told[failure_class] == [str(rule.tries), pause, rule.remedy]
 
 
 @given(classes)

@@ -7,15 +7,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from harness.devices.discovery import open_device
-from harness.errors import NothingToRunOnError, UsageError
+from harness.errors import DeviceError, NothingToRunOnError, UsageError
 from harness.virtual_phone import base_image
 from harness.virtual_phone.base_image import debian_mirror
 from harness.virtual_phone.costume import load_costume, shipped_costumes
+from harness.virtual_phone.faults import commands_on
 from harness.virtual_phone.phone import VirtualPhone, running_phones, virtual_phone
 
 pytestmark = pytest.mark.virtual_phone
@@ -128,6 +130,25 @@ def test_a_phone_ends_with_its_owner_even_when_that_is_killed(phone_ready):
         time.sleep(0.05)
     assert not phone.running
     phone.stop()
+
+
+def test_a_command_ends_with_its_connection_as_on_a_phone(start_phone):
+    phone = start_phone(cable=True)
+    device = open_device(phone.serial)
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(device.run, ["sleep", "977"], timeout_s=60)
+        until(lambda: [command.cmdline() for command in commands_on(phone)] == [["sleep", "977"]])
+        phone.cut_cable()
+        with pytest.raises(DeviceError):
+            lost.result()
+    until(lambda: not commands_on(phone))
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.05)
 
 
 def test_a_with_block_stops_its_phone(phone_ready):
@@ -253,6 +274,7 @@ def test_the_command_line_starts_changes_breaks_and_stops_a_phone(harness_cli, p
     [
         (("phone", "stop"), "Name one phone, or say --all"),
         (("phone", "fault", "nosuch", "crash"), "'nosuch' is not running"),
+        (("phone", "fault", "nosuch", "revoke-keys"), "'nosuch' is not running"),
         (("phone", "set", "nosuch", "--temperature", "x=y"), "found x=y"),
         (("phone", "set", "nosuch", "--temperature", "0=55"), "'nosuch' is not running"),
         (("phone", "set", "nosuch", "--battery-level", "5"), "'nosuch' is not running"),

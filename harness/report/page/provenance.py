@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.report.page.sweep_data import Row, SweepData
 from harness.report.text import number, printable
@@ -53,18 +54,24 @@ def _origin(title: object, facts: Iterable[tuple[str, object]]) -> Origin:
 
 def _sweep(data: SweepData) -> Origin:
     record = data.record
-    host = ", ".join(f"{name} {value}" for name, value in record.host.items())
+    host = ", ".join(f"{name} {value}" for name, value in record.machine.items())
     finished = record.finished_at.strftime("%Y-%m-%d %H:%M UTC") if record.finished_at else "not finished"
     return _origin(record.id, [
         ("model", record.spec.get("model")),
         ("started", record.started_at.strftime("%Y-%m-%d %H:%M UTC")),
         ("finished", finished),
+        ("carried on", "; ".join(map(_sitting, record.carried_on))),
         ("status", record.status),
         ("preset", record.preset),
         ("seed", record.seed),
         ("host", host),
         ("harness", record.harness_version),
     ])  # fmt: skip
+
+
+def _sitting(sitting: Mapping[str, Any]) -> str:
+    changes = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in sitting["changes"].items())
+    return f"{sitting['started_at_utc']} by harness {sitting['harness_version']}" + (f" ({changes})" if changes else "")
 
 
 def _device(row: Row) -> Origin:
@@ -84,8 +91,16 @@ def _device(row: Row) -> Origin:
         ("build", facts.get("build_type")),
         ("memory", f"{number(facts['memory_mb'], 4)} MB" if facts.get("memory_mb") else None),
         ("prepared", ", ".join(knobs)),
+        ("measured from", preparation.get("host")),
+        ("faults", _events(preparation.get("faults", []))),
+        ("restarted", _events(preparation.get("restarts", []))),
         ("failure", row["failure_message"]),
     ])  # fmt: skip
+
+
+def _events(events: Iterable[Row]) -> str:
+    """Tell what befell a device, and when."""
+    return "; ".join(f"{event['at_utc']} {event['message']}" for event in events)
 
 
 def _variant(row: Row) -> Origin:

@@ -64,7 +64,7 @@ class SweepData:
 def read_sweep_data(store: Store, record: SweepRecord) -> SweepData:
     """Read one sweep. No raw log is opened."""
     read = {table: _finite(store.rows(table, [record.id])) for table in (*_SUMMARIZED, schema.tools)}
-    sweep = SweepRows(record.id, *(read[table] for table in _SUMMARIZED))
+    sweep = SweepRows(record.id, record, *(read[table] for table in _SUMMARIZED))
     rows = summary_rows(sweep)
     sides = sides_of(sweep, rows)
     known = noise_sides(store, {side.cell["serial"] for side in sides})

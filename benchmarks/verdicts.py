@@ -1,4 +1,4 @@
-"""How often comparisons are wrong, on simulated phones with known truth: `python benchmarks/statistics.py [--quick]`.
+"""How often comparisons are wrong, on simulated phones with known truth: `python benchmarks/verdicts.py [--quick]`.
 
 Two questions for each phone and each rule: how often are two equal cells called different (false alarms), and how often
 is a slowdown of 5 % found? The rules see the very same data: `harness compare`; Welch's t-test over all iterations;

@@ -1,0 +1,1 @@
+"""One sweep over the phones of many hosts: dask.distributed carries jobs to them, each host measures its own phones."""

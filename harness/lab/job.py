@@ -1,0 +1,151 @@
+"""One phone's part of a sweep, carried to the phone's own host and done there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from harness.accuracy.on_device import Evidence
+from harness.accuracy.reference import Reference
+from harness.benchmark.registry import ToolRegistry
+from harness.compression.variant import Variant, VariantCard
+from harness.errors import HarnessError
+from harness.lab.news import SendingObserver
+from harness.lab.parcels import place_of
+from harness.lab.samples import load_samples
+from harness.lab.shelf import Shelf
+from harness.nightly.waves import night_waves
+from harness.paths import cache_folder
+from harness.progress import Observer
+from harness.results.store import Store
+from harness.spec.sweep import SweepSpec
+from harness.sweep.context import SweepContext
+from harness.sweep.deadline import Deadline
+from harness.sweep.faults import PhoneRecord
+from harness.sweep.measure_device import measure_device
+
+PLUGIN = "harness"
+"""Under this name dask's worker keeps what its host has on the shelf."""
+_LOOK_EVERY_S = 0.5
+_stopped: set[str] = set()
+"""Runs that were interrupted where they were started."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a host needs to know. It is sent as an object, so both sides are of one version."""
+
+    run_id: str
+    """Of the harness that waits for it."""
+    sweep_id: str
+    phone: str
+    """What the host calls it."""
+    label: str
+    """What results call it."""
+    host: str
+    """What the lab calls its host."""
+    results: str = field(repr=False)
+    """URL of the store, which may hold a password."""
+    spec: SweepSpec
+    variants: tuple[VariantCard, ...]
+    """Their files are parcels that the host has been sent."""
+    reference: VariantCard | None
+    samples: str | None
+    """Parcel of the labelled samples; None where the spec asks for no accuracy."""
+    record: PhoneRecord
+    """What went wrong with the phone before."""
+    until_s: float | None
+    """When the sweep stops, in seconds since 1970; None: when all is done."""
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """How a job ended; what it measured is in the store."""
+
+    left_work: bool
+    """Whether the phone went away before all was done."""
+    record: PhoneRecord
+    """What has gone wrong with it until now."""
+    problem: str = ""
+    """What keeps this host from going on, such as a store that it cannot reach."""
+
+
+class JobStop(threading.Event):
+    """Set when a job is to finish what is under way and end: asked for, or since nobody waits for it any more."""
+
+    def __init__(self, is_unwanted: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_unwanted = is_unwanted
+
+    def is_set(self) -> bool:
+        """Tell whether nothing more may be started."""
+        return super().is_set() or self._is_unwanted()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, or for `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left_s = _LOOK_EVERY_S if deadline is None else deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            super().wait(min(left_s, _LOOK_EVERY_S))
+        return True
+
+
+def run_job(job: Job) -> JobOutcome:
+    """Do a job inside a worker of dask's.
+
+    It stops by itself when the worker has lost its scheduler, or the one who asked is gone: then nobody would take
+    notice of what comes next, and another job for the same phone may be on its way. What was finished stays good.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    shelf: Shelf = worker.plugins[PLUGIN].shelf
+    key = worker.get_current_task()
+    deadline = Deadline(job.until_s)
+
+    def is_unwanted() -> bool:
+        task = worker.state.tasks.get(key)
+        is_waited_for = task is not None and task.state in ("executing", "long-running")
+        is_told_to_end = job.run_id in _stopped or shelf.closing.is_set() or deadline.is_set()
+        return is_told_to_end or worker.status.name != "running" or not is_waited_for
+
+    observer = SendingObserver(lambda message: worker.log_event(job.run_id, message))
+    return do_job(job, shelf, observer, JobStop(is_unwanted))
+
+
+def do_job(job: Job, shelf: Shelf, observer: Observer, stop: JobStop) -> JobOutcome:
+    """Measure the phone into the store, under its host's lease."""
+    try:
+        with shelf.taking(job.phone, stop), Store.open(job.results, must_exist=True) as store:
+            variants = [Variant(place_of(parcel_of(card)), card) for card in job.variants]
+            context = SweepContext(
+                job.sweep_id, job.spec, variants, _evidence(job), store, ToolRegistry(), observer, stop,
+                waves=night_waves(store, job.spec, Deadline(job.until_s), observer), host=job.host,
+            )  # fmt: skip
+            context.faults.take_over(job.label, job.record)
+            left_work = measure_device(context, job.phone, label=job.label)
+            return JobOutcome(left_work, context.faults.record_of(job.label))
+    except HarnessError as error:
+        return JobOutcome(left_work=True, record=job.record, problem=f"{error} {error.advice}".rstrip())
+
+
+def stop_run(run_id: str) -> None:
+    """End all jobs of a run on this host: what is under way is finished."""
+    _stopped.add(run_id)
+
+
+def parcel_of(card: VariantCard) -> str:
+    """Return the name of a variant's file on its way."""
+    return f"{card.sha256}.tflite"
+
+
+def _evidence(job: Job) -> Evidence | None:
+    if job.samples is None:
+        return None
+    reference = Variant(place_of(parcel_of(job.reference)), job.reference) if job.reference else None
+    outputs = Reference(cache_folder() / "reference")
+    return Evidence(load_samples(place_of(job.samples)), outputs, reference, job.spec.output_limits)

@@ -1,0 +1,33 @@
+"""A stand-in for the official tool that the console program runs on virtual phones: fast, and it counts itself."""
+
+from scripted_sweep import FLAGS, LOG, RUNS
+
+from harness.benchmark.registry import ToolRegistry
+from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
+from harness.files import sha256_of
+from harness.virtual_phone.costume import host_abi
+
+COUNT = "/data/processes"
+"""A file on the phone with one line a process."""
+
+
+def register_scripted_tool(folder, while_it_runs=""):
+    """Make a tool of shell code and register it alone; other code has another SHA-256."""
+    forget_tools()
+    registry = ToolRegistry()
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "benchmark_model"
+    log = LOG.format(runs=RUNS)
+    script.write_text(f"#!/system/bin/sh\necho process >>{COUNT}\n{while_it_runs}\ncat <<'END'\n{log}END\n")
+    tool = Tool(
+        name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
+        sha256=sha256_of(script), path=script, origin="test", vendor_folder=folder,
+    )  # fmt: skip
+    return registry.remember_flags(tool, FLAGS.split())
+
+
+def forget_tools():
+    """Remove every tool of the tests' registry, so that the next test finds it empty."""
+    registry = ToolRegistry()
+    for known in registry.tools():
+        registry.remove(known.sha256)
