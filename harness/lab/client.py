@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 10.0
 _FRESH_S = 1.0
 """For so long what the scheduler told is not asked for again."""
-_POLL_S = 0.5
+_FIRST_POLL_S, _POLL_S = 0.01, 0.5
+"""Between two looks whether something is done: short at first, since a piece of a file takes no time."""
 
 T = TypeVar("T")
 
@@ -76,12 +77,14 @@ class Lab:
         `while_waiting` is called time after time. Raises `HostLostError` when the host goes away meanwhile.
         """
         future = self._submit(host, work, *arguments)
+        pause_s = _FIRST_POLL_S
         try:
             while not future.done():
                 while_waiting()
                 if host.address not in {known.address for known in self.hosts()}:
                     raise HostLostError(f"the connection to {host.name} was lost")
-                time.sleep(_POLL_S)
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _POLL_S)
             outcome: T = self._result(future, host)
             return outcome
         finally:
