@@ -124,8 +124,8 @@ class Earlier:
     """Their names."""
     left_out: Sequence[str]
     """Names of cells that are not planned any more; they stay as they are."""
-    complete: int
-    """Planned cells that need nothing more, or were given up."""
+    finished: frozenset[str]
+    """Keys of planned cells that need nothing more, or were given up."""
     cells: int
     """Planned cells."""
     processes: int
@@ -133,6 +133,11 @@ class Earlier:
     processes_left: int
     left_s: float | None
     """By the pace so far; None where there was none."""
+
+    @property
+    def complete(self) -> int:
+        """Return the number of those."""
+        return len(self.finished)
 
     def sentence(self, serial: str, *, is_shared: bool = False) -> str:
         """Say what is there and what remains; of a phone that shares its work with others, that is the most."""
@@ -214,7 +219,7 @@ def look_back(
         set_aside={key: what_changed(_cell(stored[key]), cell) for key, cell in others.items() if cell},
         names=names,
         left_out=sorted(names[key] for key, cell in others.items() if cell is None),
-        complete=len(planned - {key for key, _, _ in left} - unchecked),
+        finished=frozenset(planned - {key for key, _, _ in left} - unchecked),
         cells=len(planned),
         processes=len(places),
         processes_left=len(left),
