@@ -45,6 +45,7 @@ from postgresql_server import PostgresqlServer, postgresql_server, programs_fold
 from harness.benchmark.measurement import Pass
 from harness.benchmark.registry import ToolRegistry
 from harness.devices.lease import is_held
+from harness.errors import ExitCode
 from harness.results.store import Store
 from harness.results.summary import summary_rows
 from harness.results.sweep_rows import read_sweep_rows
@@ -72,6 +73,9 @@ ALIVE_FOR_S = 10.0
 """A process that lost its parent may take so long to notice."""
 MOST_OF_A_LIFE = 0.8
 """Some of its kind live shorter than others."""
+MOST_RESUMES = 6
+PAUSE_S = 5.0
+"""Before another `--resume` where the last one found no phone."""
 MOST_ATTEMPTS = 3
 """A sweep that ended before its moment came is no round; so often another one is drawn."""
 ANOTHER = 10_000
@@ -349,6 +353,8 @@ class Round:
     exit_code: int | None = None
     """Of the sweep that was disturbed."""
     resume_exit_code: int | None = None
+    resumes: int = 0
+    """Each but the last found nothing to run on yet."""
     differences: list[str] = field(default_factory=list)
     knobs_changed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -438,14 +444,17 @@ def _await_start(sweep: Sweep, victim: Victim, start: int) -> list[int]:
 
 def carry_on(sweep: Sweep, victim: Victim, course: Course, before: dict[str, str | None], one: Round) -> None:
     """Carry the sweep on as an operator does, and look at all that came of it."""
-    process = sweep.start(resume=sweep.exists)
-    one.said += process.communicate(timeout=TIMEOUT_S)[1]
-    one.resume_exit_code = process.returncode
+    while one.resumes < MOST_RESUMES and one.resume_exit_code in (None, ExitCode.NOTHING_TO_RUN_ON):
+        time.sleep(PAUSE_S * one.resumes)  # a lab takes a while until its phones are there again
+        process = sweep.start(resume=sweep.exists)
+        one.said += process.communicate(timeout=TIMEOUT_S)[1]
+        one.resume_exit_code = process.returncode
+        one.resumes += 1
     one.knobs_changed = changed(before, knobs(sweep.phone))
-    if process.returncode in (0, 1):
+    if one.resume_exit_code in (ExitCode.OK, ExitCode.CELL_FAILED):
         one.differences = differences(course.table, sweep.table(), may_crash=victim.name == "tool on the phone")
-    if victim.name == "tool on the phone" and not one.differences and process.returncode == 1:
-        one.resume_exit_code = 0  # the crash that the cell tells of
+    if victim.name == "tool on the phone" and not one.differences and one.resume_exit_code == ExitCode.CELL_FAILED:
+        one.resume_exit_code = ExitCode.OK  # the crash that the cell tells of
     one.left = sweep.left()
     one.said = one.said[-600:] if not one.is_kept else ""
 
@@ -531,6 +540,7 @@ def count(rounds: Sequence[Round]) -> dict[str, int]:
         "rounds": len(rounds),
         "killed": sum(one.killed for one in rounds),
         "went on by itself": sum(one.exit_code == 0 for one in rounds),
+        "resumes": sum(one.resumes for one in rounds),
         "kept": sum(one.is_kept for one in rounds),
         "differences": sum(len(one.differences) for one in rounds),
         "knobs changed": sum(len(one.knobs_changed) for one in rounds),
