@@ -64,8 +64,23 @@ init_pairs = 1
 warmup_min_s = 0.05
 warmup_max_s = 0.2
 warmup_limit = 0.000001
-accuracy_samples = {accuracy_samples}
+accuracy_samples = 20
 """
+SHORT_SPEC = """
+model = "{model}"
+recipes = ["prune50-untrained"]
+delegates = ["cpu"]
+devices = [{device}]
+
+[measurement]
+invocations = 5
+runs = 10
+init_pairs = 0
+warmup_max_s = 0
+memory_invocations = 0
+accuracy_samples = 0
+"""
+"""Of processes that tests stand in for."""
 HARNESS = (sys.executable, "-m", "harness")
 TIMEOUT_S = 300
 LOOK_EVERY_S = 0.05
@@ -130,7 +145,7 @@ class Sweep:
 
     def __init__(
         self, phone: VirtualPhone, folder: Path, place: str | None = None, *, in_lab: bool = False,
-        cache: Path | None = None, accuracy_samples: int = 20,
+        cache: Path | None = None, spec: str = SPEC,
     ) -> None:  # fmt: skip
         """`place` is where results are kept, by default the folder; `in_lab` opens a lab that measures the phone."""
         folder.mkdir(parents=True)
@@ -138,7 +153,7 @@ class Sweep:
         self.place = place or str(folder)
         self.spec = folder / "sweep.toml"
         device = "" if in_lab else f'"{phone.serial}"'
-        self.spec.write_text(SPEC.format(model=MODEL, device=device, accuracy_samples=accuracy_samples))
+        self.spec.write_text(spec.format(model=MODEL, device=device))
         cache = cache or folder / "cache"
         if not cache.exists():
             cache.mkdir()
@@ -494,7 +509,7 @@ def postgresql_as_victim(server: PostgresqlServer) -> Process:
 
 def kill_often(
     phone: VirtualPhone, folder: Path, *, rounds: int, seed: int, victims: Sequence[Victim] = VICTIMS,
-    database: Callable[[int], str] | None = None, accuracy_samples: int = 20,
+    database: Callable[[int], str] | None = None, spec: str = SPEC,
 ) -> tuple[list[Round], dict[bool, Course]]:  # fmt: skip
     """Kill the victims in turn; return what each kill did, and how sweeps go that nobody disturbs, out of a lab and in.
 
@@ -509,7 +524,7 @@ def kill_often(
         in_lab = victim.needs == "lab"
         cache = None if victim.at_variants else folder / "cache"
         return Sweep(
-            phone, folder / str(number), place, in_lab=in_lab, cache=cache, accuracy_samples=accuracy_samples
+            phone, folder / str(number), place, in_lab=in_lab, cache=cache, spec=spec
         )  # fmt: skip
 
     courses: dict[bool, Course] = {}
