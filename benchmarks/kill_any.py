@@ -45,6 +45,7 @@ from postgresql_server import PostgresqlServer, postgresql_server, programs_fold
 from harness.benchmark.measurement import Pass
 from harness.benchmark.registry import ToolRegistry
 from harness.devices.lease import is_held
+from harness.errors import ExitCode
 from harness.results.store import Store
 from harness.results.summary import summary_rows
 from harness.results.sweep_rows import read_sweep_rows
@@ -63,8 +64,23 @@ init_pairs = 1
 warmup_min_s = 0.05
 warmup_max_s = 0.2
 warmup_limit = 0.000001
-accuracy_samples = {accuracy_samples}
+accuracy_samples = 20
 """
+SHORT_SPEC = """
+model = "{model}"
+recipes = ["prune50-untrained"]
+delegates = ["cpu"]
+devices = [{device}]
+
+[measurement]
+invocations = 5
+runs = 10
+init_pairs = 0
+warmup_max_s = 0
+memory_invocations = 0
+accuracy_samples = 0
+"""
+"""Of processes that tests stand in for."""
 HARNESS = (sys.executable, "-m", "harness")
 TIMEOUT_S = 300
 LOOK_EVERY_S = 0.05
@@ -72,6 +88,9 @@ ALIVE_FOR_S = 10.0
 """A process that lost its parent may take so long to notice."""
 MOST_OF_A_LIFE = 0.8
 """Some of its kind live shorter than others."""
+MOST_RESUMES = 6
+PAUSE_S = 5.0
+"""Before another `--resume` where the last one found no phone."""
 MOST_ATTEMPTS = 3
 """A sweep that ended before its moment came is no round; so often another one is drawn."""
 ANOTHER = 10_000
@@ -126,7 +145,7 @@ class Sweep:
 
     def __init__(
         self, phone: VirtualPhone, folder: Path, place: str | None = None, *, in_lab: bool = False,
-        cache: Path | None = None, accuracy_samples: int = 20,
+        cache: Path | None = None, spec: str = SPEC,
     ) -> None:  # fmt: skip
         """`place` is where results are kept, by default the folder; `in_lab` opens a lab that measures the phone."""
         folder.mkdir(parents=True)
@@ -134,7 +153,7 @@ class Sweep:
         self.place = place or str(folder)
         self.spec = folder / "sweep.toml"
         device = "" if in_lab else f'"{phone.serial}"'
-        self.spec.write_text(SPEC.format(model=MODEL, device=device, accuracy_samples=accuracy_samples))
+        self.spec.write_text(spec.format(model=MODEL, device=device))
         cache = cache or folder / "cache"
         if not cache.exists():
             cache.mkdir()
@@ -349,6 +368,8 @@ class Round:
     exit_code: int | None = None
     """Of the sweep that was disturbed."""
     resume_exit_code: int | None = None
+    resumes: int = 0
+    """Each but the last found nothing to run on yet."""
     differences: list[str] = field(default_factory=list)
     knobs_changed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -438,14 +459,17 @@ def _await_start(sweep: Sweep, victim: Victim, start: int) -> list[int]:
 
 def carry_on(sweep: Sweep, victim: Victim, course: Course, before: dict[str, str | None], one: Round) -> None:
     """Carry the sweep on as an operator does, and look at all that came of it."""
-    process = sweep.start(resume=sweep.exists)
-    one.said += process.communicate(timeout=TIMEOUT_S)[1]
-    one.resume_exit_code = process.returncode
+    while one.resumes < MOST_RESUMES and one.resume_exit_code in (None, ExitCode.NOTHING_TO_RUN_ON):
+        time.sleep(PAUSE_S * one.resumes)  # a lab takes a while until its phones are there again
+        process = sweep.start(resume=sweep.exists)
+        one.said += process.communicate(timeout=TIMEOUT_S)[1]
+        one.resume_exit_code = process.returncode
+        one.resumes += 1
     one.knobs_changed = changed(before, knobs(sweep.phone))
-    if process.returncode in (0, 1):
+    if one.resume_exit_code in (ExitCode.OK, ExitCode.CELL_FAILED):
         one.differences = differences(course.table, sweep.table(), may_crash=victim.name == "tool on the phone")
-    if victim.name == "tool on the phone" and not one.differences and process.returncode == 1:
-        one.resume_exit_code = 0  # the crash that the cell tells of
+    if victim.name == "tool on the phone" and not one.differences and one.resume_exit_code == ExitCode.CELL_FAILED:
+        one.resume_exit_code = ExitCode.OK  # the crash that the cell tells of
     one.left = sweep.left()
     one.said = one.said[-600:] if not one.is_kept else ""
 
@@ -485,7 +509,7 @@ def postgresql_as_victim(server: PostgresqlServer) -> Process:
 
 def kill_often(
     phone: VirtualPhone, folder: Path, *, rounds: int, seed: int, victims: Sequence[Victim] = VICTIMS,
-    database: Callable[[int], str] | None = None, accuracy_samples: int = 20,
+    database: Callable[[int], str] | None = None, spec: str = SPEC,
 ) -> tuple[list[Round], dict[bool, Course]]:  # fmt: skip
     """Kill the victims in turn; return what each kill did, and how sweeps go that nobody disturbs, out of a lab and in.
 
@@ -500,7 +524,7 @@ def kill_often(
         in_lab = victim.needs == "lab"
         cache = None if victim.at_variants else folder / "cache"
         return Sweep(
-            phone, folder / str(number), place, in_lab=in_lab, cache=cache, accuracy_samples=accuracy_samples
+            phone, folder / str(number), place, in_lab=in_lab, cache=cache, spec=spec
         )  # fmt: skip
 
     courses: dict[bool, Course] = {}
@@ -531,6 +555,7 @@ def count(rounds: Sequence[Round]) -> dict[str, int]:
         "rounds": len(rounds),
         "killed": sum(one.killed for one in rounds),
         "went on by itself": sum(one.exit_code == 0 for one in rounds),
+        "resumes": sum(one.resumes for one in rounds),
         "kept": sum(one.is_kept for one in rounds),
         "differences": sum(len(one.differences) for one in rounds),
         "knobs changed": sum(len(one.knobs_changed) for one in rounds),

@@ -71,6 +71,19 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Start the server, which answers when this returns. It ends with the thread that started it."""
+        until = time.monotonic() + _START_LIMIT_S
+        while time.monotonic() < until:
+            if not self.running:  # also where it gave up, since children of a killed server had not ended yet
+                self._spawn()
+            try:
+                self.execute("SELECT 1")
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+            else:
+                return
+        raise RuntimeError(f"PostgreSQL did not start: {self._log.read_text(errors='replace')[-2000:]}")
+
+    def _spawn(self) -> None:
         settings = [f"listen_addresses={self._addresses}", "max_connections=200"]
         settings += [] if self._durable else ["fsync=off"]
         options = [word for setting in settings for word in ("-c", setting)]
@@ -80,15 +93,6 @@ class PostgresqlServer:
                 cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        until = time.monotonic() + _START_LIMIT_S
-        while self.running and time.monotonic() < until:
-            try:
-                self.execute("SELECT 1")
-            except psycopg.OperationalError:
-                time.sleep(0.05)
-            else:
-                return
-        raise RuntimeError(f"PostgreSQL did not start: {self._log.read_text(errors='replace')[-2000:]}")
 
     def stop(self) -> None:
         """Shut the server down in an orderly way: clients are cut off, what is committed is kept."""

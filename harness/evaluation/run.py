@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.accuracy.dataset import Dataset, Samples, load_dataset
 from harness.accuracy.reference import Reference
 from harness.accuracy.tensors import sample_shape
+from harness.benchmark.delegates import find_delegate
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.compression.variant import Variant
@@ -24,7 +25,9 @@ from harness.evaluation.through_delegate import ThroughDelegate, through_delegat
 from harness.progress import Observer
 from harness.spec.model import ModelSpec, TfliteFile, find_model
 
-DEFAULT_RECIPES = ("fp16", "dynamic-int8", "int8")
+DEFAULT_RECIPES = ("fp16", "dynamic-int8")
+WITH_DATA = "int8"
+"""It has to be calibrated."""
 CLASSIFICATION = "classification"
 SALIENCY_IMAGES = 6
 
@@ -71,6 +74,7 @@ def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
     Raises `UsageError`, `CompressionError` for a variant that cannot be made, `FailureError` for one that this host
     cannot run, `NothingToRunOnError` or `DeviceError` for a device that cannot be used.
     """
+    _require_delegates(asked)
     model = find_model(asked.model)
     dataset = None if asked.inputs else load_dataset(model)
     task = find_task(asked.task or model.evaluation.task or (CLASSIFICATION if dataset else "tensors"))
@@ -91,13 +95,19 @@ def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
     with _through(asked, reference) as delegates:
         found = [suite.evaluate(variant, where) for variant in variants for where in (None, *delegates)]
     saliency = {}
-    if dataset and asked.saliency:
-        for one in found:
-            if one.delegate == HOST and (fidelity := one.compared[0].comparison.fidelity):
-                flips = fidelity.flips[: asked.saliency]
-                images = flipped_inputs(one.variant, floats, data[FIRST_DATA], flips, dataset, reference)
-                saliency[one.variant.name] = tuple(images)
+    for one in found if asked.saliency else ():
+        if one.delegate == HOST and dataset and (fidelity := one.compared[0].comparison.fidelity):
+            flips = fidelity.flips[: asked.saliency]
+            images = flipped_inputs(one.variant, floats, data[FIRST_DATA], flips, dataset, reference)
+            saliency[one.variant.name] = tuple(images)
     return Evaluated(model, task, floats, data, tuple(found), saliency)
+
+
+def _require_delegates(asked: Asked) -> None:
+    for delegate in asked.delegates:
+        find_delegate(delegate)
+    if asked.delegates and asked.device is None:
+        raise UsageError("--delegate needs --device.", "Name a serial, virtual or host: --device virtual.")
 
 
 def _require_same_inputs(variant: Variant, floats: Variant) -> None:
@@ -118,8 +128,8 @@ def _require_classes(dataset: Dataset | None, task: Task, model: ModelSpec) -> N
 
 
 def _variants(asked: Asked, model: ModelSpec, cache: Path, observer: Observer) -> Iterator[Variant]:
-    recipes = asked.recipes or (() if asked.files else DEFAULT_RECIPES)
-    for name in recipes:
+    usual = (*DEFAULT_RECIPES, WITH_DATA) if model.data else DEFAULT_RECIPES
+    for name in asked.recipes or (() if asked.files else usual):
         yield _make(model, name, cache, observer)
     for file in asked.files:
         if file.suffix != ".tflite":
@@ -135,8 +145,6 @@ def _make(model: ModelSpec, recipe: str, cache: Path, observer: Observer) -> Var
 @contextmanager
 def _through(asked: Asked, reference: Reference) -> Iterator[list[ThroughDelegate]]:
     if asked.device is None:
-        if asked.delegates:
-            raise UsageError("--delegate needs --device.", "Name a serial, virtual or host: --device virtual.")
         yield []
         return
     with through_delegates(asked.device, asked.delegates or ("cpu",), reference) as delegates:

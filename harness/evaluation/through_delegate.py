@@ -14,7 +14,6 @@ from harness.accuracy.output_check import check_outputs, describe_failed_check, 
 from harness.accuracy.reference import Reference
 from harness.accuracy.sending import AccuracyTarget, Sender
 from harness.accuracy.tensors import FloatArray
-from harness.benchmark.delegates import find_delegate
 from harness.benchmark.measurement import Delegation
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool, ToolFamily
@@ -103,10 +102,8 @@ def through_delegates(
 ) -> Iterator[list[ThroughDelegate]]:
     """Open a device by serial, `virtual` or `host`, for the length of a `with` block.
 
-    Raises `UsageError` for an unknown delegate, `NothingToRunOnError` without a tool that can write outputs.
+    Raises `NothingToRunOnError` without a tool that can write outputs.
     """
-    for delegate in delegates:
-        find_delegate(delegate)
     registry = ToolRegistry()
     with opened(device, registry) as phone:
         tool = registry.choose(phone.facts())

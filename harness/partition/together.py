@@ -48,11 +48,9 @@ def run_together(
     tool_path = device.push(tool.path)
     requests = [_request(device.push(worker.variant.path), worker.unit, seconds, runs_per_s) for worker in workers]
     slowest_us = max(worker.start_us for worker in workers)
-    everyone_ready = threading.Barrier(len(workers))
+    devices = [reach() for _ in workers]
 
-    def run(worker: Worker, request: InvocationRequest) -> Invocation:
-        own = reach()
-        everyone_ready.wait()
+    def run(worker: Worker, request: InvocationRequest, own: Device) -> Invocation:
         threading.Event().wait((slowest_us - worker.start_us) / _US_PER_S)
         return invoke(
             own, tool, tool_path, request, timeout_s=seconds + _SPARE_S + slowest_us / _US_PER_S,
@@ -60,7 +58,7 @@ def run_together(
         )  # fmt: skip
 
     with ThreadPoolExecutor(len(workers), thread_name_prefix="stage") as pool:
-        return list(pool.map(run, workers, requests))
+        return list(pool.map(run, workers, requests, devices))
 
 
 def _request(path: str, unit: Unit, seconds: float, runs_per_s: float | None) -> InvocationRequest:

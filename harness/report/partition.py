@@ -115,6 +115,8 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     worked = [outcome for outcome in outcomes if not outcome.failure and outcome.measured_per_s]
     cut = [outcome for outcome in worked if outcome.way in ("chain", "pipeline")]
     uncut = [outcome for outcome in worked if outcome.way in ("whole", "partial", "copies")]
+    if uncut and not any(outcome.way in ("chain", "pipeline") for outcome in outcomes):
+        return "Cutting does not pay here: no chain is faster than one stage, and a pipeline needs two units."
     if not (cut and uncut):
         return "Nothing can be said: either the whole or every partition was not measured."
     rate, rival = _compared(cut, uncut, lambda outcome: outcome.measured_per_s)

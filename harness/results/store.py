@@ -149,7 +149,11 @@ class Store:
         """Store a new sweep."""
         row = asdict(record) | {"started_at_utc": utc_text(record.started_at), "finished_at_utc": None}
         self.locks.acquire(record.id)
-        self._execute(insert(schema.sweeps).values(only_columns(schema.sweeps, row)))
+        start = insert(schema.sweeps).values(only_columns(schema.sweeps, row))
+        known = select(schema.sweeps.c.id).where(schema.sweeps.c.id == record.id)
+        self._transactions.write(
+            lambda connection: connection.execute(start), lambda connection: connection.scalar(known) is not None
+        )
 
     def resume_sweep(self, sweep_id: str) -> None:
         """Mark a sweep as running again. Raises `UsageError` where another process runs or removes it."""

@@ -15,9 +15,10 @@ from harness.results.database import CONNECTION_NAME, WRITES, end_connection
 from harness.results.database_errors import explained, is_conflict, is_lost
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Query = Select[*tuple[Any, ...]]
 AnyRow = Row[*tuple[Any, ...]]
-Work = Callable[[Connection], None]
+Work = Callable[[Connection], object]
 """What is done inside one transaction. It may be done again from the start, so it must change nothing else."""
 WasMade = Callable[[Connection], bool]
 """Tells whether an earlier try of the same work was committed, whatever was heard of it."""
@@ -65,6 +66,14 @@ class FileTransactions:
             return connection.execute(query).all()
 
 
+class _Once(Protocol[T_co]):
+    """One try; told whether a connection was lost in an earlier one."""
+
+    def __call__(self, *, after_loss: bool) -> T_co:
+        """Try once. Raises `DBAPIError`."""
+        ...
+
+
 class ServerTransactions:
     """Of a PostgreSQL server that may restart, or be out of reach for a while.
 
@@ -96,10 +105,10 @@ class ServerTransactions:
         """Carry out one transaction."""
         used: list[str] = []
 
-        def once() -> None:
+        def once(*, after_loss: bool) -> None:
             with self._engine.begin() as connection:
                 used.append(connection.info[CONNECTION_NAME])
-                if len(used) == 1 or was_made is None or not was_made(connection):
+                if not after_loss or was_made is None or not was_made(connection):
                     work(connection)
 
         self._patiently(once, used)
@@ -107,13 +116,13 @@ class ServerTransactions:
     def read(self, query: Query) -> Sequence[AnyRow]:
         """Return all rows of a query."""
 
-        def once() -> Sequence[AnyRow]:
+        def once(*, after_loss: bool) -> Sequence[AnyRow]:
             with self._engine.connect() as connection:
                 return connection.execute(query).all()
 
         return self._patiently(once, [])
 
-    def _patiently(self, once: Callable[[], T], used: Sequence[str]) -> T:
+    def _patiently(self, once: _Once[T], used: Sequence[str]) -> T:
         """Do it again while that may help; `used` are the connections that it was tried on, by name."""
         until, conflicts = float("inf"), 0
         lost: Sequence[str] | None = None
@@ -122,7 +131,7 @@ class ServerTransactions:
                 try:
                     if lost is not None:
                         self._recover(lost)
-                    result = once()
+                    result = once(after_loss=until < float("inf"))
                 except DBAPIError as error:
                     if is_conflict(error) and conflicts < _MOST_CONFLICTS:
                         conflicts, lost = conflicts + 1, None

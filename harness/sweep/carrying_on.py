@@ -113,7 +113,7 @@ class Earlier:
     reopened: frozenset[Place]
     """Invocations that are made again: they were cut short and have longer now, or were to be tried once more."""
     stale_checks: frozenset[str]
-    """Keys of cells whose outputs are checked again, since samples, labels or limits differ."""
+    """Keys of cells whose outputs are checked again: with other samples or limits, or it was to be tried once more."""
     given_up: frozenset[str]
     """Keys of cells of which no more is run."""
     next_block: int
@@ -124,8 +124,8 @@ class Earlier:
     """Their names."""
     left_out: Sequence[str]
     """Names of cells that are not planned any more; they stay as they are."""
-    complete: int
-    """Planned cells that need nothing more, or were given up."""
+    finished: frozenset[str]
+    """Keys of planned cells that need nothing more, or were given up."""
     cells: int
     """Planned cells."""
     processes: int
@@ -133,6 +133,11 @@ class Earlier:
     processes_left: int
     left_s: float | None
     """By the pace so far; None where there was none."""
+
+    @property
+    def complete(self) -> int:
+        """Return how many those are."""
+        return len(self.finished)
 
     def sentence(self, serial: str, *, is_shared: bool = False) -> str:
         """Say what is there and what remains; of a phone that shares its work with others, that is the most."""
@@ -188,14 +193,20 @@ def look_back(
     stored = {row["key"]: row for row in store.rows(schema.cells, [sweep_id]) if row["serial"] in serials}
     rows = [row for row in store.rows(schema.invocations, [sweep_id], without=_HEAVY) if row["cell_key"] in stored]
     last = {(row["cell_key"], Pass(row["purpose"]), row["invocation_index"]): row for row in rows}
-    accuracies = {row["cell_key"]: row for row in store.rows(schema.accuracies, [sweep_id])}  # the last attempt wins
+    checks = store.rows(schema.accuracies, [sweep_id])
+    accuracies = {row["cell_key"]: row for row in checks}  # the last attempt wins
+    failed_checks = Counter((row["cell_key"], row["failure_class"]) for row in checks)
     failed = Counter((row["cell_key"], row["purpose"], row["invocation_index"], row["failure_class"]) for row in rows)
     reopened = frozenset(
         place for place, row in last.items()
-        if _was_cut_short(row, measurement) or _has_tries(place, row, failed[*place, row["failure_class"]])
+        if _was_cut_short(row, measurement)
+        or (place[1] in _IN_BLOCKS and _has_tries(row, failed[*place, row["failure_class"]]))
     )  # fmt: skip
     done = {place for place, row in last.items() if is_final(row["failure_class"])} - reopened
-    stale = frozenset(key for key, row in accuracies.items() if _was_checked_otherwise(row, evidence_sha256))
+    stale = frozenset(
+        key for key, row in accuracies.items()
+        if _was_checked_otherwise(row, evidence_sha256) or _has_tries(row, failed_checks[key, row["failure_class"]])
+    )  # fmt: skip
     checked = {key for key, row in accuracies.items() if is_final(row["failure_class"])} - stale
     planned = {cell.key for cell in cells}
     given_up = frozenset(place[0] for place in done if place[1] in _IN_BLOCKS and _ends_cell(last[place]))
@@ -214,7 +225,7 @@ def look_back(
         set_aside={key: what_changed(_cell(stored[key]), cell) for key, cell in others.items() if cell},
         names=names,
         left_out=sorted(names[key] for key, cell in others.items() if cell is None),
-        complete=len(planned - {key for key, _, _ in left} - unchecked),
+        finished=frozenset(planned - {key for key, _, _ in left} - unchecked),
         cells=len(planned),
         processes=len(places),
         processes_left=len(left),
@@ -277,9 +288,9 @@ def _was_checked_otherwise(row: Row, evidence_sha256: str | None) -> bool:
     return known and stored != evidence_sha256
 
 
-def _has_tries(place: Place, row: Row, times: int) -> bool:
-    """Tell whether a process that failed so many times would have been tried again, had harness not ended."""
-    return place[1] in _IN_BLOCKS and row["failure_class"] is not None and times < RULES[row["failure_class"]].tries
+def _has_tries(row: Row, times: int) -> bool:
+    """Tell whether what failed so many times would have been tried again, had harness not ended."""
+    return row["failure_class"] is not None and times < RULES[row["failure_class"]].tries
 
 
 def _ends_cell(row: Row) -> bool:

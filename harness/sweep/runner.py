@@ -95,7 +95,10 @@ class SweepRunner:
                 f"No variant of {spec.model} could be made: {variants.failed[0].failure.message}",
                 variants.failed[0].failure.advice,
             )
-        scheduling = scheduling_of(spec, self._store, sweep_id, devices=len(devices), stop=self._stop)
+        scheduling = scheduling_of(
+            spec, self._store, sweep_id, devices=len(devices), stop=self._stop,
+            evidence_sha256=evidence.sha256 if evidence else None,
+        )  # fmt: skip
         context = SweepContext(
             sweep_id,
             spec,

@@ -12,9 +12,7 @@ from harness.devices.base import DeviceFacts
 from harness.results.records import Cell
 from harness.results.store import Store
 from harness.spec.sweep import Measurement, SweepSpec
-from harness.sweep.plan import plan_invocations
-from harness.sweep.stopping import Stopping
-from harness.sweep.sustained import is_unfinished
+from harness.sweep.carrying_on import look_back
 
 Shares = Generator[Sequence[Cell], None, None]
 """Cells, share after share; those of one share are interleaved. To be closed: what was not finished goes to others."""
@@ -47,12 +45,18 @@ class AnyOfModel:
     taken by others, unless it is back before. A phone without work waits until nothing is under way that might be lost.
     """
 
-    def __init__(self, store: Store, sweep_id: str, devices: int, stop: threading.Event) -> None:
-        """`devices` is how many may share the work; more than there are make smaller shares."""
+    def __init__(
+        self, store: Store, sweep_id: str, devices: int, stop: threading.Event, evidence_sha256: str | None = None
+    ) -> None:
+        """`devices` is how many may share the work; more than there are make smaller shares.
+
+        `evidence_sha256` is what outputs are checked with; None: not at all.
+        """
         self._store = store
         self._sweep_id = sweep_id
         self._devices = devices
         self._stop = stop
+        self._evidence_sha256 = evidence_sha256
         self._changed = threading.Condition()
         self._known: set[str] = set()
         self._open: dict[str, str | None] = {}
@@ -110,24 +114,20 @@ class AnyOfModel:
 
     def _stored(self, model: str, measurement: Measurement) -> tuple[dict[str, str], set[str]]:
         """Return the work that is stored: who began it, and what is finished."""
-        done = self._store.done(self._sweep_id)
-        stopping = Stopping(measurement, self._store.invocations(self._sweep_id))
         begun: dict[str, str] = {}
         finished: set[str] = set()
         devices = self._store.devices(self._sweep_id).to_dict("records")
         models = {row["serial"]: _model(row["serial"], row["facts"]["maker"], row["facts"]["model"])
                   for row in devices if isinstance(row["facts"], dict)}  # fmt: skip
+        cells: dict[str, list[Cell]] = {}
         for row in self._store.cells(self._sweep_id).to_dict("records"):
-            if models.get(row["serial"]) != model:
-                continue
-            cell = Cell(**{field.name: row[field.name] for field in fields(Cell)})
-            places = plan_invocations([cell], measurement, seed=0)
-            is_open = any(
-                (cell.key, place.purpose, place.index) not in done and not stopping.is_enough(place) for place in places
-            )  # fmt: skip
-            begun[_work(cell, model)] = cell.serial
-            if not is_open and not is_unfinished(cell, measurement, done):
-                finished.add(_work(cell, model))
+            if models.get(row["serial"]) == model:
+                cell = Cell(**{field.name: row[field.name] for field in fields(Cell)})
+                cells.setdefault(cell.serial, []).append(cell)
+        for serial, own in cells.items():
+            earlier = look_back(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
+            begun |= {_work(cell, model): serial for cell in own}
+            finished |= {_work(cell, model) for cell in own if cell.key in earlier.finished}
         return begun, finished
 
 
@@ -141,6 +141,14 @@ def _work(cell: Cell, model: str) -> str:
     return f"{model} {replace(cell, serial='').key}"
 
 
-def scheduling_of(spec: SweepSpec, store: Store, sweep_id: str, *, devices: int, stop: threading.Event) -> Scheduling:
+def scheduling_of(
+    spec: SweepSpec,
+    store: Store,
+    sweep_id: str,
+    *,
+    devices: int,
+    stop: threading.Event,
+    evidence_sha256: str | None = None,
+) -> Scheduling:
     """Return what a spec asks for with `per`."""
-    return AnyOfModel(store, sweep_id, devices, stop) if spec.per == "model" else EachDevice()
+    return AnyOfModel(store, sweep_id, devices, stop, evidence_sha256) if spec.per == "model" else EachDevice()

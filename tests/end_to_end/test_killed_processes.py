@@ -25,11 +25,11 @@ def rounds(phone_ready, adb, postgresql, tmp_path_factory):
     kill_any = importlib.import_module("kill_any")
     sys.path.pop(0)
     folder = tmp_path_factory.mktemp("killed")
-    register_scripted_tool(folder / "tool", "sleep 0.1")
+    register_scripted_tool(folder / "tool", "sleep 0.3")
     victims = [*kill_any.VICTIMS, kill_any.postgresql_as_victim(postgresql), *kill_any.OF_A_LAB]
     with kill_any.witnessed_phone() as phone:
         made, _ = kill_any.kill_often(
-            phone, folder / "rounds", rounds=len(victims), seed=2, victims=victims, accuracy_samples=0,
+            phone, folder / "rounds", rounds=len(victims), seed=2, victims=victims, spec=kill_any.SHORT_SPEC,
             database=lambda _: postgresql.new_database(f"kill_{secrets.token_hex(4)}"),
         )  # fmt: skip
     yield {one.victim: one for one in made}

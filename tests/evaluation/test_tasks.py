@@ -192,6 +192,14 @@ def test_ready_files_as_any_task(harness_cli, tmp_path):
         assert one["layers"]
 
 
+def test_a_bare_file_is_compared_with_what_needs_no_data(harness_cli):
+    finished = harness_cli("evaluate", PAIR[0], "--json")
+    assert finished.returncode == 0, finished.stderr
+    document = json.loads(finished.stdout)
+    assert [one["variant"] for one in document["evaluations"]] == ["fp16", "dynamic-int8"]
+    assert document["evaluations"][0]["compared"][0]["data"] == "random"
+
+
 def test_tables_fit_80_columns(harness_cli):
     finished = harness_cli("evaluate", *PAIR, COLUMNS="80")
     assert finished.returncode == 0, finished.stderr

@@ -72,9 +72,11 @@ class Mishap:
 
     def undo(self):
         """Mend it, if it has come to that and is not mended yet."""
-        is_made, self._is_made, self._is_silent = self._is_made, False, False
+        if not self._is_made:
+            return
+        self._is_made = self._is_silent = False
         self._waits.undo()
-        for fault in reversed(self._faults) if is_made else ():
+        for fault in reversed(self._faults):
             fault.undo(self._phone)
         connect(self._phone.serial, timeout_s=WAIT_S)
 

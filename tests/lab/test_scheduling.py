@@ -3,9 +3,10 @@
 import threading
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
-from results_examples import SWEEP, begin, cell, facts, measure
+from results_examples import SWEEP, accuracy_outcome, begin, cell, facts, measure
 from scripted_sweep import ScriptedSweep
 
 from harness.benchmark.measurement import Pass
@@ -168,3 +169,14 @@ def test_two_phones_of_one_model_share_a_sweep(start_phone, tmp_path):
     delegates = Counter(one["delegate"] for one in sweep.cells)
     assert delegates == dict.fromkeys(("cpu", "cpu-builtin", "gpu", "nnapi"), 1)
     assert {one["serial"] for one in sweep.cells} == {phone.serial for phone in phones}
+
+
+def test_a_cell_whose_outputs_were_checked_otherwise_is_open_again(store, stop):
+    begin(store, devices=[facts("a")])
+    first, second = cells_of("a")[:2]
+    outcome = accuracy_outcome()
+    for one, sha256 in ((first, "a" * 64), (second, "b" * 64)):
+        checked = replace(outcome, check=replace(outcome.check, evidence_sha256=sha256))
+        measure(store, one, [1000.0] * MEASUREMENT.invocations, outcome=checked, memory=False)
+    (share,) = AnyOfModel(store, SWEEP, 1, stop, "b" * 64).shares(facts("a"), [first, second], MEASUREMENT)
+    assert share == [first]

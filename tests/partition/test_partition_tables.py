@@ -57,6 +57,10 @@ def test_the_tools_own_partial_delegation_is_compared_with(per_s, latency_us, wo
     assert f"Cutting {words} against the tool's own partial delegation: on gpu with 40 of 66 nodes:" in said
 
 
+def test_where_there_is_nothing_to_place_on_that_is_said():
+    assert "a pipeline needs two units" in verdict([WHOLE])
+
+
 def test_what_failed_wins_nothing():
     broken = outcome("whole", ["gpu"], 900.0, 1.0, failure=Failure(FailureClass.WRONG_OUTPUT, "All zeros."))
     assert "2 copies on cpu@0, cpu@1" in verdict([WHOLE, COPIES, broken, PIPELINE])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from results_examples import SWEEP, accuracy_outcome, add, begin, cell, succeeded
+from results_examples import SWEEP, accuracy_outcome, add, begin, cell, succeeded, sweep_record
 from sqlalchemy import event
 
 from harness.errors import HarnessError, UsageError
@@ -110,6 +110,13 @@ def test_what_was_committed_when_the_connection_was_lost_is_not_stored_again(sto
     assert len(lost) == 1
     assert attempts(store) == [(0, 1)]
     assert list(store.accuracies(SWEEP)["attempt"]) == [1]
+
+
+def test_a_sweep_whose_start_was_committed_when_the_connection_was_lost_has_started(store, monkeypatch):
+    lost = lose_connection_at_commit(store, monkeypatch)
+    store.start_sweep(sweep_record("20261125-083000-ab12"))
+    assert len(lost) == 1
+    assert [sweep.id for sweep in store.sweeps()] == ["20261125-083000-ab12", SWEEP]
 
 
 def test_what_was_not_committed_when_the_connection_was_lost_is_stored_again(store, monkeypatch):

@@ -92,6 +92,14 @@ def test_outputs_are_checked_again_with_other_samples_or_limits_alone(store):
     assert (other.complete, other.processes_left) == (0, 0)
 
 
+def test_a_check_that_a_kill_prevented_is_made(store):
+    crash = accuracy_outcome(failure=Failure(FailureClass.CRASHED, "it crashed"))
+    measure(store, CELL, [1000.0] * 5, outcome=crash, memory=False)
+    assert earlier(store, evidence=UNKNOWN).stale_checks == {CELL.key}
+    store.add_accuracy(SWEEP, CELL.key, crash)
+    assert not earlier(store, evidence=UNKNOWN).stale_checks
+
+
 def test_blocks_are_counted_on(store):
     measure(store, CELL, [1000.0] * 5)
     assert earlier(store).next_block == 5
