@@ -227,7 +227,7 @@ class Lab:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._folder = folder
-        self._environment = environment | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s"}  # the least that dask takes
+        self._environment = environment
         with socket.create_server(("127.0.0.1", 0)) as server:
             self._port = int(server.getsockname()[1])
         self.address = f"tcp://127.0.0.1:{self._port}"
