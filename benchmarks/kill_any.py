@@ -227,7 +227,7 @@ class Lab:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._folder = folder
-        self._environment = environment | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s"}  # the least that dask takes
+        self._environment = environment
         with socket.create_server(("127.0.0.1", 0)) as server:
             self._port = int(server.getsockname()[1])
         self.address = f"tcp://127.0.0.1:{self._port}"
@@ -236,9 +236,9 @@ class Lab:
 
     def start_again(self) -> None:
         """Start what was killed, as an operator does; a worker joins a new scheduler by itself."""
-        if self.scheduler.poll() is not None:
+        if has_ended(self.scheduler):
             self.scheduler = self._start_scheduler()
-        if self.worker.poll() is not None:
+        if has_ended(self.worker):
             self.worker = self._start_worker()
 
     def close(self) -> None:
@@ -267,6 +267,13 @@ class Lab:
                 raise SystemExit(f"The lab's {name} does not start: {log.read_text(errors='replace')[-800:]}")
             time.sleep(0.1)
         return process
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether a process has ended; one that was killed takes a moment until all of its threads have."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(2)
+    return process.returncode is not None
 
 
 def is_adb_server(process: psutil.Process) -> bool:
