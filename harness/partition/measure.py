@@ -52,16 +52,20 @@ class MeasuredPieces:
     wrong: Mapping[str, Failure]
     """What is wrong with the outputs of the whole, by delegate, also where the delegate took it in part."""
 
+    @property
+    def whole_costs(self) -> dict[str, Cost | None]:
+        """What one inference of the whole takes, by delegate; None where it does not run there."""
+        return {
+            delegate: _cost(time_us, self.whole_processor_us[delegate]) for delegate, time_us in self.whole_us.items()
+        }
+
     def table(self, crossing_us: Sequence[float]) -> Table:
         """Return what placements are made of; `crossing_us` is what coming into each piece takes."""
         costs = {
             delegate: tuple(map(_cost, times_us, self.pieces_processor_us[delegate]))
             for delegate, times_us in self.pieces_us.items()
         }
-        whole = {
-            delegate: _cost(time_us, self.whole_processor_us[delegate]) for delegate, time_us in self.whole_us.items()
-        }
-        return Table(costs, crossing_us, whole)
+        return Table(costs, crossing_us, self.whole_costs)
 
 
 def _cost(time_us: float | None, processor_us: float | None) -> Cost | None:

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+US_PER_S = 1e6
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -98,6 +100,20 @@ def shared_cores(units: Sequence[Unit]) -> list[tuple[int, ...]]:
     """
     sets = dict.fromkeys(unit.cores for unit in units if unit.cores)
     return [cores for cores in sets if sum(set(unit.cores) <= set(cores) for unit in units) > 1]
+
+
+def utilization(costs: Mapping[Unit, Cost], rates_per_s: Mapping[Unit, float]) -> float:
+    """Return for which share of the time the busiest unit, or set of cores that several units use, was at work.
+
+    `costs` are of one result on each unit, as measured alone; `rates_per_s` what came while all were at work at once.
+    """
+    of_units = [rates_per_s[unit] * cost.time_us for unit, cost in costs.items()]
+    of_cores = [
+        sum(rates_per_s[unit] * cost.processor_us for unit, cost in costs.items() if set(unit.cores) <= set(cores))
+        / len(cores)
+        for cores in shared_cores(list(costs))
+    ]
+    return max(*of_units, *of_cores, 0.0) / US_PER_S
 
 
 def core_names(cores: Sequence[int]) -> str:

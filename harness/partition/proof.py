@@ -18,11 +18,9 @@ from harness.partition.graph import Graph
 from harness.partition.measure import MeasuredPieces, crossing_us
 from harness.partition.partition import Partition, partition
 from harness.partition.pipeline import fastest_pipeline
-from harness.partition.placement import Placement, Unit, fastest_chain, shared_cores
+from harness.partition.placement import US_PER_S, Placement, Unit, fastest_chain, shared_cores, utilization
 from harness.partition.throughput import best_rate
 from harness.partition.together import Worker, run_together
-
-_US_PER_S = 1e6
 
 
 @dataclass(frozen=True)
@@ -182,8 +180,20 @@ class Prover:
 
     def _expected_slowdown(self, placement: Placement) -> float:
         """Return how much slower processes at work at once were seen to be, for as many units or the most tried."""
-        units = len({stage.unit for stage in placement.stages})
-        return self._slowdown[max(count for count in self._slowdown if count <= units)]
+        units = list(dict.fromkeys(stage.unit for stage in placement.stages))
+        tried = self._slowdown[max(count for count in self._slowdown if count <= len(units))]
+        return max(tried, self._loss_on(units)) if shared_cores(units) else tried
+
+    def _loss_on(self, units: Sequence[Unit]) -> float:
+        """Run the whole model on units that share cores, all at once, and see how far that stays below the law.
+
+        What processes that take turns on cores lose to one another is no processor time of theirs: it has to be seen.
+        Where the whole does not run on each of them, nothing is known: 1.
+        """
+        costs = {unit: cost for unit in units if (cost := self._measured.whole_costs[unit.delegate])}
+        runs = self._together([self._worker(self._made.whole, unit) for unit in costs]) if costs else []
+        rates = {unit: rate for unit, run in zip(costs, runs, strict=True) if (rate := _rate(_latency_us(run)))}
+        return max(1.0, 1 / utilization(costs, rates)) if len(rates) == len(units) else 1.0
 
     def _stage_workers(self, placement: Placement) -> list[Worker]:
         """Cut the model again where the placement changes the unit: pieces of one stage become one file."""
@@ -231,11 +241,11 @@ def _slowest(times_us: Sequence[float | None]) -> float | None:
 
 
 def _rate(interval_us: float | None) -> float | None:
-    return _US_PER_S / interval_us if interval_us else None
+    return US_PER_S / interval_us if interval_us else None
 
 
 def _total_rate(intervals_us: Sequence[float | None]) -> float | None:
-    return None if None in intervals_us else sum(_US_PER_S / us for us in intervals_us if us)
+    return None if None in intervals_us else sum(US_PER_S / us for us in intervals_us if us)
 
 
 def _difference(measured: float | None, predicted: float | None) -> float | None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.partition.pipeline import fastest_pipeline
-from harness.partition.placement import Cost, Placement, Table, Unit, fastest_chain
+from harness.partition.placement import Cost, Placement, Table, Unit, fastest_chain, utilization
 
 CPU, SECOND = Unit("cpu@0", "cpu", "1", (0,), may_share=True), Unit("cpu@1", "cpu", "2", (1,), may_share=True)
 GPU = Unit("gpu", "gpu", "3", (0, 1))
@@ -143,3 +143,12 @@ def test_figures_of_a_placement():
     pipeline = fastest_pipeline(table([0, 1], cpu=[3, 4], gpu=[9, 5]), [CPU, GPU], 2)
     assert (pipeline.interval_us, pipeline.latency_us) == (6, 9)
     assert pipeline.latency_us == pytest.approx(sum(stage.predicted_us for stage in pipeline.stages))
+
+
+def test_the_busiest_of_units_and_shared_cores_is_told():
+    cpu, gpu = Unit("cpu@0", "cpu", "1", (0,)), Unit("gpu", "gpu", "3", (0, 1))
+    costs = {cpu: Cost(10_000, 10_000), gpu: Cost(20_000, 40_000)}
+    assert utilization(costs, {cpu: 50.0, gpu: 25.0}) == pytest.approx(0.75)  # (50 * 10 + 25 * 40) ms on two cores
+    idle = {cpu: Cost(10_000, 10_000), gpu: Cost(20_000, 1_000)}  # an accelerator that needs little of a core
+    assert utilization(idle, {cpu: 98.0, gpu: 49.0}) == pytest.approx(0.98)
+    assert utilization({cpu: Cost(10_000, 10_000)}, {cpu: 100.0}) == pytest.approx(1.0)
