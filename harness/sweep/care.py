@@ -9,6 +9,7 @@ from typing import TypeVar
 from harness.devices.base import Device
 from harness.devices.preparation import Preparation
 from harness.devices.recovery import answers, await_device
+from harness.devices.under_way import await_commands
 from harness.errors import DeviceError, Failure, FailureClass, FailureError
 from harness.sweep.context import SweepContext
 from harness.sweep.device_progress import DeviceProgress
@@ -107,6 +108,7 @@ class DeviceCare:
             except DeviceError as error:
                 self._is_given_up = True
                 raise DeviceGivenUpError(error.failure) from None
+            await_commands(self._device)  # the tool that was cut off may still be ending, beside the next one
             try:
                 if self.preparation:
                     self.preparation.renew()
