@@ -361,7 +361,7 @@ def _time_limits(evidence: RowEvidence) -> Judged:
 
 @_promise(22, "only like is compared with like")
 def _like(evidence: RowEvidence) -> Judged:
-    cell = Cell(**{name: evidence.cell[name] for name in Cell.__dataclass_fields__})
+    cell = Cell.of_row(evidence.cell)
     if cell.key != evidence.cell["key"]:
         return False, "The row's key does not fit what is stored of it: it was changed afterwards."
     return True, f"Its key {cell.key} holds variant, device, tool, cores and mode; `harness compare` refuses others."

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -121,6 +121,11 @@ class Cell:
     """Name of the device profile."""
     mode: Mapping[str, object] = field(default_factory=dict, hash=False)
     """Settings of the measurement, such as runs and warm-up, as JSON values."""
+
+    @classmethod
+    def of_row(cls, row: Mapping[Any, Any]) -> Cell:
+        """Return the cell of a stored row, which may hold more columns."""
+        return cls(**{one.name: row[one.name] for one in fields(cls)})
 
     @property
     def key(self) -> str:

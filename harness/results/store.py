@@ -529,7 +529,7 @@ def _find_cell(connection: Connection, sweep_id: str, key: str) -> Cell | None:
     table = schema.cells
     query = select(table).where((table.c.sweep_id == sweep_id) & (table.c.key == key))
     row = connection.execute(query.with_for_update(key_share=True)).mappings().first()
-    return None if row is None else Cell(**{name: row[name] for name in Cell.__dataclass_fields__})
+    return None if row is None else Cell.of_row(row)
 
 
 def _cell(connection: Connection, sweep_id: str, key: str) -> Cell:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
@@ -222,7 +222,7 @@ def look_back(
         stale_checks=stale,
         given_up=given_up,
         next_block=1 + max((row["block"] for row in rows if row["purpose"] in _IN_BLOCKS), default=-1),
-        set_aside={key: what_changed(_cell(stored[key]), cell) for key, cell in others.items() if cell},
+        set_aside={key: what_changed(Cell.of_row(stored[key]), cell) for key, cell in others.items() if cell},
         names=names,
         left_out=sorted(names[key] for key, cell in others.items() if cell is None),
         finished=frozenset(planned - {key for key, _, _ in left} - unchecked),
@@ -242,7 +242,7 @@ def look_ahead(store: Store, record: SweepRecord, spec: SweepSpec) -> dict[str, 
     devices: dict[str, list[Cell]] = {}
     for row in store.rows(schema.cells, [record.id]):
         if row["key"] not in record.set_aside:
-            devices.setdefault(row["serial"], []).append(_cell(row))
+            devices.setdefault(row["serial"], []).append(Cell.of_row(row))
     evidence = UNKNOWN if spec.measurement.accuracy_samples else None
     tools = {row["sha256"]: Tool.model_validate(row["facts"]) for row in store.rows(schema.tools, [record.id])}
     return {
@@ -310,10 +310,6 @@ def what_changed(old: Cell, new: Cell) -> str:
     """Return the conditions in which two cells of one name differ, as a few words each."""
     before, after = asdict(old), asdict(new)
     return "; ".join(contrast(name, before[name], after[name]) for name in before if before[name] != after[name])
-
-
-def _cell(row: Row) -> Cell:
-    return Cell(**{field.name: row[field.name] for field in fields(Cell)})
 
 
 def _left_s(rows: Sequence[Row], processes: int) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Generator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Protocol
 
 from harness.devices.base import DeviceFacts
@@ -122,7 +122,7 @@ class AnyOfModel:
         cells: dict[str, list[Cell]] = {}
         for row in self._store.cells(self._sweep_id).to_dict("records"):
             if models.get(row["serial"]) == model:
-                cell = Cell(**{field.name: row[field.name] for field in fields(Cell)})
+                cell = Cell.of_row(row)
                 cells.setdefault(cell.serial, []).append(cell)
         for serial, own in cells.items():
             earlier = look_back(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
