@@ -69,12 +69,12 @@ INFO: Memory footprint delta from the start of the tool (MB): init=30.4844 overa
 
 
 class StandIn(ToolRegistry):
-    """A registry that has the stand-in for every phone."""
+    """A registry that has one shell script as the tool of every phone."""
 
-    def __init__(self, folder: Path, sleep_s: float) -> None:
+    def __init__(self, folder: Path, code: str) -> None:
         super().__init__(folder)
         script = folder / "benchmark_model"
-        script.write_text(f"#!/system/bin/sh\nsleep {sleep_s}\ncat <<'END'\n{LOG}END\n")
+        script.write_text(f"#!/system/bin/sh\n{code}")
         self._tool = Tool(
             name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
             sha256=sha256_of(script), path=script, origin="stand-in", flags=frozenset(FLAGS.split()),
@@ -118,10 +118,11 @@ def start(phones: ExitStack, number: int) -> str:
 def measure(serials: Sequence[str], sleep_s: float, invocations: int, folder: Path) -> dict[str, Any]:
     """Sweep all phones at once; return its time against the ideal, and what the host spent."""
     spec = spec_of(serials, invocations)
+    code = f"sleep {sleep_s}\ncat <<'END'\n{LOG}END\n"
     harness = psutil.Process()
     cpu_before, host_before, started = harness.cpu_times(), psutil.cpu_times(), time.perf_counter()
     with Store.open(folder / "results") as store:
-        outcome = SweepRunner(store, SilentObserver(), registry=StandIn(folder, sleep_s)).run(spec, serials)
+        outcome = SweepRunner(store, SilentObserver(), registry=StandIn(folder, code)).run(spec, serials)
         sweep_s = time.perf_counter() - started
         stored = store.invocations(outcome.sweep_id)
     cpu, host = harness.cpu_times(), psutil.cpu_times()

@@ -47,12 +47,9 @@ from typing import Any
 import psutil
 from rich.console import Console
 from rich.table import Table
-from scale import FLAGS, LOG, MODEL, RUNS
+from scale import LOG, MODEL, RUNS, StandIn
 
-from harness.benchmark.registry import ToolRegistry
-from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.adb_device import WORK_FOLDER
-from harness.devices.base import DeviceFacts
 from harness.devices.discovery import connect, disconnect
 from harness.devices.lease import is_held
 from harness.devices.server import adb_client, adb_program
@@ -62,7 +59,6 @@ from harness.progress import SilentObserver
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec, load_sweep_spec
 from harness.sweep.runner import AS_IS_RECIPE, SweepRunner
-from harness.virtual_phone.costume import host_abi
 from harness.virtual_phone.faults import FAULTS, commands_on, tools_on
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
@@ -79,7 +75,7 @@ TOOL_WITHIN_S = 3.0
 SETTLES_WITHIN_S = 20.0
 ENDED = "data/ended"
 """The phone's own list of the processes that ended well."""
-TOOL = f"""#!/system/bin/sh
+TOOL = f"""\
 for argument; do
   case $argument in
     --graph=*) graph=${{argument##*/}} ;;
@@ -102,23 +98,6 @@ WITNESS = re.compile(
     r"number=(?P<number>\d+)$",
     re.MULTILINE,
 )
-
-
-class StandIn(ToolRegistry):
-    """A registry that has the stand-in for every phone."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        script = folder / "benchmark_model"
-        script.write_text(TOOL)
-        self._tool = Tool(
-            name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
-            sha256=sha256_of(script), path=script, origin="stand-in", flags=frozenset(FLAGS.split()),
-        )  # fmt: skip
-
-    def choose(self, facts: DeviceFacts) -> Tool:
-        """Return the stand-in."""
-        return self._tool
 
 
 class Mischief:
@@ -270,7 +249,7 @@ class Soak:
         self._by_serial = {phone.serial: phone for phone in phones}
         self._spec = spec_of(self._by_serial, invocations)
         self._folder = folder / "results"
-        self._registry = StandIn(folder)
+        self._registry = StandIn(folder, TOOL)
         self._dice = dice
         self._expected = len(phones) * len(DELEGATES) * len(THREADS) * invocations
         self._knobs = {phone.name: knobs(phone) for phone in phones}
