@@ -73,6 +73,7 @@ class Prover:
         self.crossing_us = tuple(crossing_us(device, stage.taken_bytes) for stage in made.stages)
         self.table = measured.table(self.crossing_us)
         self._slowdown = {1: 1.0}
+        self._losses: dict[frozenset[Unit], float] = {}
         self._alone: dict[Unit, Invocation] = {}
         self._proved: set[Placement] = set()
 
@@ -182,7 +183,11 @@ class Prover:
         """Return how much slower processes at work at once were seen to be, for as many units or the most tried."""
         units = list(dict.fromkeys(stage.unit for stage in placement.stages))
         tried = self._slowdown[max(count for count in self._slowdown if count <= len(units))]
-        return max(tried, self._loss_on(units)) if shared_cores(units) else tried
+        if not shared_cores(units):
+            return tried
+        if (used := frozenset(units)) not in self._losses:  # pipelines of more stages may use the same
+            self._losses[used] = self._loss_on(units)
+        return max(tried, self._losses[used])
 
     def _loss_on(self, units: Sequence[Unit]) -> float:
         """Run the whole model on units that share cores, all at once, and see how far that stays below the law.
