@@ -60,7 +60,7 @@ def start_emulator(
     adb_client()  # the emulator reports to the adb server, and to no other than that of its environment
     folder = _folder(name)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(_folder(name).parent / "start.lock"):  # two starts at once would choose one port
+    with FileLock(_emulators_folder() / "start.lock"):  # two starts at once would choose one port
         if (found := _stored(folder)) and found.running:
             raise UsageError(f"The emulator {name!r} runs already, as {found.serial}.", f"Use --device {found.serial}.")
         emulator = _launch(program, name, folder)
@@ -75,7 +75,7 @@ def start_emulator(
 
 def running_emulators() -> list[Emulator]:
     """Return the emulators that harness started and that still run."""
-    folders = sorted(_folder("any").parent.glob(f"*/{_STATE_FILE}"))
+    folders = sorted(_emulators_folder().glob(f"*/{_STATE_FILE}"))
     return [found for path in folders if (found := _stored(path.parent)) and found.running]
 
 
@@ -140,8 +140,12 @@ def _stored(folder: Path) -> Emulator | None:
         return None
 
 
+def _emulators_folder() -> Path:
+    return cache_folder() / "emulators"
+
+
 def _folder(name: str) -> Path:
-    return cache_folder() / "emulators" / name
+    return _emulators_folder() / name
 
 
 def _free_port() -> int:
