@@ -184,9 +184,9 @@ def prune(
     from datetime import UTC, datetime, timedelta
 
     from harness.cli.protocol_options import duration_s
-    from harness.report.text import counted
     from harness.results import prune as pruner
     from harness.results.store import Store
+    from harness.wording import counted
 
     if as_json and not (yes or dry_run):
         raise UsageError("--json cannot ask.", "Add --yes or --dry-run.")
@@ -217,7 +217,7 @@ def prune(
 def _print_pruning(pruning: Pruning) -> None:
     from rich.table import Table
 
-    from harness.report.text import counted
+    from harness.wording import counted
 
     table = Table("sweep", "started (UTC)", "status", "processes", "raw logs")
     for sweep in pruning.sweeps:

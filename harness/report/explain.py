@@ -11,12 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.text import counted, number, printable
+from harness.report.text import number, printable
 from harness.results.evidence import Row, RowEvidence
 from harness.results.operators import operator_shares
 from harness.results.promises import Promise
 from harness.results.records import CARRIED_ON
 from harness.results.summary import latency_column
+from harness.wording import counted
 
 _PLOT_COLUMNS = 40
 _SHORT_HASH = 16

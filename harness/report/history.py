@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.curve import curve
-from harness.report.text import counted, number, printable
+from harness.report.text import number, printable
 from harness.results.history import CellHistory, Change, CommonCause, HistoryStep, changes
 from harness.results.nights import Night
 from harness.results.plain import plain
+from harness.wording import counted
 
 _PLOT_COLUMNS = 30
 _SHORT_HASH = 12

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from harness.progress import DeviceStatus, Heat, News
 from harness.report.fitting import FittedTable, FittingColumn, FittingRow, Section
-from harness.report.text import counted, number, printable
+from harness.report.text import number, printable
+from harness.wording import counted
 
 _BAR_WIDTHS = (10, 30)
 """The narrowest and the widest bar."""

@@ -10,9 +10,10 @@ from rich.text import Text
 
 from harness.errors import HarnessError
 from harness.report.comparison import comparison_table, finding_rows
-from harness.report.text import counted, printable
+from harness.report.text import printable
 from harness.results.night_check import CheckedCell, NightCheck, Trouble
 from harness.results.verdict import FEWEST_INVOCATIONS
+from harness.wording import counted
 
 _MOST_LINES = 10
 """Of a summary for a chat."""

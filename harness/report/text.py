@@ -10,11 +10,6 @@ def printable(text: object) -> str:
     )
 
 
-def counted(count: int, noun: str) -> str:
-    """Return `1 thread` or `4 threads`, for nouns that take an s."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with `digits` significant digits and no exponent; `-` where there is none."""
     if value is None or is_missing(value):

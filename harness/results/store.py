@@ -50,6 +50,7 @@ from harness.results.rows import (
 from harness.results.sweep_lock import FileSweepLocks, ServerSweepLocks, SweepLocks
 from harness.results.transactions import FileTransactions, Query, ServerTransactions, Transactions
 from harness.results.versions import prepare_tables
+from harness.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -443,9 +444,8 @@ class Store:
 
     def _latest(self, name: str, known: Sequence[SweepRecord], back: int) -> SweepRecord:
         if back >= len(known):
-            held = f"{len(known)} sweep" + ("" if len(known) == 1 else "s")
             raise UsageError(
-                f"{name} does not exist: {self.title} holds {held}, A/A sweeps left out.",
+                f"{name} does not exist: {self.title} holds {counted(len(known), 'sweep')}, A/A sweeps left out.",
                 "See `harness results list`.",
             )
         return known[back]

@@ -29,6 +29,7 @@ from harness.sweep.plan import measured_by, mode_of, plan_invocations
 from harness.sweep.retries import RULES
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import window_count
+from harness.wording import counted
 
 Place = tuple[str, Pass, int]
 """Cell key, pass and index of an invocation."""
@@ -92,10 +93,6 @@ def require_same_system(store: Store, sweep_id: str, facts: DeviceFacts) -> None
         raise DeviceError(Failure(FailureClass.DEVICE_CHANGED, message, f"{before} before, {facts.fingerprint} now"))
 
 
-def _counted(count: int, noun: str, ending: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else ending)
-
-
 def labels_so_far(store: Store, sweep_id: str, serial: str) -> tuple[str, ...]:
     """Return the labels under which a device was measured in this sweep: those rows keep them."""
     if all(row["serial"] != serial for row in store.rows(schema.cells, [sweep_id])):
@@ -149,8 +146,8 @@ class Earlier:
             return f"{kept}; nothing remains."
         pace = "" if self.left_s is None else f", about {max(1, round(self.left_s / 60))} min at the pace so far"
         most = "at most " if is_shared else ""
-        what = f"with {_counted(self.processes_left, 'process', 'es')}" if self.processes_left else "to be checked"
-        return f"{kept}; {most}{_counted(left, 'cell', 's')} {what} remain{pace}."
+        what = f"with {counted(self.processes_left, 'process', 'es')}" if self.processes_left else "to be checked"
+        return f"{kept}; {most}{counted(left, 'cell')} {what} remain{pace}."
 
     def as_json(self) -> dict[str, object]:
         """Return the numbers, and what cannot be reused and why, as JSON values."""

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.report.page.sweep_data import Row, SweepData, grouped
-from harness.report.text import counted, number, printable
+from harness.report.text import number, printable
 from harness.results.cell_comparison import Couple, compare_cells, footprint_mb
 from harness.results.comparison import Finding, FindingVerdict
 from harness.results.sides import Side
 from harness.results.statistics import Estimate
 from harness.results.verdict import Verdict, rank
+from harness.wording import counted
 
 _CERTAIN = (FindingVerdict.FASTER, FindingVerdict.SLOWER, FindingVerdict.SAME)
 _MULTIPLIED = "\N{MULTIPLICATION SIGN}"
