@@ -7,10 +7,13 @@ axis first, and named `0`, `1`, ... in the order of the model's inputs and outpu
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.accuracy.child import load_arrays, save_arrays
 
 Array = NDArray[np.generic]
 
@@ -66,10 +69,7 @@ def _run(interpreter: Any, inputs: list[Array]) -> list[Array]:  # noqa: ANN401 
 def main() -> None:
     """Read the inputs, write the outputs."""
     model, inputs_file, outputs_file, threads = sys.argv[1:]
-    with np.load(inputs_file) as archive:
-        inputs = [archive[str(index)] for index in range(len(archive.files))]
-    outputs = interpret(model, inputs, int(threads))
-    np.savez(outputs_file, **{str(index): array for index, array in enumerate(outputs)})  # type: ignore[arg-type]
+    save_arrays(Path(outputs_file), interpret(model, load_arrays(inputs_file), int(threads)))
 
 
 if __name__ == "__main__":

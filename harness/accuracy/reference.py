@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import threading
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
+from harness.accuracy.child import load_arrays, run_child, save_arrays
 from harness.accuracy.dataset import Samples
 from harness.accuracy.tensors import FloatArray, decode, encode
 from harness.benchmark.failures import find_failure
@@ -34,25 +31,19 @@ class Reference:
         with self._lock:
             if not file.exists():
                 self._compute(variant, samples, file, threads)
-        with np.load(file) as archive:
-            arrays = [archive[str(index)] for index in range(len(archive.files))]
-        return tuple(decode(array, tensor) for array, tensor in zip(arrays, variant.card.outputs, strict=True))
+        found = zip(load_arrays(file), variant.card.outputs, strict=True)
+        return tuple(decode(array, tensor) for array, tensor in found)
 
     def _compute(self, variant: Variant, samples: Samples, file: Path, threads: int) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         inputs = [encode(array, tensor) for array, tensor in zip(samples.inputs, variant.card.inputs, strict=True)]
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             inputs_file, outputs_file = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
-            np.savez(inputs_file, **{str(index): array for index, array in enumerate(inputs)})  # type: ignore[arg-type]
-            command = [sys.executable, "-m", "harness.accuracy.interpret", str(variant.path), str(inputs_file)]
-            try:
-                finished = subprocess.run(
-                    [*command, str(outputs_file), str(threads)],
-                    capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired as error:
-                failure = Failure(FailureClass.TIMEOUT, f"The host needed over {_TIMEOUT_S} s for {variant.name}.")
-                raise FailureError(failure) from error
+            save_arrays(inputs_file, inputs)
+            finished = run_child(
+                "harness.accuracy.interpret", [variant.path, inputs_file, outputs_file, str(threads)],
+                name=variant.name, timeout_s=_TIMEOUT_S,
+            )  # fmt: skip
             if finished.returncode != 0:
                 raise FailureError(_failure(variant, finished.returncode, finished.stderr))
             outputs_file.replace(file)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from harness.accuracy.child import last_words, run_child
 from harness.accuracy.dataset import Dataset, Samples, choose_samples
 from harness.accuracy.reference import Reference
 from harness.accuracy.tensors import FloatArray
@@ -82,14 +81,13 @@ class Attacker:
                 inputs_file, inputs=self.samples.inputs[0], labels=self.samples.labels, limits=self._limits,
                 epsilons=self._epsilons,
             )  # fmt: skip
-            command = [sys.executable, "-P", "-m", "harness.evaluation.attack_child", str(variant.path)]
-            done = subprocess.run(
-                [*command, str(inputs_file), str(outputs_file)],
-                capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
+            done = run_child(
+                "harness.evaluation.attack_child", [variant.path, inputs_file, outputs_file],
+                name=variant.name, timeout_s=_TIMEOUT_S,
+                environment={"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
             )  # fmt: skip
             if done.returncode != 0:
-                raise FailureError(_failure(variant, done.returncode, done.stderr))
+                raise FailureError(_failure(variant, done))
             with np.load(outputs_file) as archive:
                 attacked = {
                     f"{name} {pixels}/{_PIXELS}": Samples((archive[f"{name}-{place}"],), self.samples.labels)
@@ -99,9 +97,8 @@ class Attacker:
                 return attacked, archive["clean"]
 
 
-def _failure(variant: Variant, code: int, stderr: str) -> Failure:
-    last = (stderr.strip().splitlines() or [f"exit code {code}"])[-1]
-    if code == NO_GRADIENT:
-        message = f"{variant.name} cannot be attacked by its own gradient: {last}."
+def _failure(variant: Variant, done: subprocess.CompletedProcess[str]) -> Failure:
+    if done.returncode == NO_GRADIENT:
+        message = f"{variant.name} cannot be attacked by its own gradient: {last_words(done)}."
         return Failure(FailureClass.UNSUPPORTED_OP, message)
-    return Failure(FailureClass.INTERNAL, f"Attacking {variant.name} failed.", last)
+    return Failure(FailureClass.INTERNAL, f"Attacking {variant.name} failed.", last_words(done))

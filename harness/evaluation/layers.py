@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.accuracy.child import last_words, run_child, save_arrays
 from harness.accuracy.dataset import Samples
 from harness.accuracy.tensors import encode
 from harness.compression.variant import Variant, VariantCard
@@ -143,15 +142,13 @@ def _tensors(variant: Variant, samples: Samples) -> dict[str, NDArray[np.float32
     inputs = [encode(array, tensor) for array, tensor in zip(samples.inputs, variant.card.inputs, strict=True)]
     with tempfile.TemporaryDirectory(prefix="harness-layers-") as folder:
         inputs_file, tensors_file = Path(folder, "inputs.npz"), Path(folder, "tensors.npz")
-        np.savez(inputs_file, **{str(index): array for index, array in enumerate(inputs)})  # type: ignore[arg-type]
-        command = [sys.executable, "-m", "harness.evaluation.tensors_of", str(variant.path), str(inputs_file)]
-        done = subprocess.run(
-            [*command, str(tensors_file)], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
+        save_arrays(inputs_file, inputs)
+        done = run_child(
+            "harness.evaluation.tensors_of", [variant.path, inputs_file, tensors_file],
+            name=variant.name, timeout_s=_TIMEOUT_S,
+        )  # fmt: skip
         if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise FailureError(
-                Failure(FailureClass.INVALID_MODEL, f"The host's interpreter cannot run {variant.name}.", last)
-            )
+            message = f"The host's interpreter cannot run {variant.name}."
+            raise FailureError(Failure(FailureClass.INVALID_MODEL, message, last_words(done)))
         with np.load(tensors_file) as archive:
             return {str(name): archive[str(index)] for index, name in enumerate(archive["names"])}

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.accuracy.child import load_arrays
+
 Floats = NDArray[np.float32]
 
 
@@ -54,9 +56,7 @@ def _dequantized(array: NDArray[Any], detail: dict[str, Any]) -> Floats:
 def main() -> None:
     """Read the inputs, write the tensors."""
     model, inputs_file, tensors_file = sys.argv[1:]
-    with np.load(inputs_file) as archive:
-        inputs = [archive[str(index)] for index in range(len(archive.files))]
-    found = tensors_of(model, inputs)
+    found = tensors_of(model, load_arrays(inputs_file))
     names = np.array(list(found), dtype=np.str_)  # a name may hold what no file name may
     np.savez(tensors_file, names=names, **{str(index): array for index, array in enumerate(found.values())})  # type: ignore[arg-type]
 

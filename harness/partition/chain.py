@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.accuracy.child import load_arrays
+
 Array = NDArray[np.generic]
 KERNELS = ("cpu-builtin", "cpu")
 """Built-in kernels, and XNNPACK: on either, stages and whole must agree with each other."""
@@ -57,8 +59,7 @@ def main() -> None:
     folder, inputs_file, result_file = map(Path, sys.argv[1:])
     plan = json.loads((folder / "chain.json").read_text())
     stages = [{**stage, "content": (folder / stage["file"]).read_bytes()} for stage in plan["stages"]]
-    with np.load(inputs_file) as archive:
-        inputs = [archive[str(index)] for index in range(len(archive.files))]
+    inputs = load_arrays(inputs_file)
     values = dict(zip(plan["inputs"], inputs, strict=True))
     found = {}
     for kernels in KERNELS:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import CompressionError, Failure, FailureClass, UsageError
+from harness.accuracy.child import last_words, run_child, save_arrays
+from harness.errors import CompressionError, Failure, FailureClass, FailureError, UsageError
 from harness.partition.graph import Graph, Tensor
 from harness.partition.split import Stage
 
@@ -61,15 +60,16 @@ def check_chain(
             listed.append({"file": f"{place}.tflite", "inputs": stage.inputs, "outputs": stage.outputs})
         chain = {"whole": "whole.tflite", "stages": listed, "inputs": graph.inputs, "outputs": graph.outputs}
         (folder / "chain.json").write_text(json.dumps(chain))
-        np.savez(folder / "inputs.npz", **{str(place): array for place, array in enumerate(inputs)})  # type: ignore[arg-type]
+        save_arrays(folder / "inputs.npz", inputs)
         result = folder / "result.json"
-        command = [sys.executable, "-m", "harness.partition.chain", name, str(folder / "inputs.npz"), str(result)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired as error:
+            done = run_child(
+                "harness.partition.chain", [name, folder / "inputs.npz", result], name=name, timeout_s=_TIMEOUT_S
+            )
+        except FailureError as error:
             raise _does_not_run(f"it took longer than {_TIMEOUT_S:.0f} s") from error
         if not result.exists():
-            raise _does_not_run((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+            raise _does_not_run(last_words(done))
         found: dict[str, str] = json.loads(result.read_text())
         return found
 
