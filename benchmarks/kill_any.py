@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
-from kills import MODEL, WITNESS, changed, knobs, witnessed_phone
+from kills import MEASUREMENT, MODEL, WITNESS, changed, knobs, witnessed_phone
 from kills import Course as Events
 from rich.console import Console
 from rich.table import Table
@@ -51,21 +51,12 @@ from harness.results.summary import summary_rows
 from harness.results.sweep_rows import read_sweep_rows
 from harness.virtual_phone.phone import VirtualPhone
 
-SPEC = """
-model = "{model}"
+SPEC = f"""
+model = "{{model}}"
 recipes = ["as-is", "prune50-untrained"]
 delegates = ["cpu"]
-devices = [{device}]
-
-[measurement]
-invocations = 5
-runs = 10
-init_pairs = 1
-warmup_min_s = 0.05
-warmup_max_s = 0.2
-warmup_limit = 0.000001
-accuracy_samples = 20
-"""
+devices = [{{device}}]
+{MEASUREMENT}"""
 SHORT_SPEC = """
 model = "{model}"
 recipes = ["prune50-untrained"]

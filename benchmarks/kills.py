@@ -44,12 +44,7 @@ from harness.results.store import Store
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
 MODEL = Path(__file__).resolve().parents[1] / "tests" / "accuracy" / "data" / "pooled-float.tflite"
-SPEC = """
-model = "{model}"
-recipes = ["as-is"]
-delegates = [{delegates}]
-devices = ["{serial}"]
-
+MEASUREMENT = """
 [measurement]
 invocations = 5
 runs = 10
@@ -60,6 +55,12 @@ warmup_limit = 0.000001
 accuracy_samples = 20
 """
 """A warm-up that never settles takes as many processes each time."""
+SPEC = f"""
+model = "{{model}}"
+recipes = ["as-is"]
+delegates = [{{delegates}}]
+devices = ["{{serial}}"]
+{MEASUREMENT}"""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 DELEGATES = ("cpu", "cpu-builtin")
 TIMEOUT_S = 300
