@@ -26,7 +26,8 @@ class OpenPage:
     """A page in the browser with all that it complained about and asked for."""
 
     def __init__(self, browser, file, **context):
-        self._context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | context))
+        asked = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | context
+        self._context = browser.new_context(**asked)
         self.page = self._context.new_page()
         self.page.set_default_timeout(10_000)
         self.complaints: list[str] = []
@@ -46,6 +47,17 @@ class OpenPage:
         for chart in self.page.locator(".chart").all():
             chart.scroll_into_view_if_needed()
         self.page.wait_for_function("[...document.querySelectorAll('.chart')].every((chart) => chart.dataset.drawn)")
+
+    def tip_over(self, mark):
+        """Point at a mark until its tooltip stands there: what still scrolls hides it, as it does for a reader."""
+        tip = self.page.get_by_role("tooltip")
+        for _ in range(50):
+            mark.hover(force=True)
+            self.page.wait_for_timeout(100)
+            if tip.is_visible():
+                return tip
+            self.page.mouse.move(0, 0)
+        raise AssertionError("no tooltip over the mark")
 
     def assert_quiet(self):
         """Nothing was written to the console, and nothing but the file itself was asked for."""

@@ -46,9 +46,7 @@ def test_hovering_a_point_shows_its_evidence_and_escape_hides_it(store, open_pag
     opened.draw_all_charts()
     points = opened.page.locator("#trade-offs-0 .chart .mark-symbol path")
     assert points.count() >= 2
-    points.first.hover(force=True)
-    tip = opened.page.get_by_role("tooltip")
-    assert tip.is_visible()
+    tip = opened.tip_over(points.first)
     assert "18" in tip.inner_text()
     assert " on cpu" in tip.inner_text()
     opened.page.keyboard.press("Escape")
@@ -63,7 +61,9 @@ def test_axes_and_the_table_beside_a_chart(store, open_page):
     figure.get_by_label("Axes").select_option("size and memory")
     figure.locator(".chart", has_text="memory, MB").wait_for()
     figure.get_by_text("Trade-offs: data as a table").click()
-    assert figure.get_by_role("table").get_by_role("rowheader").all_inner_texts() == ["int8 on cpu", "fp32 on cpu"]
+    headers = figure.get_by_role("table").get_by_role("rowheader")
+    headers.last.wait_for()
+    assert headers.all_inner_texts() == ["int8 on cpu", "fp32 on cpu"]
     opened.assert_quiet()
 
 
@@ -110,8 +110,8 @@ def test_nothing_hostile_runs_and_every_name_is_shown_as_it_is(store, open_page)
     assert page.locator("body script").count() == 4  # theme, charts, page, and the data
     assert ATTACK in cells(page, 1)
     assert any(BREAKOUT.rstrip("\u2028") in name for name in cells(page, 1))
-    page.locator("#trade-offs-0 .chart .mark-symbol path").first.hover(force=True)
-    assert "<" in page.get_by_role("tooltip").inner_text()
+    mark = page.locator("#trade-offs-0 .chart .mark-symbol path").first
+    assert "<" in opened.tip_over(mark).inner_text()
     assert opened.violations() == []
     opened.assert_quiet()
 

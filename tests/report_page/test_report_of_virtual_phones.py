@@ -32,8 +32,8 @@ def test_two_phones(harness_cli, registered_tools, phone_ready, adb, tmp_path, o
 
     page.locator("#latency-0").get_by_label("Device").select_option("samsung SM-G960U")
     page.wait_for_function("document.querySelector('#latency-0 .chart').dataset.drawn.startsWith('samsung')")
-    page.locator("#latency-0 .chart .mark-symbol path").first.hover(force=True)
-    assert "hottest before it" in page.get_by_role("tooltip").inner_text()
+    mark = page.locator("#latency-0 .chart .mark-symbol path").first
+    assert "hottest before it" in opened.tip_over(mark).inner_text()
     page.get_by_label("Theme").select_option("dark")
     assert page.locator("#heat-0 .chart svg").count() == 1
     assert page.locator(".failure").get_by_text("fell_back").count() >= 1
