@@ -15,6 +15,8 @@ class News(StrEnum):
     PLANNED = "planned"
     RUNNING = "running"
     """A process of the tool, or the check of a cell's outputs, begins."""
+    WAITING = "waiting"
+    """It has nothing to do until more variants are made."""
     COOLING = "cooling"
     """It is waited for until it is cool; told again at every look."""
     FINISHED = "finished"

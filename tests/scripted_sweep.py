@@ -17,6 +17,7 @@ from harness.sweep.device_run import DeviceRun
 from harness.sweep.runner import SweepRunner
 from harness.sweep.scheduling import scheduling_of
 from harness.sweep.site import AdbSite
+from harness.sweep.supply import VariantSupply
 from harness.virtual_phone.costume import host_abi
 
 RUNS = 10
@@ -33,6 +34,29 @@ count={runs} first=1000 curr=1000 min=900 max=1100 avg=1000 std=10
 Inference timings in us: Init: 5000, First inference: 1500, Warmup (avg): 1100, Inference (avg): 1000
 Memory footprint delta from the start of the tool (MB): init=1.5 overall=4.5
 """
+
+TOOL_WITH_CACHE = """
+for argument; do
+  case $argument in
+  --xnnpack_weight_cache_file_path=*) cache=${argument#*=} ;;
+  --warmup_runs=*) warmup=${argument#*=} ;;
+  --num_runs=*) runs=${argument#*=} ;;
+  esac
+done
+init=9000
+[ -n "$cache" ] && [ -e "$cache" ] && init=2000
+[ -n "$cache" ] && echo packed >"$cache"
+cat <<END
+STARTING!
+Running benchmark for at least $warmup iterations and at least 0 seconds but terminate if exceeding 150 seconds.
+count=$warmup first=1500 curr=1000 min=990 max=1500 avg=1100 std=9
+Running benchmark for at least $runs iterations and at least 0 seconds but terminate if exceeding 150 seconds.
+count=$runs first=1000 curr=1000 min=900 max=1100 avg=1000 std=10
+Inference timings in us: Init: $init, First inference: 1500, Warmup (avg): 1100, Inference (avg): 1000
+END
+exit
+"""
+"""What runs as many runs as it is told, and loads faster from a cache."""
 
 
 class OneTool:
@@ -87,6 +111,8 @@ class ScriptedSweep:
         self.spec = load_sweep_spec(None, {"delegates": ["cpu"], **spec, "measurement": measurement})
         self.stop = threading.Event()
         self.variants = [Variant(model, card("int8"))]
+        self.supply = None
+        """One that is still being filled; None: the variants are all there."""
         self.evidence = None
         self._tool = tool
         self.registry = None
@@ -107,8 +133,10 @@ class ScriptedSweep:
     def _context(self, devices=1):
         registry = self.registry or OneTool(self._tool)
         scheduling = scheduling_of(self.spec, self.store, SWEEP, devices=devices, stop=self.stop)
+        supply = self.supply or VariantSupply(self.variants)
         return SweepContext(
-            SWEEP, self.spec, self.variants, self.evidence, self.store, registry, self.notebook, self.stop, scheduling
+            SWEEP, self.spec, supply, self.evidence, self.store, registry, self.notebook,
+            self.stop, scheduling,
         )  # fmt: skip
 
     @property

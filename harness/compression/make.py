@@ -6,13 +6,14 @@ import hashlib
 import json
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from harness.compression.card import build_card
@@ -20,7 +21,7 @@ from harness.compression.flatbuffer import is_quantized
 from harness.compression.lineage import Lineage, trace
 from harness.compression.runtime_check import CURRENT, foresee_failure
 from harness.compression.variant import Variant, VariantCard
-from harness.compression.worker import Job, Progress, run_worker
+from harness.compression.worker import Job, Progress, run_worker, stopped
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.progress import Observer
 from harness.spec.model import ModelSpec
@@ -29,12 +30,14 @@ from harness.spec.recipe import Recipe
 _KEY_LETTERS = 16
 
 
-def make_variant(model: ModelSpec, recipe: Recipe, *, cache: Path, observer: Observer) -> Variant:
+def make_variant(
+    model: ModelSpec, recipe: Recipe, *, cache: Path, observer: Observer, stop: threading.Event | None = None
+) -> Variant:
     """Return the variant that `recipe` makes of `model`, from `cache` (any folder) where it was made before.
 
     `observer` is told one sentence when something is really made, and how far training has come. Several processes may
-    ask for the same variant at once: one makes it, the others wait.
-    Raises `CompressionError`; `UsageError` for a recipe with unknown settings.
+    ask for the same variant at once: one makes it, the others wait. When `stop` is set, no more is done.
+    Raises `CompressionError`, also where it was stopped; `UsageError` for a recipe with unknown settings.
     """
     lineage = trace(model, recipe)
     key = lineage.key(model)
@@ -42,13 +45,26 @@ def make_variant(model: ModelSpec, recipe: Recipe, *, cache: Path, observer: Obs
     path = cache / "variants" / f"{stem}-{key[:_KEY_LETTERS]}.tflite"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            variant = _cached(path) or _make(model, recipe, lineage, path=path, cache=cache, observer=observer)
+        with _alone(path.with_suffix(".lock"), stop):
+            variant = _cached(path) or _make(
+                model, recipe, lineage, path=path, cache=cache, observer=observer, stop=stop
+            )  # fmt: skip
     except OSError as error:
         failure_class = FailureClass.STORAGE_FULL if error.errno == 28 else FailureClass.INTERNAL  # noqa: PLR2004
         raise CompressionError(Failure(failure_class, f"{path}: cannot be written ({error.strerror}).")) from error
     _check_promise(variant.card, recipe)
     return variant
+
+
+@contextmanager
+def _alone(lock: Path, stop: threading.Event | None) -> Iterator[None]:
+    """Hold a lock that another process may hold for hours; what sets `stop` ends the wait."""
+    try:
+        held = FileLock(lock).acquire(cancel_check=stop.is_set if stop else None)
+    except Timeout:
+        raise stopped(lock.stem) from None
+    with held:
+        yield
 
 
 def _cached(path: Path) -> Variant | None:
@@ -62,7 +78,14 @@ def _cached(path: Path) -> Variant | None:
 
 
 def _make(
-    model: ModelSpec, recipe: Recipe, lineage: Lineage, *, path: Path, cache: Path, observer: Observer
+    model: ModelSpec,
+    recipe: Recipe,
+    lineage: Lineage,
+    *,
+    path: Path,
+    cache: Path,
+    observer: Observer,
+    stop: threading.Event | None,
 ) -> Variant:
     observer.note(f"Making {recipe.name} of {model.name}.")
     start = time.monotonic()
@@ -79,7 +102,7 @@ def _make(
             progress=here / "progress.json",
         )
         with _Bar(observer, recipe.name) as bar:
-            run_worker(job, watch=bar.show)
+            run_worker(job, watch=bar.show, stop=stop)
         facts = json.loads(job.facts.read_text(encoding="utf-8"))
         seconds = time.monotonic() - start
         card = build_card(job.variant.read_bytes(), lineage, seconds=seconds, step_facts=facts)

@@ -84,8 +84,14 @@ class _StoredFailure(BaseModel):
     evidence: str
 
 
-def run_worker(job: Job, *, watch: Callable[[Progress], None] | None = None, time_limit_s: float | None = None) -> None:
-    """Start a worker, wait for it, tell `watch` how far it is.
+def run_worker(
+    job: Job,
+    *,
+    watch: Callable[[Progress], None] | None = None,
+    time_limit_s: float | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Start a worker, wait for it, tell `watch` how far it is. When `stop` is set, it is ended.
 
     Raises `CompressionError` with what the worker printed as evidence.
     """
@@ -96,13 +102,16 @@ def run_worker(job: Job, *, watch: Callable[[Progress], None] | None = None, tim
     environment = {**os.environ, **_QUIET, **({} if training else _NO_GPU)}
     # A file instead of a pipe: what a crashed worker printed is kept, and no reader thread is needed.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment,
+            start_new_session=True,  # Ctrl-C is for harness, which ends the worker
+        )  # fmt: skip
         try:
             assert process.stdin is not None  # noqa: S101 - it was asked for
             with contextlib.suppress(BrokenPipeError):  # a worker may die before it has read its job
                 process.stdin.write(job.model_dump_json().encode() + b"\n")
                 process.stdin.flush()  # and is left open: that it closes tells a worker that harness is gone
-            _wait(process, job, watch, limit_s)
+            _wait(process, job, watch, limit_s, stop or threading.Event())
         finally:
             process.kill()
             process.communicate()
@@ -112,6 +121,11 @@ def run_worker(job: Job, *, watch: Callable[[Progress], None] | None = None, tim
         raise CompressionError(_read_failure(job, printed))
     if process.returncode != 0 or not job.variant.is_file():
         raise CompressionError(_ended_badly(job.recipe.name, process.returncode, printed))
+
+
+def stopped(what: str) -> CompressionError:
+    """Return what to raise for work that was called off."""
+    return CompressionError(Failure(FailureClass.INTERRUPTED, f"The making of {what} was stopped."))
 
 
 def _read_failure(job: Job, printed: str) -> Failure:
@@ -125,7 +139,11 @@ def _read_failure(job: Job, printed: str) -> Failure:
 
 
 def _wait(
-    process: subprocess.Popen[bytes], job: Job, watch: Callable[[Progress], None] | None, time_limit_s: float
+    process: subprocess.Popen[bytes],
+    job: Job,
+    watch: Callable[[Progress], None] | None,
+    time_limit_s: float,
+    stop: threading.Event,
 ) -> None:
     deadline = time.monotonic() + time_limit_s
     seen = b""
@@ -136,6 +154,8 @@ def _wait(
             pass
         else:
             return
+        if stop.is_set():
+            raise stopped(job.recipe.name)
         if time.monotonic() > deadline:
             raise CompressionError(
                 Failure(FailureClass.TIMEOUT, f"Recipe {job.recipe.name} was not done after {time_limit_s:.0f} s.")

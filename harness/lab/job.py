@@ -25,6 +25,7 @@ from harness.sweep.context import SweepContext
 from harness.sweep.deadline import Deadline
 from harness.sweep.faults import PhoneRecord
 from harness.sweep.measure_device import measure_device
+from harness.sweep.supply import VariantSupply
 
 PLUGIN = "harness"
 """Under this name dask's worker keeps what its host has on the shelf."""
@@ -121,7 +122,7 @@ def do_job(job: Job, shelf: Shelf, observer: Observer, stop: JobStop) -> JobOutc
     """Measure the phone into the store, under its host's lease."""
     try:
         with shelf.taking(job.phone, stop), Store.open(job.results, must_exist=True) as store:
-            variants = [Variant(place_of(parcel_of(card)), card) for card in job.variants]
+            variants = VariantSupply([Variant(place_of(parcel_of(card)), card) for card in job.variants])
             context = SweepContext(
                 job.sweep_id, job.spec, variants, _evidence(job), store, ToolRegistry(), observer, stop,
                 waves=night_waves(store, job.spec, Deadline(job.until_s), observer), host=job.host,

@@ -159,6 +159,8 @@ class LabSite:
 
     def _measure_or_fail(self, context: SweepContext, name: str) -> bool:
         try:
+            if not context.variants.is_whole():  # the sweep was stopped while they were made
+                return False
             phone = self.phones().get(name)
             if phone is None:
                 raise HostLostError("no host of the lab has it ready")
@@ -186,7 +188,7 @@ class LabSite:
         job = Job(
             run_id=self._run_id, sweep_id=context.sweep_id, phone=phone.phone, label=phone.name,
             host=phone.host.name, results=self._results,
-            spec=context.spec, variants=tuple(variant.card for variant in context.variants),
+            spec=context.spec, variants=tuple(variant.card for variant in context.variants.ready),
             reference=reference.card if reference else None,
             samples=self._saved(context.evidence).name if context.evidence else None,
             record=context.faults.record_of(phone.name),
@@ -203,7 +205,7 @@ class LabSite:
         return outcome
 
     def _parcels(self, context: SweepContext) -> list[Parcel]:
-        variants = list(context.variants)
+        variants = list(context.variants.ready)
         if context.evidence and context.evidence.float_variant:
             variants.append(context.evidence.float_variant)
         parcels = {variant.sha256: Parcel(variant.sha256, variant.path) for variant in variants}

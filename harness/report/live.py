@@ -30,7 +30,7 @@ _ROW_COLUMNS = tuple(
 """Of one row; the headings are not drawn."""
 _MEASURE = Console(file=io.StringIO())
 """Rich wraps texts on behalf of a console, of which it only asks how wide letters are."""
-_STYLES = {News.COOLING: "yellow", News.AWAY: "yellow", News.FAILED: "red", News.ENDED: "dim"}
+_STYLES = {News.WAITING: "yellow", News.COOLING: "yellow", News.AWAY: "yellow", News.FAILED: "red", News.ENDED: "dim"}
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,18 @@ def _row(device: Told) -> list[str]:
 
 
 def _state(status: DeviceStatus) -> str:
-    return {News.COOLING: "cooling", News.AWAY: "away", News.ENDED: "ended"}.get(status.news, "running")
+    told = (News.WAITING, News.COOLING, News.AWAY, News.ENDED)
+    return status.news.value if status.news in told else "running"
+
+
+_BEFORE_WORK = {News.BEGAN: "getting ready", News.WAITING: "waiting for variants that are being made"}
 
 
 def doing(device: Told) -> str:
     """Return what a device does now, with a countdown where it is waited for."""
     status = device.status
-    if status.news is News.BEGAN:
-        return "getting ready"
+    if status.news in _BEFORE_WORK:
+        return _BEFORE_WORK[status.news]
     if status.news is News.PLANNED:
         return f"{counted(status.steps, 'step')} planned"
     if status.news is News.ENDED:
@@ -220,7 +224,7 @@ def plain_line(status: DeviceStatus, before: DeviceStatus | None) -> str:
     """Return the line that a status is worth in a log; empty for none, such as a wait that goes on."""
     told = Told(status, 0.0)
     match status.news:
-        case News.BEGAN | News.PLANNED | News.ENDED:
+        case News.BEGAN | News.WAITING | News.PLANNED | News.ENDED:
             said = doing(told)
         case News.COOLING:
             said = "" if before and before.news is News.COOLING else doing(told)

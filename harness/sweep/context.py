@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harness.accuracy.on_device import Evidence
 from harness.benchmark.registry import ToolRegistry
-from harness.compression.variant import Variant
 from harness.progress import Observer
 from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
 from harness.sweep.faults import FaultBook
 from harness.sweep.plan import Waves, at_once
 from harness.sweep.scheduling import EachDevice, Scheduling
+from harness.sweep.supply import VariantSupply
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class SweepContext:
 
     sweep_id: str
     spec: SweepSpec
-    variants: Sequence[Variant]
+    variants: VariantSupply
     evidence: Evidence | None
     """Real inputs and reference outputs; None where the spec asks for no accuracy."""
     store: Store

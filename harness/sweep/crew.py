@@ -1,4 +1,4 @@
-"""The devices that a sweep works on, one thread each, while phones come and go."""
+"""The devices that a sweep works on, one thread each, while phones come and go and variants are made."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
 LOOK_EVERY_S = 2.0
-_NEWCOMERS = ""
-"""In place of a phone's name: the look for phones that were not there before."""
+_NOBODY = ""
+"""In place of a phone's name: the look for phones that were not there before, and what is done beside all."""
 MOST_DEVICES = 256
 """Threads are made as they are needed; more phones than this wait for one another."""
 
@@ -29,7 +29,7 @@ class Arrivals(Protocol):
 class Crew:
     """Measures every device until all are done; what a lost one left is taken up again when it is back.
 
-    That is so as long as any other device is measured: nobody waits for a phone that may never come back.
+    That is so as long as anything else is under way: nobody waits for a phone that may never come back.
     """
 
     def __init__(
@@ -39,13 +39,18 @@ class Crew:
         stop: threading.Event,
         note: Callable[[str], None],
         *,
+        beside: Callable[[], None] = lambda: None,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
-        """`measure` works on one device by name, and tells whether it went away and may be taken up again."""
+        """`measure` works on one device by name, and tells whether it went away and may be taken up again.
+
+        `beside` is other work for the devices, which ends by itself when the sweep is stopped.
+        """
         self._measure = measure
         self._arrivals = arrivals
         self._stop = stop
         self._note = note
+        self._beside = beside
         self._look_every_s = look_every_s
         self._under_way: dict[Future[bool], str] = {}
         self._ended: list[Future[bool]] = []
@@ -62,6 +67,7 @@ class Crew:
         looks = ThreadPoolExecutor(max_workers=MOST_DEVICES, thread_name_prefix="look")
         with ThreadPoolExecutor(max_workers=MOST_DEVICES, thread_name_prefix="device") as pool:
             try:
+                self._under_way[pool.submit(self._do_beside)] = _NOBODY
                 self._begin(pool, names)
                 while self._under_way:
                     wait(self._under_way, timeout=self._look_every_s, return_when=FIRST_COMPLETED)
@@ -84,6 +90,10 @@ class Crew:
             self._known.add(name)
             self._under_way[pool.submit(self._measure, name)] = name
 
+    def _do_beside(self) -> bool:
+        self._beside()
+        return False
+
     def _collect(self) -> None:
         for future in [future for future in self._under_way if future.done()]:
             name = self._under_way.pop(future)
@@ -95,14 +105,14 @@ class Crew:
         """Begin to look for each parked phone and for new ones, unless the last look is still under way."""
         for name in self._parked - self._looks.keys():
             self._looks[name] = pool.submit(self._arrivals.returned, [name])
-        if _NEWCOMERS not in self._looks:
-            self._looks[_NEWCOMERS] = pool.submit(self._arrivals.newcomers, frozenset(self._known))
+        if _NOBODY not in self._looks:
+            self._looks[_NOBODY] = pool.submit(self._arrivals.newcomers, frozenset(self._known))
 
     def _welcome(self, pool: ThreadPoolExecutor) -> None:
         """Begin to measure whom the looks have found."""
         for name in [name for name, look in self._looks.items() if look.done()]:
             for found in self._looks.pop(name).result():
-                if name == _NEWCOMERS:
+                if name == _NOBODY:
                     self._note(f"{found} was attached: it is measured too.")
                 else:
                     self._note(f"{found} is back: what it left is taken up again.")

@@ -80,6 +80,10 @@ class DeviceProgress:
         """Tell that it is waited for until the device is cool."""
         self._tell(News.COOLING, reason=wait.reason, wait_left_s=wait.left_s, heat=_heat(wait.look))
 
+    def waiting(self) -> None:
+        """Tell that the device has nothing to do until more variants are made."""
+        self._tell(News.WAITING)
+
     def finished(self, guarded: GuardedInvocation, *, is_made_again: bool) -> None:
         """Tell how a process ended."""
         status, failure = self._status, guarded.invocation.failure

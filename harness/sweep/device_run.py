@@ -28,7 +28,7 @@ from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import Measurement
 from harness.sweep.attempts import Attempts
 from harness.sweep.care import DeviceCare
-from harness.sweep.carrying_on import labels_so_far, look_back, require_same_system
+from harness.sweep.carrying_on import Earlier, Place, labels_so_far, look_back, require_same_system
 from harness.sweep.context import SweepContext
 from harness.sweep.device_progress import DeviceProgress
 from harness.sweep.groundwork import Groundwork
@@ -62,6 +62,10 @@ class DeviceRun:
         self._warm_ups: dict[str, WarmUp] = {}
         """What was found for a cell, by its key."""
         self._care = DeviceCare(context, device)
+        self._was_begun: bool | None = None
+        """Whether earlier sittings of this sweep measured anything on the device; None: nobody has looked yet."""
+        self._paths: dict[str, str] = {}
+        """Where variants lie on the device, by name."""
         self._next_block = 0
         """Blocks are counted on over shares and waves: only what was measured in turns shares one."""
 
@@ -108,29 +112,68 @@ class DeviceRun:
         self._attempts = Attempts(
             self._context, self._device, self._guarded_tool(), self._care, self._progress, self._warm_ups
         )  # fmt: skip
-        cells = [self._cell(variant, delegate, threads)
-                 for variant in self._context.variants
-                 for delegate in self._context.spec.delegates or profile.delegates
-                 for threads in self._context.spec.threads]  # fmt: skip
         measurement = measured_by(self._tool, self._context.spec.measurement)
-        self._take_up(cells, measurement)
         try:
+            self._begin_with_ready(facts, measurement)
+            is_whole = self._context.variants.is_whole()
+            cells = [cell for variant in self._context.variants.ready for cell in self._cells(variant)]
+            if not is_whole:  # the sweep was stopped: what is known of it is what a resumed one is told of
+                self._add_cells(cells)
+                return
+            self._take_up(cells, measurement)
             with closing(self._context.scheduling.shares(facts, cells, measurement)) as shares:
                 for share in shares:
                     self._measure_share(share, measurement)
         finally:
             self._progress.ended()
 
+    def _cells(self, variant: Variant) -> list[Cell]:
+        return [self._cell(variant, delegate, threads)
+                for delegate in self._context.spec.delegates or self._profile.delegates
+                for threads in self._context.spec.threads]  # fmt: skip
+
+    def _add_cells(self, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            self._context.store.add_cell(self._context.sweep_id, cell)
+
+    def _begin_with_ready(self, facts: DeviceFacts, measurement: Measurement) -> None:
+        """Lay the ground of the variants that are ready, while others are still being made.
+
+        Their blocks wait for the others, since all variants take turns. Only a phone may do that: what is computed on
+        this or another computer would share its cores with the making. And only one that measures all of its cells.
+        """
+        variants = self._context.variants
+        if variants.is_open:
+            self._progress.waiting()
+        if facts.kind is not DeviceKind.PHONE or self._context.spec.per == "model":
+            return
+        for variant in variants.while_open():
+            cells = [cell for cell in self._cells(variant) if not self._measured_cores.refuses(cell.threads)]
+            if not cells or self._push(variant):
+                continue  # why is told with the blocks
+            unfinished = {cell.key for cell in cells} - self._look_back(cells, measurement).finished
+            self._add_cells(cells)
+            self._plan_progress(cells, (), unfinished, windows=0)
+            self._lay_all_ground(cells, unfinished)
+            self._progress.waiting()
+
+    def _look_back(self, cells: Sequence[Cell], measurement: Measurement) -> Earlier:
+        """Return what earlier sittings of this sweep left of some cells."""
+        evidence = self._context.evidence
+        self._earlier = look_back(
+            self._context.store, self._context.sweep_id, cells, measurement,
+            evidence_sha256=evidence.sha256 if evidence else None,
+        )  # fmt: skip
+        self._hopeless |= self._earlier.given_up
+        self._was_begun = self._earlier.is_any if self._was_begun is None else self._was_begun
+        return self._earlier
+
     def _take_up(self, cells: Sequence[Cell], measurement: Measurement) -> None:
         """Go on where earlier sittings of this sweep ended, and say what they left."""
         context = self._context
-        evidence_sha256 = context.evidence.sha256 if context.evidence else None
-        earlier = self._earlier = look_back(
-            context.store, context.sweep_id, cells, measurement, evidence_sha256=evidence_sha256
-        )  # fmt: skip
+        earlier = self._look_back(cells, measurement)
         self._next_block = earlier.next_block
-        self._hopeless |= earlier.given_up
-        if not earlier.is_any:
+        if not self._was_begun:
             return
         context.store.set_aside(context.sweep_id, earlier.set_aside, planned={cell.key for cell in cells})
         told = earlier.sentence(self._device.serial, is_shared=context.spec.per == "model")
@@ -138,15 +181,14 @@ class DeviceRun:
             context.observer.note(sentence)
 
     def _measure_share(self, cells: Sequence[Cell], measurement: Measurement) -> None:
-        for cell in cells:
-            self._context.store.add_cell(self._context.sweep_id, cell)
+        self._add_cells(cells)
         waves = plan_waves(
             self._context.waves(cells), measurement, seed=self._context.spec.seed, first_block=self._next_block
         )
         planned = [invocation for wave in waves for invocation in wave.invocations]
         self._next_block = 1 + max((invocation.block for invocation in planned), default=self._next_block - 1)
         self._refuse_too_many_threads(cells, planned)
-        self._paths = self._push_variants(cells, planned)
+        self._push_variants(cells, planned)
         for wave in waves:
             self._measure_all(wave.cells, wave.invocations)
 
@@ -182,21 +224,23 @@ class DeviceRun:
             mode={**mode_of(self._context.spec.measurement), "prepared": self._preparation.labels},
         )
 
-    def _push_variants(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> dict[str, str]:
-        """Push every variant; one that does not arrive fails its cells, unless the device itself is gone."""
-        paths: dict[str, str] = {}
-        wanted = {cell.variant_name for cell in cells}
-        for variant in (variant for variant in self._context.variants if variant.name in wanted):
-            try:
-                paths[variant.name] = self._care.insist(
-                    functools.partial(self._device.push, variant.path), f"push {variant.name}"
-                )  # fmt: skip
-            except DeviceError as error:
-                if error.failure.failure_class in DEVICE_GONE:
-                    raise
-                lost = [cell for cell in cells if cell.variant_name == variant.name]
-                self._fail_cells(lost, planned, error.failure)
-        return paths
+    def _push_variants(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
+        """Push every variant; one that does not arrive fails its cells."""
+        for name in dict.fromkeys(cell.variant_name for cell in cells):
+            if failure := self._push(self._context.variants.named(name)):
+                self._fail_cells([cell for cell in cells if cell.variant_name == name], planned, failure)
+
+    def _push(self, variant: Variant) -> Failure | None:
+        """Push a variant; return why it does not arrive. Raises `DeviceError` when the device itself is gone."""
+        try:
+            self._paths[variant.name] = self._care.insist(
+                functools.partial(self._device.push, variant.path), f"push {variant.name}"
+            )  # fmt: skip
+        except DeviceError as error:
+            if error.failure.failure_class in DEVICE_GONE:
+                raise
+            return error.failure
+        return None
 
     def _refuse_too_many_threads(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
         """Fail the cells that ask for more threads than there are equal cores: they would wait for one another."""
@@ -212,25 +256,12 @@ class DeviceRun:
                 self._attempts.store(invocation, Invocation((), "", 0.0, failure=failure), datetime.now(UTC))
 
     def _measure_all(self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation]) -> None:
-        store, sweep_id, measurement = self._context.store, self._context.sweep_id, self._context.spec.measurement
-        checked = store.done_accuracies(sweep_id) - self._earlier.stale_checks
-        done = store.done(sweep_id) - self._earlier.reopened
+        measurement = self._context.spec.measurement
+        done = self._done()
+        self._stopping = Stopping(measurement, self._context.store.invocations(self._context.sweep_id))
         unfinished = {place.cell.key for place in planned if (place.cell.key, place.purpose, place.index) not in done}
-        self._searches = self._stored_searches()
-        self._stopping = Stopping(measurement, store.invocations(sweep_id))
-        self._progress.plan(
-            cells, planned, windows=window_count(measurement), done=done, grounded=checked - unfinished,
-            given_up=self._hopeless, may_end_early=measurement.interval_width > 0,
-            may_grow=self._context.spec.per == "model",
-        )  # fmt: skip
-        for cell in cells:
-            if self._context.stop.is_set():
-                return
-            if cell.key in unfinished and cell.key not in self._hopeless:
-                self._lay_ground(cell, done)
-            if cell.key not in checked and cell.key not in self._hopeless and not self._context.stop.is_set():
-                self._measure_accuracy(cell)
-            self._progress.step_done(cell, StepKind.GROUND)
+        self._plan_progress(cells, planned, unfinished, window_count(measurement))
+        self._lay_all_ground(cells, unfinished)
         for invocation in planned:
             if self._context.stop.is_set():
                 return
@@ -240,6 +271,34 @@ class DeviceRun:
                 self._measure(invocation)
             self._progress.step_done(cell, StepKind.PROCESS, self._stopping.latencies_us(invocation))
         self._sustain_all(cells, done)
+
+    def _done(self) -> set[Place]:
+        return self._context.store.done(self._context.sweep_id) - self._earlier.reopened
+
+    def _checked(self) -> set[str]:
+        return self._context.store.done_accuracies(self._context.sweep_id) - self._earlier.stale_checks
+
+    def _plan_progress(
+        self, cells: Sequence[Cell], planned: Sequence[PlannedInvocation], unfinished: Collection[str], windows: int
+    ) -> None:
+        self._progress.plan(
+            cells, planned, windows=windows, done=self._done(), grounded=self._checked().difference(unfinished),
+            given_up=self._hopeless, may_end_early=self._context.spec.measurement.interval_width > 0,
+            may_grow=self._context.spec.per == "model" or self._context.variants.is_open,
+        )  # fmt: skip
+
+    def _lay_all_ground(self, cells: Sequence[Cell], unfinished: Collection[str]) -> None:
+        """Find out of each cell what needs no turns: how it loads and warms up, and what its outputs are."""
+        done, checked = self._done(), self._checked()
+        self._searches = self._stored_searches()
+        for cell in cells:
+            if self._context.stop.is_set():
+                return
+            if cell.key in unfinished and cell.key not in self._hopeless:
+                self._lay_ground(cell, done)
+            if cell.key not in checked and cell.key not in self._hopeless and not self._context.stop.is_set():
+                self._measure_accuracy(cell)
+            self._progress.step_done(cell, StepKind.GROUND)
 
     def _sustain_all(self, cells: Sequence[Cell], done: Collection[tuple[str, Pass, int]]) -> None:
         """Run each cell for minutes, where that was asked for. A phone that goes away ends the run of its cell."""
@@ -263,7 +322,7 @@ class DeviceRun:
         evidence = self._context.evidence
         if evidence is None or self._context.stop.is_set():
             return
-        variant = next(variant for variant in self._context.variants if variant.name == cell.variant_name)
+        variant = self._context.variants.named(cell.variant_name)
         target = AccuracyTarget(
             self._device, self._tool, self._tool_path, variant, self._paths[variant.name], cell.delegate, cell.threads,
             self._context.spec.measurement.timeout_s,

@@ -15,6 +15,7 @@ from harness.spec.sweep import SweepSpec
 from harness.sweep.beginning import begin_sweep
 from harness.sweep.context import SweepContext
 from harness.sweep.device_run import DeviceRun
+from harness.sweep.supply import VariantSupply
 
 
 def sweep_variants(
@@ -35,7 +36,8 @@ def sweep_variants(
     try:
         for variant in variants:
             store.add_variant(sweep_id, variant.card)
-        context = SweepContext(sweep_id, spec, variants, None, store, registry, observer, threading.Event())
+        supply = VariantSupply(variants)
+        context = SweepContext(sweep_id, spec, supply, None, store, registry, observer, threading.Event())
         DeviceRun(context, device).run()
         status = SweepStatus.FINISHED
     finally:

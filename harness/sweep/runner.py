@@ -1,9 +1,10 @@
-"""Carry out a sweep: make the variants, measure every device side by side, journal all that happens."""
+"""Carry out a sweep: make the variants, measure every device side by side meanwhile, journal all that happens."""
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.accuracy.dataset import Dataset, choose_samples, load_dataset, random_samples, require_fit
@@ -11,6 +12,7 @@ from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe, within_budget
+from harness.compression.variant import Variant
 from harness.errors import NothingToRunOnError
 from harness.paths import cache_folder
 from harness.progress import Observer
@@ -25,7 +27,8 @@ from harness.sweep.crew import Crew
 from harness.sweep.plan import Waves, at_once
 from harness.sweep.scheduling import scheduling_of
 from harness.sweep.site import AdbSite, Site
-from harness.sweep.variants import Variants, make_variants
+from harness.sweep.supply import VariantSupply
+from harness.sweep.variants import FailedVariant, make_reference, make_variants
 
 FLOAT_RECIPE = "fp32"
 AS_IS_RECIPE = "as-is"
@@ -81,67 +84,97 @@ class SweepRunner:
         if spec.max_drop_points is not None:
             recipes = [within_budget(recipe, spec.max_drop_points) for recipe in recipes]
         dataset = load_dataset(model)  # bad data is found before any work is done
-        variants = make_variants(
-            model, recipes, find_recipe(FLOAT_RECIPE), cache=cache_folder(), observer=self._observer
-        )
-        evidence = _evidence(spec, dataset, variants)
+        cache = cache_folder()
+        reference = make_reference(model, find_recipe(FLOAT_RECIPE), cache=cache, observer=self._observer)
+        outcomes = make_variants(model, recipes, cache=cache, observer=self._observer, stop=self._stop)
+        first = _until_one_is_made(outcomes)
+        evidence = _evidence(spec, dataset, first, reference)
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
             carry_on_sweep(self._store, sweep_id, spec)
-        self._store_variants(sweep_id, variants)
-        if not variants.made:
+        supply = VariantSupply(is_open=True)
+        for outcome in first:
+            self._hand_over(sweep_id, outcome, supply)
+        if not supply.ready and not self._stop.is_set():
             self._store.finish_sweep(sweep_id, SweepStatus.FINISHED)
-            raise NothingToRunOnError(
-                f"No variant of {spec.model} could be made: {variants.failed[0].failure.message}",
-                variants.failed[0].failure.advice,
-            )
+            raise _nothing_made(spec, first)
         scheduling = scheduling_of(
             spec, self._store, sweep_id, devices=len(devices), stop=self._stop,
             evidence_sha256=evidence.sha256 if evidence else None,
         )  # fmt: skip
         context = SweepContext(
-            sweep_id,
-            spec,
-            variants.made,
-            evidence,
-            self._store,
-            self._registry,
-            self._observer,
-            self._stop,
-            scheduling,
+            sweep_id, spec, supply, evidence, self._store, self._registry, self._observer, self._stop, scheduling,
             self._waves,
-        )
+        )  # fmt: skip
         site = self._site or AdbSite(spec.hosts)
-        status = self._measure(context, devices, site, takes_new=takes_new)
+        make_rest = functools.partial(self._hand_over_all, sweep_id, outcomes, supply)
+        status = self._measure(context, devices, site, takes_new=takes_new, beside=make_rest)
         self._store.finish_sweep(sweep_id, status)
         return SweepOutcome(sweep_id, status, tuple(site.unreached(devices)))
 
-    def _store_variants(self, sweep_id: str, variants: Variants) -> None:
-        for variant in variants.made:
-            self._store.add_variant(sweep_id, variant.card)
-        for failed in variants.failed:
-            self._store.add_variant_failure(sweep_id, failed.recipe, failed.failure)
+    def _hand_over(self, sweep_id: str, outcome: Variant | FailedVariant, supply: VariantSupply) -> None:
+        if isinstance(outcome, Variant):
+            self._store.add_variant(sweep_id, outcome.card)
+            supply.add(outcome)
+        else:
+            self._store.add_variant_failure(sweep_id, outcome.recipe, outcome.failure)
+
+    def _hand_over_all(self, sweep_id: str, outcomes: Iterator[Variant | FailedVariant], supply: VariantSupply) -> None:
+        """Make the rest of the variants. Raises `HarnessError`, and stops the sweep, for what concerns them all."""
+        try:
+            for outcome in outcomes:
+                self._hand_over(sweep_id, outcome, supply)
+        except BaseException:
+            self._stop.set()
+            raise
+        finally:
+            supply.close(is_whole=not self._stop.is_set())
 
     def _measure(
-        self, context: SweepContext, devices: Sequence[str], site: Site, *, takes_new: bool = False
+        self,
+        context: SweepContext,
+        devices: Sequence[str],
+        site: Site,
+        *,
+        takes_new: bool = False,
+        beside: Callable[[], None] = lambda: None,
     ) -> SweepStatus:
-        """Measure the devices. Ctrl-C lets what is under way finish and starts nothing more."""
+        """Measure the devices. Ctrl-C lets what they do finish, ends what goes on beside, and starts nothing more."""
         arrivals = site.arrivals(takes_new=takes_new)
-        crew = Crew(lambda name: site.measure(context, name), arrivals, self._stop, self._observer.note)
+        crew = Crew(
+            lambda name: site.measure(context, name), arrivals, self._stop, self._observer.note, beside=beside
+        )  # fmt: skip
         crew.work(devices)
         return SweepStatus.INTERRUPTED if self._stop.is_set() else SweepStatus.FINISHED
 
 
-def _evidence(spec: SweepSpec, dataset: Dataset | None, variants: Variants) -> Evidence | None:
+def _until_one_is_made(outcomes: Iterator[Variant | FailedVariant]) -> list[Variant | FailedVariant]:
+    """Return what became of the recipes up to the first that gave a variant: devices have nothing to do before."""
+    seen: list[Variant | FailedVariant] = []
+    for outcome in outcomes:
+        seen.append(outcome)
+        if isinstance(outcome, Variant):
+            break
+    return seen
+
+
+def _nothing_made(spec: SweepSpec, outcomes: Sequence[Variant | FailedVariant]) -> NothingToRunOnError:
+    failure = next(outcome.failure for outcome in outcomes if isinstance(outcome, FailedVariant))
+    return NothingToRunOnError(f"No variant of {spec.model} could be made: {failure.message}", failure.advice)
+
+
+def _evidence(
+    spec: SweepSpec, dataset: Dataset | None, outcomes: Sequence[Variant | FailedVariant], reference: Variant | None
+) -> Evidence | None:
     """Return what outputs are checked with: labelled samples, or random inputs for a model without data.
 
     Raises `UsageError` when the data does not fit the model.
     """
     count = spec.measurement.accuracy_samples
-    if not count or not variants.made:
+    made = next((outcome for outcome in outcomes if isinstance(outcome, Variant)), None)
+    if not count or not made:
         return None
-    card = variants.made[0].card
-    samples = choose_samples(dataset, count) if dataset else random_samples(card.inputs)
+    samples = choose_samples(dataset, count) if dataset else random_samples(made.card.inputs)
     if dataset:
-        require_fit(samples, card)
-    return Evidence(samples, Reference(cache_folder() / "reference"), variants.reference, spec.output_limits)
+        require_fit(samples, made.card)
+    return Evidence(samples, Reference(cache_folder() / "reference"), reference, spec.output_limits)

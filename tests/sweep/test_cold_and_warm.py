@@ -2,7 +2,7 @@
 
 import pytest
 from results_examples import SWEEP
-from scripted_sweep import ScriptedSweep
+from scripted_sweep import TOOL_WITH_CACHE, ScriptedSweep
 
 from harness.benchmark.command import cache_flags, keeps_cache
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
@@ -10,27 +10,6 @@ from harness.devices.discovery import open_device
 from harness.results.summary import summarize
 
 CACHED = frozenset(["delegate_serialize_dir", "delegate_serialize_token", "xnnpack_weight_cache_file_path"])
-TOOL_WITH_CACHE = """
-for argument; do
-  case $argument in
-  --xnnpack_weight_cache_file_path=*) cache=${argument#*=} ;;
-  --warmup_runs=*) warmup=${argument#*=} ;;
-  --num_runs=*) runs=${argument#*=} ;;
-  esac
-done
-init=9000
-[ -n "$cache" ] && [ -e "$cache" ] && init=2000
-[ -n "$cache" ] && echo packed >"$cache"
-cat <<END
-STARTING!
-Running benchmark for at least $warmup iterations and at least 0 seconds but terminate if exceeding 150 seconds.
-count=$warmup first=1500 curr=1000 min=990 max=1500 avg=1100 std=9
-Running benchmark for at least $runs iterations and at least 0 seconds but terminate if exceeding 150 seconds.
-count=$runs first=1000 curr=1000 min=900 max=1100 avg=1000 std=10
-Inference timings in us: Init: $init, First inference: 1500, Warmup (avg): 1100, Inference (avg): 1000
-END
-exit
-"""
 
 
 def tool(flags, family=ToolFamily.INTERPRETER):
