@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
-from harness.accuracy.on_device import AccuracyTarget, measure_accuracy
 from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.benchmark.probe import with_flags
 from harness.benchmark.tool import Tool
@@ -31,14 +30,15 @@ from harness.sweep.care import DeviceCare
 from harness.sweep.carrying_on import Earlier, Place, labels_so_far, look_back, require_same_system
 from harness.sweep.context import SweepContext
 from harness.sweep.device_progress import DeviceProgress
-from harness.sweep.groundwork import Groundwork
+from harness.sweep.groundwork import Groundwork, stored_searches
 from harness.sweep.guarded import GuardedTool
+from harness.sweep.output_checks import OutputChecks
 from harness.sweep.plan import PlannedInvocation, measured_by, mode_of, plan_waves
 from harness.sweep.remaining_time import StepKind
 from harness.sweep.retries import RULES, from_outside, nothing
 from harness.sweep.stopping import Stopping
 from harness.sweep.sustained import is_unfinished, sustain, window_count
-from harness.sweep.warm_up import StoredWindows, WarmUp, untested
+from harness.sweep.warm_up import WarmUp, untested
 
 
 class DeviceRun:
@@ -111,6 +111,9 @@ class DeviceRun:
             self._context.observer.note(self._measured_cores.reason)
         self._attempts = Attempts(
             self._context, self._device, self._guarded_tool(), self._care, self._progress, self._warm_ups
+        )  # fmt: skip
+        self._checks = OutputChecks(
+            self._context, self._device, self._tool, self._tool_path, self._care, self._progress
         )  # fmt: skip
         measurement = measured_by(self._tool, self._context.spec.measurement)
         try:
@@ -290,14 +293,14 @@ class DeviceRun:
     def _lay_all_ground(self, cells: Sequence[Cell], unfinished: Collection[str]) -> None:
         """Find out of each cell what needs no turns: how it loads and warms up, and what its outputs are."""
         done, checked = self._done(), self._checked()
-        self._searches = self._stored_searches()
+        self._searches = stored_searches(self._context.store, self._context.sweep_id)
         for cell in cells:
             if self._context.stop.is_set():
                 return
             if cell.key in unfinished and cell.key not in self._hopeless:
                 self._lay_ground(cell, done)
             if cell.key not in checked and cell.key not in self._hopeless and not self._context.stop.is_set():
-                self._measure_accuracy(cell)
+                self._checks.check(cell, self._paths[cell.variant_name])
             self._progress.step_done(cell, StepKind.GROUND)
 
     def _sustain_all(self, cells: Sequence[Cell], done: Collection[tuple[str, Pass, int]]) -> None:
@@ -317,42 +320,6 @@ class DeviceRun:
         outcome = self._attempts.make(planned, request, worth=nothing)  # half a run cannot be carried on
         self._progress.step_done(planned.cell, StepKind.WINDOW)
         return outcome
-
-    def _measure_accuracy(self, cell: Cell) -> None:
-        evidence = self._context.evidence
-        if evidence is None or self._context.stop.is_set():
-            return
-        variant = self._context.variants.named(cell.variant_name)
-        target = AccuracyTarget(
-            self._device, self._tool, self._tool_path, variant, self._paths[variant.name], cell.delegate, cell.threads,
-            self._context.spec.measurement.timeout_s,
-        )  # fmt: skip
-        tries = self._care.tries(f"{cell.key}/accuracy", worth=from_outside)  # it sends fewer samples by itself
-        while not self._context.stop.is_set():
-            self._progress.running(cell, "accuracy")
-            outcome = measure_accuracy(target, evidence)
-            self._context.store.add_accuracy(self._context.sweep_id, cell.key, outcome)
-            if outcome.failure is None:
-                return
-            self._care.mend(outcome.failure)
-            pause_s = tries.failed(outcome.failure.failure_class)
-            if pause_s is None:
-                return
-            self._care.pause(pause_s)
-
-    def _stored_searches(self) -> dict[str, dict[int, StoredWindows]]:
-        """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.
-
-        The search goes on from there, and ends at once where it had ended: all processes of a cell warm up alike.
-        """
-        rows = self._context.store.invocations(self._context.sweep_id)
-        complete = rows[["warmup_runs", "warmup_window_us", "timed_window_us"]].notna().all(axis=1)
-        seen = rows[(rows["purpose"] == Pass.WARM_UP) & rows["failure_class"].isna() & complete]
-        searches: dict[str, dict[int, StoredWindows]] = {}
-        for row in seen.to_dict("records"):
-            windows = StoredWindows(int(row["warmup_runs"]), row["warmup_window_us"], row["timed_window_us"])
-            searches.setdefault(row["cell_key"], {})[int(row["invocation_index"])] = windows
-        return searches
 
     def _lay_ground(self, cell: Cell, done: Collection[tuple[str, Pass, int]]) -> None:
         """Find out how a cell loads and how long it warms up, before anything else of it is run."""

@@ -12,9 +12,25 @@ from harness.benchmark.tool import Tool
 from harness.devices.base import Device
 from harness.devices.fresh_folder import fresh_folder
 from harness.results.records import Cell
+from harness.results.store import Store
 from harness.spec.sweep import Measurement
 from harness.sweep.plan import PlannedInvocation
-from harness.sweep.warm_up import WarmUp, Window, Windows, find_warm_up
+from harness.sweep.warm_up import StoredWindows, WarmUp, Window, Windows, find_warm_up
+
+
+def stored_searches(store: Store, sweep_id: str) -> dict[str, dict[int, StoredWindows]]:
+    """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.
+
+    The search goes on from there, and ends at once where it had ended: all processes of a cell warm up alike.
+    """
+    rows = store.invocations(sweep_id)
+    complete = rows[["warmup_runs", "warmup_window_us", "timed_window_us"]].notna().all(axis=1)
+    seen = rows[(rows["purpose"] == Pass.WARM_UP) & rows["failure_class"].isna() & complete]
+    searches: dict[str, dict[int, StoredWindows]] = {}
+    for row in seen.to_dict("records"):
+        windows = StoredWindows(int(row["warmup_runs"]), row["warmup_window_us"], row["timed_window_us"])
+        searches.setdefault(row["cell_key"], {})[int(row["invocation_index"])] = windows
+    return searches
 
 
 class Groundwork:
