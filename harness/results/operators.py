@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import Any
 
 import numpy as np
@@ -47,4 +48,8 @@ def operator_shares(invocations: Iterable[Mapping[str, Any]]) -> list[OperatorSh
 
 def share_in_delegate(shares: Sequence[OperatorShare]) -> float | None:
     """Return the share of the profiled time inside a delegate, 0 to 1; None where nothing was profiled."""
-    return sum(share.share for share in shares if share.place == Place.DELEGATE) if shares else None
+    if not shares:
+        return None
+    total_us = fsum(share.time_us for share in shares)  # exact, so that a part is never more than the whole
+    inside_us = fsum(share.time_us for share in shares if share.place == Place.DELEGATE)
+    return inside_us / total_us if total_us else 0.0

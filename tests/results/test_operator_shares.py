@@ -1,6 +1,8 @@
 """Where the time goes, of several profiled processes, and what it proves of the delegate."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from results_examples import START, SWEEP, accuracy_outcome, begin, cell, measure, succeeded
 
 from harness.benchmark.measurement import OperatorTime, Pass, Place
@@ -32,6 +34,13 @@ def test_what_was_not_profiled_has_no_shares():
     assert operator_shares([row(purpose=Pass.LATENCY), failed]) == []
     assert share_in_delegate([]) is None
     assert share_in_delegate(operator_shares([row(("CONV_2D", "delegate", 1, 0.0))])) == 0.0
+
+
+@given(st.lists(st.floats(0.001, 1e7), min_size=1, max_size=40), st.integers(0, 5))
+def test_the_part_inside_a_delegate_is_never_more_than_the_whole(times_us, outside):
+    inside = [(f"A{index}", "delegate", 1, time_us) for index, time_us in enumerate(times_us)]
+    beside = [(f"B{index}", "cpu-builtin", 1, 0.0) for index in range(outside)]
+    assert share_in_delegate(operator_shares([row(*beside, *inside)])) == 1.0
 
 
 @pytest.mark.parametrize(("proof", "verdict"), [(True, "fell_back"), (False, "ranked"), (None, "unproven")])
