@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
-from harness.compression.variant import Variant, VariantCard
+from harness.compression.variant import VariantCard
 from harness.errors import HarnessError
+from harness.lab.delivery import Batch, arrived, supplied
 from harness.lab.news import SendingObserver
 from harness.lab.parcels import place_of
 from harness.lab.samples import load_samples
@@ -25,7 +26,6 @@ from harness.sweep.context import SweepContext
 from harness.sweep.deadline import Deadline
 from harness.sweep.faults import PhoneRecord
 from harness.sweep.measure_device import measure_device
-from harness.sweep.supply import VariantSupply
 
 PLUGIN = "harness"
 """Under this name dask's worker keeps what its host has on the shelf."""
@@ -50,8 +50,10 @@ class Job:
     results: str = field(repr=False)
     """URL of the store, which may hold a password."""
     spec: SweepSpec
-    variants: tuple[VariantCard, ...]
-    """Their files are parcels that the host has been sent."""
+    job_id: str
+    """More variants are handed over to the job under this name."""
+    variants: Batch
+    """Those that are made."""
     reference: VariantCard | None
     samples: str | None
     """Parcel of the labelled samples; None where the spec asks for no accuracy."""
@@ -121,8 +123,11 @@ def run_job(job: Job) -> JobOutcome:
 def do_job(job: Job, shelf: Shelf, observer: Observer, stop: JobStop) -> JobOutcome:
     """Measure the phone into the store, under its host's lease."""
     try:
-        with shelf.taking(job.phone, stop), Store.open(job.results, must_exist=True) as store:
-            variants = VariantSupply([Variant(place_of(parcel_of(card)), card) for card in job.variants])
+        with (
+            shelf.taking(job.phone, stop),
+            Store.open(job.results, must_exist=True) as store,
+            supplied(job.job_id, job.variants, stop) as variants,
+        ):
             context = SweepContext(
                 job.sweep_id, job.spec, variants, _evidence(job), store, ToolRegistry(), observer, stop,
                 waves=night_waves(store, job.spec, Deadline(job.until_s), observer), host=job.host,
@@ -139,14 +144,9 @@ def stop_run(run_id: str) -> None:
     _stopped.add(run_id)
 
 
-def parcel_of(card: VariantCard) -> str:
-    """Return the name of a variant's file on its way."""
-    return f"{card.sha256}.tflite"
-
-
 def _evidence(job: Job) -> Evidence | None:
     if job.samples is None:
         return None
-    reference = Variant(place_of(parcel_of(job.reference)), job.reference) if job.reference else None
+    reference = arrived(job.reference) if job.reference else None
     outputs = Reference(cache_folder() / "reference")
     return Evidence(load_samples(place_of(job.samples)), outputs, reference, job.spec.output_limits)

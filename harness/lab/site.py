@@ -16,6 +16,7 @@ from harness.accuracy.on_device import Evidence
 from harness.devices.device_name import DeviceName
 from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
 from harness.lab.client import HostLostError, Lab, LabHost, joined
+from harness.lab.delivery import Batch, Delivery, hand_over
 from harness.lab.engine import version
 from harness.lab.job import Job, JobOutcome, run_job, stop_run
 from harness.lab.news import Message, pass_on
@@ -159,8 +160,6 @@ class LabSite:
 
     def _measure_or_fail(self, context: SweepContext, name: str) -> bool:
         try:
-            if not context.variants.is_whole():  # the sweep was stopped while they were made
-                return False
             phone = self.phones().get(name)
             if phone is None:
                 raise HostLostError("no host of the lab has it ready")
@@ -180,15 +179,13 @@ class LabSite:
         return quarantine is None
 
     def _measure(self, context: SweepContext, phone: LabPhone) -> JobOutcome:
-        try:
-            self._send(phone.host, self._parcels(context))
-        except HarnessError as error:  # such as a full disk on that host
-            return JobOutcome(left_work=True, record=context.faults.record_of(phone.name), problem=str(error))
+        delivery = Delivery(context.variants)
+        first = delivery.due() or Batch((), is_open=True, is_whole=False)
         reference = context.evidence.float_variant if context.evidence else None
         job = Job(
-            run_id=self._run_id, sweep_id=context.sweep_id, phone=phone.phone, label=phone.name,
-            host=phone.host.name, results=self._results,
-            spec=context.spec, variants=tuple(variant.card for variant in context.variants.ready),
+            run_id=self._run_id, job_id=uuid.uuid4().hex, sweep_id=context.sweep_id, phone=phone.phone,
+            label=phone.name, host=phone.host.name, results=self._results,
+            spec=context.spec, variants=first,
             reference=reference.card if reference else None,
             samples=self._saved(context.evidence).name if context.evidence else None,
             record=context.faults.record_of(phone.name),
@@ -196,11 +193,20 @@ class LabSite:
         )  # fmt: skip
         stopping: list[object] = []
 
-        def pass_stop_on() -> None:
+        def keep_up() -> None:
             if context.stop.is_set() and not stopping:
                 stopping.append(self._lab.start(phone.host, stop_run, self._run_id))
+            if batch := delivery.due():
+                self._send(phone.host, self._parcels(context))
+                if self._lab.do(phone.host, hand_over, job.job_id, batch, while_waiting=_nothing):
+                    delivery.given(batch)
 
-        outcome = self._lab.do(phone.host, run_job, job, while_waiting=pass_stop_on)
+        delivery.given(first)
+        try:
+            self._send(phone.host, self._parcels(context))
+            outcome = self._lab.do(phone.host, run_job, job, while_waiting=keep_up)
+        except HarnessError as error:  # such as a full disk on that host
+            return JobOutcome(left_work=True, record=context.faults.record_of(phone.name), problem=str(error))
         context.faults.take_over(phone.name, outcome.record)
         return outcome
 

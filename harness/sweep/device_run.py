@@ -118,7 +118,7 @@ class DeviceRun:
         measurement = measured_by(self._tool, self._context.spec.measurement)
         try:
             self._begin_with_ready(facts, measurement)
-            is_whole = self._context.variants.is_whole()
+            is_whole = self._context.variants.await_all()
             cells = [cell for variant in self._context.variants.ready for cell in self._cells(variant)]
             if not is_whole:  # the sweep was stopped: what is known of it is what a resumed one is told of
                 self._add_cells(cells)

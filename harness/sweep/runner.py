@@ -92,7 +92,7 @@ class SweepRunner:
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
             carry_on_sweep(self._store, sweep_id, spec)
-        supply = VariantSupply(is_open=True)
+        supply = VariantSupply(is_open=True, stop=self._stop)
         for outcome in first:
             self._hand_over(sweep_id, outcome, supply)
         if not supply.ready and not self._stop.is_set():

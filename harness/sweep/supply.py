@@ -5,18 +5,36 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from harness.compression.variant import Variant
+
+_LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What there is at one moment."""
+
+    ready: tuple[Variant, ...]
+    """Those that are made, in the order of their making."""
+    is_open: bool
+    """Whether more may come."""
+    is_whole: bool
+    """Whether these are all, and not only since the making was stopped."""
 
 
 class VariantSupply:
     """Filled by whoever makes the variants, and asked by every device, each in its own thread."""
 
-    def __init__(self, ready: Sequence[Variant] = (), *, is_open: bool = False) -> None:
-        """`is_open`: whether more may come; by default `ready` are all."""
+    def __init__(
+        self, ready: Sequence[Variant] = (), *, is_open: bool = False, stop: threading.Event | None = None
+    ) -> None:
+        """`is_open`: whether more may come; by default `ready` are all. `stop` ends every wait for them."""
         self._ready = list(ready)
         self._is_open = is_open
         self._is_whole = not is_open
+        self._stop = stop or threading.Event()
         self._changed = threading.Condition()
 
     def add(self, variant: Variant) -> None:
@@ -32,16 +50,20 @@ class VariantSupply:
             self._changed.notify_all()
 
     @property
+    def stock(self) -> Stock:
+        """What there is now."""
+        with self._changed:
+            return Stock(tuple(self._ready), self._is_open, self._is_whole)
+
+    @property
     def ready(self) -> tuple[Variant, ...]:
         """Those that are made, in the order of their making."""
-        with self._changed:
-            return tuple(self._ready)
+        return self.stock.ready
 
     @property
     def is_open(self) -> bool:
         """Whether more may come."""
-        with self._changed:
-            return self._is_open
+        return self.stock.is_open
 
     def named(self, name: str) -> Variant:
         """Return a variant that is ready."""
@@ -51,15 +73,19 @@ class VariantSupply:
         """Yield every variant that is ready, and wait for the next, until it is told that no more come."""
         for count in itertools.count():
             with self._changed:
-                while self._is_open and len(self._ready) == count:
-                    self._changed.wait()
-                if not self._is_open:
+                while len(self._ready) == count and self._may_come():
+                    self._changed.wait(_LOOK_EVERY_S)
+                if not self._may_come():
                     return
                 variant = self._ready[count]
             yield variant
 
-    def is_whole(self) -> bool:
+    def _may_come(self) -> bool:
+        return self._is_open and not self._stop.is_set()
+
+    def await_all(self) -> bool:
         """Wait until no more come; tell whether all that could be made are there."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._is_open)
+            while self._may_come():
+                self._changed.wait(_LOOK_EVERY_S)
             return self._is_whole

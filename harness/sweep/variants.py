@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.compression.make import make_variant
+from harness.compression.recipes import trains
 from harness.compression.variant import Variant
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.progress import Observer
@@ -28,10 +29,13 @@ class FailedVariant:
 def make_variants(
     model: ModelSpec, recipes: Sequence[Recipe], *, cache: Path, observer: Observer, stop: threading.Event
 ) -> Iterator[Variant | FailedVariant]:
-    """Yield what becomes of each recipe, until `stop` is set. Never raises for one recipe's failure."""
+    """Yield what becomes of each recipe, until `stop` is set. Never raises for one recipe's failure.
+
+    Recipes that train come last: devices have something to do meanwhile.
+    """
     observer.begin(_BAR, len(recipes))
     try:
-        for recipe in recipes:
+        for recipe in sorted(recipes, key=trains):
             if stop.is_set():
                 return
             outcome: Variant | FailedVariant

@@ -25,7 +25,7 @@ settings = { sparsity = 0.5, epochs = 10000, batch = 16, learning_rate = 0.001 }
 """
 SWEEP = """
 model = "quarters.toml"
-recipes = ["fp32", "hours.toml"]
+recipes = ["hours.toml", "fp32"]
 delegates = ["cpu"]
 [measurement]
 invocations = 5

@@ -145,8 +145,8 @@ def register_stand_in(folder, sleep_s):
 
 def write_spec(file, *, invocations=INVOCATIONS, **more):
     """Write a spec of one cell a phone, with latency processes alone."""
-    lines = [f'model = "{MODEL}"', 'recipes = ["as-is"]', 'delegates = ["cpu"]', "reconnect_wait_s = 2.0"]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in more.items()]
+    settings = {"model": str(MODEL), "recipes": ["as-is"], "delegates": ["cpu"], "reconnect_wait_s": 2.0, **more}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     measurement = {"invocations": invocations, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0,
                    "op_profile_invocations": 0, "init_pairs": 0, "warmup_max_s": 0, "timeout_s": 300}  # fmt: skip
     lines += ["[measurement]", *(f"{key} = {value}" for key, value in measurement.items())]

@@ -14,7 +14,8 @@ from harness.errors import DeviceError, Failure, FailureClass, HarnessError, Not
 from harness.files import sha256_of
 from harness.lab import client, engine, shelf, worker
 from harness.lab.client import HostLostError, Lab, LabHost
-from harness.lab.job import JobStop, parcel_of
+from harness.lab.delivery import parcel_of
+from harness.lab.job import JobStop
 from harness.lab.news import SendingObserver, pass_on
 from harness.lab.parcels import PIECE_BYTES, Parcel, complete, keep_piece, lacking, pieces, place_of
 from harness.lab.samples import load_samples, save_samples

@@ -28,7 +28,7 @@ def test_variants_that_were_all_there_are_waited_for_by_nobody():
     supply = VariantSupply([FIRST, SECOND])
     assert not supply.is_open
     assert list(supply.while_open()) == []
-    assert supply.is_whole()
+    assert supply.await_all()
     assert supply.ready == (FIRST, SECOND)
     assert supply.named("int8") is SECOND
 
@@ -44,7 +44,7 @@ def test_every_device_is_handed_what_comes_until_no_more_does(is_whole):
         for variant in supply.while_open():
             own.append(variant)
             both.wait(10)
-        return supply.is_whole()
+        return supply.await_all()
 
     ends = [in_a_thread(lambda own=own: work(own)) for own in seen]
     both.wait(10)
