@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.compression.flatbuffer import read_graph
 from harness.compression.recipes import leading_weight_steps, trains
 from harness.compression.source import is_keras, load_float_graph, load_keras_model, read_source_file
 from harness.compression.workpiece import Surroundings, Workpiece
@@ -179,7 +180,10 @@ def _ended_badly(recipe: str, exit_code: int, printed: str) -> Failure:
 def _load_graph(job: Job) -> bytes:
     """Return the model's float graph: its own file, the one kept, or a fresh conversion, which is kept then."""
     if isinstance(job.model.source, TfliteFile):
-        return read_source_file(job.model.locate(job.model.source.path))
+        path = job.model.locate(job.model.source.path)
+        content = read_source_file(path)
+        read_graph(content, name=str(path))  # what is no model is told by its own name, not by its variant's
+        return content
     kept = _kept_graph(job, 0)
     if kept.is_file():
         return kept.read_bytes()

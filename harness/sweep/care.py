@@ -115,4 +115,5 @@ class DeviceCare:
                 return
             except DeviceError as error:  # lost again: the time that is left is waited
                 if time.monotonic() >= deadline:
+                    self._is_given_up = True
                     raise DeviceGivenUpError(error.failure) from None

@@ -52,7 +52,7 @@ def test_json_holds_variants_and_failures(harness_cli: Cli, float_file: Path) ->
         (["my model.tflite", "--recipe", "int9"], 2, "There is no recipe 'int9'"),
         (["my model.tflite", "--recipe", "int8"], 1, "no data to calibrate on"),
         (["empty.tflite", "--recipe", "as-is"], 1, "is empty"),
-        (["text.tflite", "--recipe", "as-is"], 1, "is not a .tflite file"),
+        (["text.tflite", "--recipe", "as-is"], 1, "text.tflite is not a .tflite file"),
         (["my model.tflite", "--output", "my model.tflite/sub"], 2, "no such folder can be made"),
     ],
 )
