@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.accuracy.tensors import FloatArray, sample_shape
+from harness.arrays import ArraysUnreadableError, read_arrays
 from harness.compression.variant import TensorType, VariantCard
 from harness.errors import UsageError
 from harness.spec.model import ModelSpec
@@ -127,10 +127,6 @@ def require_fit(samples: Samples, card: VariantCard) -> None:
 def _read_arrays(file: Path) -> dict[str, Array]:
     wanted = ("test_images", "test_labels", "calibration_images")
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in wanted if name not in archive]
-            if missing:
-                raise UsageError(f"{file} has no array {', '.join(missing)}.", f"It must hold {', '.join(wanted)}.")
-            return {name: archive[name] for name in wanted}
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise UsageError(f"{file} cannot be read as a NumPy .npz file: {error}.", "Check the path.") from error
+        return dict(read_arrays(file, wanted))
+    except ArraysUnreadableError as error:
+        raise UsageError(f"{file} {error}.", f"It must be a .npz file that holds {', '.join(wanted)}.") from error

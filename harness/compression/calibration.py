@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.arrays import ArraysUnreadableError, read_arrays
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec
 
@@ -69,12 +70,9 @@ def _images(model: ModelSpec, shape: tuple[int, ...], count: int) -> Iterator[ND
     assert model.data is not None  # noqa: S101 - describe_calibration has refused this before
     path = model.locate(model.data.path)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images = arrays["calibration_images"]
-    except KeyError:
-        raise _problem(f"{path}: there is no array calibration_images, which this recipe needs.") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise _problem(f"{path}: not a readable .npz file ({error}).") from error
+        images = read_arrays(path, ["calibration_images"])["calibration_images"]
+    except ArraysUnreadableError as error:
+        raise _problem(f"{path} {error}; this recipe needs the array calibration_images of a .npz file.") from error
     if images.ndim == len(shape) - 1:
         images = images[..., None]
     if images.shape[1:] != shape[1:] or not len(images):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.accuracy.dataset import Dataset, Samples, choose_samples, load_dataset, random_samples, require_fit
 from harness.accuracy.tensors import sample_shape
+from harness.arrays import ArraysUnreadableError, read_arrays
 from harness.compression.variant import TensorType, VariantCard
 from harness.errors import UsageError
 from harness.spec.model import ModelSpec
@@ -73,10 +73,6 @@ def read_inputs(file: Path, tensors: Sequence[TensorType], count: int | None) ->
 
 def _read(file: Path) -> dict[str, NDArray[Any]]:
     try:
-        found = np.load(file, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"0": found}
-        with found:
-            return {name: found[name] for name in found.files}
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise UsageError(f"{file} cannot be read as a NumPy file: {error}.", "Give a .npy or .npz file.") from error
+        return read_arrays(file)
+    except ArraysUnreadableError as error:
+        raise UsageError(f"{file} {error}.", "Give a .npy or .npz file.") from error

@@ -211,7 +211,7 @@ def test_files_that_are_no_data_are_refused(tmp_path):
     with pytest.raises(UsageError, match="test_labels"):
         load_dataset(model)
     (tmp_path / "data.npz").write_bytes(b"PK\x03\x04")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is no NumPy file"):
         load_dataset(model)
     (tmp_path / "data.npz").unlink()
     with pytest.raises(UsageError, match="cannot be read"):

@@ -153,7 +153,7 @@ def test_inputs_by_name_and_in_order(tmp_path):
 
 @pytest.mark.parametrize(
     ("array", "words"),
-    [(np.ones((5, 4)), "takes"), (np.ones((0, 3)), "takes"), (np.array([{}], object), "cannot be read")],
+    [(np.ones((5, 4)), "takes"), (np.ones((0, 3)), "takes"), (np.array([{}], object), "holds Python objects")],
 )
 def test_inputs_that_do_not_fit(tmp_path, array, words):
     np.save(tmp_path / "bad.npy", array)
@@ -163,8 +163,8 @@ def test_inputs_that_do_not_fit(tmp_path, array, words):
 
 def test_inputs_that_are_no_arrays(tmp_path):
     (tmp_path / "text.npy").write_text("no array")
-    for name in ("text.npy", "none.npy"):
-        with pytest.raises(UsageError, match="cannot be read"):
+    for name, words in (("text.npy", "is no NumPy file"), ("none.npy", "cannot be read")):
+        with pytest.raises(UsageError, match=words):
             read_inputs(tmp_path / name, TENSORS, None)
     np.save(tmp_path / "one.npy", np.ones((5, 2)))
     with pytest.raises(UsageError, match="holds 1 arrays, but the model takes 2: first, x"):

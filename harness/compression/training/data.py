@@ -7,8 +7,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
+from harness.arrays import ArraysUnreadableError, read_arrays
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ImageFolder, KerasDataset, ModelSpec, NumpyFile, Preprocessing, TfdsDataset
 
@@ -158,15 +158,12 @@ def _image_folder(path: Path, input_shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 def _numpy_file(path: Path) -> tuple[Any, Any]:
-    import numpy as np
-
+    wanted = ("train_images", "train_labels")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["train_images"], arrays["train_labels"]
-    except KeyError as error:
-        raise _problem(f"{path} has no array {error}; it must hold train_images and train_labels.") from None
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise _problem(f"{path}: not a readable .npz file ({error}).") from error
+        arrays = read_arrays(path, wanted)
+    except ArraysUnreadableError as error:
+        raise _problem(f"{path} {error}; it must be a .npz file that holds {' and '.join(wanted)}.") from error
+    return arrays["train_images"], arrays["train_labels"]
 
 
 def _checked(found: tuple[Any, Any], model: ModelSpec, input_shape: tuple[int, ...]) -> LabelledImages:
