@@ -40,6 +40,7 @@ _FIRST_PORT, _LAST_PORT = 6100, 9000
 _POLL_S = 0.03
 _one_start_at_a_time = threading.Lock()
 """From choosing a port until adbd listens there, so that two threads do not choose the same."""
+_LAUNCHER_END_S = 5.0
 _STATE_FILE = "phone.json"
 _KEYS_FILE, _REVOKED_KEYS_FILE = "adb_keys", "adb_keys.revoked"
 
@@ -51,6 +52,8 @@ class VirtualPhone:
         _check_name(name)
         self.name = name
         self.folder = virtual_phone_folder() / "phones" / name
+        self._launcher: subprocess.Popen[bytes] | None = None
+        """The process that started the phone, where this object did."""
 
     @classmethod
     def start(
@@ -142,6 +145,9 @@ class VirtualPhone:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             _wait_for(lambda: self._outer_pid() is None, "the phone to stop")
+        if self._launcher:
+            with suppress(subprocess.TimeoutExpired):  # one that had not begun ends with its owner
+                self._launcher.communicate(timeout=_LAUNCHER_END_S)  # closes the pipe at which it waits
         (self.folder / cable_process.PHONE_PID_FILE).unlink(missing_ok=True)  # the cable ends with it
         _clear(self.folder)
 
@@ -297,7 +303,8 @@ class VirtualPhone:
         log = self.folder / "log/adbd.log"
         deadline = time.monotonic() + START_TIMEOUT_S
         while not (log.exists() and "adbd started" in log.read_text(errors="replace")):
-            if self._launcher.poll() is not None or time.monotonic() > deadline:
+            has_ended = self._launcher is not None and self._launcher.poll() is not None
+            if has_ended or time.monotonic() > deadline:
                 said = (self.folder / "log/init.log").read_text(errors="replace").strip().splitlines()
                 raise NothingToRunOnError(
                     f"The virtual phone {self.name} did not start: {said[-1] if said else 'no reason given'}.",

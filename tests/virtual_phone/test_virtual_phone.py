@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,6 +157,21 @@ def test_a_with_block_stops_its_phone(phone_ready):
         assert phone.running
         raise ZeroDivisionError
     assert not phone.running
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_a_stopped_phone_leaves_no_process_behind(phone_ready, owned):
+    before = children()
+    phone = VirtualPhone.start("brief", owned=owned)
+    assert children() - before
+    phone.stop()
+    assert children() == before
+
+
+def children():
+    """Return the processes that this one started and that are there, zombies too."""
+    listed = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+    return {int(number) for number in listed}
 
 
 def test_pinned_to_a_core(start_phone):
