@@ -17,7 +17,7 @@ from harness.results.store import Store
 
 pytestmark = pytest.mark.training
 
-QUICK = ["--recipe", "fp32", "--delegate", "cpu", "--runs", "10", "--accuracy-samples", "100"]
+QUICK = [str(Path(__file__).parents[1] / "quick.toml"), "--recipe", "fp32", "--delegate", "cpu"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The main job as a user runs it: `harness sweep` on virtual phones with the real adbd and the official binary."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +17,9 @@ def rows_of(finished):
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """Options that keep a real sweep short: the fewest invocations that mean anything."""
-    return ["--runs", "10", "--accuracy-samples", "200"]
+def quick():
+    """The spec that keeps a real sweep short."""
+    return [str(Path(__file__).parents[1] / "quick.toml")]
 
 
 def test_four_recipes_on_cpu_gpu_and_nnapi(harness_cli, registered_tools, phone_ready, adb, quick):

@@ -1,12 +1,13 @@
 """The report of a real sweep on two virtual phones, opened in Chromium."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 pytestmark = [pytest.mark.virtual_phone, pytest.mark.official_tool, pytest.mark.training]
 
-SHORT = ["--runs", "10", "--accuracy-samples", "200", "--recipe", "fp32", "--recipe", "int8"]
+SHORT = [str(Path(__file__).parents[1] / "quick.toml"), "--recipe", "fp32", "--recipe", "int8"]
 
 
 def test_two_phones(harness_cli, registered_tools, phone_ready, adb, tmp_path, open_page):
