@@ -17,7 +17,9 @@ from harness.results.store import Store
 
 pytestmark = pytest.mark.training
 
-QUICK = [str(Path(__file__).parents[1] / "quick.toml"), "--recipe", "fp32", "--delegate", "cpu"]
+QUICK_SPEC = Path(__file__).parents[1] / "quick.toml"
+ONE_CELL = ["--recipe", "fp32", "--delegate", "cpu"]
+QUICK = [str(QUICK_SPEC), *ONE_CELL]
 
 
 @pytest.fixture(scope="module")
@@ -219,19 +221,19 @@ def test_a_full_host_disk(harness_cli, tmp_path):
 # -- lost phones --
 
 
-def sweep_in_background(tmp_path, serial, *more):
+def sweep_in_background(tmp_path, serial, spec=QUICK_SPEC):
     command = [
         sys.executable,
         "-m",
         "harness",
         "sweep",
+        str(spec),
         "--device",
         serial,
-        *QUICK,
+        *ONE_CELL,
         "--invocations",
         "12",
         "--json",
-        *more,
     ]
     return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -278,8 +280,8 @@ def test_unplugged_for_good_keeps_what_is_done_and_resumes(
 ):
     phone = start_phone(vendor=official_tools)
     spec = tmp_path / "sweep.toml"
-    spec.write_text("reconnect_wait_s = 2\n")
-    with sweep_in_background(tmp_path, phone.serial, str(spec)) as sweep:
+    spec.write_text(f"reconnect_wait_s = 2\n{QUICK_SPEC.read_text()}")
+    with sweep_in_background(tmp_path, phone.serial, spec=spec) as sweep:
         wait_for_invocations(3)
         phone.switch_off()
         stdout, stderr = sweep.communicate(timeout=120)
