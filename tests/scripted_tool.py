@@ -7,6 +7,16 @@ from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.files import sha256_of
 from harness.virtual_phone.costume import host_abi
 
+SHORT = """
+[measurement]
+invocations = 5
+runs = 10
+memory_invocations = 0
+init_pairs = 0
+warmup_max_s = 0
+accuracy_samples = 0
+"""
+"""The measurement part of a spec: latency alone."""
 COUNT = "/data/processes"
 """A file on the phone with one line a process."""
 

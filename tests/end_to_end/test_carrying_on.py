@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from scripted_tool import COUNT, forget_tools, register_scripted_tool
+from scripted_tool import COUNT, SHORT, forget_tools, register_scripted_tool
 
 from harness.devices.discovery import open_device
 from harness.results.store import Store
@@ -15,15 +15,6 @@ from harness.results.store import Store
 pytestmark = pytest.mark.virtual_phone
 
 MODEL = Path(__file__).parents[1] / "accuracy" / "data" / "pooled-float.tflite"
-SHORT = """
-[measurement]
-invocations = 5
-runs = 10
-memory_invocations = 0
-init_pairs = 0
-warmup_max_s = 0
-accuracy_samples = 0
-"""
 RECIPE = """
 name = "pruned"
 [[steps]]

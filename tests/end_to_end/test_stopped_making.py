@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scripted_tool import forget_tools, register_scripted_tool
+from scripted_tool import SHORT, forget_tools, register_scripted_tool
 from small_networks import write_model
 
 from harness.results.store import Store
@@ -23,18 +23,11 @@ name = "hours"
 technique = "pruning"
 settings = { sparsity = 0.5, epochs = 10000, batch = 16, learning_rate = 0.001 }
 """
-SWEEP = """
+SWEEP = f"""
 model = "quarters.toml"
 recipes = ["hours.toml", "fp32"]
 delegates = ["cpu"]
-[measurement]
-invocations = 5
-runs = 10
-memory_invocations = 0
-init_pairs = 0
-warmup_max_s = 0
-accuracy_samples = 0
-"""
+{SHORT}"""
 
 
 def workers_of(harness):

@@ -88,6 +88,11 @@ class SweepInTheMaking:
         """Wait until the device says that it waits."""
         self.await_that(lambda _rows: self.sweep.notebook.statuses and self.news[-1] is News.WAITING)
 
+    def await_ground(self):
+        """Wait until the first variant has warmed up, and the device waits for the second."""
+        self.await_that(lambda rows: ("int8", "warm_up", 0) in rows)
+        self.await_waiting()
+
     @property
     def news(self):
         """All that was told of the device."""
@@ -106,8 +111,7 @@ def test_a_phone_lays_the_ground_of_what_is_ready_and_all_variants_take_turns_af
     making = SweepInTheMaking(tmp_path)
     making.run_while(
         device,
-        lambda: making.await_that(lambda rows: ("int8", "warm_up", 0) in rows),
-        making.await_waiting,
+        making.await_ground,
         making.finish_making,
     )
     rows = making.rows
@@ -146,8 +150,7 @@ def test_a_sweep_that_is_stopped_in_the_making_is_carried_on_without_repeating_a
     making = SweepInTheMaking(tmp_path)
     making.run_while(
         device,
-        lambda: making.await_that(lambda rows: ("int8", "warm_up", 0) in rows),
-        making.await_waiting,
+        making.await_ground,
         making.stop,
     )
     before = making.rows
@@ -168,8 +171,7 @@ def test_what_a_phone_refuses_of_a_ready_variant_is_told_once(device, tmp_path, 
     making = SweepInTheMaking(tmp_path, threads=[1, 64])
     making.run_while(
         device,
-        lambda: making.await_that(lambda rows: ("int8", "warm_up", 0) in rows),
-        making.await_waiting,
+        making.await_ground,
         making.finish_making,
     )
     refused = [row for row in making.sweep.invocations if row["failure_class"]]
