@@ -85,7 +85,9 @@ class SweepRunner:
             recipes = [within_budget(recipe, spec.max_drop_points) for recipe in recipes]
         dataset = load_dataset(model)  # bad data is found before any work is done
         cache = cache_folder()
-        reference = make_reference(model, find_recipe(FLOAT_RECIPE), cache=cache, observer=self._observer)
+        reference = make_reference(
+            model, find_recipe(FLOAT_RECIPE), cache=cache, observer=self._observer, stop=self._stop
+        )  # fmt: skip
         outcomes = make_variants(model, recipes, cache=cache, observer=self._observer, stop=self._stop)
         first = _until_one_is_made(outcomes)
         evidence = _evidence(spec, dataset, first, reference)

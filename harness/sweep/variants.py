@@ -51,9 +51,11 @@ def make_variants(
         observer.end(_BAR)
 
 
-def make_reference(model: ModelSpec, recipe: Recipe, *, cache: Path, observer: Observer) -> Variant | None:
+def make_reference(
+    model: ModelSpec, recipe: Recipe, *, cache: Path, observer: Observer, stop: threading.Event
+) -> Variant | None:
     """Return the float model, which accuracy is compared with, whether or not it is measured; None: there is none."""
     try:
-        return make_variant(model, recipe, cache=cache, observer=observer)
+        return make_variant(model, recipe, cache=cache, observer=observer, stop=stop)
     except CompressionError:
         return None
