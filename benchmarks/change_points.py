@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from harness.results.change_points import FEWEST_NIGHTS, find_steps
+from harness.analysis.history.change_points import FEWEST_NIGHTS, find_steps
 
 Floats = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Floats]

@@ -36,11 +36,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from harness.accuracy.interpret import interpret
 from harness.accuracy.metrics import proportion
-from harness.accuracy.tensors import encode
 from harness.compression.calibration import CalibrationRequest, calibration_samples
-from harness.compression.flatbuffer import read_graph
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
 from harness.errors import CompressionError
@@ -48,6 +45,9 @@ from harness.paths import cache_folder
 from harness.progress import SilentObserver
 from harness.spec.model import find_model
 from harness.spec.recipe import Recipe, Step
+from harness.tflite.flatbuffer import read_graph
+from harness.tflite.interpreter import interpret
+from harness.tflite.tensors import encode
 
 HERE = Path(__file__).resolve().parent
 # Scripts are started with -P: statistics.py beside them must not be taken for Python's own.

@@ -109,7 +109,7 @@ def convert(model: Any) -> bytes:
 
 def training_data() -> tuple[Any, Any]:
     """Return the images that harness's recipes train on, and their labels."""
-    from harness.compression.training.data import as_input, load_training_data
+    from harness.datasets.training import as_input, load_training_data
     from harness.spec.model import find_model
 
     model = find_model("fashion-dscnn")

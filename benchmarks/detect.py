@@ -30,22 +30,22 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from harness.analysis.cell_comparison import Couple, compare_cells
+from harness.analysis.comparable_cell import Side, read_sides
+from harness.analysis.comparison import SMALLEST_EFFECT
+from harness.analysis.device_noise import between_floor, noise_sides, read_noise, within_floor
 from harness.benchmark.registry import ToolRegistry
 from harness.cli.progress import watch
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
-from harness.compression.variant import Variant
-from harness.devices.discovery import connect, disconnect, open_device
+from harness.devices.adb.discovery import connect, disconnect, open_device
 from harness.paths import cache_folder
 from harness.progress import Observer
-from harness.results.cell_comparison import Couple, compare_cells
-from harness.results.comparison import SMALLEST_EFFECT
-from harness.results.device_noise import between_floor, noise_sides, read_noise, within_floor
-from harness.results.sides import Side, read_sides
-from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec, load_sweep_spec
+from harness.store.store import Store
 from harness.sweep.of_variants import sweep_variants
+from harness.tflite.variant import Variant
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
 RUNS = 1000

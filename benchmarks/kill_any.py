@@ -42,13 +42,13 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from postgresql_server import PostgresqlServer, postgresql_server, programs_folder
 
-from harness.benchmark.measurement import Pass
+from harness.analysis.summary import summary_rows
+from harness.benchmark.invocation import Pass
 from harness.benchmark.registry import ToolRegistry
 from harness.devices.lease import is_held
 from harness.errors import ExitCode
-from harness.results.store import Store
-from harness.results.summary import summary_rows
-from harness.results.sweep_rows import read_sweep_rows
+from harness.store.store import Store
+from harness.store.sweep_rows import read_sweep_rows
 from harness.virtual_phone.phone import VirtualPhone
 
 SPEC = f"""

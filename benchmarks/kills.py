@@ -37,10 +37,10 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.benchmark.registry import ToolRegistry
-from harness.devices.discovery import connect, disconnect, open_device
+from harness.devices.adb.discovery import connect, disconnect, open_device
 from harness.files import sha256_of
-from harness.results.records import FILE_NAME
-from harness.results.store import Store
+from harness.store.records import FILE_NAME
+from harness.store.store import Store
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
 MODEL = Path(__file__).resolve().parents[1] / "tests" / "accuracy" / "data" / "pooled-float.tflite"

@@ -23,19 +23,19 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from harness.accuracy.dataset import choose_samples, load_dataset
 from harness.benchmark.registry import ToolRegistry
 from harness.cli.progress import watch
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
-from harness.devices.discovery import connect, disconnect, open_device
-from harness.devices.server import adb_program
-from harness.devices.telemetry import read_telemetry
+from harness.datasets.labelled import choose_samples, load_dataset
+from harness.devices.adb.discovery import connect, disconnect, open_device
+from harness.devices.adb.server import adb_program
+from harness.devices.state.telemetry import read_telemetry
 from harness.paths import cache_folder
 from harness.progress import SilentObserver
-from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec, load_sweep_spec
+from harness.store.store import Store
 from harness.sweep.runner import SweepRunner
 from harness.virtual_phone.phone import virtual_phone
 

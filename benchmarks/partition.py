@@ -22,17 +22,17 @@ from harness.benchmark.registry import ToolRegistry
 from harness.cli.progress import watch
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
+from harness.partition.cuts import balanced_cuts
 from harness.partition.experiment import experiment
 from harness.partition.graph import read_partitionable
 from harness.partition.partition import partition
-from harness.partition.plan import balanced_cuts
-from harness.partition.proof import Outcome
+from harness.partition.trial import Outcome
 from harness.partition.work import estimate_work
 from harness.paths import cache_folder
-from harness.report.partition import disturbances, outcome_table, piece_table, remarks, verdict
-from harness.results.store import Store
+from harness.report.terminal.partition import disturbances, outcome_table, piece_table, remarks, verdict
 from harness.spec.model import find_model
 from harness.spec.sweep import load_sweep_spec
+from harness.store.store import Store
 
 MOST_STAGES = 3
 GOAL = 0.15

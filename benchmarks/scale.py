@@ -26,15 +26,15 @@ from rich.table import Table
 
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
-from harness.devices.base import DeviceFacts
-from harness.devices.discovery import connect, disconnect
+from harness.devices.adb.discovery import connect, disconnect
+from harness.devices.device import DeviceFacts
 from harness.files import sha256_of
 from harness.progress import SilentObserver
-from harness.results.store import Store
 from harness.spec.sweep import SweepSpec, load_sweep_spec
+from harness.store.store import Store
 from harness.sweep.runner import AS_IS_RECIPE, SweepRunner
-from harness.virtual_phone.costume import host_abi
 from harness.virtual_phone.phone import virtual_phone
+from harness.virtual_phone.recording import host_abi
 
 PHONES = (1, 2, 4, 8, 16, 32)
 GOAL = 0.9

@@ -49,15 +49,15 @@ from rich.console import Console
 from rich.table import Table
 from scale import LOG, MODEL, RUNS, StandIn
 
-from harness.devices.adb_device import WORK_FOLDER
-from harness.devices.discovery import connect, disconnect
+from harness.devices.adb.device import WORK_FOLDER
+from harness.devices.adb.discovery import connect, disconnect
+from harness.devices.adb.server import adb_client, adb_program
 from harness.devices.lease import is_held
-from harness.devices.server import adb_client, adb_program
 from harness.errors import HarnessError
 from harness.files import sha256_of
 from harness.progress import SilentObserver
-from harness.results.store import Store
 from harness.spec.sweep import SweepSpec, load_sweep_spec
+from harness.store.store import Store
 from harness.sweep.runner import AS_IS_RECIPE, SweepRunner
 from harness.virtual_phone.faults import FAULTS, commands_on, tools_on
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone

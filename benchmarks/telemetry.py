@@ -20,16 +20,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from harness.benchmark.invocation import InvocationRequest
 from harness.benchmark.invoke import invoke
-from harness.benchmark.measurement import InvocationRequest
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
-from harness.devices.core_mask import choose_measured_cores
-from harness.devices.discovery import connect, disconnect, open_device
-from harness.devices.sampling import take_samples
-from harness.devices.telemetry import read_telemetry
+from harness.devices.adb.discovery import connect, disconnect, open_device
+from harness.devices.cores import choose_measured_cores
+from harness.devices.state.sampling import take_samples
+from harness.devices.state.telemetry import read_telemetry
 from harness.paths import cache_folder
 from harness.progress import SilentObserver
 from harness.spec.model import find_model

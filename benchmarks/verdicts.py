@@ -26,12 +26,12 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from harness.cli.noise import DEFAULT_SWEEPS
-from harness.results.comparison import Finding, FindingVerdict, Samples, compare
-from harness.results.device_noise import LATEST_SWEEPS
-from harness.results.noise import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
-from harness.results.ratio import middle
-from harness.results.statistics import enough, median_with_interval
+from harness.analysis.comparison import Finding, FindingVerdict, Samples, compare
+from harness.analysis.device_noise import LATEST_SWEEPS
+from harness.analysis.noise_floor import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
+from harness.analysis.ratio import middle
+from harness.analysis.statistics import enough, median_with_interval
+from harness.cli.commands.noise import DEFAULT_SWEEPS
 from harness.spec.sweep import PRESETS
 
 Floats = NDArray[np.float64]

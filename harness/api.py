@@ -22,12 +22,12 @@ def load_results(
 
     `folder` is a results folder, a `.sqlite3` file or a SQLAlchemy URL; by default `$HARNESS_RESULTS` or `results`.
     `sweep` is an id, the beginning of one, `latest`, `latest~1`, several of these, or `all`. Columns, types and units
-    are those of `harness.results.columns` (docs/exports.md); a unit is the ending of its column's name, such as `_us`.
+    are those of `harness.analysis.result_row` (docs/exports.md); a unit is the ending of its column's name, such as `_us`.
     Raises `harness.errors.UsageError` for what does not exist, `harness.errors.NothingToRunOnError` for no results.
     """
+    from harness.export.tables import read_table
     from harness.paths import default_results
-    from harness.results.store import Store
-    from harness.results.tables import read_table
+    from harness.store.store import Store
 
     with Store.open(folder or default_results(), must_exist=True) as store:
         names = [sweep] if isinstance(sweep, str) else list(sweep)
@@ -50,6 +50,6 @@ def write_export(table: pd.DataFrame, path: str | Path) -> None:
     The first three are what `read_export` reads. Raises `harness.errors.UsageError` for another ending, or where the
     file cannot be written.
     """
-    from harness.results.write import write_export as write
+    from harness.export.files import write_export as write
 
     write(table, Path(path))

@@ -85,7 +85,7 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory, real_cache: P
 
 
 def _adb() -> str | None:
-    from harness.devices.server import adb_program
+    from harness.devices.adb.server import adb_program
     from harness.errors import HarnessError
 
     try:
@@ -136,8 +136,8 @@ def phone_ready() -> None:
 @pytest.fixture
 def start_phone(phone_ready: None, adb: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., object]]:
     """Start virtual phones for one test; each is connected to the tests' adb server unless `connect=False`."""
-    from harness.devices.discovery import connect as connect_to
-    from harness.devices.discovery import disconnect
+    from harness.devices.adb.discovery import connect as connect_to
+    from harness.devices.adb.discovery import disconnect
     from harness.virtual_phone.phone import VirtualPhone
 
     phones: list[VirtualPhone] = []
@@ -159,7 +159,7 @@ def start_phone(phone_ready: None, adb: str, request: pytest.FixtureRequest) -> 
 @pytest.fixture(scope="module")
 def virtual_phone(phone_ready: None, adb: str, official_tools: Path) -> Iterator[object]:
     """One running phone for a module's tests, dressed as a Pixel 8, with the official tools as its vendor partition."""
-    from harness.devices.discovery import connect, disconnect
+    from harness.devices.adb.discovery import connect, disconnect
     from harness.virtual_phone.phone import virtual_phone as run_phone
 
     with run_phone(f"module-{os.getpid()}", vendor=official_tools) as phone:

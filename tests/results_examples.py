@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 from harness.accuracy.outcome import Accuracy, AccuracyOutcome, OutputCheck, Proportion
-from harness.benchmark.measurement import Delegation, Invocation, Measurement, Pass
+from harness.benchmark.invocation import Delegation, Invocation, Measurement, Pass
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
-from harness.compression.variant import VariantCard
-from harness.devices.base import DeviceFacts, DeviceKind
-from harness.results.records import Cell, SweepRecord
+from harness.devices.device import DeviceFacts, DeviceKind
+from harness.store.records import Cell, SweepRecord
+from harness.tflite.variant import VariantCard
 
 START = datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
 SWEEP = "20261124-083000-ab12"

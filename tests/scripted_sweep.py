@@ -7,18 +7,18 @@ import pandas as pd
 from results_examples import SWEEP, card, sweep_record
 
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
-from harness.compression.variant import Variant
 from harness.files import sha256_of
 from harness.progress import DeviceStatus, News, SilentObserver
-from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
+from harness.store.store import Store
 from harness.sweep.context import SweepContext
-from harness.sweep.device_run import DeviceRun
+from harness.sweep.device.device_run import DeviceRun
+from harness.sweep.device_source import AdbSite
 from harness.sweep.runner import SweepRunner
-from harness.sweep.scheduling import scheduling_of
-from harness.sweep.site import AdbSite
+from harness.sweep.sharing import scheduling_of
 from harness.sweep.supply import VariantSupply
-from harness.virtual_phone.costume import host_abi
+from harness.tflite.variant import Variant
+from harness.virtual_phone.recording import host_abi
 
 RUNS = 10
 FLAGS = (

@@ -5,7 +5,7 @@ from scripted_sweep import FLAGS, LOG, RUNS
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.files import sha256_of
-from harness.virtual_phone.costume import host_abi
+from harness.virtual_phone.recording import host_abi
 
 SHORT = """
 [measurement]

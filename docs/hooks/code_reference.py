@@ -8,12 +8,12 @@ from typing import Any
 
 from markdown_parts import allowed, attribute_docs, code, page, spec_class, table
 
+from harness.analysis.result_row import COLUMNS
 from harness.benchmark.delegates import DELEGATES, Delegate
 from harness.compression.recipes import builtin_recipes
 from harness.compression.registry import Technique, all_techniques
 from harness.compression.training.settings import TrainingSettings
 from harness.errors import ExitCode, FailureClass
-from harness.results.columns import COLUMNS
 from harness.spec.recipe import Recipe
 
 

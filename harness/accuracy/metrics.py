@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.accuracy.outcome import Proportion
-from harness.accuracy.tensors import FloatArray
+from harness.tflite.tensors import FloatArray
 
 CONFIDENCE = 0.95
 

@@ -11,19 +11,19 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.accuracy.dataset import Samples
 from harness.accuracy.metrics import proportion, same_label_hits, top_k_hits
 from harness.accuracy.outcome import Accuracy, AccuracyOutcome, OutputCheck
 from harness.accuracy.output_check import check_outputs, describe_failed_check, limits_for
 from harness.accuracy.reference import Reference
 from harness.accuracy.sending import AccuracyTarget, Sender
-from harness.accuracy.tensors import FloatArray
-from harness.benchmark import litert_python
-from harness.benchmark.measurement import Delegation, InvocationRequest
+from harness.benchmark.invocation import Delegation, InvocationRequest
+from harness.benchmark.litert_python import benchmark as litert_python
 from harness.benchmark.tool import ToolFamily
-from harness.compression.variant import Variant
+from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureClass, FailureError
-from harness.spec.output_limits import OutputLimits
+from harness.spec.limits import OutputLimits
+from harness.tflite.tensors import FloatArray
+from harness.tflite.variant import Variant
 
 __all__ = ["AccuracyTarget", "Evidence", "measure_accuracy"]
 

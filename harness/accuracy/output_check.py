@@ -8,9 +8,9 @@ import numpy as np
 
 from harness.accuracy.metrics import cosines, max_abs_errors, same_label_hits
 from harness.accuracy.outcome import OutputCheck
-from harness.accuracy.tensors import FloatArray
-from harness.compression.variant import VariantCard
-from harness.spec.output_limits import Limits, OutputLimits
+from harness.spec.limits import Limits, OutputLimits
+from harness.tflite.tensors import FloatArray
+from harness.tflite.variant import VariantCard
 
 SHARE = 0.99
 """The share of samples that must be near. Not all: where a model wavers between two classes, correct kernels that round

@@ -7,13 +7,13 @@ import threading
 from importlib.metadata import version
 from pathlib import Path
 
-from harness.accuracy.child import load_arrays, run_child, save_arrays
-from harness.accuracy.dataset import Samples
-from harness.accuracy.tensors import FloatArray, decode, encode
-from harness.benchmark.failures import find_failure
-from harness.benchmark.log_text import split_lines
-from harness.compression.variant import Variant
+from harness.benchmark.benchmark_model.failures import find_failure
+from harness.benchmark.benchmark_model.log_lines import split_lines
+from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureClass, FailureError
+from harness.tflite.child import load_arrays, run_child, save_arrays
+from harness.tflite.tensors import FloatArray, decode, encode
+from harness.tflite.variant import Variant
 
 _TIMEOUT_S = 1800
 
@@ -41,7 +41,7 @@ class Reference:
             inputs_file, outputs_file = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
             save_arrays(inputs_file, inputs)
             finished = run_child(
-                "harness.accuracy.interpret", [variant.path, inputs_file, outputs_file, str(threads)],
+                "harness.tflite.interpreter", [variant.path, inputs_file, outputs_file, str(threads)],
                 name=variant.name, timeout_s=_TIMEOUT_S,
             )  # fmt: skip
             if finished.returncode != 0:

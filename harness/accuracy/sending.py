@@ -10,15 +10,15 @@ from uuid import uuid4
 
 import numpy as np
 
-from harness.accuracy.dataset import Samples
-from harness.accuracy.tensors import FloatArray, encode, has_batch_axis, sample_bytes, sample_shape, split_outputs
+from harness.benchmark.invocation import Delegation, InputFile, InvocationRequest
 from harness.benchmark.invoke import invoke
-from harness.benchmark.measurement import Delegation, InputFile, InvocationRequest
 from harness.benchmark.tool import Tool
-from harness.compression.variant import TensorType, Variant
-from harness.devices.base import Device
+from harness.datasets.labelled import Samples
+from harness.devices.device import Device
 from harness.devices.fresh_folder import fresh_folder
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass, FailureError
+from harness.tflite.tensors import FloatArray, encode, has_batch_axis, sample_bytes, sample_shape, split_outputs
+from harness.tflite.variant import TensorType, Variant
 
 MAX_PROCESS_BYTES = 16 * 1024 * 1024
 """Inputs of one process. The activations of as many samples are many times larger and have to fit into a phone too."""

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from harness.benchmark.delegation import conclude_delegation
-from harness.benchmark.failures import error_lines, find_failure
-from harness.benchmark.log import BenchmarkLog
+from harness.benchmark.benchmark_model.delegation import conclude_delegation
+from harness.benchmark.benchmark_model.failures import error_lines, find_failure
+from harness.benchmark.benchmark_model.log import BenchmarkLog
 from harness.errors import FailureClass
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.benchmark.benchmark_model.op_profile import ProfiledNode
 from harness.benchmark.delegates import DELEGATES
-from harness.benchmark.measurement import OperatorTime, Place
-from harness.benchmark.op_profile import ProfiledNode
+from harness.benchmark.invocation import OperatorTime, Place
 
 _INSIDE_A_DELEGATE = "Delegate/"
 _US_PER_MS = 1000.0

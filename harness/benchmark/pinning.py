@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from harness.devices.core_mask import mask_cores
+from harness.devices.cores import mask_cores
 from harness.errors import Failure, FailureClass
 
 _TELL_AND_BECOME = """

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.benchmark.tool import Tool
-from harness.devices.base import CommandResult, Device
+from harness.devices.device import CommandResult, Device
 from harness.errors import Failure, FailureClass, FailureError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def probe_flags(device: Device, tool: Tool, tool_path: str) -> frozenset[str]:
     result: CommandResult = device.run(command, timeout_s=PROBE_TIMEOUT_S)
     flags = flags_in_help(result.stdout + "\n" + result.stderr)
     if "graph" not in flags:
-        from harness.benchmark.failures import find_failure
-        from harness.benchmark.log_text import split_lines
+        from harness.benchmark.benchmark_model.failures import find_failure
+        from harness.benchmark.benchmark_model.log_lines import split_lines
 
         lines = split_lines(result.stdout + "\n" + result.stderr)
         failure = find_failure(lines) or Failure(

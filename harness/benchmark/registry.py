@@ -15,7 +15,7 @@ from filelock import FileLock
 import harness
 from harness.benchmark.binary import Binary, read_binary
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
-from harness.devices.base import DeviceFacts, DeviceKind
+from harness.devices.device import DeviceFacts, DeviceKind
 from harness.errors import DeviceError, Failure, FailureClass, UsageError
 from harness.files import sha256_of
 from harness.paths import cache_folder

@@ -17,7 +17,7 @@ def doctor(as_json: bool = JsonOption) -> None:
     """Tell what is missing on this machine and how to get it; exit code 3 when the main job cannot run."""
     from rich.markup import escape
 
-    from harness.doctor import examine
+    from harness.cli.commands.doctor import examine
 
     findings = examine()
     if as_json:

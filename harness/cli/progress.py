@@ -13,7 +13,7 @@ from rich.live import Live
 from harness.cli.output import error_console
 from harness.errors import UsageError
 from harness.progress import DeviceStatus, SilentObserver
-from harness.report.live import Bar, Told, live_view, plain_line
+from harness.report.terminal.live import Bar, Told, live_view, plain_line
 
 REFRESHES_PER_SECOND = 2
 """Drawing costs time on the host, which may be the one that is measured."""

@@ -30,9 +30,9 @@ def run_sweep(
     """
     from harness.cli.progress import watch
     from harness.cli.show import print_sweep
-    from harness.lab.site import open_site
-    from harness.results.records import SweepStatus
-    from harness.results.store import Store
+    from harness.lab.device_source import open_site
+    from harness.store.records import SweepStatus
+    from harness.store.store import Store
     from harness.sweep.runner import SweepRunner
 
     watcher = watch(quiet=quiet, plain=plain)

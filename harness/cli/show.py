@@ -10,7 +10,7 @@ from harness.errors import ExitCode, FailureClass
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.results.store import Store
+    from harness.store.store import Store
 
 
 def print_sweep(
@@ -23,15 +23,15 @@ def print_sweep(
     quiet: bool = False,
 ) -> ExitCode:
     """Print a sweep's summary and return the exit code that it deserves."""
-    from harness.results.export import to_rows
-    from harness.results.summary import summarize
+    from harness.analysis.summary import summarize
+    from harness.export.text_formats import to_rows
 
     summary = summarize(store, sweep_id)
     record = store.find_sweep(sweep_id)
     if as_json:
         print_json({"sweep": record.as_json(), "rows": to_rows(summary)})
     else:
-        from harness.report.table import sweep_table
+        from harness.report.terminal.sweep_table import sweep_table
 
         console().print(sweep_table(summary))
     if not as_json and not quiet:

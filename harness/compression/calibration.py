@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.arrays import ArraysUnreadableError, read_arrays
+from harness.datasets.arrays import ArraysUnreadableError, read_arrays
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec
 

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from harness.compression.flatbuffer import read_graph
 from harness.compression.lineage import Lineage
-from harness.compression.variant import VariantCard
+from harness.tflite.flatbuffer import read_graph
+from harness.tflite.variant import VariantCard
 
 
 def build_card(

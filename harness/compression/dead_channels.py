@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.constants import KERNEL_INPUT, OUTPUT_CHANNEL_AXES, float_constants, operators
+from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES, float_constants, operators
 
 BIAS_TYPES = {"INT32": "<i4", "INT64": "<i8"}
 FALLBACK_SCALE = 1.0

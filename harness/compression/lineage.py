@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.compression.calibration import describe_calibration
 from harness.compression.recipes import calibration_request, step_settings, trains
-from harness.compression.source import source_digest, source_libraries
-from harness.compression.training.data import describe_training_data
+from harness.compression.sources.load import source_digest, source_libraries
+from harness.datasets.training import describe_training_data
 from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
 

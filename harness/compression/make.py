@@ -17,15 +17,15 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from harness.compression.card import build_card
-from harness.compression.flatbuffer import is_quantized
 from harness.compression.lineage import Lineage, trace
-from harness.compression.runtime_check import CURRENT, foresee_failure
-from harness.compression.variant import Variant, VariantCard
 from harness.compression.worker import Job, Progress, run_worker, stopped
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.progress import Observer
 from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
+from harness.tflite.flatbuffer import is_quantized
+from harness.tflite.runtimes import CURRENT, foresee_failure
+from harness.tflite.variant import Variant, VariantCard
 
 _KEY_LETTERS = 16
 

@@ -12,7 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from harness.compression.calibration import Sample
-    from harness.compression.quantizer import Ranges
+    from harness.compression.graph.quantizer import Ranges
 
 
 def ranges_file(folder: Path, graph: bytes, samples: list[Sample], kind: str) -> Path:

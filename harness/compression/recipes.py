@@ -8,10 +8,10 @@ from pathlib import Path
 
 from harness.compression.calibration import CalibrationRequest
 from harness.compression.registry import Stage, Technique, TechniqueSettings, get_technique
-from harness.compression.runtime_check import CURRENT, known_runtimes
 from harness.errors import UsageError
 from harness.spec.loading import load_spec, validate_spec
 from harness.spec.recipe import Recipe
+from harness.tflite.runtimes import CURRENT, known_runtimes
 
 QUANTIZATION = "quantization"
 _BUILTIN = Path(__file__).with_name("recipes.toml")

@@ -19,7 +19,7 @@ from harness.spec.recipe import Step
 
 if TYPE_CHECKING:
     from harness.compression.calibration import CalibrationRequest
-    from harness.compression.workpiece import Workpiece
+    from harness.compression.recipe_state import Workpiece
 
 
 class TechniqueSettings(SpecModel):

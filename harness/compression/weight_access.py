@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.compression.constants import Weight, weights
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.weights import Weight, weights
 
 if TYPE_CHECKING:
+    from harness.compression.recipe_state import Workpiece
     from harness.compression.training.kernels import Kernel
-    from harness.compression.workpiece import Workpiece
 
 
 def keras_kernels(work: Workpiece) -> list[Kernel]:

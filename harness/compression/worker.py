@@ -22,13 +22,13 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.compression.flatbuffer import read_graph
+from harness.compression.recipe_state import Surroundings, Workpiece
 from harness.compression.recipes import leading_weight_steps, trains
-from harness.compression.source import is_keras, load_float_graph, load_keras_model, read_source_file
-from harness.compression.workpiece import Surroundings, Workpiece
+from harness.compression.sources.load import is_keras, load_float_graph, load_keras_model, read_source_file
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec, TfliteFile
 from harness.spec.recipe import Recipe
+from harness.tflite.flatbuffer import read_graph
 
 TIME_LIMIT_S = 2 * 3600.0
 """For recipes without training: a hung converter ends some time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from harness.devices.base import Device
+from harness.devices.device import Device
 from harness.errors import DeviceError, Failure, FailureClass
 
 _TIMEOUT_S = 20.0

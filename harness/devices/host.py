@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.devices.base import CommandResult, Core, DeviceFacts, DeviceKind
+from harness.devices.device import CommandResult, Core, DeviceFacts, DeviceKind
 from harness.errors import DeviceError, Failure, FailureClass
 from harness.paths import cache_folder
 

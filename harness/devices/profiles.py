@@ -7,7 +7,7 @@ import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from harness.devices.base import DeviceFacts
+from harness.devices.device import DeviceFacts
 from harness.paths import shipped
 from harness.spec.loading import load_spec
 from harness.spec.profile import DeviceProfile, ProfileMatch

@@ -9,12 +9,12 @@ from contextlib import closing, contextmanager, suppress
 
 import adbutils
 
-from harness.devices.base import Device
-from harness.devices.device_name import DeviceName
-from harness.devices.discovery import identities, name_of
-from harness.devices.recovery import answers
-from harness.devices.server import adb_client
-from harness.devices.transport import LOSSES, TimedDevice, describe_loss
+from harness.devices.adb.discovery import identities, name_of
+from harness.devices.adb.recovery import answers
+from harness.devices.adb.server import adb_client
+from harness.devices.adb.transport import LOSSES, TimedDevice, describe_loss
+from harness.devices.device import Device
+from harness.devices.device_ref import DeviceName
 from harness.errors import DeviceError, Failure, FailureClass
 
 DOWN_TIMEOUT_S = 60.0

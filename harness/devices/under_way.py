@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from harness.devices.base import Device
+from harness.devices.device import Device
 from harness.errors import DeviceError
 
 _LOOKS = 100

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.accuracy.child import last_words, run_child
-from harness.accuracy.dataset import Dataset, Samples, choose_samples
 from harness.accuracy.reference import Reference
-from harness.accuracy.tensors import FloatArray
-from harness.compression.variant import Variant
+from harness.datasets.labelled import Dataset, Samples, choose_samples
 from harness.errors import Failure, FailureClass, FailureError
 from harness.evaluation.attack_child import NO_GRADIENT
 from harness.evaluation.attacks import ATTACKS, EPSILONS
-from harness.evaluation.conditions import OWN, TRANSFERRED, Changed
+from harness.evaluation.changed_images import OWN, TRANSFERRED, Changed
 from harness.evaluation.fidelity import probabilities
+from harness.tflite.child import last_words, run_child
+from harness.tflite.tensors import FloatArray
+from harness.tflite.variant import Variant
 
 _TIMEOUT_S = 3600
 _PIXELS = 255

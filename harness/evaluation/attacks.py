@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.accuracy.tensors import FloatArray
 from harness.evaluation.task import Labels
+from harness.tflite.tensors import FloatArray
 
 Gradient = Callable[[FloatArray, Labels], FloatArray]
 """Of the loss of each sample in its inputs."""

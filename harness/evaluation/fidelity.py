@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from harness.accuracy.metrics import cosines, proportion
 from harness.accuracy.outcome import Proportion
-from harness.accuracy.tensors import FloatArray
+from harness.tflite.tensors import FloatArray
 
 SIGNIFICANT = 0.05
 """A difference in accuracy that chance gives more often than this is called noise."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.results.statistics import CONFIDENCE
+from harness.analysis.statistics import CONFIDENCE
 
 Floats = NDArray[np.float64]
 RESAMPLES = 1999

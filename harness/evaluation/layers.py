@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy.child import last_words, run_child, save_arrays
-from harness.accuracy.dataset import Samples
-from harness.accuracy.tensors import encode
-from harness.compression.variant import Variant, VariantCard
+from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureClass, FailureError, UsageError
+from harness.tflite.child import last_words, run_child, save_arrays
+from harness.tflite.tensors import encode
+from harness.tflite.variant import Variant, VariantCard
 
 _TIMEOUT_S = 900
 _MOST_DB = 120.0
@@ -144,7 +144,7 @@ def _tensors(variant: Variant, samples: Samples) -> dict[str, NDArray[np.float32
         inputs_file, tensors_file = Path(folder, "inputs.npz"), Path(folder, "tensors.npz")
         save_arrays(inputs_file, inputs)
         done = run_child(
-            "harness.evaluation.tensors_of", [variant.path, inputs_file, tensors_file],
+            "harness.tflite.inner_tensors", [variant.path, inputs_file, tensors_file],
             name=variant.name, timeout_s=_TIMEOUT_S,
         )  # fmt: skip
         if done.returncode != 0:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy.dataset import Dataset, Samples
 from harness.accuracy.reference import Reference
-from harness.accuracy.tensors import FloatArray
-from harness.compression.variant import Variant
+from harness.datasets.labelled import Dataset, Samples
 from harness.evaluation.fidelity import probabilities
+from harness.tflite.tensors import FloatArray
+from harness.tflite.variant import Variant
 
 SQUARE_SHARE = 0.18
 """Side of the square over that of the image."""

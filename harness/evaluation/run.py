@@ -7,23 +7,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.accuracy.dataset import Dataset, Samples, load_dataset
 from harness.accuracy.reference import Reference
-from harness.accuracy.tensors import sample_shape
 from harness.benchmark.delegates import find_delegate
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
-from harness.compression.variant import Variant
+from harness.datasets.inputs import FIRST_DATA, gather
+from harness.datasets.labelled import Dataset, Samples, load_dataset
 from harness.errors import UsageError
 from harness.evaluation.attacker import Attacker
-from harness.evaluation.conditions import ChangedImages
-from harness.evaluation.inputs import FIRST_DATA, gather
+from harness.evaluation.changed_images import ChangedImages
 from harness.evaluation.occlusion import FlippedInput, flipped_inputs
 from harness.evaluation.suite import HOST, Evaluation, Suite
 from harness.evaluation.task import Task, find_task
 from harness.evaluation.through_delegate import ThroughDelegate, through_delegates
 from harness.progress import Observer
 from harness.spec.model import ModelSpec, TfliteFile, find_model
+from harness.tflite.tensors import sample_shape
+from harness.tflite.variant import Variant
 
 DEFAULT_RECIPES = ("fp16", "dynamic-int8")
 WITH_DATA = "int8"

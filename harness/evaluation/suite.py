@@ -8,17 +8,17 @@ from itertools import chain
 
 import numpy as np
 
-from harness.accuracy.dataset import Samples
 from harness.accuracy.reference import Reference
-from harness.accuracy.tensors import FloatArray
-from harness.compression.variant import Variant
+from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureError, UsageError
 from harness.evaluation.attacker import Attacker, OwnAttacks, Surrogacy
-from harness.evaluation.conditions import Changed, ChangedImages, Condition, compare_condition
+from harness.evaluation.changed_images import Changed, ChangedImages, Condition, compare_condition
 from harness.evaluation.layers import LayerError, layer_errors
 from harness.evaluation.task import Comparison, Outputs, Task
 from harness.evaluation.through_delegate import DelegateChange, ThroughDelegate, fell_back
 from harness.progress import Observer
+from harness.tflite.tensors import FloatArray
+from harness.tflite.variant import Variant
 
 LAYER_SAMPLES = 16
 """Samples whose inner tensors are compared."""

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy.tensors import FloatArray
 from harness.evaluation.task import Labels
+from harness.tflite.tensors import FloatArray
 
 BATCH = 100
 _ABSENT = -1
@@ -128,7 +128,7 @@ def _read_tensors(path: Path) -> tuple[dict[int, NDArray[Any]], dict[int, _Grid]
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    from harness.evaluation.tensors_of import computed
+    from harness.tflite.inner_tensors import computed
 
     interpreter = Interpreter(
         model_path=str(path), experimental_preserve_all_tensors=True,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy.tensors import FloatArray
 from harness.errors import UsageError
 from harness.evaluation import tasks
+from harness.tflite.tensors import FloatArray
 
 if TYPE_CHECKING:
     from harness.evaluation.fidelity import Fidelity

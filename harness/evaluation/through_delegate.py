@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.accuracy.dataset import Samples
 from harness.accuracy.output_check import check_outputs, describe_failed_check, limits_for
 from harness.accuracy.reference import Reference
 from harness.accuracy.sending import AccuracyTarget, Sender
-from harness.accuracy.tensors import FloatArray
-from harness.benchmark.measurement import Delegation
+from harness.benchmark.invocation import Delegation
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool, ToolFamily
-from harness.compression.variant import Variant
-from harness.devices.base import Device
+from harness.datasets.labelled import Samples
+from harness.devices.device import Device
 from harness.errors import Failure, FailureClass, NothingToRunOnError
 from harness.evaluation.layers import signal_to_noise_db
-from harness.spec.output_limits import OutputLimits
+from harness.spec.limits import OutputLimits
 from harness.sweep.targets import opened
+from harness.tflite.tensors import FloatArray
+from harness.tflite.variant import Variant
 
 TIMEOUT_S = 300.0
 """Of one process of the tool."""

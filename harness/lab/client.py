@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from harness.errors import NothingToRunOnError, UsageError
 from harness.lab.engine import METRIC, require_engine, version
-from harness.lab.shelf import Announcement
+from harness.lab.phone_registry import Announcement
 
 if TYPE_CHECKING:
     from distributed import Client, Future

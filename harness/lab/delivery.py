@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from harness.compression.variant import Variant, VariantCard
-from harness.lab.parcels import place_of
+from harness.lab.transfer import place_of
 from harness.sweep.supply import VariantSupply
+from harness.tflite.variant import Variant, VariantCard
 
 _supplies: dict[str, VariantSupply] = {}
 """Of the jobs that are under way on this host, by their names."""

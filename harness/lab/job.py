@@ -10,22 +10,22 @@ from dataclasses import dataclass, field
 from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
-from harness.compression.variant import VariantCard
 from harness.errors import HarnessError
 from harness.lab.delivery import Batch, arrived, supplied
 from harness.lab.news import SendingObserver
-from harness.lab.parcels import place_of
+from harness.lab.phone_registry import Shelf
 from harness.lab.samples import load_samples
-from harness.lab.shelf import Shelf
-from harness.nightly.waves import night_waves
+from harness.lab.transfer import place_of
 from harness.paths import cache_folder
 from harness.progress import Observer
-from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
+from harness.store.store import Store
 from harness.sweep.context import SweepContext
 from harness.sweep.deadline import Deadline
-from harness.sweep.faults import PhoneRecord
-from harness.sweep.measure_device import measure_device
+from harness.sweep.device.run import measure_device
+from harness.sweep.fault_log import PhoneRecord
+from harness.sweep.time_budget import night_waves
+from harness.tflite.variant import VariantCard
 
 PLUGIN = "harness"
 """Under this name dask's worker keeps what its host has on the shelf."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.accuracy.dataset import Samples
+from harness.datasets.labelled import Samples
 from harness.files import sha256_of
 
 _LABELS = "labels"

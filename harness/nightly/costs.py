@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from sqlalchemy import func, select
 
-from harness.results import schema
-from harness.results.nights import CellName, CellNights
-from harness.results.store import Store
+from harness.analysis.history.nights import CellName, CellNights
+from harness.store import schema
+from harness.store.store import Store
 
 MARGIN = 1.5
 """A night may be so much slower than the last one, as on a hot phone, and cells measured in turns still get done."""

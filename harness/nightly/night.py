@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from harness.analysis.comparison import SMALLEST_EFFECT
+from harness.analysis.history.night_check import BY_DEFAULT, NightCheck, Trouble, check_night
 from harness.benchmark.registry import ToolRegistry
 from harness.errors import ExitCode
-from harness.lab.site import open_site
+from harness.lab.device_source import open_site
 from harness.nightly.disk import require_space
 from harness.nightly.lock import night_lock
-from harness.nightly.waves import night_waves
 from harness.progress import Observer
-from harness.results.comparison import SMALLEST_EFFECT
-from harness.results.night_check import BY_DEFAULT, NightCheck, Trouble, check_night
-from harness.results.place import find_place
-from harness.results.records import SweepStatus
-from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
+from harness.store.location import find_place
+from harness.store.records import SweepStatus
+from harness.store.store import Store
 from harness.sweep.deadline import Deadline
 from harness.sweep.runner import SweepOutcome, SweepRunner
+from harness.sweep.time_budget import night_waves
 
 DEFAULT_LEAST_FREE_GB = 2.0
 

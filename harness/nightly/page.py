@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.results.night_check import NightCheck
-from harness.results.store import Store
+from harness.analysis.history.night_check import NightCheck
+from harness.store.store import Store
 
 
 def write_night_page(store: Store, check: NightCheck, path: Path) -> None:
     """Write tonight and the nights that it was compared with as one page. Raises `UsageError` where it cannot be."""
-    from harness.report.page.history_figure import ChangePoint
-    from harness.report.page.render import ReportOptions, render_report
-    from harness.report.page.site import write_page
-    from harness.report.page.sweep_data import read_sweep_data
+    from harness.analysis.sweep_data import read_sweep_data
+    from harness.report.html.history_figure import ChangePoint
+    from harness.report.html.page import ReportOptions, render_report
+    from harness.report.html.site import write_page
 
     before = {cell.compared.a.sweep_id for cell in check.cells if cell.compared and cell.compared.a}
     newest_first = [check.sweep_id, *sorted(before, reverse=True)]

@@ -8,8 +8,8 @@ from datetime import datetime
 
 import numpy as np
 
-from harness.results.nights import CellName, CellNights, Night
-from harness.results.records import Cell
+from harness.analysis.history.nights import CellName, CellNights, Night
+from harness.store.records import Cell
 
 HALF_LIFE_DAYS = 3.0
 """After so many days a night says half as much of a cell as it does now."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy.child import load_arrays
+from harness.tflite.child import load_arrays
 
 Array = NDArray[np.generic]
 KERNELS = ("cpu-builtin", "cpu")

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy.child import last_words, run_child, save_arrays
 from harness.errors import CompressionError, Failure, FailureClass, FailureError, UsageError
 from harness.partition.graph import Graph, Tensor
 from harness.partition.split import Stage
+from harness.tflite.child import last_words, run_child, save_arrays
 
 _TIMEOUT_S = 900.0
 _WHOLE_NUMBERS = 256

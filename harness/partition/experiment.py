@@ -10,19 +10,19 @@ from typing import Any
 
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.registry import ToolRegistry
-from harness.devices.base import Device, DeviceKind
-from harness.devices.core_mask import MeasuredCores, as_mask, choose_measured_cores
-from harness.devices.discovery import reopen
+from harness.devices.adb.discovery import reopen
+from harness.devices.cores import MeasuredCores, as_mask, choose_measured_cores
+from harness.devices.device import Device, DeviceKind
 from harness.devices.host import HostDevice
 from harness.devices.profiles import match_profile
+from harness.partition.costs import MeasuredPieces, measure_pieces
 from harness.partition.graph import Graph
-from harness.partition.measure import MeasuredPieces, measure_pieces
 from harness.partition.partition import Partition
 from harness.partition.placement import Unit
-from harness.partition.proof import Outcome, Prover
+from harness.partition.trial import Outcome, Prover
 from harness.progress import Observer
-from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
+from harness.store.store import Store
 from harness.sweep.targets import opened
 
 _MOST_CPU_UNITS = 4

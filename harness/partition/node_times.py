@@ -10,19 +10,19 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
-from harness.benchmark.command import offers_op_profile
+from harness.benchmark.benchmark_model.command import offers_op_profile
+from harness.benchmark.benchmark_model.log import parse_log
+from harness.benchmark.benchmark_model.op_profile import ProfiledNode
+from harness.benchmark.invocation import InvocationRequest, Pass
 from harness.benchmark.invoke import invoke
-from harness.benchmark.log import parse_log
-from harness.benchmark.measurement import InvocationRequest, Pass
-from harness.benchmark.op_profile import ProfiledNode
 from harness.benchmark.probe import with_flags
 from harness.benchmark.registry import ToolRegistry
-from harness.compression.variant import Variant
-from harness.devices.core_mask import choose_measured_cores
+from harness.devices.cores import choose_measured_cores
 from harness.devices.profiles import match_profile
 from harness.errors import Failure, FailureClass, FailureError, UsageError
 from harness.partition.graph import Graph
 from harness.sweep.targets import opened
+from harness.tflite.variant import Variant
 
 _KERNELS = "cpu-builtin"
 _NUMBERED = re.compile(r"^\[.*\]:(?P<operator>\d+)$")

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.compression.flatbuffer import read_graph
-from harness.compression.variant import Variant
 from harness.errors import UsageError
 from harness.partition.check import check_chain, random_inputs
 from harness.partition.graph import Graph
 from harness.partition.split import Stage, split
+from harness.tflite.flatbuffer import read_graph
+from harness.tflite.variant import Variant
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
+from harness.benchmark.invocation import InvocationRequest, Pass
 from harness.benchmark.invoke import invoke
-from harness.benchmark.measurement import InvocationRequest, Pass
 from harness.benchmark.tool import Tool, ToolFamily
-from harness.devices.base import Device
+from harness.devices.device import Device
 
 _TELL_TIMES = """
 "$@"

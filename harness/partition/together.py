@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
 from harness.benchmark.invoke import invoke
-from harness.benchmark.measurement import Invocation, InvocationRequest, Pass
 from harness.benchmark.tool import Tool
-from harness.compression.variant import Variant
-from harness.devices.base import Device
+from harness.devices.device import Device
 from harness.partition.placement import Unit
+from harness.tflite.variant import Variant
 
 _US_PER_S = 1e6
 _SPARE_S = 60.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from harness.benchmark.measurement import Pass
-from harness.results.store import is_final
+from harness.benchmark.invocation import Pass
+from harness.store.store import is_final
 
 Row = TypeVar("Row", bound=Mapping[str, Any])
 

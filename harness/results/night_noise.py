@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from harness.results.device_noise import LATEST_SWEEPS, DeviceNoise, between_floor
-from harness.results.history import examine
-from harness.results.nights import CellNights, Night
-from harness.results.noise import NoiseFloor
-from harness.results.sides import Side
+from harness.analysis.comparable_cell import Side
+from harness.analysis.device_noise import LATEST_SWEEPS, DeviceNoise, between_floor
+from harness.analysis.history.nights import CellNights, Night
+from harness.analysis.history.steps import examine
+from harness.analysis.noise_floor import NoiseFloor
 
 FEWEST_SWEEPS = 3
 """As for `harness noise`: with three the floor is ten times their deviation, with twenty four times."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.benchmark.measurement import Pass, Place
+from harness.benchmark.invocation import Pass, Place
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from harness.analysis.result_row import JSON_VALUES, LISTS_OF_NUMBERS, LISTS_OF_TEXT, kind_of
 from harness.errors import UsageError
-from harness.results.columns import JSON_VALUES, LISTS_OF_NUMBERS, LISTS_OF_TEXT, kind_of
-from harness.results.export import FORMULA, SCHEMA_VERSION
-from harness.results.parquet import parquet_values
-from harness.results.tables import typed_frame
+from harness.export.parquet import parquet_values
+from harness.export.tables import typed_frame
+from harness.export.text_formats import FORMULA, SCHEMA_VERSION
 
 _AS_JSON = LISTS_OF_TEXT | LISTS_OF_NUMBERS | JSON_VALUES.keys()
 

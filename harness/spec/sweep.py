@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from harness.spec.limits import OutputLimits
 from harness.spec.loading import SpecModel, read_toml, validate_spec
-from harness.spec.output_limits import OutputLimits
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[0-9]{1,5})?")
 PresetName = Literal["quick", "standard", "strict"]

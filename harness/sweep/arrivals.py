@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from harness.devices.device_name import AdbServer, DeviceName, label_of, server_at
-from harness.devices.discovery import identities, ready_devices
+from harness.devices.adb.discovery import identities, ready_devices
+from harness.devices.adb.recovery import are_back
+from harness.devices.device_ref import AdbServer, DeviceName, label_of, server_at
 from harness.devices.lease import is_held
-from harness.devices.recovery import are_back
 from harness.errors import DeviceError, NothingToRunOnError
 
 

@@ -7,11 +7,11 @@ import platform
 from datetime import UTC, datetime
 
 import harness
-from harness.results.records import SweepRecord, new_sweep_id
-from harness.results.rows import utc_text
-from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
-from harness.sweep.carrying_on import changed_settings
+from harness.store.records import SweepRecord, new_sweep_id
+from harness.store.rows import utc_text
+from harness.store.store import Store
+from harness.sweep.resume import changed_settings
 
 
 def begin_sweep(store: Store, spec: SweepSpec) -> str:

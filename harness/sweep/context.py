@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from harness.accuracy.on_device import Evidence
 from harness.benchmark.registry import ToolRegistry
 from harness.progress import Observer
-from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
-from harness.sweep.faults import FaultBook
+from harness.store.store import Store
+from harness.sweep.fault_log import FaultBook
 from harness.sweep.plan import Waves, at_once
-from harness.sweep.scheduling import EachDevice, Scheduling
+from harness.sweep.sharing import EachDevice, Scheduling
 from harness.sweep.supply import VariantSupply
 
 

@@ -6,16 +6,16 @@ import threading
 from collections.abc import Sequence
 
 from harness.benchmark.registry import ToolRegistry
-from harness.compression.variant import Variant
-from harness.devices.base import Device
+from harness.devices.device import Device
 from harness.progress import Observer
-from harness.results.records import SweepStatus
-from harness.results.store import Store
 from harness.spec.sweep import SweepSpec
+from harness.store.records import SweepStatus
+from harness.store.store import Store
 from harness.sweep.beginning import begin_sweep
 from harness.sweep.context import SweepContext
-from harness.sweep.device_run import DeviceRun
+from harness.sweep.device.device_run import DeviceRun
 from harness.sweep.supply import VariantSupply
+from harness.tflite.variant import Variant
 
 
 def sweep_variants(

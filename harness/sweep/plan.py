@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.benchmark.command import offers_op_profile
-from harness.benchmark.measurement import Pass
+from harness.benchmark.benchmark_model.command import offers_op_profile
+from harness.benchmark.invocation import Pass
 from harness.benchmark.tool import Tool
-from harness.results.records import Cell
 from harness.spec.sweep import Measurement
+from harness.store.records import Cell
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from harness.devices.base import Device, DeviceKind
-from harness.devices.discovery import reopen
+from harness.devices.adb.discovery import reopen
+from harness.devices.device import Device, DeviceKind
 from harness.devices.restart import restart
 from harness.errors import DeviceError, Failure, FailureError
 from harness.sweep.context import SweepContext
-from harness.sweep.device_run import DeviceRun
-from harness.sweep.retries import RULES
+from harness.sweep.device.device_run import DeviceRun
+from harness.sweep.retry import RULES
 
 
 def run_device(context: SweepContext, device: Device) -> None:

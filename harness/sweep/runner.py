@@ -7,28 +7,28 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.accuracy.dataset import Dataset, choose_samples, load_dataset, random_samples, require_fit
 from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe, within_budget
-from harness.compression.variant import Variant
+from harness.datasets.labelled import Dataset, choose_samples, load_dataset, random_samples, require_fit
 from harness.errors import NothingToRunOnError
 from harness.paths import cache_folder
 from harness.progress import Observer
-from harness.results.records import SweepStatus
-from harness.results.store import Store
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
+from harness.store.records import SweepStatus
+from harness.store.store import Store
 from harness.sweep.beginning import begin_sweep, carry_on_sweep
-from harness.sweep.carrying_on import changed_settings, changes_sentence
 from harness.sweep.context import SweepContext
-from harness.sweep.crew import Crew
+from harness.sweep.device_pool import Crew
+from harness.sweep.device_source import AdbSite, Site
 from harness.sweep.plan import Waves, at_once
-from harness.sweep.scheduling import scheduling_of
-from harness.sweep.site import AdbSite, Site
+from harness.sweep.resume import changed_settings, changes_sentence
+from harness.sweep.sharing import scheduling_of
 from harness.sweep.supply import VariantSupply
 from harness.sweep.variants import FailedVariant, make_reference, make_variants
+from harness.tflite.variant import Variant
 
 FLOAT_RECIPE = "fp32"
 AS_IS_RECIPE = "as-is"

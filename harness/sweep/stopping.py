@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.benchmark.measurement import Invocation, Pass
-from harness.results.statistics import enough
+from harness.analysis.statistics import enough
+from harness.benchmark.invocation import Invocation, Pass
 from harness.spec.sweep import Measurement
 from harness.sweep.plan import PlannedInvocation
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.compression.variant import Variant
+from harness.tflite.variant import Variant
 
 _LOOK_EVERY_S = 0.5
 

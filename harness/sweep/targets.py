@@ -10,9 +10,7 @@ from pathlib import Path
 
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import ToolSystem
-from harness.devices.base import Device
-from harness.devices.device_name import DeviceName, label_of, server_at
-from harness.devices.discovery import (
+from harness.devices.adb.discovery import (
     AttachedDevice,
     DeviceState,
     chosen_serials,
@@ -21,6 +19,8 @@ from harness.devices.discovery import (
     list_devices,
     open_device,
 )
+from harness.devices.device import Device
+from harness.devices.device_ref import DeviceName, label_of, server_at
 from harness.devices.host import HostDevice
 from harness.devices.lease import lease
 from harness.devices.profiles import GENERIC, load_profiles

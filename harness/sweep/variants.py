@@ -9,11 +9,11 @@ from pathlib import Path
 
 from harness.compression.make import make_variant
 from harness.compression.recipes import trains
-from harness.compression.variant import Variant
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.progress import Observer
 from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
+from harness.tflite.variant import Variant
 
 _BAR = "compression"
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import psutil
 
-from harness.devices.server import server_address
+from harness.devices.adb.server import server_address
 from harness.virtual_phone.phone import VirtualPhone
 
 _MOMENT_S = 0.3

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from harness.errors import NothingToRunOnError, UsageError
 from harness.virtual_phone import cable as cable_process
 from harness.virtual_phone.base_image import base_image, virtual_phone_folder
-from harness.virtual_phone.costume import (
+from harness.virtual_phone.recording import (
     dress,
     load_costume,
     set_battery,

@@ -9,24 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.accuracy.dataset import Dataset, Samples, choose_samples, load_dataset, random_samples
 from harness.accuracy.metrics import cosines, max_abs_errors, proportion, same_label_hits, top_k_hits
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
 from harness.accuracy.output_check import check_outputs, limits_for
 from harness.accuracy.reference import Reference
-from harness.accuracy.tensors import decode, encode, split_outputs
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import ToolSystem
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
-from harness.compression.variant import TensorType
-from harness.devices.discovery import open_device
+from harness.datasets.labelled import Dataset, Samples, choose_samples, load_dataset, random_samples
+from harness.devices.adb.discovery import open_device
 from harness.devices.host import HostDevice
 from harness.errors import FailureClass, FailureError, UsageError
 from harness.paths import cache_folder
 from harness.progress import SilentObserver
+from harness.spec.limits import OutputLimits
 from harness.spec.model import Data, ModelSpec, TfliteFile, find_model
-from harness.spec.output_limits import OutputLimits
+from harness.tflite.tensors import decode, encode, split_outputs
+from harness.tflite.variant import TensorType
 
 DATA = Path(__file__).parent / "data"
 LIMITS = OutputLimits()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.arrays import ArraysUnreadableError, read_arrays
+from harness.datasets.arrays import ArraysUnreadableError, read_arrays
 
 IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.accuracy.child import last_words, load_arrays, run_child, save_arrays
 from harness.errors import FailureClass, FailureError
+from harness.tflite.child import last_words, load_arrays, run_child, save_arrays
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from results_examples import card
 
-from harness.accuracy.dataset import Samples
 from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
-from harness.compression.variant import Variant
-from harness.spec.output_limits import OutputLimits
+from harness.datasets.labelled import Samples
+from harness.spec.limits import OutputLimits
+from harness.tflite.variant import Variant
 
 
 def evidence(tmp_path, inputs=0.0, labels=(0, 1), model="fp32", **limits):

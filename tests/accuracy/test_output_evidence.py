@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.accuracy.output_check import check_outputs
-from harness.spec.output_limits import OutputLimits
+from harness.spec.limits import OutputLimits
 
 
 def scores(seed=1, samples=50):

@@ -6,8 +6,8 @@ import tarfile
 from functools import cache
 from pathlib import Path
 
-from harness.benchmark.measurement import InvocationRequest
-from harness.devices.base import CommandResult
+from harness.benchmark.invocation import InvocationRequest
+from harness.devices.device import CommandResult
 
 DATA = Path(__file__).parent / "data"
 

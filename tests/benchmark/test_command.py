@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.benchmark.command import build_arguments
-from harness.benchmark.measurement import InputFile, InvocationRequest, Pass
+from harness.benchmark.benchmark_model.command import build_arguments
+from harness.benchmark.invocation import InputFile, InvocationRequest, Pass
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.errors import FailureClass, FailureError, UsageError
 

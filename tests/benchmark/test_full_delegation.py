@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from recorded_logs import as_request, as_result, situations
 
-from harness.benchmark.command import build_arguments
-from harness.benchmark.measurement import InvocationRequest, Measurement
-from harness.benchmark.outcome import judge
+from harness.benchmark.benchmark_model.command import build_arguments
+from harness.benchmark.benchmark_model.outcome import judge
+from harness.benchmark.invocation import InvocationRequest, Measurement
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.errors import FailureClass
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.benchmark.benchmark_model.outcome import STREAM_MARK
+from harness.benchmark.invocation import InputFile, InvocationRequest, Pass
 from harness.benchmark.invoke import invoke
-from harness.benchmark.measurement import InputFile, InvocationRequest, Pass
-from harness.benchmark.outcome import STREAM_MARK
 from harness.benchmark.probe import probe_flags
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
-from harness.devices.base import DeviceFacts, DeviceKind
-from harness.devices.discovery import open_device
+from harness.devices.adb.discovery import open_device
+from harness.devices.device import DeviceFacts, DeviceKind
 from harness.devices.host import HostDevice
 from harness.errors import DeviceError, Failure, FailureClass, FailureError
 

@@ -3,9 +3,9 @@
 import pytest
 from recorded_logs import as_request, as_result, situations
 
-from harness.benchmark.command import build_arguments, offers_op_profile
-from harness.benchmark.measurement import InvocationRequest, Pass, Place
-from harness.benchmark.outcome import judge
+from harness.benchmark.benchmark_model.command import build_arguments, offers_op_profile
+from harness.benchmark.benchmark_model.outcome import judge
+from harness.benchmark.invocation import InvocationRequest, Pass, Place
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.errors import FailureClass
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from recorded_logs import as_request, as_result, situations
 
-from harness.benchmark.measurement import InvocationRequest, Pass
-from harness.benchmark.outcome import judge
-from harness.devices.base import CommandResult
+from harness.benchmark.benchmark_model.outcome import judge
+from harness.benchmark.invocation import InvocationRequest, Pass
+from harness.devices.device import CommandResult
 from harness.errors import Failure, FailureClass
 
 EXPECTED = json.loads((Path(__file__).parent / "data" / "expected-outcomes.json").read_text())

@@ -19,15 +19,15 @@ from results_examples import (
 )
 from results_examples import add as add_invocation
 
+from harness.analysis.cell_comparison import Subject, compare_cells, couple
+from harness.analysis.comparable_cell import CONDITIONS, differences, read_sides
+from harness.analysis.comparison import FindingVerdict
+from harness.analysis.device_noise import DeviceNoise, read_noise
 from harness.cli.main import main
-from harness.compression.variant import VariantCard
-from harness.devices.base import DeviceKind
+from harness.devices.device import DeviceKind
 from harness.errors import Failure, FailureClass
-from harness.results.cell_comparison import Subject, compare_cells, couple
-from harness.results.comparison import FindingVerdict
-from harness.results.device_noise import DeviceNoise, read_noise
-from harness.results.sides import CONDITIONS, differences, read_sides
-from harness.results.store import Store
+from harness.store.store import Store
+from harness.tflite.variant import VariantCard
 
 BEFORE, AFTER = "20261123-083000-aaaa", "20261124-083000-bbbb"
 VARIANTS = ("fp32", "int8")

@@ -8,13 +8,13 @@ import pytest
 from results_examples import START, accuracy_outcome, begin, card, cell, facts, measure, succeeded, tool
 
 from harness.accuracy.outcome import AccuracyOutcome, OutputCheck
-from harness.benchmark.measurement import Invocation, Pass
+from harness.analysis.evidence import RowName, read_evidence
+from harness.analysis.promises import judge_promises
+from harness.benchmark.invocation import Invocation, Pass
 from harness.cli.main import main
 from harness.errors import Failure, FailureClass
-from harness.report.explain import explain_screen
-from harness.results.evidence import RowName, read_evidence
-from harness.results.promises import judge_promises
-from harness.results.store import Store
+from harness.report.terminal.explain import explain_screen
+from harness.store.store import Store
 
 PREPARATION = {
     "knobs": [

@@ -5,7 +5,7 @@ import os
 import pytest
 from scripted_sweep import ScriptedSweep
 
-from harness.devices.discovery import connect, disconnect, open_device
+from harness.devices.adb.discovery import connect, disconnect, open_device
 from harness.progress import News
 from harness.virtual_phone.phone import virtual_phone
 

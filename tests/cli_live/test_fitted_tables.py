@@ -7,14 +7,14 @@ import pytest
 from results_examples import accuracy_outcome, begin, cell, facts, measure
 from rich.console import Console
 
-from harness.report.comparison import comparison_table
-from harness.report.fitting import FittedTable, FittingColumn, FittingRow, Section
-from harness.report.table import COLUMNS, sweep_table
-from harness.results.cell_comparison import Subject, compare_cells, couple
-from harness.results.device_noise import read_noise
-from harness.results.sides import read_sides
-from harness.results.store import Store
-from harness.results.summary import summarize
+from harness.analysis.cell_comparison import Subject, compare_cells, couple
+from harness.analysis.comparable_cell import read_sides
+from harness.analysis.device_noise import read_noise
+from harness.analysis.summary import summarize
+from harness.report.terminal.comparison import comparison_table
+from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section
+from harness.report.terminal.sweep_table import COLUMNS, sweep_table
+from harness.store.store import Store
 
 COLUMNS_OF_TEST = (
     FittingColumn("name", 3, may_fold=True), FittingColumn("size\nkB", 1, is_numeric=True), FittingColumn("rank", 2)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from harness.progress import DeviceStatus, Heat, News
-from harness.report.live import Bar, Told, clock, live_view, plain_line, wrapped
+from harness.report.terminal.live import Bar, Told, clock, live_view, plain_line, wrapped
 
 RUNNING = DeviceStatus(
     "192.168.17.41:5555", "Google Pixel 8", News.RUNNING, cell="prune50-int8 nnapi:google-edgetpu 4 threads",

@@ -61,7 +61,7 @@ def _tensor(name: str, shape: list[int], buffer: int) -> schema.TensorT:
 
 def static_int8(graph: bytes, samples: list[dict[str, Any]]) -> bytes:
     """Return a float graph in int8, calibrated on the extremes of samples; inputs and outputs stay float."""
-    from harness.compression import quantizer
+    from harness.compression.graph import quantizer
 
     ranges = quantizer.calibrate(graph, samples, extremes=True)
     return quantizer.quantize(graph, [quantizer.Rule("int8", "int8")], ranges=ranges)

@@ -58,7 +58,7 @@ def test_real_architectures_with_residuals_and_squeeze_and_excite(name: str) -> 
 def test_efficientnet_lite0() -> None:
     import keras
 
-    from harness.compression.efficientnet_lite import build_efficientnet_lite0
+    from harness.compression.sources.efficientnet_lite import build_efficientnet_lite0
 
     keras.utils.set_random_seed(2)
     _same_outputs(_randomised(build_efficientnet_lite0()))

@@ -14,8 +14,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from small_graphs import INPUT_SIZE, OUTPUT_SIZE, dense_graph
 
-from harness.compression.constants import replace_weights, weights
 from harness.errors import CompressionError, FailureClass
+from harness.tflite.weights import replace_weights, weights
 
 DENSE = dense_graph()
 Array = NDArray[np.float32]

@@ -13,11 +13,11 @@ from official_runtime import run_official
 
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
-from harness.compression.runtime_check import foresee_failure
-from harness.compression.variant import Variant
 from harness.progress import SilentObserver
 from harness.spec.model import ModelSpec, find_model
 from harness.spec.recipe import Recipe, Step
+from harness.tflite.runtimes import foresee_failure
+from harness.tflite.variant import Variant
 
 pytestmark = pytest.mark.training
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_graphs import dense_graph
 
-from harness.compression.flatbuffer import read_graph
 from harness.errors import CompressionError, FailureClass
+from harness.tflite.flatbuffer import read_graph
 
 GRAPH = dense_graph()
 

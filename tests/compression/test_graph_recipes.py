@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from small_graphs import INPUT_SIZE, dense_graph
 
-from harness.compression.constants import weights
+from harness.compression.accuracy_budget import run_graph
 from harness.compression.make import make_variant
-from harness.compression.precision_budget import run_graph
-from harness.compression.variant import Variant
 from harness.errors import CompressionError, FailureClass
 from harness.progress import SilentObserver
 from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe, Step
+from harness.tflite.variant import Variant
+from harness.tflite.weights import weights
 
 ModelMaker = Callable[..., ModelSpec]
 Cli = Callable[..., Any]

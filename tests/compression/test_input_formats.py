@@ -16,14 +16,14 @@ import pytest
 from harness.compression.lineage import trace
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
-from harness.compression.source import load_keras_model
+from harness.compression.sources.load import load_keras_model
 from harness.compression.sources.program_check import check_program
 from harness.compression.sources.reading import digest_of_files
-from harness.compression.variant import Variant
 from harness.errors import CompressionError, FailureClass
 from harness.progress import SilentObserver
 from harness.spec.model import Data, ModelSpec, find_model, load_model_spec
 from harness.spec.recipe import Recipe, Step
+from harness.tflite.variant import Variant
 
 DATA = Path(__file__).parent / "data"
 

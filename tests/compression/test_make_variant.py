@@ -14,12 +14,12 @@ from small_graphs import INPUT_SIZE, dense_graph
 
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
-from harness.compression.variant import Variant
 from harness.compression.worker import Job, run_worker
 from harness.errors import CompressionError, FailureClass
 from harness.progress import SilentObserver
 from harness.spec.model import Data, ModelSpec, Preprocessing, find_model
 from harness.spec.recipe import Recipe, Step
+from harness.tflite.variant import Variant
 
 RECIPES = builtin_recipes()
 ModelMaker = Callable[..., ModelSpec]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.compression import precision_budget
-from harness.compression.precision_budget import Judge, keep_within, paired_drop
-from harness.compression.quantizer import Rule
+from harness.compression import accuracy_budget as precision_budget
+from harness.compression.accuracy_budget import Judge, keep_within, paired_drop
+from harness.compression.graph.quantizer import Rule
 
 SAMPLES = 2000
 

@@ -151,7 +151,7 @@ def test_an_unknown_recipe_gets_a_suggestion() -> None:
 def test_listing_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "import harness.cli.recipes, harness.cli.compress\n"
+        "import harness.cli.commands.recipes, harness.cli.commands.compress\n"
         "from harness.compression.recipes import builtin_recipes\n"
         "from harness.compression.registry import all_techniques\n"
         "all_techniques(); builtin_recipes()\n"

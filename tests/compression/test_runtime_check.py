@@ -7,9 +7,9 @@ from small_graphs import dense_graph
 
 from harness.compression.card import build_card
 from harness.compression.lineage import Lineage
-from harness.compression.runtime_check import foresee_failure, known_runtimes
-from harness.compression.variant import VariantCard
 from harness.errors import FailureClass
+from harness.tflite.runtimes import foresee_failure, known_runtimes
+from harness.tflite.variant import VariantCard
 
 LINEAGE = Lineage(
     model="m", model_sha256="0", recipe="r", steps=(), target_runtime="2.14", libraries={}, calibration=None

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.compression.efficientnet_lite import build_efficientnet_lite0
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
-from harness.compression.variant import Variant
+from harness.compression.sources.efficientnet_lite import build_efficientnet_lite0
 from harness.errors import CompressionError, FailureClass, UsageError
 from harness.progress import SilentObserver
 from harness.spec.model import EfficientNetLite0, KerasApplication, ModelSpec, find_model, shipped_models
 from harness.spec.recipe import Recipe, Step
+from harness.tflite.variant import Variant
 
 
 def _make(model: ModelSpec, cache: Path, recipe: str = "fp32") -> Variant:

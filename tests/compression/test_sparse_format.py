@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 from numpy.typing import NDArray
 
-from harness.compression.sparse_format import Layout, SparseValues, encode, smallest
+from harness.compression.graph.sparse_format import Layout, SparseValues, encode, smallest
 
 Values = NDArray[Any]
 

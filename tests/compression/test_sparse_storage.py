@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from official_runtime import run_official
 from small_graphs import dense_graph, static_int8
 
-from harness.compression import quantizer
-from harness.compression.constants import replace_weights, weights
-from harness.compression.flatbuffer import read_graph
-from harness.compression.sparse_storage import OVERHEAD_BYTES, SparseReport, store_sparse
+from harness.compression.graph import quantizer
+from harness.compression.graph.sparse_storage import OVERHEAD_BYTES, SparseReport, store_sparse
+from harness.tflite.flatbuffer import read_graph
+from harness.tflite.weights import replace_weights, weights
 
 Array = NDArray[np.float32]
 SHAPE = (1, 8, 8, 16)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from harness.compression.sparsity import (
+from harness.compression.weights.masks import (
     Scope,
     block_scores,
     magnitude_masks,

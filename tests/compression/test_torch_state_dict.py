@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.compression.torch_state_dict import read_state_dict
+from harness.compression.sources.torch_state_dict import read_state_dict
 
 WEIGHTS = np.arange(6, dtype=np.float32).reshape(2, 3)
 

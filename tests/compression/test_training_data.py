@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.compression.training import data as training_data
-from harness.compression.training.data import describe_training_data, load_training_data
+from harness.datasets import training as training_data
+from harness.datasets.training import describe_training_data, load_training_data
 from harness.errors import CompressionError
 from harness.spec.model import KerasFile, ModelSpec, Training
 

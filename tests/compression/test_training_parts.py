@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.compression.weight_grid import quantize_weight
-from harness.compression.weight_sharing import share
+from harness.compression.weights.clusters import share
+from harness.compression.weights.rounding import quantize_weight
 
 pytestmark = pytest.mark.training
 
@@ -134,7 +134,7 @@ def test_activations_are_rounded_where_an_integer_runtime_keeps_them() -> None:
 
 def test_batches_depend_on_seed_and_epoch_alone() -> None:
     from harness.compression.training.batches import Batches
-    from harness.compression.training.data import LabelledImages
+    from harness.datasets.training import LabelledImages
     from harness.spec.model import Augmentation, Preprocessing
 
     random = np.random.default_rng(1)

@@ -11,15 +11,15 @@ import pytest
 from numpy.typing import NDArray
 from small_networks import SIZE, write_model
 
-from harness.accuracy.dataset import choose_samples, load_dataset
-from harness.accuracy.interpret import interpret
-from harness.compression.constants import weights
 from harness.compression.make import make_variant
-from harness.compression.variant import Variant
+from harness.datasets.labelled import choose_samples, load_dataset
 from harness.errors import CompressionError, FailureClass
 from harness.progress import SilentObserver
 from harness.spec.model import ModelSpec, load_model_spec
 from harness.spec.recipe import Recipe, Step
+from harness.tflite.interpreter import interpret
+from harness.tflite.variant import Variant
+from harness.tflite.weights import weights
 
 pytestmark = pytest.mark.training
 

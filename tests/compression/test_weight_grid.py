@@ -12,10 +12,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from small_graphs import INPUT_SIZE, dense_graph
 
-from harness.compression import quantizer
-from harness.compression.grids import read_grids
-from harness.compression.precision_budget import run_graph
-from harness.compression.weight_grid import quantize_weight, regrid
+from harness.compression.accuracy_budget import run_graph
+from harness.compression.graph import quantizer
+from harness.compression.weights.rounding import quantize_weight, regrid
+from harness.tflite.number_formats import read_grids
 
 WEIGHTS = arrays(np.float32, (3, 8), elements=st.floats(-2, 2, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3))
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from harness.compression.weight_grid import quantize_weight
-from harness.compression.weight_sharing import kmeans_1d, share
+from harness.compression.weights.clusters import kmeans_1d, share
+from harness.compression.weights.rounding import quantize_weight
 
 WEIGHTS = arrays(np.float32, (4, 12), elements=st.floats(-3, 3, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3))
 

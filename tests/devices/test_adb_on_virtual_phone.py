@@ -10,15 +10,15 @@ from pathlib import Path
 import adbutils
 import pytest
 
-from harness.devices.adb_device import WORK_FOLDER, AdbDevice
-from harness.devices.base import DeviceKind
-from harness.devices.discovery import DeviceState, connect, disconnect, list_devices, open_device
-from harness.devices.labels import preflight_labels
+from harness.devices.adb.device import WORK_FOLDER, AdbDevice
+from harness.devices.adb.discovery import DeviceState, connect, disconnect, list_devices, open_device
+from harness.devices.adb.recovery import await_device
+from harness.devices.adb.server import adb_client, server_address
+from harness.devices.adb.transport import shell_v1
+from harness.devices.device import DeviceKind
 from harness.devices.lease import lease
-from harness.devices.recovery import await_device
-from harness.devices.server import adb_client, server_address
-from harness.devices.telemetry import read_telemetry
-from harness.devices.transport import shell_v1
+from harness.devices.state.labels import preflight_labels
+from harness.devices.state.telemetry import read_telemetry
 from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
 from harness.files import sha256_of
 
@@ -205,7 +205,7 @@ def test_promise_h21_a_hung_phone_ends_every_call_in_time(start_phone, tmp_path,
     started = time.monotonic()
     result = failure_of(lambda: device.run(["true"], timeout_s=1))
     assert result.failure_class is FailureClass.DEVICE_OFFLINE
-    monkeypatch.setattr("harness.devices.adb_device._SHORT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("harness.devices.adb.device._SHORT_TIMEOUT_S", 1.0)
     small = tmp_path / "small"
     small.write_bytes(b"x")
     assert failure_of(lambda: device.push(small)).failure_class is FailureClass.DEVICE_OFFLINE
@@ -219,8 +219,8 @@ def test_a_slow_push_on_a_dead_cable_ends(start_phone, tmp_path, monkeypatch):
     phone = start_phone(cable=True)
     device = open_device(phone.serial)
     device.run(["true"], timeout_s=5)
-    monkeypatch.setattr("harness.devices.adb_device._SLOWEST_PUSH_BYTES_PER_S", 10_000_000)
-    monkeypatch.setattr("harness.devices.adb_device._SHORT_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("harness.devices.adb.device._SLOWEST_PUSH_BYTES_PER_S", 10_000_000)
+    monkeypatch.setattr("harness.devices.adb.device._SHORT_TIMEOUT_S", 2.0)
     big = tmp_path / "big"
     big.write_bytes(os.urandom(20_000_000))
     phone.slow_cable(2_000_000)
@@ -460,7 +460,7 @@ def test_a_server_that_died_is_started_again(adb, virtual_phone):
 
 
 def test_no_adb_at_all(monkeypatch):
-    from harness.devices import server
+    from harness.devices.adb import server
 
     def missing():
         raise adbutils.AdbError("no adb")

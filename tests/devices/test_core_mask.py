@@ -7,9 +7,9 @@ from recorded_phones import phones
 from scripted_sweep import ScriptedSweep
 
 from harness.benchmark.pinning import cores_allowed
-from harness.devices.base import Core
-from harness.devices.core_mask import as_mask, choose_cores, choose_measured_cores, mask_cores
-from harness.devices.discovery import open_device
+from harness.devices.adb.discovery import open_device
+from harness.devices.cores import as_mask, choose_cores, choose_measured_cores, mask_cores
+from harness.devices.device import Core
 from harness.devices.facts import facts_from_output
 
 BIG_CORES = {

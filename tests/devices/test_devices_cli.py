@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.devices.base import Core, DeviceFacts, DeviceKind
+from harness.devices.device import Core, DeviceFacts, DeviceKind
 from harness.devices.profiles import load_profiles, match_profile, profile_text
 from harness.errors import UsageError
 from harness.spec.loading import load_spec

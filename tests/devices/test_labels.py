@@ -4,10 +4,10 @@ import pytest
 from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
 
-from harness.devices.base import DeviceFacts, DeviceKind
-from harness.devices.discovery import open_device
-from harness.devices.labels import preflight_labels
-from harness.devices.telemetry import Telemetry
+from harness.devices.adb.discovery import open_device
+from harness.devices.device import DeviceFacts, DeviceKind
+from harness.devices.state.labels import preflight_labels
+from harness.devices.state.telemetry import Telemetry
 
 ORDINARY = Telemetry(
     thermal_status=0, temperatures_c={"SKIN": 31.0, "zone:cpu-0-0": 55.0}, battery_percent=25,

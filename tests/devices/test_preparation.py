@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from scripted_sweep import ScriptedSweep
 
-from harness.devices.adb_device import WORK_FOLDER
-from harness.devices.change_note import Change, ChangeNote
-from harness.devices.discovery import connect, open_device
-from harness.devices.knobs import EVERY_KNOB, knobs_of
-from harness.devices.knobs.base import KnobRefusedError
+from harness.devices.adb.device import WORK_FOLDER
+from harness.devices.adb.discovery import connect, open_device
 from harness.devices.knobs.cpu_clocks import CpuClocks
-from harness.devices.preparation import Preparation, restore_leftovers
+from harness.devices.preparation.change_note import Change, ChangeNote
+from harness.devices.preparation.knob import KnobRefusedError
+from harness.devices.preparation.knobs import EVERY_KNOB, knobs_of
+from harness.devices.preparation.preparation import Preparation, restore_leftovers
 from harness.devices.profiles import match_profile
 from harness.errors import DeviceError
 from harness.spec.profile import DeviceProfile, PrepareSpec
@@ -109,9 +109,9 @@ def test_promise_h4_every_change_is_on_the_phone_before_it_is_made(phone, device
 
 HOLD = textwrap.dedent("""
     import sys, time
-    from harness.devices.discovery import open_device
-    from harness.devices.knobs import knobs_of
-    from harness.devices.preparation import Preparation
+    from harness.devices.adb.discovery import open_device
+    from harness.devices.preparation.knobs import knobs_of
+    from harness.devices.preparation.preparation import Preparation
     from harness.spec.profile import PrepareSpec
     with Preparation(open_device(sys.argv[1]), knobs_of(PrepareSpec())):
         print("prepared", flush=True)

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from harness.devices import recovery
-from harness.devices.discovery import DeviceState, open_device, reconnect, state_of
-from harness.devices.recovery import await_device
+from harness.devices.adb import recovery
+from harness.devices.adb.discovery import DeviceState, open_device, reconnect, state_of
+from harness.devices.adb.recovery import await_device
 from harness.errors import DeviceError, Failure, FailureClass
 
 pytestmark = pytest.mark.virtual_phone

@@ -6,14 +6,14 @@ import pytest
 from rich.console import Console
 from scripted_sweep import ScriptedSweep
 
-from harness.devices.base import CommandResult
-from harness.devices.discovery import open_device
-from harness.devices.reference_workload import ReferenceWorkload, tells_nothing
-from harness.devices.telemetry import Telemetry
-from harness.devices.thermal_gate import ThermalGate, ThermalLimits
-from harness.report.explain import explain_screen
-from harness.results.evidence import RowName, read_evidence
-from harness.results.promises import judge_promises
+from harness.analysis.evidence import RowName, read_evidence
+from harness.analysis.promises import judge_promises
+from harness.devices.adb.discovery import open_device
+from harness.devices.device import CommandResult
+from harness.devices.state.reference_workload import ReferenceWorkload, tells_nothing
+from harness.devices.state.telemetry import Telemetry
+from harness.devices.state.thermal_gate import ThermalGate, ThermalLimits
+from harness.report.terminal.explain import explain_screen
 
 
 class SilentPhone:

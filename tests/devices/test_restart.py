@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from harness.devices import restart as restarting
-from harness.devices.discovery import open_device
+from harness.devices.adb.discovery import open_device
 from harness.devices.restart import restart
 from harness.errors import DeviceError, FailureClass
 

@@ -11,12 +11,12 @@ import time
 import psutil
 import pytest
 
-from harness.devices import server, server_repair
-from harness.devices.discovery import connect, last_listed, list_devices, open_device
+from harness.devices.adb import server, server_repair
+from harness.devices.adb.discovery import connect, last_listed, list_devices, open_device
+from harness.devices.adb.recovery import await_device
+from harness.devices.adb.server import adb_client
+from harness.devices.adb.server_repair import mend_server
 from harness.devices.lease import lease, other_holder
-from harness.devices.recovery import await_device
-from harness.devices.server import adb_client
-from harness.devices.server_repair import mend_server
 from harness.errors import Failure, FailureClass
 
 SERIAL = "127.0.0.1:9"

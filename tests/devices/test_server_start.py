@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.devices.server import adb_client
+from harness.devices.adb.server import adb_client
 
 THREADS, ROUNDS = 8, 3
 

@@ -12,8 +12,8 @@ import pytest
 from command_blocks import GIVEN, LANGUAGES, PAGES, ROOT, BadMarkError, blocks_of
 from results_examples import accuracy_outcome, begin, cell, measure
 
-from harness.results.records import SweepStatus
-from harness.results.store import Store
+from harness.store.records import SweepStatus
+from harness.store.store import Store
 
 RUN = {page: blocks for page in PAGES if (blocks := [block for block in blocks_of(page) if not block.needs])}
 COMMAND = re.compile(r"(\$ |harness |\.ci/|adb |pip |python3? |export )")

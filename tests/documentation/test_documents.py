@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from harness.analysis.result_row import COLUMNS
 from harness.cli.main import VERBS, app
-from harness.results.columns import COLUMNS
-from harness.virtual_phone.costume import shipped_costumes
+from harness.virtual_phone.recording import shipped_costumes
 
 ROOT = Path(__file__).parents[2]
 ROOT_PAGES = sorted(ROOT.glob("*.md"))

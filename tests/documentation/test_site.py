@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis.result_row import COLUMNS
 from harness.benchmark.delegates import DELEGATES
 from harness.cli.main import VERBS
 from harness.compression.recipes import builtin_recipes
 from harness.compression.registry import all_techniques
 from harness.errors import FailureClass
-from harness.results.columns import COLUMNS
 from harness.spec.profile import DeviceProfile
 from harness.spec.recipe import Recipe
 from harness.spec.sweep import Measurement, SweepSpec

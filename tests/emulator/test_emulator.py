@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.devices.discovery import open_device
-from harness.emulator.emulator import running_emulators, start_emulator, stop_emulator
+from harness.devices.adb.discovery import open_device
+from harness.devices.adb.emulator import running_emulators, start_emulator, stop_emulator
 from harness.emulator.sdk import emulator_program, parse_avd_names, parse_cause
 from harness.errors import NothingToRunOnError, UsageError
 

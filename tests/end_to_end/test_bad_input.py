@@ -13,7 +13,7 @@ import pytest
 
 from harness.benchmark.registry import ToolRegistry
 from harness.paths import cache_folder, shipped
-from harness.results.store import Store
+from harness.store.store import Store
 
 pytestmark = pytest.mark.training
 
@@ -151,7 +151,7 @@ def test_a_phone_that_is_not_there(harness_cli, adb):
 
 @pytest.mark.virtual_phone
 def test_an_unauthorized_phone(harness_cli, start_phone):
-    from harness.devices.discovery import connect
+    from harness.devices.adb.discovery import connect
     from harness.errors import DeviceError
 
     phone = start_phone(connect=False, authorize=True)
@@ -293,7 +293,7 @@ def test_unplugged_for_good_keeps_what_is_done_and_resumes(
     assert "Traceback" not in stderr
 
     phone.switch_on()
-    from harness.devices.discovery import connect
+    from harness.devices.adb.discovery import connect
 
     connect(phone.serial)
     resumed = harness_cli("sweep", "--resume", "latest", "--json")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from scripted_tool import COUNT, SHORT, forget_tools, register_scripted_tool
 
-from harness.devices.discovery import open_device
-from harness.results.store import Store
+from harness.devices.adb.discovery import open_device
+from harness.store.store import Store
 
 pytestmark = pytest.mark.virtual_phone
 

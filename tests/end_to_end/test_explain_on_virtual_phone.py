@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 from scripted_sweep import ScriptedSweep
 
-from harness.devices.discovery import open_device
-from harness.report.explain import explain_screen
-from harness.results.evidence import RowName, read_evidence
-from harness.results.promises import judge_promises
+from harness.analysis.evidence import RowName, read_evidence
+from harness.analysis.promises import judge_promises
+from harness.devices.adb.discovery import open_device
+from harness.report.terminal.explain import explain_screen
 
 _RUN_NUMBER = "n=$(($(cat /data/local/tmp/n 2>/dev/null || echo 0) + 1)); echo $n >/data/local/tmp/n\n"
 

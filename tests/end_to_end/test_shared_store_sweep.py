@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from harness.results.records import SweepStatus
-from harness.results.store import Store
+from harness.store.records import SweepStatus
+from harness.store.store import Store
 
 MODEL = Path(__file__).parents[1] / "benchmark" / "data" / "pooled-float.tflite"
 

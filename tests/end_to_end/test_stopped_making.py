@@ -13,7 +13,7 @@ import pytest
 from scripted_tool import SHORT, forget_tools, register_scripted_tool
 from small_networks import write_model
 
-from harness.results.store import Store
+from harness.store.store import Store
 
 pytestmark = [pytest.mark.virtual_phone, pytest.mark.training]
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.accuracy.dataset import Dataset
 from harness.accuracy.reference import Reference
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
+from harness.datasets.labelled import Dataset
 from harness.evaluation.attacker import Attacker
 from harness.evaluation.attacks import ATTACKS, EPSILONS, fgsm, pgd
 from harness.evaluation.fidelity import probabilities
@@ -131,7 +131,7 @@ def test_the_gradient_is_that_of_keras(tmp_path, dataset):
     import keras
     import tensorflow as tf
 
-    from harness.accuracy.dataset import choose_samples, load_dataset
+    from harness.datasets.labelled import choose_samples, load_dataset
     from harness.evaluation.surrogate import Surrogate
 
     model = find_model("fashion-dscnn")

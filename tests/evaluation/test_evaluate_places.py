@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.benchmark.measurement import Delegation
+from harness.benchmark.invocation import Delegation
 from harness.evaluation.occlusion import _squares
 from harness.evaluation.through_delegate import DelegateChange, fell_back
 from harness.report.picture import heat_map, picture

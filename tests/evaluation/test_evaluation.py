@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.accuracy.dataset import Samples
+from harness.datasets.labelled import Samples
 from harness.errors import UsageError
-from harness.evaluation.conditions import Changed
+from harness.evaluation.changed_images import Changed
 from harness.evaluation.corruptions import SEVERITIES, corrupt, corruption_names
 from harness.evaluation.fidelity import calibration_error, compare_fidelity, compare_paired, probabilities
 from harness.evaluation.layers import LayerError, compare_tensors, mixed_recipe, signal_to_noise_db, suggest_layers

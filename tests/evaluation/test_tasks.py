@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.compression.variant import TensorType
+from harness.datasets.inputs import read_inputs
 from harness.errors import UsageError
-from harness.evaluation.inputs import read_inputs
 from harness.evaluation.intervals import mean_of, of_sums
 from harness.evaluation.task import all_tasks, find_task, task
 from harness.evaluation.tasks.embedding import nearest
+from harness.tflite.variant import TensorType
 
 MODELS = Path(__file__).parents[1] / "accuracy/data"
 RANDOM = np.random.default_rng(3)

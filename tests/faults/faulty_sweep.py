@@ -12,10 +12,10 @@ from results_examples import card
 from scripted_sweep import LOG, ScriptedSweep
 from traps import BEGUN, HELD_S, HOLD
 
-from harness.accuracy.dataset import Samples
 from harness.accuracy.on_device import Evidence
-from harness.compression.variant import TensorType, Variant
-from harness.devices.adb_device import WORK_FOLDER
+from harness.datasets.labelled import Samples
+from harness.devices.adb.device import WORK_FOLDER
+from harness.tflite.variant import TensorType, Variant
 from harness.virtual_phone.faults import commands_on
 
 INVOCATIONS = 5

@@ -10,12 +10,13 @@ import pytest
 from faulty_sweep import OVERLAPS, PLAN, RUNNING, FaultySweep, Held, knobs, settled, stray_files
 from traps import BEGUN, HOLD, SILENT_LIMIT_S, Phase, Trap, TrappedDevice
 
-from harness.devices import adb_device, discovery, recovery
-from harness.devices.adb_device import WORK_FOLDER
-from harness.devices.change_note import ChangeNote
-from harness.devices.discovery import connect, open_device
+from harness.devices.adb import device as adb_device
+from harness.devices.adb import discovery, recovery
+from harness.devices.adb.device import WORK_FOLDER
+from harness.devices.adb.discovery import connect, open_device
+from harness.devices.adb.server import adb_client
 from harness.devices.lease import is_held
-from harness.devices.server import adb_client
+from harness.devices.preparation.change_note import ChangeNote
 from harness.sweep import targets
 from harness.virtual_phone.faults import FAULTS
 from harness.virtual_phone.phone import virtual_phone

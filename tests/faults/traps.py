@@ -5,7 +5,7 @@ import time
 from enum import StrEnum
 
 from harness.devices import under_way
-from harness.devices.telemetry import TELEMETRY_SCRIPT
+from harness.devices.state.telemetry import TELEMETRY_SCRIPT
 
 HOLD = "data/hold"
 """A tool that finds this file when it begins takes `HELD_S` longer."""

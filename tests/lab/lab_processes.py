@@ -15,10 +15,10 @@ from pathlib import Path
 from scripted_sweep import FLAGS, LOG, RUNS
 
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
-from harness.devices.server import adb_program
+from harness.devices.adb.server import adb_program
 from harness.files import sha256_of
-from harness.virtual_phone.costume import host_abi
 from harness.virtual_phone.phone import VirtualPhone
+from harness.virtual_phone.recording import host_abi
 
 MODEL = Path(__file__).parents[1] / "accuracy" / "data" / "pooled-float.tflite"
 LIMIT_S = 180

@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.devices.discovery import connect
+from harness.devices.adb.discovery import connect
 from harness.virtual_phone.phone import virtual_phone
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from harness.sweep.crew import Crew
+from harness.sweep.device_pool import Crew
 
 
 class Scripted:

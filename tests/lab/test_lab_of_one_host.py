@@ -9,7 +9,7 @@ import pytest
 from lab_processes import INVOCATIONS, MODEL, Host, Process, harness, until, write_spec
 
 from harness.benchmark.registry import ToolRegistry
-from harness.results.store import Store
+from harness.store.store import Store
 
 pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(600)]
 

@@ -8,19 +8,21 @@ import pytest
 from results_examples import SWEEP, card
 from scripted_sweep import Notebook, ScriptedSweep
 
-from harness.accuracy.dataset import Samples
+from harness.datasets.labelled import Samples
 from harness.devices.lease import lease
 from harness.errors import DeviceError, Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
 from harness.files import sha256_of
-from harness.lab import client, engine, shelf, worker
+from harness.lab import client, engine
+from harness.lab import phone_registry as shelf
+from harness.lab import processes as worker
 from harness.lab.client import HostLostError, Lab, LabHost
 from harness.lab.delivery import parcel_of
+from harness.lab.device_source import LabSite, open_site
 from harness.lab.job import JobStop
 from harness.lab.news import SendingObserver, pass_on
-from harness.lab.parcels import PIECE_BYTES, Parcel, complete, keep_piece, lacking, pieces, place_of
+from harness.lab.phone_registry import Announcement, Shelf, ShelvedPhone
 from harness.lab.samples import load_samples, save_samples
-from harness.lab.shelf import Announcement, Shelf, ShelvedPhone
-from harness.lab.site import LabSite, open_site
+from harness.lab.transfer import PIECE_BYTES, Parcel, complete, keep_piece, lacking, pieces, place_of
 from harness.progress import DeviceStatus, Heat, News
 from harness.spec.sweep import load_sweep_spec
 

@@ -7,10 +7,10 @@ from lab_processes import INVOCATIONS, Host, Process, harness, write_spec
 from results_examples import card
 from small_networks import write_model
 
-from harness.compression.variant import Variant
 from harness.lab.delivery import Batch, Delivery, arrived, hand_over, supplied
-from harness.results.store import Store
+from harness.store.store import Store
 from harness.sweep.supply import VariantSupply
+from harness.tflite.variant import Variant
 
 TRAINED = """
 name = "{name}"

@@ -8,8 +8,8 @@ import pytest
 from scripted_sweep import ScriptedSweep
 from test_phones_come_and_go import WAIT_FOR_GO, devices, good, let_go, running, until
 
-from harness.devices.device_name import DeviceName, label_of, server_at
-from harness.devices.discovery import AttachedDevice, DeviceState, connect, list_devices, open_device
+from harness.devices.adb.discovery import AttachedDevice, DeviceState, connect, list_devices, open_device
+from harness.devices.device_ref import DeviceName, label_of, server_at
 from harness.devices.lease import is_held, lease
 from harness.errors import DeviceError, FailureClass, NothingToRunOnError, UsageError
 from harness.spec.sweep import load_sweep_spec

@@ -8,7 +8,7 @@ import pytest
 from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
 
-from harness.results.summary import summarize
+from harness.analysis.summary import summarize
 
 pytestmark = pytest.mark.virtual_phone
 COUNT = "n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count; "
@@ -105,7 +105,7 @@ def test_a_phone_that_hangs_for_a_while_is_waited_for_and_nothing_of_it_is_the_c
     start_phone, tmp_path, monkeypatch
 ):
     """Its adbd stands still while the tool runs; that is no time limit of the tool's."""
-    monkeypatch.setattr("harness.devices.adb_device._SHORT_TIMEOUT_S", 5.0)
+    monkeypatch.setattr("harness.devices.adb.device._SHORT_TIMEOUT_S", 5.0)
     phone = start_phone()
     sweep = ScriptedSweep(
         tmp_path, f"{COUNT}[ $n = 2 ] && sleep 60", {"timeout_s": 5}, prepare=False, reconnect_wait_s=120

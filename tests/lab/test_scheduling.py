@@ -9,10 +9,10 @@ import pytest
 from results_examples import SWEEP, accuracy_outcome, begin, cell, facts, measure
 from scripted_sweep import ScriptedSweep
 
-from harness.benchmark.measurement import Pass
-from harness.results.store import Store
+from harness.benchmark.invocation import Pass
 from harness.spec.sweep import load_sweep_spec
-from harness.sweep.scheduling import AnyOfModel, EachDevice
+from harness.store.store import Store
+from harness.sweep.sharing import AnyOfModel, EachDevice
 
 MEASUREMENT = load_sweep_spec(None, {"measurement": {"memory_invocations": 0, "op_profile_invocations": 0}}).measurement
 NAMES = [f"recipe{number:02}" for number in range(12)]

@@ -10,7 +10,7 @@ import pytest
 from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
 
-from harness.devices import server
+from harness.devices.adb import server
 
 pytestmark = pytest.mark.virtual_phone
 

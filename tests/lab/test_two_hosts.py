@@ -10,7 +10,7 @@ from lab_processes import INVOCATIONS, Host, Process, harness, until, write_spec
 from namespaces import NoNamespacesError, switch
 from postgresql_server import postgresql_server, programs_folder
 
-from harness.results.store import Store
+from harness.store.store import Store
 
 pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(600)]
 

@@ -7,10 +7,10 @@ import numpy as np
 from results_examples import accuracy_outcome, card, facts, measure, tool
 from results_examples import cell as example_cell
 
+from harness.analysis.history.nights import CellName, CellNights, Night
+from harness.analysis.verdict import Verdict
 from harness.errors import Failure, FailureClass
-from harness.results.nights import CellName, CellNights, Night
-from harness.results.records import SweepRecord, SweepStatus
-from harness.results.verdict import Verdict
+from harness.store.records import SweepRecord, SweepStatus
 
 FIRST_NIGHT = datetime(2026, 9, 1, 1, 0, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.results.change_points import FEWEST_NIGHTS, find_steps
+from harness.analysis.history.change_points import FEWEST_NIGHTS, find_steps
 
 NOISE = 0.03
 

@@ -6,10 +6,10 @@ import pytest
 from results_examples import SWEEP, cell
 from scripted_sweep import ScriptedSweep
 
-from harness.devices.discovery import open_device
+from harness.devices.adb.discovery import open_device
 from harness.spec.sweep import PRESETS, Measurement
 from harness.sweep.deadline import Deadline
-from harness.sweep.device_run import DeviceRun
+from harness.sweep.device.device_run import DeviceRun
 from harness.sweep.plan import at_once, plan_invocations, plan_waves
 
 MEASUREMENT = Measurement(**PRESETS["quick"])

@@ -10,11 +10,11 @@ from rich.console import Console
 from stored_nights import add_night, made_cell, made_night, processes, sweep_id
 from typer.testing import CliRunner
 
+from harness.analysis.history.steps import examine, group_by_cause
 from harness.cli.main import app
 from harness.errors import UsageError
-from harness.report.history import cell_screen, overview_screen
-from harness.results.history import examine, group_by_cause
-from harness.results.store import Store
+from harness.report.terminal.history import cell_screen, overview_screen
+from harness.store.store import Store
 
 NIGHTS = 24
 UPDATED_AT = 12

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored_nights import add_failed_night, add_night, made_cell, made_night, processes, sweep_id
 
-from harness.results.history import Change, HistoryStep, changes, examine, group_by_cause
-from harness.results.nights import CellName, read_nights
-from harness.results.ratio import Interval, RatioEstimate
-from harness.results.store import Store
+from harness.analysis.history.nights import CellName, read_nights
+from harness.analysis.history.steps import Change, HistoryStep, changes, examine, group_by_cause
+from harness.analysis.ratio import Interval, RatioEstimate
+from harness.store.store import Store
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def nights_of(store, variant="int8", **more):
 
 
 def test_a_night_holds_what_the_sweeps_own_table_says(store):
-    from harness.results.summary import summarize
+    from harness.analysis.summary import summarize
 
     identity = add_night(store, 0, {"int8": [1000.0, 1010.0, 990.0, 1005.0, 1020.0]}, memory=True)
     (row,) = summarize(store, identity).to_dict("records")

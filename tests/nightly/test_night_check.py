@@ -12,14 +12,14 @@ from results_examples import accuracy_outcome, add, card, cell, failed, measure
 from rich.console import Console
 from stored_nights import add_failed_night, add_night, made_cell, made_night, processes, sweep_id
 
+from harness.analysis.comparison import FindingVerdict
+from harness.analysis.history.night_check import BY_DEFAULT, Trouble, check_night, new_step
 from harness.errors import ExitCode, Failure, FailureClass
+from harness.export.junit import junit_xml
 from harness.nightly.night import NightOutcome
-from harness.report.junit import junit_xml
-from harness.report.nightly import night_document, night_message, night_screen
-from harness.results.comparison import FindingVerdict
-from harness.results.night_check import BY_DEFAULT, Trouble, check_night, new_step
+from harness.report.terminal.night import night_document, night_message, night_screen
 from harness.results.plain import plain
-from harness.results.store import Store
+from harness.store.store import Store
 
 XSD = xmlschema.XMLSchema(Path(__file__).parent / "data" / "junit-10.xsd")
 NIGHTS = 6

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from results_examples import cell
 from stored_nights import FIRST_NIGHT, add_night, processes
 
+from harness.analysis.history.nights import CellName, read_nights
 from harness.errors import NothingToRunOnError, UsageError
 from harness.nightly.clock import next_time
 from harness.nightly.costs import BETWEEN_PROCESSES_S, MARGIN, seconds_of_cells
@@ -25,8 +26,7 @@ from harness.nightly.disk import require_space
 from harness.nightly.lock import night_lock
 from harness.nightly.priority import most_informative_first, uncertainty, waves_in_time
 from harness.nightly.webhook import post, require_webhook
-from harness.results.nights import CellName, read_nights
-from harness.results.store import Store
+from harness.store.store import Store
 
 # ---- until ----
 

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from harness.errors import Failure, FailureClass
-from harness.partition.measure import MeasuredPieces
-from harness.partition.proof import Outcome
-from harness.report.partition import disturbances, outcome_table, remarks, verdict
+from harness.partition.costs import MeasuredPieces
+from harness.partition.trial import Outcome
+from harness.report.terminal.partition import disturbances, outcome_table, remarks, verdict
 
 
 def outcome(way, units, per_s, latency_us, *, predicted_per_s=None, failure=None, limit=None):

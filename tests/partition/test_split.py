@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.compression.constants import replace_weights, weights
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.errors import UsageError
 from harness.partition.chain import KERNELS, difference, run_chain, run_stage
 from harness.partition.check import check_chain, random_inputs
+from harness.partition.cuts import balanced_cuts, named_cuts, narrow_cuts
 from harness.partition.graph import Graph, Operator, Tensor, read_partitionable
 from harness.partition.partition import partition
-from harness.partition.plan import balanced_cuts, named_cuts, narrow_cuts
 from harness.partition.split import split
 from harness.partition.work import estimate_work
 from harness.paths import cache_folder
 from harness.progress import SilentObserver
 from harness.spec.model import find_model
+from harness.tflite.weights import replace_weights, weights
 
 DATA = Path(__file__).parents[1]
 SMALL = [
@@ -95,7 +95,7 @@ def test_random_cuts_of_efficientnet_lite0(half):
     """Of the network that the package's weights belong to; what the weights are changes no cut."""
     import tensorflow as tf
 
-    from harness.compression.efficientnet_lite import build_efficientnet_lite0
+    from harness.compression.sources.efficientnet_lite import build_efficientnet_lite0
 
     converter = tf.lite.TFLiteConverter.from_keras_model(build_efficientnet_lite0())
     if half:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.benchmark.log import parse_log
-from harness.benchmark.op_profile import ProfiledNode
+from harness.benchmark.benchmark_model.log import parse_log
+from harness.benchmark.benchmark_model.op_profile import ProfiledNode
 from harness.errors import FailureError
+from harness.partition.cuts import balanced_cuts
 from harness.partition.graph import Graph, Operator, Tensor
 from harness.partition.node_times import step_times
-from harness.partition.plan import balanced_cuts
 
 DATA = Path(__file__).parents[1]
 

@@ -4,10 +4,10 @@ import math
 
 import results_examples as examples
 
+from harness.analysis.sweep_data import read_sweep_data
 from harness.errors import Failure, FailureClass
-from harness.report.page.render import ReportOptions, render_report
-from harness.report.page.sweep_data import read_sweep_data
-from harness.results.store import Store
+from harness.report.html.page import ReportOptions, render_report
+from harness.store.store import Store
 
 ATTACK = "<script>alert(1)</script>"
 BREAKOUT = "</script><img src=x onerror=alert(2)>{{ 7 * 7 }}\u2028"

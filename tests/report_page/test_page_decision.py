@@ -4,9 +4,9 @@ import pytest
 import results_examples as examples
 from hostile_sweeps import only_failures, open_store, two_variants
 
-from harness.report.page.decision import Limits, decide
-from harness.report.page.history_figure import ChangePoint, history_figure
-from harness.report.page.sweep_data import read_sweep_data
+from harness.analysis.decision import Limits, decide
+from harness.analysis.sweep_data import read_sweep_data
+from harness.report.html.history_figure import ChangePoint, history_figure
 
 
 @pytest.fixture

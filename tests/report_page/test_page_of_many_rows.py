@@ -7,7 +7,7 @@ import results_examples as examples
 from hostile_sweeps import open_store, page_of
 from sqlalchemy import insert
 
-from harness.results import schema
+from harness.store import schema
 
 VARIANTS, DEVICES = 500, 20
 

@@ -57,8 +57,8 @@ def test_a_site_of_all_sweeps(store, tmp_path, harness_cli):
 
 
 def test_the_first_page_of_a_site_in_a_browser(store, tmp_path, open_page):
-    from harness.report.page.decision import Limits
-    from harness.report.page.site import write_site
+    from harness.analysis.decision import Limits
+    from harness.report.html.site import write_site
 
     attacked(store)
     two_variants(store, sweep_id=SECOND)

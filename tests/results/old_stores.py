@@ -6,10 +6,10 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from harness.results.database import make_engine
-from harness.results.place import find_place
-from harness.results.records import FILE_NAME
-from harness.results.versions import MIGRATIONS
+from harness.store.database import make_engine
+from harness.store.location import find_place
+from harness.store.records import FILE_NAME
+from harness.store.versions import MIGRATIONS
 
 DUMPS = sorted(Path(__file__).with_name("data").glob("store-of-version-*.sql"))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.results.comparison import FindingVerdict, Samples, compare, correct
-from harness.results.noise import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
-from harness.results.ratio import estimate_by_mean, estimate_by_rank, smallest_p
+from harness.analysis.comparison import FindingVerdict, Samples, compare, correct
+from harness.analysis.noise_floor import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
+from harness.analysis.ratio import estimate_by_mean, estimate_by_rank, smallest_p
 from harness.spec.sweep import PRESETS
 
 STANDARD = PRESETS["standard"]["invocations"]

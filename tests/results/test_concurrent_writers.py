@@ -8,14 +8,14 @@ import textwrap
 import pytest
 from results_examples import SWEEP, begin, cell
 
-from harness.results.store import Store
+from harness.store.store import Store
 
 PROCESSES, EACH = 4, 15
 
 PROGRAM = """
     import sys
     from results_examples import *
-    from harness.results.store import Store
+    from harness.store.store import Store
     place, own, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     with Store.open(place) as store:
         begin(store, own)

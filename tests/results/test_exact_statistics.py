@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.results import statistics
-from harness.results.comparison import correct
-from harness.results.statistics import drift, median_with_interval
+from harness.analysis import statistics
+from harness.analysis.comparison import correct
+from harness.analysis.statistics import drift, median_with_interval
 
 
 def latencies(count, seed=1):

@@ -14,11 +14,11 @@ from results_examples import SWEEP, begin
 from sqlalchemy import text
 
 from harness.errors import HarnessError, NothingToRunOnError, UsageError
-from harness.results.listing import list_sweeps
-from harness.results.records import FILE_NAME, SweepStatus
-from harness.results.schema import SCHEMA_VERSION, metadata
-from harness.results.store import Store
-from harness.results.versions import MIGRATIONS, revision
+from harness.store.listing import list_sweeps
+from harness.store.records import FILE_NAME, SweepStatus
+from harness.store.schema import SCHEMA_VERSION, metadata
+from harness.store.store import Store
+from harness.store.versions import MIGRATIONS, revision
 
 KINDS = ("sqlite", "postgresql")
 
@@ -112,7 +112,7 @@ def test_of_many_that_open_a_new_store_at_once_one_makes_it(empty_place):
 def open_in_processes(place, count):
     """Open a store in processes that have all loaded their code before the first begins."""
     program = (
-        "from harness.results.store import Store\nprint('ready', flush=True)\ninput()\n"
+        "from harness.store.store import Store\nprint('ready', flush=True)\ninput()\n"
         f"Store.open({str(place)!r}).close()"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -168,7 +168,7 @@ def test_an_empty_database_holds_no_results_and_stays_empty(shared_store_url, po
 def test_alembic_is_loaded_for_an_old_store_only(tmp_path):
     restore(DUMPS[0], tmp_path / "old")
     program = (
-        "import sys\nfrom harness.results.store import Store\n"
+        "import sys\nfrom harness.store.store import Store\n"
         f"Store.open({str(tmp_path / 'new')!r}).close(); Store.open({str(tmp_path / 'new')!r}).close()\n"
         f"assert 'alembic' not in sys.modules\nStore.open({str(tmp_path / 'old')!r}).close()\n"
         "assert 'alembic' in sys.modules"

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_examples import START, SWEEP, accuracy_outcome, begin, cell, measure, succeeded
 
-from harness.benchmark.measurement import OperatorTime, Pass, Place
+from harness.analysis.summary import summarize
+from harness.benchmark.invocation import OperatorTime, Pass, Place
 from harness.results.operators import operator_shares, share_in_delegate
-from harness.results.store import Store
-from harness.results.summary import summarize
+from harness.store.store import Store
 
 
 def row(*operators, purpose=Pass.OP_PROFILE, failure_class=None):

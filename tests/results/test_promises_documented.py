@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.results.promises import promise_titles
+from harness.analysis.promises import promise_titles
 
 ROOT = Path(__file__).parents[2]
 ROWS = {

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import HarnessError, UsageError
-from harness.results.place import find_place
-from harness.results.records import SweepStatus
-from harness.results.store import Store
+from harness.store.location import find_place
+from harness.store.records import SweepStatus
+from harness.store.store import Store
 
 SECRET = "gehe1m"
 EARLIER = "20261123-083000-ab12"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.results.statistics import drift, enough, median_with_interval, outliers, relative_spread, within_spread
+from harness.analysis.statistics import drift, enough, median_with_interval, outliers, relative_spread, within_spread
 
 STEADY = [100.0, 101.0, 99.0, 100.5, 99.5, 100.2, 99.8, 100.1, 99.9, 100.0]
 

@@ -29,11 +29,11 @@ from results_examples import (
 )
 
 import harness
-from harness.benchmark.measurement import Pass
+from harness.benchmark.invocation import Pass
 from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
-from harness.results.records import SweepStatus, new_sweep_id
-from harness.results.store import Store
 from harness.spec.sweep import load_sweep_spec
+from harness.store.records import SweepStatus, new_sweep_id
+from harness.store.store import Store
 from harness.sweep.beginning import begin_sweep
 
 
@@ -166,7 +166,7 @@ def test_promise_h21_kill_9_keeps_every_finished_invocation(tmp_path):
         sys.path.insert(0, {str(Path(__file__).parents[1])!r})
         from pathlib import Path
         from results_examples import *
-        from harness.results.store import Store
+        from harness.store.store import Store
         store = Store.open(Path({str(tmp_path)!r}))
         begin(store)
         store.add_cell(SWEEP, cell())

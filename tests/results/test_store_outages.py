@@ -15,10 +15,10 @@ from results_examples import SWEEP, accuracy_outcome, add, begin, cell, succeede
 from sqlalchemy import event
 
 from harness.errors import HarnessError, UsageError
-from harness.results import transactions
-from harness.results.prune import plan_pruning
-from harness.results.records import SweepStatus
-from harness.results.store import Store
+from harness.store import transactions
+from harness.store.pruning import plan_pruning
+from harness.store.records import SweepStatus
+from harness.store.store import Store
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_a_sweep_is_held_against_other_hosts(store, shared_store_url):
 def test_the_sweep_of_a_killed_process_is_free(store, shared_store_url):
     program = f"""
         from results_examples import begin
-        from harness.results.store import Store
+        from harness.store.store import Store
         begin(Store.open({shared_store_url!r}), "20261125-083000-ab12")
         print("begun", flush=True)
         input()
@@ -216,7 +216,7 @@ def test_a_sweep_is_held_again_after_the_server_was_away(store, postgresql, shar
 def test_a_sweep_that_was_taken_over_while_the_server_was_away_is_left_to_the_other(
     store, postgresql, shared_store_url, monkeypatch
 ):
-    monkeypatch.setattr("harness.results.sweep_lock._RENEWAL_LIMIT_S", 0.5)
+    monkeypatch.setattr("harness.store.locks._RENEWAL_LIMIT_S", 0.5)
     postgresql.restart()
     with Store.open(shared_store_url) as other:
         other.resume_sweep(SWEEP)

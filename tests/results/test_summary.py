@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_examples import SWEEP, accuracy_outcome, begin, cell, facts, failed, measure
 
+from harness.analysis.result_row import COLUMNS
+from harness.analysis.statistics import Estimate, median_with_interval
+from harness.analysis.summary import summarize
+from harness.analysis.verdict import Facts, Verdict, judge_cell, rank
 from harness.errors import Failure, FailureClass
-from harness.results.columns import COLUMNS
-from harness.results.export import to_rows
-from harness.results.statistics import Estimate, median_with_interval
-from harness.results.store import Store
-from harness.results.summary import summarize
-from harness.results.verdict import Facts, Verdict, judge_cell, rank
+from harness.export.text_formats import to_rows
+from harness.store.store import Store
 
 FAST, SLOW = [100.0, 101.0, 102.0, 101.5, 100.5], [200.0, 201.0, 202.0, 201.5, 200.5]
 

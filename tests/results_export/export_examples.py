@@ -4,8 +4,8 @@ import math
 
 from hypothesis import strategies as st
 
-from harness.results.columns import COLUMNS, INVOCATION_COLUMNS, JSON_VALUES, LISTS_OF_NUMBERS, LISTS_OF_TEXT
-from harness.results.tables import typed_frame
+from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS, JSON_VALUES, LISTS_OF_NUMBERS, LISTS_OF_TEXT
+from harness.export.tables import typed_frame
 
 HOSTILE = [
     "", " ", "'", "''", '"', ",", ";", "|", "\\", "\\|", "&", "%", "$", "#", "_", "{}", "~", "^", "`", "*",

@@ -12,12 +12,12 @@ from published_schemas import validate
 from results_examples import SWEEP, accuracy_outcome, begin, card, cell, facts, measure
 
 import harness
+from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS, kind_of, unit_of
 from harness.cli.main import app
 from harness.errors import Failure, FailureClass, NothingToRunOnError, UsageError
-from harness.results import schema
-from harness.results.columns import COLUMNS, INVOCATION_COLUMNS, kind_of, unit_of
-from harness.results.records import SweepStatus
-from harness.results.store import Store
+from harness.store import schema
+from harness.store.records import SweepStatus
+from harness.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 OLDER = "20261123-083000-ab12"

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from published_schemas import FOLDER, published, validate
 
-from harness.results.columns import COLUMNS, INVOCATION_COLUMNS
-from harness.results.export import to_json
-from harness.results.json_schema import schemas
-from harness.results.tables import typed_frame
+from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS
+from harness.export.json_schema import schemas
+from harness.export.tables import typed_frame
+from harness.export.text_formats import to_json
 
 NAMES = sorted(schemas())
 

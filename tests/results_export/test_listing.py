@@ -7,13 +7,13 @@ import sys
 import pytest
 from results_examples import START, begin, sweep_record
 
-from harness.cli.results import SHOWN
+from harness.cli.commands.results import SHOWN
 from harness.errors import UsageError
-from harness.results import listing, schema
-from harness.results.listing import list_sweeps
-from harness.results.records import FILE_NAME, SweepStatus
-from harness.results.store import Store
-from harness.results.versions import revision
+from harness.store import listing, schema
+from harness.store.listing import list_sweeps
+from harness.store.records import FILE_NAME, SweepStatus
+from harness.store.store import Store
+from harness.store.versions import revision
 
 IDS = [f"202611{day:02}-083000-ab12" for day in range(1, SHOWN + 3)]
 

@@ -12,10 +12,10 @@ from results_examples import START, accuracy_outcome, begin, cell, measure, swee
 from sqlalchemy import update
 
 from harness.errors import HarnessError, UsageError
-from harness.results.prune import MARK, plan_pruning, prune
-from harness.results.records import SweepRecord, SweepStatus
-from harness.results.schema import sweeps
-from harness.results.store import Store
+from harness.store.pruning import MARK, plan_pruning, prune
+from harness.store.records import SweepRecord, SweepStatus
+from harness.store.schema import sweeps
+from harness.store.store import Store
 
 IDS = [f"2026112{day}-083000-ab12" for day in range(5)]
 """Oldest first, one a day."""
@@ -104,7 +104,7 @@ def test_a_sweep_that_was_killed_goes(store, tmp_path):
     program = f"""
         import platform
         from results_examples import sweep_record
-        from harness.results.store import Store
+        from harness.store.store import Store
         store = Store.open({str(tmp_path)!r})
         store.start_sweep(sweep_record({IDS[0]!r}, host={{"name": platform.node()}}))
         print("begun", flush=True)
@@ -190,7 +190,7 @@ def test_killed_before_the_folder_goes_the_next_prune_removes_it(store, monkeypa
         raise KilledError
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr("harness.results.prune._remove", killed)
+        patch.setattr("harness.store.pruning._remove", killed)
         list(prune(store, plan_pruning(store, now=NOW, keep=0)))
     assert left(store) == []
     pruning = plan_pruning(store, now=NOW, keep=0)

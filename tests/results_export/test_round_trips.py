@@ -12,11 +12,11 @@ from export_examples import HOSTILE, tables
 from hypothesis import given, settings
 
 from harness import read_export
+from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS
 from harness.errors import UsageError
-from harness.results.columns import COLUMNS, INVOCATION_COLUMNS
-from harness.results.export import to_csv, to_json, to_latex, to_markdown
-from harness.results.parquet import to_parquet
-from harness.results.tables import typed_frame
+from harness.export.parquet import to_parquet
+from harness.export.tables import typed_frame
+from harness.export.text_formats import to_csv, to_json, to_latex, to_markdown
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import sys
 import pytest
 from results_examples import START, SWEEP, accuracy_outcome, add, begin, cell, measure, succeeded
 
-from harness.benchmark.measurement import Pass
+from harness.analysis.summary import summarize
+from harness.benchmark.invocation import Pass
 from harness.errors import Failure, FailureClass, UsageError
-from harness.results.mlflow_export import export_to_mlflow
-from harness.results.store import Store
-from harness.results.summary import summarize
-from harness.results.tables import choose_columns
-from harness.results.tensorboard_export import export_to_tensorboard
+from harness.export.mlflow import export_to_mlflow
+from harness.export.tables import choose_columns
+from harness.export.tensorboard import export_to_tensorboard
+from harness.store.store import Store
 
 STARTED = {SWEEP: START}
 HOSTILE = "<script>'; DROP TABLE runs; -- /../../x"

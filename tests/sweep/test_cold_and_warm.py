@@ -4,10 +4,10 @@ import pytest
 from results_examples import SWEEP
 from scripted_sweep import TOOL_WITH_CACHE, ScriptedSweep
 
-from harness.benchmark.command import cache_flags, keeps_cache
+from harness.analysis.summary import summarize
+from harness.benchmark.benchmark_model.command import cache_flags, keeps_cache
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
-from harness.devices.discovery import open_device
-from harness.results.summary import summarize
+from harness.devices.adb.discovery import open_device
 
 CACHED = frozenset(["delegate_serialize_dir", "delegate_serialize_token", "xnnpack_weight_cache_file_path"])
 

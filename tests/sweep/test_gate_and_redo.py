@@ -8,12 +8,12 @@ import pytest
 from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
 
-from harness.devices.discovery import connect, disconnect, open_device
-from harness.devices.sampling import Samples, parse_samples
-from harness.devices.telemetry import Telemetry, read_telemetry
-from harness.devices.thermal_gate import ThermalGate, ThermalLimits, body_temperatures, held_back, throttling
+from harness.analysis.summary import summarize
+from harness.devices.adb.discovery import connect, disconnect, open_device
+from harness.devices.state.sampling import Samples, parse_samples
+from harness.devices.state.telemetry import Telemetry, read_telemetry
+from harness.devices.state.thermal_gate import ThermalGate, ThermalLimits, body_temperatures, held_back, throttling
 from harness.errors import DeviceError, FailureClass
-from harness.results.summary import summarize
 from harness.spec.profile import DeviceProfile
 from harness.virtual_phone.phone import virtual_phone
 
@@ -73,7 +73,7 @@ def profiled(monkeypatch):
 
     def choose(**values):
         profile = DeviceProfile(name="of the test", cores="all", **values)
-        monkeypatch.setattr("harness.sweep.device_run.match_profile", lambda _facts: profile)
+        monkeypatch.setattr("harness.sweep.device.device_run.match_profile", lambda _facts: profile)
 
     return choose
 

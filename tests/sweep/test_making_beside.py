@@ -12,11 +12,11 @@ import pytest
 from results_examples import card
 from scripted_sweep import TOOL_WITH_CACHE, ScriptedSweep
 
-from harness.compression.variant import Variant
-from harness.devices.base import DeviceKind
-from harness.devices.discovery import open_device
+from harness.devices.adb.discovery import open_device
+from harness.devices.device import DeviceKind
 from harness.progress import News
 from harness.sweep.supply import VariantSupply
+from harness.tflite.variant import Variant
 
 pytestmark = pytest.mark.virtual_phone
 

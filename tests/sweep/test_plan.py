@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.benchmark.measurement import Pass
-from harness.results.records import Cell
+from harness.benchmark.invocation import Pass
 from harness.spec.sweep import Measurement, load_sweep_spec
+from harness.store.records import Cell
 from harness.sweep.outline import expected_duration_s, outline
 from harness.sweep.plan import plan_invocations
 

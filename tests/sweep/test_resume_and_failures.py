@@ -5,7 +5,7 @@ from results_examples import SWEEP
 from scripted_sweep import OneTool, ScriptedSweep
 
 from harness.benchmark.registry import ToolRegistry
-from harness.devices.discovery import open_device
+from harness.devices.adb.discovery import open_device
 
 pytestmark = pytest.mark.virtual_phone
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
 
-from harness.devices.discovery import open_device
+from harness.analysis.summary import summarize
+from harness.devices.adb.discovery import open_device
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
-from harness.results.store import SAYS_NOTHING_OF_THE_CELL
-from harness.results.summary import summarize
-from harness.sweep.faults import MOST_RESTARTS, FaultBook
-from harness.sweep.retries import RULES, Remedy, Tries
+from harness.store.store import SAYS_NOTHING_OF_THE_CELL
+from harness.sweep.fault_log import MOST_RESTARTS, FaultBook
+from harness.sweep.retry import RULES, Remedy, Tries
 
 COUNT = "n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count; "
 """Shell code: `n` is how often the tool has run."""

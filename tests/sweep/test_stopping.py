@@ -4,10 +4,10 @@ import pytest
 from results_examples import SWEEP, cell, failed, succeeded
 from scripted_sweep import ScriptedSweep
 
-from harness.benchmark.measurement import Pass
-from harness.devices.discovery import open_device
+from harness.analysis.summary import summarize
+from harness.benchmark.invocation import Pass
+from harness.devices.adb.discovery import open_device
 from harness.errors import Failure, FailureClass
-from harness.results.summary import summarize
 from harness.spec.sweep import PRESETS, Measurement, load_sweep_spec
 from harness.sweep.plan import PlannedInvocation
 from harness.sweep.stopping import Stopping

@@ -5,8 +5,8 @@ import threading
 import pytest
 from results_examples import card
 
-from harness.compression.variant import Variant
 from harness.sweep.supply import VariantSupply
+from harness.tflite.variant import Variant
 
 FIRST, SECOND, THIRD = (Variant(name, card(name)) for name in ("fp32", "int8", "fp16"))
 

@@ -9,12 +9,12 @@ from results_examples import SWEEP
 from rich.console import Console
 from scripted_sweep import ScriptedSweep
 
+from harness.analysis.summary import summarize
 from harness.cli.protocol_options import duration_s
-from harness.devices.discovery import open_device
+from harness.devices.adb.discovery import open_device
 from harness.errors import UsageError
 from harness.report.curve import curve
-from harness.report.table import sweep_table
-from harness.results.summary import summarize
+from harness.report.terminal.sweep_table import sweep_table
 from harness.spec.loading import validate_spec
 from harness.spec.sweep import SweepSpec
 

@@ -5,9 +5,9 @@ import pytest
 from results_examples import SWEEP, measurement
 from scripted_sweep import ScriptedSweep
 
-from harness.devices.discovery import open_device
-from harness.report.table import sweep_table
-from harness.results.summary import summarize
+from harness.analysis.summary import summarize
+from harness.devices.adb.discovery import open_device
+from harness.report.terminal.sweep_table import sweep_table
 from harness.sweep.warm_up import FEWEST_RUNS, find_warm_up, window_difference
 
 TOOL_THAT_SETTLES = """

@@ -8,13 +8,13 @@ import pytest
 from results_examples import START, SWEEP, accuracy_outcome, add, begin, cell, facts, failed, measure, succeeded
 from rich.console import Console
 
-from harness.benchmark.measurement import Pass
+from harness.analysis.summary import summarize
+from harness.benchmark.invocation import Pass
 from harness.errors import DeviceError, Failure, FailureClass, UsageError
-from harness.report.table import sweep_table
-from harness.results.store import Store
-from harness.results.summary import summarize
+from harness.report.terminal.sweep_table import sweep_table
 from harness.spec.sweep import SweepSpec, change_sweep_spec
-from harness.sweep.carrying_on import UNKNOWN, changed_settings, labels_so_far, look_back, require_same_system
+from harness.store.store import Store
+from harness.sweep.resume import UNKNOWN, changed_settings, labels_so_far, look_back, require_same_system
 
 CELL = cell()
 SPEC = SweepSpec.model_validate({"measurement": {"memory_invocations": 0, "op_profile_invocations": 0}})

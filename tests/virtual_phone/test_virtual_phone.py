@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices.discovery import open_device
+from harness.devices.adb.discovery import open_device
 from harness.errors import DeviceError, NothingToRunOnError, UsageError
 from harness.virtual_phone import base_image
 from harness.virtual_phone.base_image import debian_mirror
-from harness.virtual_phone.costume import load_costume, shipped_costumes
 from harness.virtual_phone.faults import commands_on
 from harness.virtual_phone.phone import VirtualPhone, running_phones, virtual_phone
+from harness.virtual_phone.recording import load_costume, shipped_costumes
 
 pytestmark = pytest.mark.virtual_phone
 

@@ -1,1 +1,1 @@
-"""One file a kind of model source; `harness.compression.source` chooses between them."""
+"""One file a kind of model source; `harness.compression.sources.load` chooses between them."""

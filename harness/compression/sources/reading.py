@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.compression.flatbuffer import MAX_BYTES
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.flatbuffer import MAX_BYTES
 
 
 def read_source_file(path: Path) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.compression.flatbuffer import MAX_BYTES
 from harness.compression.sources.reading import conversion_failed, digest_of_files, first_line, invalid_model
+from harness.tflite.flatbuffer import MAX_BYTES
 
 SIGNATURE = "serving_default"
 _GRAPH = "saved_model.pb"

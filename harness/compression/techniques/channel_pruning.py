@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from harness.compression.recipe_state import Workpiece
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
-from harness.compression.workpiece import Workpiece
 
 TAYLOR_IMAGES = 512
 """Images whose gradients judge the channels."""
@@ -57,7 +57,7 @@ def _evidence(work: Workpiece, settings: ChannelPruningSettings) -> dict[str, An
     """Return the images and labels that a gradient needs."""
     if settings.importance != "taylor":
         return {}
-    from harness.compression.training.data import as_input, load_training_data
+    from harness.datasets.training import as_input, load_training_data
 
     shape = tuple(work.keras_model().inputs[0].shape[1:])
     data = load_training_data(work.model, shape, limit=TAYLOR_IMAGES).training

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from harness.compression.recipe_state import Workpiece
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
-from harness.compression.workpiece import Workpiece
 
 
 class ClusteringSettings(TrainingSettings):
@@ -51,9 +51,9 @@ def _cluster_keras(work: Workpiece, settings: ClusteringSettings) -> None:
 
 
 def _cluster_constants(work: Workpiece, settings: ClusteringSettings) -> None:
-    from harness.compression.constants import replace_weights
     from harness.compression.weight_access import graph_weights
-    from harness.compression.weight_sharing import share
+    from harness.compression.weights.clusters import share
+    from harness.tflite.weights import replace_weights
 
     shared: dict[str, Any] = {}
     for name, weight in graph_weights(work, epochs=settings.epochs).items():

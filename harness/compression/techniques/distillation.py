@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
+from harness.compression.recipe_state import Workpiece
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
-from harness.compression.workpiece import Workpiece
 from harness.errors import CompressionError, Failure, FailureClass
 
 _DENSE_ONLY = "the student is a new network, so what was done to the model's weights would be lost"
@@ -58,7 +58,7 @@ def _student(work: Workpiece, settings: DistillationSettings, teacher: Any) -> A
         from harness.compression.channels import scaled_width
 
         return scaled_width(teacher, settings.width, seed=settings.seed)
-    from harness.compression.sources.keras_file import load_keras_file
+    from harness.compression.sources.keras import load_keras_file
 
     student = load_keras_file(work.model.locate(Path(settings.student)), None)
     for ours, theirs in ((student.inputs, teacher.inputs), (student.outputs, teacher.outputs)):

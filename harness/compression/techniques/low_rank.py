@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
+from harness.compression.recipe_state import Workpiece
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
-from harness.compression.workpiece import Workpiece
 from harness.errors import CompressionError, Failure, FailureClass
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from harness.compression.recipe_state import Workpiece
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
-from harness.compression.workpiece import Workpiece
 from harness.errors import CompressionError, Failure, FailureClass
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def prune(work: Workpiece, settings: PruningSettings) -> None:
 
 
 def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
-    from harness.compression.sparsity import sparsity_of
     from harness.compression.training.fit import Plan, train
     from harness.compression.training.views import Masked, settle
     from harness.compression.weight_access import keras_kernels
+    from harness.compression.weights.masks import sparsity_of
 
     every = keras_kernels(work)
     kernels = [kernel for kernel in every if settings.depthwise or not kernel.is_depthwise] or every
@@ -99,9 +99,9 @@ def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
 
 
 def _prune_constants(work: Workpiece, settings: PruningSettings) -> None:
-    from harness.compression.constants import replace_weights
-    from harness.compression.sparsity import sparsity_of
     from harness.compression.weight_access import graph_weights
+    from harness.compression.weights.masks import sparsity_of
+    from harness.tflite.weights import replace_weights
 
     weights = graph_weights(work, epochs=settings.epochs)
     every = {name: weight.values for name, weight in weights.items()}
@@ -128,7 +128,7 @@ def _spread(work: Workpiece, settings: PruningSettings, pruned: Sequence[Any], e
 
 def choose_masks(weights: Arrays, settings: PruningSettings, sparsity: float, *, input_axis: Any) -> Masks:  # noqa: ANN401 - a function of an array
     """Return the masks that the settings ask for, at a sparsity that a schedule may change."""
-    from harness.compression.sparsity import block_scores, magnitude_masks, n_of_m_mask
+    from harness.compression.weights.masks import block_scores, magnitude_masks, n_of_m_mask
 
     axes = {name: input_axis(weight) for name, weight in weights.items()}
     if settings.pattern == "n:m":
@@ -142,7 +142,7 @@ def _gradual(views: Mapping[str, Any], masks: Any, settings: PruningSettings) ->
     """Return the callback that raises the sparsity step by step; a weight may come back until the schedule ends."""
     import keras
 
-    from harness.compression.sparsity import polynomial_sparsity
+    from harness.compression.weights.masks import polynomial_sparsity
 
     class Gradual(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ANN401 - Keras's own

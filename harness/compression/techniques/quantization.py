@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from harness.compression.calibration import CalibrationRequest, calibration_samples
-from harness.compression.flatbuffer import is_quantized, operator_scopes, read_graph
+from harness.compression.recipe_state import Workpiece
 from harness.compression.registry import Stage, TechniqueSettings, technique
-from harness.compression.runtime_check import CURRENT
-from harness.compression.workpiece import Workpiece
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.loading import SpecModel
+from harness.tflite.flatbuffer import is_quantized, operator_scopes, read_graph
+from harness.tflite.runtimes import CURRENT
 
 if TYPE_CHECKING:
-    from harness.compression.precision_budget import Judge, Kept
-    from harness.compression.quantizer import Ranges, Rule
+    from harness.compression.accuracy_budget import Judge, Kept
+    from harness.compression.graph.quantizer import Ranges, Rule
 
 Weights = Literal["float", "fp16", "int8", "int4", "int3"]
 Activations = Literal["float", "int8", "int16"]
@@ -98,8 +98,8 @@ class QuantizationSettings(TechniqueSettings):
 )
 def quantize(work: Workpiece, settings: QuantizationSettings) -> None:
     """Store weights, and compute, in fewer bits, without training."""
-    from harness.compression import quantizer
-    from harness.compression.weight_grid import regrid
+    from harness.compression.graph import quantizer
+    from harness.compression.weights.rounding import regrid
 
     graph = quantizer.ensure_signature(_float_graph(work))
     _require_matches(work, graph, settings)
@@ -120,7 +120,7 @@ def quantize(work: Workpiece, settings: QuantizationSettings) -> None:
 
 
 def _rule(formats: QuantizationSettings | LayerFormat, match: str) -> Rule:
-    from harness.compression.quantizer import Rule
+    from harness.compression.graph.quantizer import Rule
 
     weights = "int4" if formats.weights == "int3" else formats.weights
     return Rule(weights, formats.activations, formats.granularity, match)
@@ -128,7 +128,7 @@ def _rule(formats: QuantizationSettings | LayerFormat, match: str) -> Rule:
 
 def _ranges(work: Workpiece, graph: bytes, settings: QuantizationSettings) -> Ranges | None:
     """Return the activations' ranges: measured once for a graph and its samples, then kept for the next recipe."""
-    from harness.compression import quantizer
+    from harness.compression.graph import quantizer
     from harness.compression.range_file import ranges_file, read_ranges, write_ranges
 
     request = settings.calibration_request()
@@ -150,7 +150,7 @@ def _within_budget(
     make: Callable[[Sequence[Rule]], bytes],
     rules: Sequence[Rule],
 ) -> Sequence[Rule]:
-    from harness.compression.precision_budget import keep_within
+    from harness.compression.accuracy_budget import keep_within
 
     assert settings.max_drop_points is not None  # noqa: S101 - the caller has looked
     judge, source = _judge(work)
@@ -176,12 +176,12 @@ def _budget_facts(points: float, kept: Kept, samples: int, source: str) -> dict[
 
 def _judge(work: Workpiece) -> tuple[Judge, str]:
     """Return labelled samples with the float model's answers: held-back training images, else the test images."""
-    from harness.accuracy.dataset import choose_samples, load_dataset
-    from harness.compression.precision_budget import Judge, run_graph
+    from harness.compression.accuracy_budget import Judge, run_graph
+    from harness.datasets.labelled import choose_samples, load_dataset
 
     reference = work.float_graph()
     if work.model.training is not None:
-        from harness.compression.training.data import as_input, load_training_data
+        from harness.datasets.training import as_input, load_training_data
 
         shape = read_graph(reference, name=work.model.name).inputs[0].shape[1:]
         held_back = load_training_data(work.model, shape).validation

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from harness.compression.recipe_state import Workpiece
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
-from harness.compression.workpiece import Workpiece
 
 
 class QuantizationAwareTrainingSettings(TrainingSettings):

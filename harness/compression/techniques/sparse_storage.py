@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from harness.compression.recipe_state import Workpiece
 from harness.compression.registry import Stage, TechniqueSettings, technique
-from harness.compression.workpiece import Workpiece
 
 
 class SparseStorageSettings(TechniqueSettings):
@@ -20,8 +20,8 @@ class SparseStorageSettings(TechniqueSettings):
 @technique("sparse-storage", SparseStorageSettings, stage=Stage.GRAPH)
 def store(work: Workpiece, settings: SparseStorageSettings) -> None:
     """Store pruned weights as sparse tensors, which the runtime unpacks when it loads the model."""
-    from harness.compression.flatbuffer import with_short_names
-    from harness.compression.sparse_storage import store_sparse
+    from harness.compression.graph.sparse_storage import store_sparse
+    from harness.tflite.flatbuffer import with_short_names
 
     graph, report = store_sparse(work.graph(), minimum_sparsity=settings.minimum_sparsity)
     if settings.short_names:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.training.data import LabelledImages, as_input
+from harness.datasets.training import LabelledImages, as_input
 from harness.spec.model import Augmentation, Preprocessing
 
 

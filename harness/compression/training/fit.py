@@ -16,15 +16,15 @@ import keras
 import numpy as np
 
 from harness.compression.training.batches import Batches
-from harness.compression.training.data import TrainingData, as_input, load_training_data
 from harness.compression.training.kernels import Kernel, find_kernels
 from harness.compression.training.learner import Learner, Lesson
 from harness.compression.training.settings import TrainingSettings
 from harness.compression.training.views import View, settle
+from harness.datasets.training import TrainingData, as_input, load_training_data
 from harness.errors import CompressionError, Failure, FailureClass
 
 if TYPE_CHECKING:
-    from harness.compression.workpiece import Workpiece
+    from harness.compression.recipe_state import Workpiece
 
 MEMORY_UNIT_BYTES = 1024
 """`ru_maxrss` counts kilobytes on Linux."""

@@ -9,10 +9,10 @@ import numpy as np
 
 from harness.compression.training.kernels import Kernel
 from harness.compression.training.views import Masked, Shared, View
-from harness.compression.weight_sharing import share
+from harness.compression.weights.clusters import share
 
 if TYPE_CHECKING:
-    from harness.compression.workpiece import Workpiece
+    from harness.compression.recipe_state import Workpiece
 
 
 def kept_structure(work: Workpiece, kernels: Sequence[Kernel]) -> dict[str, list[View]]:

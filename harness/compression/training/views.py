@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from harness.compression.training.kernels import Kernel
-from harness.compression.weight_sharing import Sharing
+from harness.compression.weights.clusters import Sharing
 
 SMALLEST_SCALE = 1e-12
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from harness.devices.base import Device
-from harness.devices.knobs.base import Knob, State
-from harness.devices.knobs.clock_files import not_root_because, read_clock_files, write_clock_files
+from harness.devices.device import Device
+from harness.devices.preparation.clocks import not_root_because, read_clock_files, write_clock_files
+from harness.devices.preparation.knob import Knob, State
 
 _LOWEST, _HIGHEST = "scaling_min_freq", "scaling_max_freq"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from harness.devices.base import Device
-from harness.devices.knobs.base import TIMEOUT_S, Knob, State, require_ok
+from harness.devices.device import Device
+from harness.devices.preparation.knob import TIMEOUT_S, Knob, State, require_ok
 
 _FIRST_API_LEVEL = 30
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from harness.devices.base import Device
+from harness.devices.device import Device
 from harness.devices.dumpsys import parse_screen_on
-from harness.devices.knobs.base import TIMEOUT_S, Knob, KnobRefusedError, State, require_ok
+from harness.devices.preparation.knob import TIMEOUT_S, Knob, KnobRefusedError, State, require_ok
 
 _SLEEP, _WAKE_UP = "223", "224"
 _READ_SCRIPT = "dumpsys power | grep -E 'mWakefulness=|Display Power: state='"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from harness.devices.base import Device
-from harness.devices.knobs.base import NO_SUCH_PROGRAM, TIMEOUT_S, Knob, KnobRefusedError, State, require_ok
+from harness.devices.device import Device
+from harness.devices.preparation.knob import NO_SUCH_PROGRAM, TIMEOUT_S, Knob, KnobRefusedError, State, require_ok
 
 _KEY = ("global", "stay_on_while_plugged_in")
 _EVERY_CHARGER = "7"

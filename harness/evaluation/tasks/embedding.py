@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.accuracy.metrics import cosines, proportion
-from harness.accuracy.tensors import FloatArray
 from harness.errors import UsageError
 from harness.evaluation.intervals import mean_of
 from harness.evaluation.task import Comparison, Labels, Measure, Outputs, task
+from harness.tflite.tensors import FloatArray
 
 FEWEST = 3
 """Samples from which a nearest neighbour is a choice."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from harness.accuracy.metrics import max_abs_errors
-from harness.accuracy.tensors import FloatArray
 from harness.evaluation.intervals import Floats, of_sums
 from harness.evaluation.layers import decibels
 from harness.evaluation.task import Comparison, Labels, Measure, Outputs, task
+from harness.tflite.tensors import FloatArray
 
 
 @task("tensors")

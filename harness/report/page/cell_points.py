@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.report.page.sweep_data import Row, SweepData
+from harness.analysis.cell_comparison import footprint_mb
+from harness.analysis.sweep_data import Row, SweepData
+from harness.analysis.verdict import Verdict
 from harness.report.text import number, printable
-from harness.results.cell_comparison import footprint_mb
-from harness.results.verdict import Verdict
 
 MOST_CELLS = 40
 """Cells of one device that a chart with a line a cell shows; the table holds all."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.report.page.sweep_data import SweepData
+from harness.analysis.cell_comparison import ComparedCells, Subject, compare_cells, couple
+from harness.analysis.sweep_data import SweepData
 from harness.report.text import number, printable
-from harness.results.cell_comparison import ComparedCells, Subject, compare_cells, couple
 
 MOST_FINDINGS = 200
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.page.sweep_data import SweepData
+from harness.analysis.sweep_data import SweepData
 from harness.report.text import printable
 
 MOST_PLACES = 12

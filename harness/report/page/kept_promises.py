@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.page.sweep_data import SweepData, all_evidence
-from harness.results.promises import judge_promises, promise_titles
+from harness.analysis.promises import judge_promises, promise_titles
+from harness.analysis.sweep_data import SweepData, all_evidence
 
 _MOST_REASONS = 3
 

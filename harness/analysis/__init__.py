@@ -1,0 +1,1 @@
+"""Turn stored rows into estimates, verdicts, comparisons and a decision."""

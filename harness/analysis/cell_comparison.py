@@ -1,0 +1,191 @@
+"""Compare cells of stored sweeps: which with which, whether they are alike, above which noise floor."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from harness.analysis.comparable_cell import Side, differences
+from harness.analysis.comparison import SMALLEST_EFFECT, Finding, FindingVerdict, Samples, compare
+from harness.analysis.device_noise import DeviceNoise
+from harness.analysis.verdict import Verdict
+
+
+class Subject(StrEnum):
+    """What differs on purpose between the two sides."""
+
+    SWEEP = "sweep"
+    VARIANT = "variant"
+    DELEGATE = "delegate"
+
+
+IDENTITY = ("serial", "variant", "delegate_requested", "threads")
+"""Columns that two cells share, but for the subject."""
+
+COLUMN_OF = {Subject.VARIANT: "variant", Subject.DELEGATE: "delegate_requested"}
+
+
+class Regression(StrEnum):
+    """What may be worse in B, and what `--fail-on` names."""
+
+    SLOWER = "slower"
+    ACCURACY = "accuracy"
+    """The intervals of top-1 lie apart."""
+    MEMORY = "memory"
+    FALLBACK = "fallback"
+    """B ran elsewhere than asked, and A did not."""
+    REFUSED = "refused"
+    """The two could not be compared: one is missing, failed, or not alike."""
+
+
+MORE_MEMORY = 0.05
+"""Relative growth of the footprint that counts: the memory pass is one process, and its footprint moves a little."""
+
+
+@dataclass(frozen=True)
+class ComparedCells:
+    """Two cells and what their comparison says; `b` is None where only A holds such a cell, and the reverse."""
+
+    a: Side | None
+    b: Side | None
+    finding: Finding
+    paired: bool = False
+    flags: tuple[str, ...] = ()
+    """What should be kept in mind, each in a few words."""
+
+    @property
+    def cell(self) -> Mapping[str, Any]:
+        """The summary's row of B, or of A where there is no B."""
+        side = self.b or self.a
+        return side.cell if side else {}
+
+    @property
+    def regressions(self) -> frozenset[Regression]:
+        """Everything that is worse in B."""
+        found = {
+            Regression.SLOWER: self.finding.verdict is FindingVerdict.SLOWER,
+            Regression.REFUSED: self.finding.verdict is FindingVerdict.REFUSED,
+        }
+        if self.a and self.b:
+            a, b = self.a.cell, self.b.cell
+            found[Regression.FALLBACK] = _fell_back(b) and not _fell_back(a)
+            known = a["top1_low"] is not None and b["top1_high"] is not None
+            found[Regression.ACCURACY] = known and b["top1_high"] < a["top1_low"]
+            before, after = footprint_mb(a), footprint_mb(b)
+            found[Regression.MEMORY] = bool(before and after and after > before * (1 + MORE_MEMORY))
+        return frozenset(name for name, holds in found.items() if holds)
+
+
+def _fell_back(cell: Mapping[str, Any]) -> bool:
+    return str(cell["verdict"]) == Verdict.FELL_BACK
+
+
+def footprint_mb(cell: Mapping[str, Any]) -> float | None:
+    """Return the memory that stands for a cell: the peak where the tool prints one."""
+    footprint: float | None = cell["memory_overall_mb"] if cell["memory_peak_mb"] is None else cell["memory_peak_mb"]
+    return footprint
+
+
+@dataclass(frozen=True)
+class Couple:
+    """Two cells that are to be compared; one is None where it has no counterpart."""
+
+    a: Side | None
+    b: Side | None
+
+
+def couple(a: Sequence[Side], b: Sequence[Side], subject: Subject) -> list[Couple]:
+    """Find the counterpart of each cell: equal in `IDENTITY` but for the subject.
+
+    A cell of another device is taken as counterpart only where its own device has none: it is then refused with that
+    reason, which says more than that nothing was found.
+    """
+    keys = [name for name in IDENTITY if name != COLUMN_OF.get(subject)]
+    without_device = [name for name in keys if name != "serial"]
+    left = list(b)
+    couples: dict[int, Side] = {}
+    for wanted in (keys, without_device):
+        for index, side in enumerate(a):
+            if index in couples:
+                continue
+            found = next((other for other in left if all(other.cell[k] == side.cell[k] for k in wanted)), None)
+            if found:
+                couples[index] = found
+                left.remove(found)
+    return [Couple(side, couples.get(index)) for index, side in enumerate(a)] + [Couple(None, side) for side in left]
+
+
+def compare_cells(
+    couples: Iterable[Couple],
+    noise: DeviceNoise,
+    *,
+    effect: float = SMALLEST_EFFECT,
+    allow: Collection[str] = (),
+) -> list[ComparedCells]:
+    """Compare many couples at once, what a person must look at first in front.
+
+    `allow` names the `CONDITIONS` that may differ; whatever else is not alike is refused.
+    """
+    compared: list[ComparedCells] = []
+    judged: list[tuple[Couple, Samples, tuple[str, ...]]] = []
+    for couple_ in couples:
+        reason = _reason_to_refuse(couple_, allow)
+        if reason or not (couple_.a and couple_.b):
+            compared.append(ComparedCells(couple_.a, couple_.b, Finding(FindingVerdict.REFUSED, reason)))
+        else:
+            samples = _samples(couple_.a, couple_.b, noise)
+            judged.append((couple_, samples, _flags(couple_.a, couple_.b)))
+    findings = compare([samples for _, samples, _ in judged], effect=effect)
+    compared += [
+        ComparedCells(sides.a, sides.b, finding, samples.paired, flags)
+        for (sides, samples, flags), finding in zip(judged, findings, strict=True)
+    ]
+    return sorted(compared, key=_urgency)
+
+
+def _reason_to_refuse(couple_: Couple, allow: Collection[str]) -> str:
+    """Return why two cells cannot be compared, as a sentence; empty where they can."""
+    a, b = couple_.a, couple_.b
+    if a is None or b is None:
+        return f"Only in {'B' if a is None else 'A'}."
+    for name, side in (("A", a), ("B", b)):
+        if side.cell["verdict"] in (Verdict.FAILED, Verdict.NOT_MEASURED, Verdict.WRONG_OUTPUT):
+            return f"{name} is no measurement: {side.cell['failure_class'] or side.cell['verdict']}."
+    kinds = [side.cell["device_kind"] for side in (a, b)]
+    if kinds[0] != kinds[1]:  # not even with leave: what is emulated says nothing of what is not
+        return f"A is of a device of kind {kinds[0]}, B of kind {kinds[1]}: these are never compared."
+    unlike = [words for name, words in differences(a, b).items() if name not in allow]
+    if unlike:
+        return f"Not alike: {'; '.join(unlike)}."
+    ran = [side.cell["delegate_achieved"] for side in (a, b)]
+    if (_fell_back(a.cell) or _fell_back(b.cell)) and not (_fell_back(a.cell) and _fell_back(b.cell)):
+        name, achieved = ("A", ran[0]) if _fell_back(a.cell) else ("B", ran[1])
+        return f"{name} fell back: it ran, or part of it, on {achieved}."
+    return ""
+
+
+def _flags(a: Side, b: Side) -> tuple[str, ...]:
+    """Say what differs with leave, what was unusual about one side alone, and what each lacks for a rank."""
+    flags = list(differences(a, b).values())
+    for name, own, other in (("A", a, b), ("B", b, a)):
+        flags += [f"{name} alone: {label}" for label in sorted(own.labels - other.labels)]
+        if own.cell["verdict"] not in (Verdict.RANKED, Verdict.INCOMPLETE):
+            flags.append(f"{name} is {own.cell['verdict']}")
+    return tuple(flags)
+
+
+def _samples(a: Side, b: Side, noise: DeviceNoise) -> Samples:
+    """Pair the processes by block where both sides were measured in turns: within one sweep of one device."""
+    if (a.sweep_id, a.cell["serial"]) != (b.sweep_id, b.cell["serial"]):
+        return Samples(list(a.latencies_us.values()), list(b.latencies_us.values()), False, noise.between(a, b))
+    blocks = sorted(a.latencies_us.keys() & b.latencies_us.keys())
+    pairs = [(a.latencies_us[block], b.latencies_us[block]) for block in blocks]
+    return Samples([x for x, _ in pairs], [y for _, y in pairs], True, noise.within(a, b, len(pairs)))
+
+
+def _urgency(compared: ComparedCells) -> tuple[int, float]:
+    estimate = compared.finding.estimate
+    size = 0.0 if estimate is None else max(estimate.value, 1 / estimate.value)
+    return list(FindingVerdict).index(compared.finding.verdict), -size

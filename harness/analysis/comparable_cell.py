@@ -1,0 +1,112 @@
+"""Cells of stored sweeps as sides of a comparison, and whether two of them are alike (promise H22)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.analysis.summary import latency_column, summary_rows
+from harness.analysis.verdict import Verdict
+from harness.benchmark.invocation import Pass
+from harness.store.store import Store
+from harness.store.sweep_rows import SweepRows, read_sweep_rows
+
+CONDITIONS = {
+    "device": "serial of the device",
+    "os": "fingerprint of the operating system",
+    "tool": "SHA-256 of the tool",
+    "cores": "cores that the tool was pinned to",
+    "mode": "how it was measured: runs, warm-up and the like",
+    "profile": "device profile",
+    "model": "model that the variant was made of",
+    "value": "what stands for one process: its median or its average",
+}
+"""All that must be the same on both sides, by the name that `--allow` takes."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One cell of one sweep."""
+
+    sweep_id: str
+    cell: Mapping[str, Any]
+    """The cell's row of the summary, as JSON values."""
+    conditions: Mapping[str, object]
+    """A value for each of `CONDITIONS`; None where it is not known."""
+    latencies_us: Mapping[int, float]
+    """One a successful process of the latency pass, by its block, in the order of time."""
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """What was unusual about the device."""
+        return frozenset(self.cell["labels"])
+
+
+def read_sides(store: Store, sweep_id: str) -> list[Side]:
+    """Return every cell of a sweep that counts, also those that were not measured."""
+    (sweep,) = read_sweep_rows(store, [sweep_id])
+    return sides_of(sweep)
+
+
+def sides_of(sweep: SweepRows, summary: Sequence[Mapping[str, Any]] | None = None) -> list[Side]:
+    """Return every cell that counts of a sweep whose rows, and perhaps `summary_rows`, are at hand."""
+    devices = {row["serial"]: row["facts"] or {} for row in sweep.devices}
+    cards = {row["name"]: row["card"] or {} for row in sweep.variants}
+    modes = {row["key"]: row["mode"] for row in sweep.cells}
+    processes = _last_measured(sweep)
+    sides = []
+    for cell in summary_rows(sweep) if summary is None else summary:
+        if cell["cell_key"] is None or cell["verdict"] == Verdict.SET_ASIDE:  # a whole device or recipe, or outdated
+            continue
+        conditions = {
+            "device": cell["serial"],
+            "os": devices.get(cell["serial"], {}).get("fingerprint"),
+            "tool": cell["tool_sha256"],
+            "cores": cell["core_mask"],
+            "mode": modes[cell["cell_key"]],
+            "profile": cell["profile"],
+            "model": cards.get(cell["variant"], {}).get("model"),
+            "value": cell["latency_of"],
+        }
+        column = latency_column(cell["latency_of"])
+        latencies = {row["block"]: row[column] for row in processes.get(cell["cell_key"], [])}
+        sides.append(Side(sweep.sweep_id, cell, conditions, latencies))
+    return sides
+
+
+def _last_measured(sweep: SweepRows) -> dict[str, list[dict[str, Any]]]:
+    """Return the last attempt of each process of the latency pass where it succeeded, by cell, in order of time."""
+    latest = {(row["cell_key"], row["invocation_index"]): row
+              for row in sweep.invocations if row["purpose"] == Pass.LATENCY}  # fmt: skip
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(latest.values(), key=lambda row: row["block"]):
+        if row["failure_class"] is None:
+            cells.setdefault(row["cell_key"], []).append(row)
+    return cells
+
+
+def differences(a: Side, b: Side) -> dict[str, str]:
+    """Return what is not alike, by the name of the condition, each as a few words such as `runs 30 against 50`."""
+    unlike = [name for name in CONDITIONS if a.conditions[name] != b.conditions[name]]
+    return {name: contrast(name, a.conditions[name], b.conditions[name]) for name in unlike}
+
+
+_SHOWN = 16
+"""Signs of a hash or a fingerprint that are shown; enough to tell two apart."""
+
+
+def contrast(name: str, a: object, b: object) -> str:
+    """Return a few words about two values that differ; of two mappings, about what differs in them."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        keys = [key for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
+        return f"{name}: " + ", ".join(f"{key} {_shown(a.get(key))} against {_shown(b.get(key))}" for key in keys)
+    return f"{name}: {_shown(a)} against {_shown(b)}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unknown"
+    text = str(value)
+    is_hash = len(text) == 64 and text.isalnum()  # noqa: PLR2004 - hexadecimal digits of SHA-256
+    return f"{text[:_SHOWN]}..." if is_hash else text

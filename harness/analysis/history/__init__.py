@@ -1,0 +1,1 @@
+"""Follow cells over many nights and find level shifts."""

@@ -1,0 +1,184 @@
+"""What one night says: each cell against its last good night and its history, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from harness.analysis.cell_comparison import ComparedCells, Couple, Regression, compare_cells
+from harness.analysis.comparable_cell import Side, read_sides
+from harness.analysis.comparison import SMALLEST_EFFECT
+from harness.analysis.device_noise import noise_sides
+from harness.analysis.history.nights import LATEST_NIGHTS, CellName, CellNights, Night, read_nights
+from harness.analysis.history.steps import HistoryStep, changes, examine
+from harness.analysis.summary import summarize
+from harness.analysis.verdict import FEWEST_INVOCATIONS
+from harness.errors import FailureClass
+from harness.export.text_formats import to_rows
+from harness.results.night_noise import NightNoise
+from harness.store.store import Store
+
+
+class Trouble(StrEnum):
+    """What may be wrong with a cell, and what `--fail-on` of `harness nightly` names."""
+
+    FAILED = "failed"
+    SLOWER = "slower"
+    """Than in its last good night."""
+    STEP = "step"
+    """Slower for some nights now, and found tonight for the first time: too small for one night to show."""
+    ACCURACY = "accuracy"
+    MEMORY = "memory"
+    FALLBACK = "fallback"
+    REFUSED = "refused"
+    """Not alike its last good night, so not compared."""
+    LEFT_OUT = "left-out"
+    """Not measured, or by fewer than five processes, since the time was up."""
+
+
+BY_DEFAULT = (Trouble.FAILED, Trouble.SLOWER, Trouble.STEP, Trouble.ACCURACY, Trouble.FALLBACK)
+"""What makes a night bad unless something else is asked for."""
+
+
+@dataclass(frozen=True)
+class CheckedCell:
+    """One cell of one night."""
+
+    side: Side
+    compared: ComparedCells | None
+    """None where there was no earlier night, or tonight has too few processes."""
+    new_step: HistoryStep | None
+
+    @property
+    def name(self) -> CellName:
+        """What names it in every night."""
+        return name_of(self.side)
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the time was up before it was measured."""
+        return self.side.cell["failure_class"] is None and len(self.side.latencies_us) < FEWEST_INVOCATIONS
+
+    @property
+    def troubles(self) -> frozenset[Trouble]:
+        """Everything that is wrong with it."""
+        failure = self.side.cell["failure_class"]
+        own = {
+            Trouble.FAILED: failure not in (None, FailureClass.FELL_BACK),
+            Trouble.STEP: self.new_step is not None,
+            Trouble.LEFT_OUT: self.is_left_out,
+        }
+        regressions: Collection[Regression] = self.compared.regressions if self.compared else ()
+        return frozenset([trouble for trouble, holds in own.items() if holds] + [Trouble(name) for name in regressions])
+
+
+@dataclass(frozen=True)
+class NightCheck:
+    """What one night says."""
+
+    sweep_id: str
+    cells: Sequence[CheckedCell]
+    other_failures: Sequence[dict[str, Any]]
+    """Rows of the summary of devices and recipes that failed as a whole."""
+
+    def troubled(self, trouble: Trouble) -> list[CheckedCell]:
+        """Return the cells that have some trouble."""
+        return [cell for cell in self.cells if trouble in cell.troubles]
+
+    def is_bad(self, fail_on: Collection[Trouble]) -> bool:
+        """Tell whether anything happened that `fail_on` names, or the time was up before anything could happen."""
+        failed = bool(self.other_failures) and Trouble.FAILED in fail_on
+        blind = bool(fail_on) and all(cell.is_left_out for cell in self.cells)
+        return failed or blind or any(self.troubled(trouble) for trouble in fail_on)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every device failed as a whole, so that nothing says anything of a cell."""
+        of_devices = [row for row in self.other_failures if row["variant"] is None]
+        tried = any(cell.side.latencies_us or cell.side.cell["invocations_failed"] for cell in self.cells)
+        return bool(of_devices) and not tried
+
+
+def name_of(side: Side) -> CellName:
+    """Return what names a side's cell in every sweep."""
+    cell = side.cell
+    return CellName(cell["serial"], cell["variant"], cell["delegate_requested"], cell["threads"])
+
+
+def check_night(
+    store: Store, sweep_id: str, *, effect: float = SMALLEST_EFFECT, last: int = LATEST_NIGHTS
+) -> NightCheck:
+    """Compare every cell of a sweep with its last good night that is alike, else refuse the last good one."""
+    sides = read_sides(store, sweep_id)
+    serials = sorted({side.cell["serial"] for side in sides})
+    cells = [cell for serial in serials for cell in read_nights(store, serial=serial, last=last)]
+    known = {cell.name: _until(cell, sweep_id) for cell in cells}
+    ours = {name_of(side): known[name_of(side)] for side in sides}
+    before = {name: night for name, cell in ours.items() if (night := last_good_night(cell, sweep_id))}
+    couples = _couples(store, sides, before)
+    at_hand = [side for couple in couples for side in (couple.a, couple.b) if side]
+    noise = NightNoise(ours.values(), noise_sides(store, serials), at_hand)
+    compared = {cells.b.cell["cell_key"]: cells for cells in compare_cells(couples, noise, effect=effect) if cells.b}
+    checked = [
+        CheckedCell(side, compared.get(side.cell["cell_key"]), new_step(ours[name_of(side)], sweep_id, effect=effect))
+        for side in sides
+    ]
+    rows = to_rows(summarize(store, sweep_id))
+    return NightCheck(sweep_id, checked, [row for row in rows if row["cell_key"] is None])
+
+
+def _until(cell: CellNights, sweep_id: str) -> CellNights:
+    """Leave out what came later: an old night is judged by what was known then."""
+    return CellNights(cell.name, cell.device, [night for night in cell.nights if night.sweep_id <= sweep_id])
+
+
+def last_good_night(cell: CellNights, sweep_id: str) -> Night | None:
+    """Return the last good night before a sweep that is alike it; where none is, the last good one."""
+    tonight = next((night for night in cell.nights if night.sweep_id == sweep_id), None)
+    earlier = [night for night in reversed(cell.good) if night.sweep_id < sweep_id]
+    if tonight is None:
+        return next(iter(earlier), None)
+    return next((night for night in earlier if _is_alike(night, tonight)), next(iter(earlier), None))
+
+
+def _is_alike(night: Night, tonight: Night) -> bool:
+    """Tell whether two nights may be compared; where each `ran` is a finding, not a reason to look further back."""
+    return not any(change.parts_nights and change.what != "ran" for change in changes(night, tonight))
+
+
+def _couples(store: Store, sides: Sequence[Side], before: dict[CellName, Night]) -> list[Couple]:
+    earlier = {
+        (sweep_id, name_of(side)): side
+        for sweep_id in sorted({night.sweep_id for night in before.values()})
+        for side in read_sides(store, sweep_id)
+    }
+    return [
+        Couple(earlier[before[name_of(side)].sweep_id, name_of(side)], side)
+        for side in sides
+        if name_of(side) in before and len(side.latencies_us) >= FEWEST_INVOCATIONS
+    ]
+
+
+def new_step(cell: CellNights, sweep_id: str, *, effect: float) -> HistoryStep | None:
+    """Return a step to a slower level that tonight shows for the first time; None where there is none.
+
+    Every night since the step is asked, not only the last one: what is close to chance may come, go and come again.
+    """
+    if not cell.good or cell.good[-1].sweep_id != sweep_id:
+        return None
+    for step in reversed(_slower_steps(cell, effect)):
+        earlier = (_slower_steps(CellNights(cell.name, cell.device, cell.good[:end]), effect)
+                   for end in range(len(cell.good) - 1, step.at, -1))  # fmt: skip
+        if not any(_same_place(step, old) for steps in earlier for old in steps):
+            return step
+    return None
+
+
+def _slower_steps(cell: CellNights, effect: float) -> list[HistoryStep]:
+    return [step for step in examine(cell, effect=effect).steps if step.alike and step.is_slower]
+
+
+def _same_place(one: HistoryStep, other: HistoryStep) -> bool:
+    return other.earliest <= one.latest and one.earliest <= other.latest

@@ -1,0 +1,104 @@
+"""What a row of the summary is worth: may it be ranked, and if not, why not."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from harness.analysis.statistics import Estimate
+
+Key = TypeVar("Key", bound=Hashable)
+
+FEWEST_INVOCATIONS = 5
+"""Fewer say nothing about spread (promise H8)."""
+
+
+class Verdict(StrEnum):
+    """Only `ranked` rows have a rank."""
+
+    RANKED = "ranked"
+    FAILED = "failed"
+    """No invocation of the latency pass succeeded."""
+    WRONG_OUTPUT = "wrong_output"
+    """The outputs on the device differ from the host's."""
+    UNRELIABLE = "unreliable"
+    """Some invocations succeeded and some failed by their own fault."""
+    FELL_BACK = "fell_back"
+    """All or part ran elsewhere than asked."""
+    UNPROVEN = "unproven"
+    """An accelerator was asked for, and the log does not prove that it ran."""
+    UNCHECKED = "unchecked"
+    """The outputs were never compared with the host's."""
+    INCOMPLETE = "incomplete"
+    """Fewer invocations than a median needs, such as after Ctrl-C."""
+    NOT_MEASURED = "not_measured"
+    """Nothing was run."""
+    SET_ASIDE = "set_aside"
+    """The sweep was carried on under other conditions, and another row of the same name holds what counts."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the verdict on one cell rests on."""
+
+    is_cpu: bool
+    """Whether the CPU was asked for: then nothing can fall back."""
+    fell_back: bool | None
+    check_passed: bool | None
+    invocations_ok: int
+    invocations_failed: int
+    """Failed by their own fault; a lost phone does not count."""
+    has_failure: bool
+    """Whether anything failed, for whichever reason."""
+    is_set_aside: bool = False
+    """Whether the cell was measured anew under other conditions."""
+
+
+def judge_cell(facts: Facts) -> Verdict:
+    """Return the verdict; the gravest reason against a rank comes first."""
+    if facts.is_set_aside:
+        return Verdict.SET_ASIDE
+    if facts.invocations_ok == 0:
+        return Verdict.FAILED if facts.has_failure else Verdict.NOT_MEASURED
+    reasons = {
+        Verdict.WRONG_OUTPUT: facts.check_passed is False,
+        Verdict.UNRELIABLE: facts.invocations_failed > 0,
+        Verdict.FELL_BACK: not facts.is_cpu and facts.fell_back is True,
+        Verdict.UNPROVEN: not facts.is_cpu and facts.fell_back is None,
+        Verdict.UNCHECKED: facts.check_passed is None,
+        Verdict.INCOMPLETE: facts.invocations_ok < FEWEST_INVOCATIONS,
+    }
+    return next((verdict for verdict, holds in reasons.items() if holds), Verdict.RANKED)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A place among the ranked rows of one device; `tied` where others share it."""
+
+    place: int
+    tied: bool
+
+
+def rank(latencies: Mapping[Key, Estimate]) -> dict[Key, Rank]:
+    """Rank by median latency, fastest first; rows that the data cannot tell apart share a place.
+
+    A row shares the place of the group's fastest row if their intervals overlap. Overlap with the group's *fastest*
+    is asked for, not with the next neighbour, since overlap is not transitive: a chain of neighbours would tie rows
+    that are clearly apart. Overlap errs on the side of a tie: intervals that overlap a little may still belong to a
+    real difference, but those that do not overlap never pretend one at this confidence. Places are counted as in
+    sports: two firsts are followed by a third.
+    """
+    order = sorted(latencies, key=lambda key: latencies[key].value)
+    groups: list[list[Key]] = []
+    for key in order:
+        if groups and latencies[key].overlaps(latencies[groups[-1][0]]):
+            groups[-1].append(key)
+        else:
+            groups.append([key])
+    ranks: dict[Key, Rank] = {}
+    for group in groups:
+        place = len(ranks) + 1
+        ranks |= {key: Rank(place, len(group) > 1) for key in group}
+    return ranks

@@ -1,0 +1,1 @@
+"""TFLite's official `benchmark_model`: command line, log, outcome."""

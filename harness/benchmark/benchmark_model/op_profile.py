@@ -1,0 +1,110 @@
+"""The op-profile tables of a log: what the time went to, by node type and node by node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.benchmark.benchmark_model.log_lines import LogLine
+
+_SUMMARY_TITLE = "Summary by node type"
+_FIGURES = re.compile(
+    r"(?P<count>\d{1,18}) (?P<avg_ms>\d+(?:\.\d+)?) (?P<avg_pct>\d+(?:\.\d+)?)% "
+    r"\d+(?:\.\d+)?% -?\d+(?:\.\d+)? (?P<times_called>\d{1,18})"
+)
+_FIGURES_PER_ROW = 6
+_RUN_ORDER_TITLE = "Run Order"
+_NODE_TYPE, _AVERAGE, _TIMES_CALLED, _NAME = "[node type]", "[avg ms]", "[times called]", "[Name]"
+
+
+@dataclass(frozen=True)
+class OpProfileRow:
+    """One node type: how many nodes, their time together in ms and in percent of all, calls in one inference."""
+
+    node_type: str
+    count: int
+    avg_ms: float
+    avg_pct: float
+    times_called: int
+
+
+@dataclass(frozen=True)
+class ProfiledNode:
+    """One node in the order of execution; `avg_ms` is of one call. Nodes inside a delegate are named `Delegate/...`."""
+
+    node_type: str
+    name: str
+    avg_ms: float
+    times_called: int
+
+
+@dataclass(frozen=True)
+class OpProfile:
+    """The two summaries that the tool prints, None where the log has none, and the nodes of an inference."""
+
+    initialization: tuple[OpProfileRow, ...] | None
+    operators: tuple[OpProfileRow, ...] | None
+    nodes: tuple[ProfiledNode, ...]
+
+
+def parse_op_profile(lines: Sequence[LogLine]) -> OpProfile:
+    """Read the summary tables. Where only one is there, its node types tell which of the two it is."""
+    tables: list[tuple[OpProfileRow, ...]] = []
+    for index, line in enumerate(lines):
+        if _SUMMARY_TITLE in line.text:
+            tables.append(tuple(_rows(lines[index + 1 :])))
+    tables = [table for table in tables if table]  # a title alone tells nothing
+    initialization = next((table for table in tables if _is_initialization(table)), None)
+    operators = next((table for table in reversed(tables) if not _is_initialization(table)), None)
+    return OpProfile(initialization, operators, _nodes(lines))
+
+
+def _nodes(lines: Sequence[LogLine]) -> tuple[ProfiledNode, ...]:
+    """Read the last run order that is not the initialisation's. Its columns are told apart by tabs; eras differ."""
+    nodes: tuple[ProfiledNode, ...] = ()
+    for index, line in enumerate(lines[:-1]):
+        if _RUN_ORDER_TITLE in line.text:
+            columns = _fields(lines[index + 1])
+            found = tuple(_run_order(lines[index + 2 :], columns)) if _NODE_TYPE in columns else ()
+            nodes = found if found and not _is_initialization(found) else nodes
+    return nodes
+
+
+def _run_order(lines: Sequence[LogLine], columns: Sequence[str]) -> Iterator[ProfiledNode]:
+    for line in lines:
+        row = dict(zip(columns, _fields(line), strict=False))
+        try:
+            yield ProfiledNode(row[_NODE_TYPE], row[_NAME], float(row[_AVERAGE]), int(row[_TIMES_CALLED]))
+        except (KeyError, ValueError):  # the end of the table
+            return
+
+
+def _fields(line: LogLine) -> list[str]:
+    return [field.strip() for field in line.text.strip().split("\t")]
+
+
+def _rows(lines: Sequence[LogLine]) -> list[OpProfileRow]:
+    rows: list[OpProfileRow] = []
+    for line in lines:
+        if "[Node type]" in line.text or "node type," in line.text.lower():
+            continue
+        # Split from the right: names hold spaces and commas, and a backtracking pattern would take hours on noise.
+        parts = line.text.rsplit(None, _FIGURES_PER_ROW)
+        match = _FIGURES.fullmatch(" ".join(part.rstrip(",") for part in parts[1:]))
+        if not match:
+            break
+        rows.append(
+            OpProfileRow(
+                parts[0].rstrip(" \t,"),
+                int(match["count"]),
+                float(match["avg_ms"]),
+                float(match["avg_pct"]),
+                int(match["times_called"]),
+            )
+        )
+    return rows
+
+
+def _is_initialization(table: Sequence[OpProfileRow] | Sequence[ProfiledNode]) -> bool:
+    return any(row.node_type in ("AllocateTensors", "ModifyGraphWithDelegate") for row in table)

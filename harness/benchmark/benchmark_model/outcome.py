@@ -1,0 +1,164 @@
+"""Turn what a process of the tool left behind into a measurement or a failure, never into a plausible zero."""
+
+from __future__ import annotations
+
+import math
+import signal
+from typing import Any
+
+from harness.benchmark.benchmark_model.delegation import (
+    conclude_delegation,
+    full_delegation_failure,
+    left_over_failure,
+    refusal,
+)
+from harness.benchmark.benchmark_model.failures import error_lines, find_failure
+from harness.benchmark.benchmark_model.log import BenchmarkLog, Stats, parse_log
+from harness.benchmark.invocation import InvocationRequest, Measurement, Pass
+from harness.benchmark.operators import operator_times
+from harness.devices.device import CommandResult
+from harness.errors import Failure, FailureClass
+
+STREAM_MARK = "\n----- stderr -----\n"
+"""Stands between stdout and stderr in a kept log; the tool writes evidence to both."""
+
+_SHELL_SIGNAL_BASE = 128
+_LAST_SIGNAL = 64
+_NOT_STARTED = {126: "cannot be executed", 127: "cannot be started: it, or its loader, is not there"}
+"""What a shell's own exit codes mean."""
+_LAST_CHARACTERS = 400
+_US_PER_S = 1e6
+_MOST = 0.9
+"""Part of its time limit that a tool has spent in timed runs when it was the limit that ended them."""
+
+
+def join_streams(result: CommandResult) -> str:
+    """Return the raw log to keep: stdout, the mark, stderr."""
+    return result.stdout + STREAM_MARK + result.stderr
+
+
+def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Failure:
+    """Judge one finished process. Causes are looked for before consequences, the exit code last."""
+    logs = parse_log(join_streams(result))
+    log = logs[-1]
+    last_words = "\n".join(line.raw for line in error_lines(log.lines)[-3:])
+    if result.timed_out:
+        return Failure(
+            FailureClass.TIMEOUT, f"The tool did not end within its time limit; stopped after {result.wall_s:.0f} s.",
+            last_words,
+        )  # fmt: skip
+    completed = result.exit_code == 0 and log.inference_avg_us is not None
+    failure = find_failure(log.lines)
+    if failure and (not completed or failure.failure_class is FailureClass.TOOL_REJECTED_FLAG):
+        return _with_what_was_left_over(failure, log, request)
+    killed = result.signal or _signal_of(result.exit_code)
+    if killed:
+        return Failure(FailureClass.CRASHED, f"The tool was killed by {_signal_name(killed)}.", last_words)
+    if result.exit_code != 0:
+        how = _NOT_STARTED.get(result.exit_code or 0, "ended")
+        return _unreadable(
+            f"The tool {how} (exit code {result.exit_code}).", last_words or result.stderr.strip()[-_LAST_CHARACTERS:]
+        )
+    return _delegated_as_required(_measurement(log, request), request)
+
+
+def _with_what_was_left_over(failure: Failure, log: BenchmarkLog, request: InvocationRequest) -> Failure:
+    """Add to the tool's own refusal of a partial delegation which part it was."""
+    if failure.failure_class is not FailureClass.FELL_BACK:
+        return failure
+    return left_over_failure(conclude_delegation(log, request.delegate), failure.evidence, refusal(log))
+
+
+def _delegated_as_required(outcome: Measurement | Failure, request: InvocationRequest) -> Measurement | Failure:
+    if isinstance(outcome, Failure) or not request.require_full_delegation:
+        return outcome
+    return full_delegation_failure(outcome.delegation) or outcome
+
+
+def _measurement(log: BenchmarkLog, request: InvocationRequest) -> Measurement | Failure:
+    problem = _inconsistency(log, request)
+    if problem:
+        return problem
+    stats = log.run_stats
+    if stats is None or log.inference_avg_us is None or log.init_us is None:  # ruled out above; for the type checker
+        return _unreadable("The log holds no timings.", "")
+    return Measurement(
+        delegation=conclude_delegation(log, request.delegate),
+        runs=stats.count,
+        latency_avg_us=log.inference_avg_us,
+        latency_min_us=stats.min if stats.min is not None else stats.curr,
+        latency_max_us=stats.max if stats.max is not None else stats.curr,
+        latency_std_us=stats.std if stats.std is not None else 0.0,
+        latency_median_us=stats.median,
+        init_us=log.init_us,
+        first_inference_us=log.first_inference_us if log.warmup_stats and log.warmup_stats.count else None,
+        memory_init_mb=log.memory_init_mb if log.memory_overall_mb else None,
+        memory_overall_mb=log.memory_overall_mb or None,  # 0: the kernel did not tell the tool, not "no memory"
+        peak_memory_mb=log.peak_memory_mb,
+        operators=operator_times(log.op_profile_order),
+        **_windows(log.warmup_stats, stats),
+    )
+
+
+def _windows(warmup: Stats | None, timed: Stats) -> dict[str, Any]:
+    """Return how many runs warmed up, and what a run took typically in either block."""
+    if warmup is None or not warmup.count:
+        return {}
+    if warmup.median is None or timed.median is None:
+        first, second = warmup.mean_without_slowest, timed.mean_without_slowest
+    else:
+        first, second = warmup.median, timed.median
+    return {"warmup_runs": warmup.count, "warmup_window_us": first, "timed_window_us": second}
+
+
+def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | None:
+    """Check what must be there: timings above zero, the block that they came from, and the count that was asked for."""
+    average, stats = log.inference_avg_us, log.run_stats
+    if average is None or stats is None or log.init_us is None:
+        return _unreadable("The tool ended without its timings.", log.lines[-1].raw if log.lines else "")
+    if average <= 0:
+        return _unreadable("The tool printed a latency of zero.", f"Inference (avg): {average}")
+    if stats.mean is None or not math.isclose(stats.mean, average, rel_tol=1e-3):
+        return _unreadable("The tool's summary does not fit its measured block.", f"{stats.mean} against {average}")
+    if stats.count < request.runs or (stats.count > request.runs and not request.min_s):
+        return _wrong_count(stats.count, average, request)
+    return _missing_for_pass(log, request.purpose)
+
+
+def _missing_for_pass(log: BenchmarkLog, purpose: Pass) -> Failure | None:
+    if purpose is Pass.MEMORY and not log.peak_memory_mb and not log.memory_overall_mb:
+        return _unreadable("The tool printed no memory figures.", "")
+    if purpose is Pass.OP_PROFILE and not log.op_profile_order:
+        return _unreadable("The tool printed no profile of its operators.", "")
+    return None
+
+
+def _wrong_count(count: int, average_us: float, request: InvocationRequest) -> Failure:
+    """Tell a model that is too slow for the tool's own time limit from a log that cannot be right."""
+    evidence = f"count={count} avg={average_us:g} us"
+    if count < request.runs and count * average_us > _MOST * request.max_s * _US_PER_S:
+        return Failure(
+            FailureClass.TIMEOUT,
+            f"Only {count} of {request.runs} timed runs fitted into the tool's own limit of {request.max_s:g} s.",
+            evidence,
+        )
+    return _unreadable(f"{count} timed runs were made, not the {request.runs} that were asked for.", evidence)
+
+
+def _unreadable(message: str, evidence: str) -> Failure:
+    return Failure(FailureClass.TOOL_OUTPUT_UNREADABLE, message, evidence)
+
+
+def _signal_of(exit_code: int | None) -> int | None:
+    """Return the signal that a shell reports as 128 + its number."""
+    number = (exit_code or 0) - _SHELL_SIGNAL_BASE
+    return number if 0 < number <= _LAST_SIGNAL else None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    hint = ", as Android does when memory runs out" if number == signal.SIGKILL else ""
+    return f"signal {number} ({name}{hint})"

@@ -1,0 +1,1 @@
+"""LiteRT's Python interpreter as a benchmark program for this host."""

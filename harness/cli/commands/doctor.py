@@ -1,0 +1,111 @@
+"""Examine this machine: what the main job, phones and virtual phones need. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from harness.errors import HarnessError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked for."""
+
+    what: str
+    ok: bool
+    needed: bool
+    """Whether the main job, `harness sweep` on this host, needs it."""
+    found: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look for everything, the most important first."""
+    return [
+        _package("tensorflow", needed=True, why="makes variants"),
+        _package("ai_edge_litert", needed=True, why="runs variants on this host"),
+        _adb(),
+        _devices(),
+        *_tools(),
+        _virtual_phone(),
+        _user_namespaces(),
+    ]
+
+
+def _package(name: str, *, needed: bool, why: str) -> Finding:
+    there = find_spec(name) is not None
+    advice = "" if there else "Install harness anew: pip install harness"
+    return Finding(f"package {name} ({why})", there, needed, "installed" if there else "", advice)
+
+
+def _adb() -> Finding:
+    from harness.devices.adb.server import adb_program
+
+    try:
+        return Finding("adb", True, False, adb_program())
+    except HarnessError as error:
+        return Finding("adb", False, False, str(error), error.advice)
+
+
+def _devices() -> Finding:
+    from harness.devices.adb.discovery import DeviceState, list_devices
+
+    try:
+        devices = list_devices()
+    except HarnessError as error:
+        return Finding("attached phones", False, False, str(error), error.advice)
+    ready = [device for device in devices if device.state is DeviceState.DEVICE]
+    found = ", ".join(f"{device.serial} ({device.state})" for device in devices) or "none"
+    return Finding("attached phones", bool(ready), False, found, "" if ready else "Plug one in; see `harness devices`.")
+
+
+def _tools() -> list[Finding]:
+    from harness.benchmark.registry import ToolRegistry
+    from harness.benchmark.tool import ToolSystem
+
+    try:
+        tools = ToolRegistry().tools()
+    except HarnessError as error:
+        return [Finding("registered tools", False, False, str(error), error.advice)]
+    advice = {
+        ToolSystem.ANDROID: "harness tools fetch android-arm64",
+        ToolSystem.LINUX: "harness tools fetch linux-x86_64 (without it, LiteRT's Python benchmark measures the CPU)",
+        ToolSystem.VIRTUAL_PHONE: "harness tools add tflite-tools-VERSION.tar.xz (docs/building-tools.md)",
+    }
+    findings = []
+    for system, how in advice.items():
+        found = ", ".join(f"{tool.abi} {tool.sha256[:12]}" for tool in tools if tool.system is system)
+        findings.append(Finding(f"benchmark_model for {system}", bool(found), False, found, "" if found else how))
+    return findings
+
+
+def _virtual_phone() -> Finding:
+    from harness.virtual_phone.base_image import check_programs
+
+    if platform.system() != "Linux":
+        return Finding("virtual phones", False, False, platform.system(), "They need Linux.")
+    try:
+        check_programs()
+    except HarnessError as error:
+        return Finding("virtual phones", False, False, str(error), error.advice)
+    return Finding("virtual phones", True, False, shutil.which("unshare") or "unshare")
+
+
+def _user_namespaces() -> Finding:
+    what = "namespaces for virtual phones"
+    if os.geteuid() == 0:
+        return Finding(what, True, False, "root needs no user namespaces")
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    allowed = limit.exists() and limit.read_text().strip() != "0"
+    return Finding(
+        what,
+        allowed,
+        False,
+        "user namespaces" if allowed else "",
+        "" if allowed else "sysctl user.max_user_namespaces=10000",
+    )

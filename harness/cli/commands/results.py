@@ -1,0 +1,258 @@
+"""`harness results`: sweeps that are done, as tables and files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.results_option import ResultsOption
+from harness.errors import UsageError
+from harness.paths import default_results
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pandas as pd
+
+    from harness.store.pruning import Pruning
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="List, show, export and prune the sweeps that are stored, and print their logs.",
+    epilog="Example: harness results export latest --format csv -o latest.csv",
+)
+
+SHOWN = 20
+"""Sweeps on a screen; drawing hundreds takes longer than reading them."""
+FORMATS = ("csv", "json", "markdown", "latex", "parquet", "mlflow", "tensorboard")
+
+SweepArgument = Annotated[str, typer.Argument(help="A sweep's id, its unique beginning, or latest.")]
+
+
+@app.command("list", epilog="Example: harness results list")
+def list_sweeps(
+    everything: Annotated[bool, typer.Option("--all", help=f"Not only the newest {SHOWN}; JSON has all.")] = False,
+    results: ResultsOption = None,
+    as_json: bool = JsonOption,
+) -> None:
+    """List the stored sweeps, the newest first."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    from harness.store.listing import list_sweeps
+    from harness.store.location import title_of
+
+    place = results or default_results()
+    records = list_sweeps(place)
+    if as_json:
+        print_json({"sweeps": [record.as_json() for record in records]})
+    elif not records:
+        error_console().print(f"No sweeps in {title_of(place)}. Make one: harness sweep", markup=False)
+    else:
+        table = Table(
+            Column("sweep", no_wrap=True),
+            Column("started (UTC)", no_wrap=True),
+            "status",
+            "preset",
+            "model",
+            box=SIMPLE_HEAD,
+        )
+        for record in records if everything else records[:SHOWN]:
+            model = escape(str(record.spec.get("model", "")))
+            preset = f"{record.preset}, A/A" if record.is_noise else record.preset
+            table.add_row(record.id, f"{record.started_at:%Y-%m-%d %H:%M}", record.status, preset, model)
+        console().print(table)
+        if not everything and len(records) > SHOWN:
+            error_console().print(f"{len(records) - SHOWN} older sweeps: --all", markup=False)
+
+
+@app.command(epilog="Example: harness results show latest")
+def show(sweep: SweepArgument = "latest", results: ResultsOption = None, as_json: bool = JsonOption) -> None:
+    """Show one sweep's table."""
+    from harness.cli.show import print_sweep
+    from harness.store.store import Store
+
+    with Store.open(results or default_results(), must_exist=True) as store:
+        print_sweep(store, store.find_sweep(sweep).id, as_json=as_json)
+
+
+@app.command(epilog="Example: harness results export latest --format parquet -o latest.parquet")
+def export(
+    sweeps: Annotated[
+        list[str] | None, typer.Argument(metavar="[SWEEP]...", help="Ids, their unique beginnings, latest, or all.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "csv",
+    rows: Annotated[str, typer.Option(help="summary (one a cell) or invocations (one a process).")] = "summary",
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Only these columns; default: all, for latex a page's width.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="File; for tensorboard a folder, for mlflow a tracking URI or SQLite file."
+        ),
+    ] = None,
+    results: ResultsOption = None,
+) -> None:
+    """Write sweeps for other programs."""
+    from harness.export.tables import choose_columns, read_table
+    from harness.export.text_formats import PAPER_COLUMNS
+    from harness.store.store import Store
+
+    if form not in FORMATS:
+        raise UsageError(f"--format: found {form!r}.", f"Allowed are: {', '.join(FORMATS)}.")
+    with Store.open(results or default_results(), must_exist=True) as store:
+        chosen = store.sweep_ids(sweeps or ["latest"])
+        table = read_table(store, chosen, rows)
+        started_at = {record.id: record.started_at for record in store.sweeps() if record.id in chosen}
+    if columns:
+        table = choose_columns(table, columns.split(","))
+    elif form == "latex":
+        table = table[[name for name in PAPER_COLUMNS if name in table]]
+    if form in ("mlflow", "tensorboard"):
+        _hand_over(table, started_at, form, output)
+    else:
+        _write(table, form, output)
+
+
+def _hand_over(table: pd.DataFrame, started_at: dict[str, datetime], form: str, output: str | None) -> None:
+    from harness.export.mlflow import export_to_mlflow
+    from harness.export.tensorboard import export_to_tensorboard
+
+    if form == "mlflow":
+        place = export_to_mlflow(table, started_at, output)
+    elif output is None:
+        raise UsageError("TensorBoard reads a folder.", "Name one: -o FOLDER.")
+    else:
+        export_to_tensorboard(table, started_at, Path(output))
+        place = output
+    error_console().print(f"Written: {len(table)} rows to {place}", markup=False, soft_wrap=True)
+
+
+def _write(table: pd.DataFrame, form: str, output: str | None) -> None:
+    from harness.export.files import encode, write_file
+
+    data = encode(table, form)
+    if output:
+        write_file(Path(output), data)
+        error_console().print(f"Written: {output}", markup=False, soft_wrap=True)
+    elif form == "parquet":
+        raise UsageError("Parquet is no text for a screen.", "Name a file: -o FILE.")
+    else:
+        typer.echo(data.decode(), nl=False)
+
+
+@app.command(
+    epilog="Example: harness results log "
+    "20261124-083000-ab12/logs/R58M/int8--gpu--t1--4f0c2d1e9a8b7c6d--latency-003-1.log.gz"
+)
+def log(
+    path: Annotated[str, typer.Argument(help="As `harness explain` and the column log_path name it.")],
+    results: ResultsOption = None,
+    as_json: bool = JsonOption,
+) -> None:
+    """Print the raw log of one process of the tool."""
+    from harness.store.store import Store
+
+    with Store.open(results or default_results(), must_exist=True) as store:
+        text = store.logs.read(path)
+    if as_json:
+        print_json({"path": path, "log": text})
+    else:
+        typer.echo(text, nl=False)
+
+
+@app.command(epilog="Example: harness results prune --keep 30 --older-than 90d --dry-run")
+def prune(
+    keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest sweeps.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Remove only what is older, such as 90d or 12w.")
+    ] = None,
+    noise: Annotated[bool, typer.Option("--noise", help="Also A/A sweeps, counted apart.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    results: ResultsOption = None,
+    as_json: bool = JsonOption,
+) -> None:
+    """Remove old sweeps with their raw logs for good; never one that is being measured."""
+    from datetime import UTC, datetime, timedelta
+
+    from harness.cli.protocol_options import duration_s
+    from harness.store import pruning as pruner
+    from harness.store.store import Store
+    from harness.text import counted
+
+    if as_json and not (yes or dry_run):
+        raise UsageError("--json cannot ask.", "Add --yes or --dry-run.")
+    oldest = timedelta(seconds=duration_s(older_than)) if older_than else None
+    with Store.open(results or default_results(), must_exist=True) as store:
+        pruning = pruner.plan_pruning(store, now=datetime.now(UTC), keep=keep, older_than=oldest, noise=noise)
+        if not as_json:
+            _print_pruning(pruning)
+        if dry_run or not (pruning.sweeps or pruning.leftovers):
+            gone = pruning.sweeps
+        else:
+            if not yes:
+                _ask()
+            gone = list(pruner.prune(store, pruning))
+    if as_json:
+        print_json({
+            "dry_run": dry_run,
+            "sweeps": [sweep.as_json() for sweep in gone],
+            "kept_running": list(pruning.kept_running),
+            "leftovers": [folder.name for folder in pruning.leftovers],
+        })  # fmt: skip
+    elif dry_run:
+        error_console().print("Nothing was removed.")
+    else:
+        error_console().print(f"Removed: {counted(len(gone), 'sweep')}.")
+
+
+def _print_pruning(pruning: Pruning) -> None:
+    from rich.table import Table
+
+    from harness.text import counted
+
+    table = Table("sweep", "started (UTC)", "status", "processes", "raw logs")
+    for sweep in pruning.sweeps:
+        record = sweep.record
+        logs = f"{counted(sweep.log_files, 'file')}, {sweep.log_bytes / 1e6:.1f} MB"
+        table.add_row(record.id, f"{record.started_at:%Y-%m-%d %H:%M}", record.status, str(sweep.invocations), logs)
+    if pruning.sweeps:
+        console().print(table)
+    processes = sum(sweep.invocations for sweep in pruning.sweeps)
+    logs = f"{pruning.log_bytes / 1e6:.1f} MB of raw logs"
+    notes = [f"{counted(len(pruning.sweeps), 'sweep')} to remove: {processes} processes of the tool, {logs}."]
+    notes += [f"Kept, since it is running or may be on another computer: {name}" for name in pruning.kept_running]
+    notes += [f"Left over by a prune that was killed: {folder}" for folder in pruning.leftovers]
+    for note in notes:
+        error_console().print(note, markup=False, soft_wrap=True)
+
+
+def _ask() -> None:
+    """Ask before anything is removed. Raises `UsageError` where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise UsageError("Nobody can be asked whether to remove this.", "Add --yes, or --dry-run to see what would go.")
+    typer.confirm("Remove this for good?", abort=True)
+
+
+@app.command(epilog="Example: harness results schema export-summary")
+def schema(name: Annotated[str | None, typer.Argument(help="The document; default: list the names.")] = None) -> None:
+    """Print the JSON Schema of a document that harness writes."""
+    import json
+
+    from harness.export.json_schema import schemas
+
+    known = schemas()
+    if name is None:
+        typer.echo("\n".join(known))
+    elif name in known:
+        typer.echo(json.dumps(known[name], indent=2))
+    else:
+        raise UsageError(f"There is no schema {name!r}.", f"There are: {', '.join(known)}.")

@@ -1,0 +1,1 @@
+"""Rewrite a `.tflite` graph: quantize it or store it sparsely."""

@@ -1,0 +1,1 @@
+"""Functions over one weight array: masks, clusters, rounding."""

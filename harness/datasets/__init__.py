@@ -1,0 +1,1 @@
+"""Labelled images, training data and input files."""

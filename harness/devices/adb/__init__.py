@@ -1,0 +1,1 @@
+"""Devices reached over ADB: phones, emulators and virtual phones."""

@@ -1,0 +1,222 @@
+"""A phone, emulator or virtual phone on ADB."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+from uuid import uuid4
+
+import adbutils
+
+from harness.devices.adb.transport import LOSSES, ShellOutput, TimedDevice, describe_loss, shell_v1, shell_v2
+from harness.devices.device import CommandResult, DeviceFacts, DeviceKind
+from harness.devices.device_ref import DeviceName
+from harness.devices.facts import FACTS_SCRIPT, facts_from_output
+from harness.errors import DeviceError, Failure, FailureClass
+from harness.files import sha256_of
+
+WORK_FOLDER = "/data/local/tmp/harness"
+_BLOBS = f"{WORK_FOLDER}/blobs"
+_PID_LINE = re.compile(rb"^harness-pid:(\d+)\r?\n")
+_SHORT_TIMEOUT_S = 20.0
+_DEATH_LOOKS = 40
+"""How often, 0.05 s apart, to look whether what was killed is gone."""
+_SLOWEST_PUSH_BYTES_PER_S = 200_000
+_SIGNAL_BASE, _LAST_SIGNAL = 128, 192
+"""A shell reports signal n as exit code 128 + n."""
+
+T = TypeVar("T")
+
+
+class AdbDevice:
+    """One phone by its serial. Everything that it writes there lies under `work_folder`."""
+
+    def __init__(
+        self, client: adbutils.AdbClient, serial: str, *, name: DeviceName | None = None, label: str | None = None
+    ) -> None:
+        """Talk to the phone that the adb server calls `serial`; results call it by `label`, or else by its name's."""
+        self.name = name or DeviceName(serial)
+        """Where it is attached, and as what."""
+        self._serial = label or self.name.label
+        self._adb = TimedDevice(client, serial=serial)
+        self._facts: DeviceFacts | None = None
+        self._blobs: dict[str, str] = {}
+        """SHA-256 of what is known to be on the phone, with its path there."""
+        self._speaks_v2: bool | None = None
+
+    @property
+    def serial(self) -> str:
+        """What results call it: the ADB serial, with its host where the serial alone would be ambiguous."""
+        return self._serial
+
+    @property
+    def kind(self) -> DeviceKind:
+        """What the device really is, told by its properties."""
+        return self.facts().kind
+
+    @property
+    def work_folder(self) -> str:
+        """The one folder that harness writes to."""
+        return WORK_FOLDER
+
+    def facts(self) -> DeviceFacts:
+        """Read the device's facts in one round trip; cached."""
+        if self._facts is None:
+            result = self.run_script(FACTS_SCRIPT, timeout_s=_SHORT_TIMEOUT_S)
+            self._facts = facts_from_output(self._serial, result.stdout)
+        return self._facts
+
+    def run(
+        self, arguments: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None
+    ) -> CommandResult:
+        """Run one program; what runs longer than `timeout_s` is killed on the phone with all its children."""
+        settings = "".join(f"{name}={shlex.quote(value)} " for name, value in (environment or {}).items())
+        return self._shell(f"{settings}exec {shlex.join(arguments)}", timeout_s)
+
+    def run_script(self, script: str, *, timeout_s: float) -> CommandResult:
+        """Run a constant shell script of harness's own."""
+        return self._shell(script, timeout_s)
+
+    def push(self, local: Path) -> str:
+        """Bring a file to the phone, named by the SHA-256 of its contents, which is checked there."""
+        data_sha256, size_bytes = sha256_of(local), local.stat().st_size
+        if data_sha256 in self._blobs:
+            return self._blobs[data_sha256]
+        remote = f"{_BLOBS}/{data_sha256}"
+        if self._sha256_on_device(remote, before_push=True) != data_sha256:
+            self._send(local, remote, data_sha256, size_bytes)
+        self._blobs[data_sha256] = remote
+        return remote
+
+    def pull(self, remote: str, local: Path, *, timeout_s: float = 120.0) -> None:
+        """Bring a file from the phone. A missing file raises `DeviceError` and leaves nothing behind."""
+        part = local.with_name(f"{local.name}.{uuid4().hex}.part")
+        self._adb.limit_s = timeout_s
+        try:
+            if self._talk(lambda: self._adb.sync.stat(remote)).mode == 0:
+                raise DeviceError(
+                    Failure(FailureClass.TOOL_OUTPUT_UNREADABLE, f"{self._serial}: the file {remote} is not there.")
+                )
+            self._talk(lambda: self._adb.sync.pull_file(remote, part))
+            part.replace(local)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def remove(self, remote: str) -> None:
+        """Remove a file or folder of the work folder; anything else is refused."""
+        path = PurePosixPath(remote)
+        if ".." in path.parts or not path.is_relative_to(WORK_FOLDER):
+            raise DeviceError(
+                Failure(FailureClass.INTERNAL, f"{remote} is outside {WORK_FOLDER} and is left alone.", remote)
+            )
+        self.run(["rm", "-rf", str(path)], timeout_s=_SHORT_TIMEOUT_S)
+        self._blobs = {
+            sha256: kept for sha256, kept in self._blobs.items() if not PurePosixPath(kept).is_relative_to(path)
+        }
+
+    def _shell(self, command: str, timeout_s: float) -> CommandResult:
+        started = time.monotonic()
+        # The shell tells its process id first, so that what times out can be killed; `exec` keeps that id.
+        output = self._talk(lambda: self._shell_service(f"echo harness-pid:$$ >&2; {command}", timeout_s))
+        wall_s = time.monotonic() - started
+        told = _PID_LINE.match(output.stderr)
+        stderr = output.stderr[told.end() :] if told else output.stderr
+        if output.exit_code is None and told:
+            self._kill(int(told[1]))
+        exit_code = output.exit_code
+        signal = (
+            exit_code - _SIGNAL_BASE if exit_code is not None and _SIGNAL_BASE < exit_code <= _LAST_SIGNAL else None
+        )
+        return CommandResult(
+            exit_code=None if signal else exit_code,
+            stdout=output.stdout.decode(errors="replace"),
+            stderr=stderr.decode(errors="replace"),
+            wall_s=wall_s,
+            signal=signal,
+            timed_out=exit_code is None,
+        )
+
+    def _shell_service(self, command: str, timeout_s: float) -> ShellOutput:
+        self._adb.limit_s = timeout_s
+        if self._speaks_v2 is None:
+            self._speaks_v2 = "shell_v2" in self._adb.get_features()
+        return (shell_v2 if self._speaks_v2 else shell_v1)(self._adb, command, timeout_s=timeout_s)
+
+    def _kill(self, pid: int) -> None:
+        """Kill a process with its group, which adbd makes for every shell, and wait until nothing of it runs.
+
+        Whoever is told of the time limit may measure next, and what is still dying must not run beside that.
+        """
+        # A line of /proc/PID/stat: id, (name), state, parent, group; what is Z or X only waits to be counted.
+        lives = f"cat /proc/[0-9]*/stat 2>/dev/null | grep -q ') [^ZX] [0-9]* {pid} '"
+        wait = f"n=0; while [ $n -lt {_DEATH_LOOKS} ] && {lives}; do sleep 0.05; n=$((n + 1)); done"
+        self._talk(lambda: self._shell_service(f"kill -9 -{pid} || kill -9 {pid}; {wait}", _SHORT_TIMEOUT_S))
+
+    def _sha256_on_device(self, remote: str, *, before_push: bool = False) -> str | None:
+        """Return the SHA-256 of a file as the phone reads it; None where there is no such file.
+
+        `before_push` makes its folder, and removes what a push of it left that was broken off.
+        """
+        prepare = f"mkdir -p {_BLOBS} && rm -f {remote}.*.part && " if before_push else ""
+        result = self._shell(f"{prepare}sha256sum {shlex.quote(remote)}", _SHORT_TIMEOUT_S)
+        if result.exit_code == 127:  # noqa: PLR2004 - the shell's code for a missing program: Android before 6
+            return self._sha256_by_pulling(remote)
+        digest = result.stdout.split(" ", 1)[0]
+        return digest if result.ok and re.fullmatch("[0-9a-f]{64}", digest) else None
+
+    def _sha256_by_pulling(self, remote: str) -> str | None:
+        digest = hashlib.sha256()
+        try:
+            for chunk in self._adb.sync.iter_content(remote):
+                digest.update(chunk)
+        except adbutils.AdbError:
+            return None
+        return digest.hexdigest()
+
+    def _send(self, local: Path, remote: str, data_sha256: str, size_bytes: int) -> None:
+        part = f"{remote}.{uuid4().hex}.part"
+        self._adb.limit_s = max(_SHORT_TIMEOUT_S, size_bytes / _SLOWEST_PUSH_BYTES_PER_S)
+        try:
+            self._adb.sync._push_file(local, part, 0o755)
+        except LOSSES as error:
+            raise self._push_failure(error, part, size_bytes) from error
+        if self._sha256_on_device(part) != data_sha256:
+            self.remove(part)
+            raise DeviceError(
+                Failure(FailureClass.PUSH_CORRUPT, f"{self._serial}: {local.name} arrived changed.", data_sha256)
+            )
+        self.run(["mv", part, remote], timeout_s=_SHORT_TIMEOUT_S)
+
+    def _push_failure(self, error: Exception, part: str, size_bytes: int) -> DeviceError:
+        """Find the reason of a failed push, which ADB's protocol leaves out: a full disk, or the phone is gone."""
+        if not isinstance(error, adbutils.AdbError) or "FAIL" not in str(error):
+            return describe_loss(error, self._serial)
+        free_kb = self._free_kb()
+        self.remove(part)
+        if free_kb is not None and free_kb * 1024 < size_bytes:
+            return DeviceError(
+                Failure(
+                    FailureClass.STORAGE_FULL,
+                    f"{self._serial}: {size_bytes / 1e6:.1f} MB do not fit, {free_kb / 1e3:.1f} MB are free.",
+                    "df /data/local/tmp",
+                )
+            )
+        return describe_loss(error, self._serial)
+
+    def _free_kb(self) -> int | None:
+        lines = self._shell("df -k /data/local/tmp", _SHORT_TIMEOUT_S).stdout.splitlines()
+        numbers = re.findall(r"\s(\d+)(?=\s)", lines[-1]) if lines else []
+        return int(numbers[2]) if len(numbers) >= 3 else None  # noqa: PLR2004 - size, used, available
+
+    def _talk(self, conversation: Callable[[], T]) -> T:
+        try:
+            return conversation()
+        except DeviceError:
+            raise
+        except LOSSES as error:
+            raise describe_loss(error, self._serial) from error

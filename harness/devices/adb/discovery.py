@@ -1,0 +1,310 @@
+"""Find what is attached: every state that ADB knows, emulators that still boot, and one phone listed twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import adbutils
+
+from harness.devices.adb.device import AdbDevice
+from harness.devices.adb.server import adb_client, server_address
+from harness.devices.adb.transport import LOSSES, describe_loss
+from harness.devices.device import Device, DeviceFacts
+from harness.devices.device_ref import AdbServer, DeviceName
+from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
+
+_LIST_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 15.0
+_BOOT_TIMEOUT_S = 10.0
+_ALIVE_TIMEOUT_S = 5.0
+_POLL_S = 0.1
+_last_listed: dict[tuple[str, int], frozenset[str]] = {}
+"""Serials by adb server: a server that hangs cannot be asked whose phones it has."""
+
+
+class DeviceState(StrEnum):
+    """In which state a device is attached."""
+
+    DEVICE = "device"
+    BOOTING = "booting"
+    OFFLINE = "offline"
+    UNAUTHORIZED = "unauthorized"
+    NO_PERMISSIONS = "no permissions"
+    RECOVERY = "recovery"
+    SIDELOAD = "sideload"
+    BOOTLOADER = "bootloader"
+    UNKNOWN = "unknown"
+
+    @property
+    def advice(self) -> str:
+        """What to do about a device in this state; empty for one that is ready."""
+        return _ADVICE.get(self, "")
+
+
+_ADVICE = {
+    DeviceState.BOOTING: "Wait until Android has started.",
+    DeviceState.OFFLINE: FailureClass.DEVICE_OFFLINE.advice,
+    DeviceState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED.advice,
+    DeviceState.NO_PERMISSIONS: "Let your user access USB devices: install Debian's android-sdk-platform-tools-common "
+    "(udev rules), join the group plugdev, log in anew and reconnect the phone.",
+    DeviceState.RECOVERY: "Leave recovery mode: `adb reboot`.",
+    DeviceState.SIDELOAD: "Leave sideload mode: `adb reboot`.",
+    DeviceState.BOOTLOADER: "Leave the bootloader: `fastboot reboot`.",
+    DeviceState.UNKNOWN: "Reconnect the device.",
+}
+
+
+@dataclass(frozen=True)
+class AttachedDevice:
+    """One line of an adb server's list."""
+
+    serial: str
+    """Its name: the serial, with its server where that is not the environment's."""
+    state: DeviceState
+    facts: DeviceFacts | None = None
+    """Only for a device that is ready, and where asked for."""
+
+
+def parse_device_list(text: str) -> list[AttachedDevice]:
+    """Parse `adb devices` output of any version, with or without `-l`: blanks or tabs, headers, daemon messages."""
+    states = "|".join(re.escape(state.value) for state in DeviceState)
+    text = text.replace("List of devices attached", "\n")
+    row = re.compile(rf"^(?P<serial>\S+)\s+(?P<state>{states}|host|authorizing|connecting|rescue)\b")
+    found = []
+    for line in text.splitlines():
+        match = row.match(line.strip())
+        if match and not line.lstrip().startswith(("*", "$", "#", "adb", "error")):
+            found.append(AttachedDevice(match["serial"], _state(match["state"])))
+    return found
+
+
+def list_devices(
+    server: AdbServer | None = None, *, with_facts: bool = False, seen: set[str] | None = None
+) -> list[AttachedDevice]:
+    """Return what is attached, in every state. Raises `NothingToRunOnError` without an adb server.
+
+    One phone may be listed twice, such as by cable and by address; the second is left out. `seen` remembers phones
+    from one server to the next.
+    """
+    client = adb_client(server)
+    found: list[AttachedDevice] = []
+    seen = set() if seen is None else seen
+    for serial, state in _server_list(client, server):
+        name = DeviceName(serial, server)
+        device = AttachedDevice(str(name), _state(state))
+        if device.state is DeviceState.DEVICE:
+            device, identity = _look_closer(AdbDevice(client, serial, name=name), with_facts)
+            if identity in seen:
+                continue
+            seen.add(identity)
+        found.append(device)
+    return found
+
+
+def open_device(name: str, *, label: str | None = None) -> AdbDevice:
+    """Return an attached device that is ready, to be called `label`. Raises `DeviceError` of what its state means.
+
+    Without the environment's adb server it raises `NothingToRunOnError`; any other one may come back.
+    """
+    device = DeviceName.parse(name)
+    try:
+        client = adb_client(device.server)
+    except NothingToRunOnError as error:
+        if device.server is None:
+            raise
+        message = f"{device.label}: no adb server answers at {device.server}."
+        raise DeviceError(Failure(FailureClass.DEVICE_LOST, message, "the server does not listen")) from error
+    states = dict(_server_list(client, device.server))
+    state = _state(states[device.serial]) if device.serial in states else None
+    if state is not DeviceState.DEVICE:
+        raise DeviceError(failure_of_state(device.label, state))
+    return AdbDevice(client, device.serial, name=device, label=label)
+
+
+def name_of(device: Device) -> str:
+    """Return the name by which a device can be opened again."""
+    return str(device.name) if isinstance(device, AdbDevice) else device.serial
+
+
+def reopen(device: Device) -> AdbDevice:
+    """Return the same device, of which nothing is remembered. Raises `DeviceError`."""
+    return open_device(name_of(device), label=device.serial)
+
+
+def reachable(names: Collection[str]) -> Iterator[AdbDevice]:
+    """Return the devices whose adb server answers. Each server is asked once, since one that is off takes seconds."""
+    clients: dict[AdbServer | None, adbutils.AdbClient | None] = {}
+    for name in names:
+        device = DeviceName.parse(name)
+        if device.server not in clients:
+            try:
+                clients[device.server] = adb_client(device.server)
+            except NothingToRunOnError:
+                clients[device.server] = None
+        if client := clients[device.server]:
+            yield AdbDevice(client, device.serial, name=device)
+
+
+def connect(name: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
+    """Connect the adb server to HOST:PORT and wait until the device is ready; return its name.
+
+    The server's answer alone proves nothing: "already connected" may be a device that is offline or hangs, and
+    connecting right after a disconnect may race. Only a command that comes back does. Raises `DeviceError`.
+    """
+    device = DeviceName.parse(name)
+    client, address = adb_client(device.server), device.serial
+    deadline = time.monotonic() + timeout_s
+    answer, state = "", None
+    while time.monotonic() < deadline:
+        try:
+            answer = client.connect(address, timeout=max(1.0, deadline - time.monotonic()))
+            state = dict(_server_list(client)).get(address)
+        except LOSSES as error:
+            answer = str(error)
+        if state == "device" and _runs_commands(client, address, deadline):
+            return name
+        if state == "offline":  # a stale connection stays offline until it is dropped
+            _drop(client, address, deadline)
+        if state == "unauthorized":
+            break
+        time.sleep(_POLL_S)
+    known = _state(state) if state else None
+    failure = failure_of_state(device.label, known)
+    raise DeviceError(replace(failure, evidence=answer.strip() or failure.evidence))
+
+
+def _drop(client: adbutils.AdbClient, address: str, deadline: float) -> None:
+    """Disconnect and wait until the server has let go: what connects before that is dropped with the old connection."""
+    client.disconnect(address)
+    while address in dict(_server_list(client)) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _runs_commands(client: adbutils.AdbClient, address: str, deadline: float) -> bool:
+    remaining_s = max(0.5, min(_ALIVE_TIMEOUT_S, deadline - time.monotonic()))
+    try:
+        return AdbDevice(client, address).run_script("true", timeout_s=remaining_s).ok
+    except DeviceError:
+        return False
+
+
+def ready_devices(server: AdbServer | None = None) -> list[str]:
+    """Return the names of what an adb server holds ready; no device is asked.
+
+    Raises `DeviceError`, `NothingToRunOnError`.
+    """
+    listed = _server_list(adb_client(server), server)
+    return [str(DeviceName(serial, server)) for serial, state in listed if _state(state) is DeviceState.DEVICE]
+
+
+def identities(names: Collection[str]) -> dict[str, str]:
+    """Return what tells phones apart under whatever name, of those that have started. Each is asked one command.
+
+    Those of an adb server that does not answer are left out.
+    """
+    looks = [_look_closer(device, with_facts=False) for device in reachable(names)]
+    return {device.serial: identity for device, identity in looks if device.state is DeviceState.DEVICE}
+
+
+def disconnect(name: str) -> None:
+    """Take a network device off the server's list; one that is not there is fine."""
+    device = DeviceName.parse(name)
+    try:
+        adb_client(device.server).disconnect(device.serial)
+    except LOSSES as error:
+        raise describe_loss(error, device.label) from error
+
+
+def chosen_serials(asked: Sequence[str]) -> list[str]:
+    """Return what was asked for, else `ANDROID_SERIAL` (one, or several with commas), else nothing."""
+    if asked:
+        return list(asked)
+    return [serial for serial in os.environ.get("ANDROID_SERIAL", "").split(",") if serial]
+
+
+def reconnect(name: str, *, timeout_s: float) -> None:
+    """Let the adb server drop its connection to one device and make it anew, as `adb -s SERIAL reconnect` does.
+
+    A device on the network is gone from the server's list until it is connected to. Raises `DeviceError`.
+    """
+    device = DeviceName.parse(name)
+    try:
+        with adb_client(device.server).make_connection(timeout=timeout_s) as connection:
+            connection.send_command(f"host-serial:{device.serial}:reconnect")
+            connection.check_okay()
+    except LOSSES as error:
+        raise describe_loss(error, device.label) from error
+
+
+def state_of(name: str) -> DeviceState | None:
+    """Return in which state its server lists a device; None: not at all.
+
+    Raises `DeviceError` and `NothingToRunOnError`.
+    """
+    device = DeviceName.parse(name)
+    states = dict(_server_list(adb_client(device.server), device.server))
+    return _state(states[device.serial]) if device.serial in states else None
+
+
+def last_listed() -> frozenset[str]:
+    """Return what the environment's adb server listed when it last answered this process."""
+    return _last_listed.get(server_address(), frozenset())
+
+
+def _server_list(client: adbutils.AdbClient, server: AdbServer | None = None) -> list[tuple[str, str]]:
+    try:
+        with client.make_connection(timeout=_LIST_TIMEOUT_S) as connection:
+            connection.send_command("host:devices")
+            connection.check_okay()
+            lines = connection.read_string_block().splitlines()
+    except LOSSES as error:
+        raise describe_loss(error, f"adb server {server or ''}".rstrip()) from error
+    pairs = [line.split("\t", 1) for line in lines if "\t" in line]
+    _last_listed[client.host, client.port] = frozenset(serial for serial, _ in pairs)
+    return [(serial, state.strip()) for serial, state in pairs]
+
+
+def _look_closer(adb: AdbDevice, with_facts: bool) -> tuple[AttachedDevice, str]:
+    """Tell a booting device from a ready one, and what identifies it: its serial number and this boot's id."""
+    device = AttachedDevice(str(adb.name), DeviceState.DEVICE)
+    script = "getprop sys.boot_completed; getprop ro.serialno; cat /proc/sys/kernel/random/boot_id"
+    try:
+        lines = adb.run_script(script, timeout_s=_BOOT_TIMEOUT_S).stdout.splitlines()
+        booted, serial_number = ([*lines, "", ""])[:2]
+        if booted.strip() != "1":
+            return replace(device, state=DeviceState.BOOTING), device.serial
+        facts = adb.facts() if with_facts else None
+    except DeviceError as error:
+        state = {
+            FailureClass.DEVICE_UNAUTHORIZED: DeviceState.UNAUTHORIZED,
+        }.get(error.failure.failure_class, DeviceState.OFFLINE)
+        return replace(device, state=state), device.serial
+    identity = "/".join(lines[1:]) if serial_number.strip() else device.serial
+    return replace(device, facts=facts), identity
+
+
+def _state(text: str) -> DeviceState:
+    if text.startswith("no permissions"):
+        return DeviceState.NO_PERMISSIONS
+    if text in ("authorizing", "connecting"):
+        return DeviceState.OFFLINE
+    try:
+        return DeviceState(text)
+    except ValueError:
+        return DeviceState.UNKNOWN
+
+
+def failure_of_state(serial: str, state: DeviceState | None) -> Failure:
+    """Return what it means that the server lists a device so, and not as ready; None: not at all."""
+    if state is None:
+        return Failure(FailureClass.DEVICE_LOST, f"{serial} is not attached.", "not in the adb server's list")
+    failure_class = {
+        DeviceState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED,
+        DeviceState.NO_PERMISSIONS: FailureClass.DEVICE_UNAUTHORIZED,
+    }.get(state, FailureClass.DEVICE_OFFLINE)
+    return Failure(failure_class, f"{serial} cannot be used: its state is {state}.", f"state {state}")

@@ -1,0 +1,1 @@
+"""Put a phone into a state fit for measuring, and restore it."""

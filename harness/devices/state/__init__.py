@@ -1,0 +1,1 @@
+"""Read a device's temperature, clocks, battery and labels."""

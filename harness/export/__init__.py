@@ -1,0 +1,1 @@
+"""Write tables and files for other programs, one format family per module."""

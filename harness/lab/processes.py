@@ -1,0 +1,88 @@
+"""What runs beside the phones of each host: a worker of dask's that tells which phones there are, and measures them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from harness.errors import UsageError
+from harness.lab.engine import METRIC, require_engine
+from harness.lab.job import PLUGIN
+from harness.lab.phone_registry import Shelf, host_name
+from harness.lab.scheduler import protocol_of
+from harness.sweep.device_pool import MOST_DEVICES
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_RETRY_S = 2.0
+_BUSY_LOOK_S = 0.2
+
+
+def serve(scheduler: str, name: str | None, tell: Callable[[str], None]) -> None:
+    """Work for a lab until Ctrl-C, which lets what is under way finish; join anew where its scheduler went away.
+
+    Raises `NothingToRunOnError` where dask is not installed, `UsageError` for a name that phones cannot be named by.
+    """
+    name = name or host_name()
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"A host cannot be called {name!r}.", "Name it with --name: letters, digits, - . and _.")
+    require_engine()
+    shelf = Shelf()
+    shelf.look()  # whoever sees this host in the lab sees its phones
+    shelf.watch()
+    asyncio.run(_serve(scheduler, name, shelf, tell))
+
+
+async def _serve(scheduler: str, name: str, shelf: Shelf, tell: Callable[[str], None]) -> None:
+    told = ""
+    tell(f"{name} joins the lab at {scheduler}.")
+    while True:
+        try:
+            await _work_until_lost(scheduler, name, shelf, tell)
+            told = ""
+        except (OSError, RuntimeError, ValueError) as error:  # such as a name that the scheduler still knows
+            reason = str(error.__cause__ or error)
+            if reason != told:
+                tell(f"{name} cannot join the lab yet: {reason}")
+            told = reason
+            await asyncio.sleep(_RETRY_S)
+
+
+async def _work_until_lost(scheduler: str, name: str, shelf: Shelf, tell: Callable[[str], None]) -> None:
+    worker = _make_worker(scheduler, name, shelf)
+    async with worker:
+        tell(f"{name} is in the lab at {scheduler}.")
+        try:
+            await worker.finished()
+        except asyncio.CancelledError:
+            shelf.closing.set()
+            tell(f"{name} leaves the lab: finishing what is under way.")
+            while shelf.is_busy:
+                await asyncio.sleep(_BUSY_LOOK_S)
+            raise
+    tell(f"{name} lost the lab: what is under way is finished, and nothing more is started until it has joined anew.")
+
+
+def _make_worker(scheduler: str, name: str, shelf: Shelf) -> Worker:
+    from distributed import Worker, WorkerPlugin
+    from distributed.security import Security
+    from distributed.worker import DEFAULT_METRICS
+
+    class ShelfPlugin(WorkerPlugin):
+        """Where jobs find the shelf of their host."""
+
+        name = PLUGIN
+
+        def __init__(self) -> None:
+            self.shelf = shelf
+
+    security = Security()
+    return Worker(
+        scheduler, name=name, nthreads=MOST_DEVICES, memory_limit=0, security=security, plugins=(ShelfPlugin(),),
+        protocol=protocol_of(security.require_encryption),
+        metrics={**DEFAULT_METRICS, METRIC: lambda _worker: shelf.announcement.to_message()},
+    )  # fmt: skip

@@ -1,0 +1,127 @@
+"""What an evaluation found, as one HTML file. Nothing from a model reaches it unescaped, and nothing leaves it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from harness.evaluation.suite import HOST
+from harness.report.html.page import asset, render_template
+from harness.report.picture import heat_map, picture
+from harness.report.terminal.evaluation import (
+    attack_tables,
+    comparison_table,
+    condition_tables,
+    delegate_table,
+    notes_on_data,
+    place_name,
+    sentences,
+    short_layer_name,
+)
+from harness.report.text import printable
+
+if TYPE_CHECKING:
+    from harness.evaluation.layers import LayerError
+    from harness.evaluation.occlusion import FlippedInput
+    from harness.evaluation.run import Evaluated
+
+_ROW_HEIGHT_PX = 18
+
+
+@dataclass(frozen=True)
+class TableOnPage:
+    """A table of the terminal, as a page shows it."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    legend: str = ""
+
+
+@dataclass(frozen=True)
+class SaliencyOnPage:
+    """One image with the maps of both models; addresses are data URIs."""
+
+    words: str
+    image: str
+    float_words: str
+    float_map: str
+    variant_words: str
+    variant_map: str
+    legend: str
+
+
+def render_evaluation(found: Evaluated) -> str:
+    """Return the page."""
+    layers = [(place_name(one), layer_chart(one.layers)) for one in found.evaluations if one.layers]
+    return render_template(
+        "evaluation.html",
+        [asset("theme.js")],
+        model=found.model.name,
+        task=found.task.name,
+        tables=list(_tables(found)),
+        sentences=list(sentences(found.evaluations)),
+        layers=layers,
+        saliency={name: [_saliency(name, one) for one in images] for name, images in found.saliency.items()},
+    )
+
+
+def _tables(found: Evaluated) -> Iterator[TableOnPage]:
+    for data in found.data:
+        table = comparison_table(found.evaluations, data)
+        yield _on_page(f"Against the float model: {data}", table, notes_on_data(found.evaluations, data))
+    if through := [one for one in found.evaluations if one.delegate != HOST]:
+        yield _on_page(
+            "What the delegate changed", delegate_table(through), "Against this host's run of the same file."
+        )
+    for table, legend in condition_tables(found.evaluations):
+        yield _on_page("Bad images", table, legend)
+    for table, legend in attack_tables(found.evaluations):
+        yield _on_page("Attacks", table, legend)
+
+
+def _on_page(title: str, table: Table, legend: str) -> TableOnPage:
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    return TableOnPage(
+        title, [str(column.header) for column in table.columns], list(zip(*columns, strict=True)), legend
+    )
+
+
+def _saliency(variant: str, one: FlippedInput) -> SaliencyOnPage:
+    maps = [answer.float_label_map for answer in (one.floats, one.variant)]
+    largest = float(max(abs(values).max() for values in maps))
+    return SaliencyOnPage(
+        f"Sample {one.sample}, class {one.label}",
+        picture(one.image),
+        f"float says {one.floats.label} ({100 * one.floats.confidence:.0f} %)",
+        heat_map(maps[0], largest),
+        f"{variant} says {one.variant.label} ({100 * one.variant.confidence:.0f} %)",
+        heat_map(maps[1], largest),
+        f"Red: hiding it takes up to {100 * largest:.0f} points of probability from class {one.floats.label}; blue: "
+        f"gives them. Correlation of both maps {one.map_correlation:.2f}.",
+    )
+
+
+def layer_chart(errors: Sequence[LayerError]) -> str:
+    """Return signal to noise of each layer, in the order of execution, as an SVG data URI."""
+    import vl_convert
+
+    rows = [
+        {"place": place, "layer": f"{place + 1} {printable(short_layer_name(error.name))[:40]}",
+         "db": error.signal_to_noise_db, "added": 100 * error.added_noise}
+        for place, error in enumerate(errors)
+    ]  # fmt: skip
+    order: dict[str, Any] = {"field": "layer", "type": "nominal", "sort": {"field": "place"}, "title": None,
+                             "axis": {"labelLimit": 320}}  # fmt: skip
+    bars = [
+        {"mark": "bar", "width": 300, "height": {"step": _ROW_HEIGHT_PX},
+         "encoding": {"y": order if first else {**order, "axis": None},
+                      "x": {"field": field, "type": "quantitative", "title": title}}}
+        for first, field, title in ((True, "db", "signal to noise, dB"), (False, "added", "noise added, %"))
+    ]  # fmt: skip
+    svg = vl_convert.vegalite_to_svg({"data": {"values": rows}, "hconcat": bars, "background": "white"})
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

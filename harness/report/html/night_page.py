@@ -1,0 +1,33 @@
+"""The files that a night leaves beside its logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.nightly.night import NightOutcome
+from harness.nightly.page import write_night_page
+from harness.store.store import Store
+
+JUNIT_NAME = "junit.xml"
+PAGE_NAME = "report.html"
+
+
+def write_night_files(
+    store: Store, outcome: NightOutcome, tell: Callable[[str], None], *, junit: Path | None, page: Path | None
+) -> None:
+    """Write the JUnit file and the HTML report, by default into the sweep's folder. Raises `HarnessError`."""
+    from harness.export.junit import junit_xml
+
+    folder = store.folder / outcome.check.sweep_id
+    junit_path, page_path = junit or folder / JUNIT_NAME, page or folder / PAGE_NAME
+    try:
+        for path in (junit_path, page_path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        junit_path.write_text(junit_xml(outcome.check, outcome.fail_on), encoding="utf-8")
+    except OSError as error:
+        raise HarnessError(f"{junit_path} cannot be written: {error.strerror}.", "The sweep itself is kept.") from error
+    tell(f"JUnit: {junit_path}")
+    write_night_page(store, outcome.check, page_path)
+    tell(f"HTML report: {page_path}")

@@ -1,0 +1,61 @@
+"""A folder of pages: one report a sweep, and a first page that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from harness.analysis.decision import Limits, decide
+from harness.analysis.sweep_data import SweepData, read_sweep_data
+from harness.errors import UsageError
+from harness.report.html.page import ReportOptions, render_index, render_report
+from harness.report.text import printable
+from harness.store.store import Store
+
+REPORTS = "reports"
+"""Where the reports lie below the first page."""
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """One file that was written."""
+
+    path: Path
+    size_bytes: int
+
+
+def write_page(path: Path, text: str) -> WrittenFile:
+    """Write one page. Raises `UsageError` where the place does not take it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.", "Name another place.") from error
+    return WrittenFile(path, path.stat().st_size)
+
+
+def write_site(store: Store, folder: Path, limits: Limits) -> list[WrittenFile]:
+    """Write `index.html` and a report for each sweep of the store; the first page comes first in the list."""
+    entries, reports = [], []
+    for record in store.sweeps():
+        data = read_sweep_data(store, record)
+        name = f"{quote(record.id, safe='')}.html"
+        reports.append(write_page(folder / REPORTS / name, render_report([data], ReportOptions(limits))))
+        entries.append(_entry(data, f"{REPORTS}/{quote(name)}", limits))
+    return [write_page(folder / "index.html", render_index(entries)), *reports]
+
+
+def _entry(data: SweepData, link: str, limits: Limits) -> Mapping[str, object]:
+    decisions = [decision.headline for decision in decide(data, limits)]
+    return {
+        "link": link,
+        "identity": data.record.id,
+        "started": data.record.started_at.strftime("%Y-%m-%d %H:%M"),
+        "model": printable(data.record.spec.get("model", "-")),
+        "devices": ", ".join(printable(row["title"]) for row in data.devices),
+        "rows": len(data.rows),
+        "failed": sum(row["failure_class"] is not None for row in data.rows),
+        "decisions": decisions or (["A/A sweep"] if data.record.is_noise else ["Nothing was measured."]),
+    }

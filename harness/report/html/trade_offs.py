@@ -1,0 +1,98 @@
+"""Latency, size, memory and accuracy against each other, and which cells no other beats in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.analysis.sweep_data import Row, SweepData
+from harness.analysis.verdict import Verdict
+from harness.report.html.figure import Axis, Figure, delegate_points, delegate_scale, tooltip
+from harness.report.page.cell_points import by_device, cell_point
+from harness.report.page.front import front
+
+_MOST_POINTS = 400
+_LATENCY = Axis("latency", "latency_ms", "latency, ms", "latency_low_ms", "latency_high_ms")
+_ACCURACY = Axis("accuracy", "top1_percent", "top-1 accuracy, %", "top1_low_percent", "top1_high_percent")
+_SIZE = Axis("size", "size_kb", "file, kB")
+_MEMORY = Axis("memory", "memory_mb", "memory, MB")
+_PAIRS = (
+    (_LATENCY, _ACCURACY), (_SIZE, _ACCURACY), (_MEMORY, _ACCURACY),
+    (_LATENCY, _SIZE), (_LATENCY, _MEMORY), (_SIZE, _MEMORY),
+)  # fmt: skip
+_EVIDENCE = tooltip(
+    ("cell", "cell"), ("latency", "latency"), ("invocations", "invocations"), ("ran", "ran"), ("size_kb", "file, kB"),
+    ("memory_mb", "memory, MB"), ("top1_percent", "top-1, %"), ("verdict", "verdict"), ("front", "Pareto front"),
+)  # fmt: skip
+
+
+def trade_off_figure(data: SweepData, identity: str) -> Figure:
+    """Return the figure: one point a ranked cell; hollow where another cell beats it in every measure."""
+    ranked = [row for row in data.cell_rows if row["verdict"] == Verdict.RANKED]
+    return Figure(
+        identity,
+        "Trade-offs",
+        "Each point is a ranked cell. Filled: on the Pareto front, no other cell of this device is at least as good in "
+        "latency, size, memory and accuracy and better in one. The line joins those that no other beats on the two "
+        "axes shown. Bars are 95 % intervals: cells whose bars overlap are not told apart.",
+        {f"{x.name} and {y.name}": _spec(x, y, data.cell_rows) for x, y in _PAIRS},
+        {device: _points(data, rows) for device, rows in by_device(data, ranked).items()},
+        [("cell", "cell"), ("latency", "latency"), ("size_kb", "file, kB"), ("memory_mb", "memory, MB"),
+         ("top1_percent", "top-1, %"), ("front", "Pareto front")],
+        unavailable="No cell was ranked, so there is nothing to weigh.",
+    )  # fmt: skip
+
+
+def _points(data: SweepData, rows: Sequence[Row]) -> Sequence[Row]:
+    points: list[dict[str, Any]] = [cell_point(data, row) for row in rows]
+    overall = front([_measures(point, points) for point in points])
+    for point, is_on_front in zip(points, overall, strict=True):
+        point["front"] = "on the front" if is_on_front else "beaten"
+    for x, y in _PAIRS:
+        pairs = front([(_less_is_better(point, x), _less_is_better(point, y)) for point in points])
+        for point, is_on_front in zip(points, pairs, strict=True):
+            point[_line_field(x, y)] = is_on_front
+    points.sort(key=lambda point: point["front"] == "beaten")  # the front is never cut off
+    return points[:_MOST_POINTS]
+
+
+def _measures(point: Row, points: Sequence[Row]) -> list[float | None]:
+    """Return the four measures; one that no cell of the device has is left out."""
+    axes = [axis for axis in (_LATENCY, _SIZE, _MEMORY, _ACCURACY)
+            if any(other[axis.field_name] is not None for other in points)]  # fmt: skip
+    return [_less_is_better(point, axis) for axis in axes]
+
+
+def _less_is_better(point: Row, axis: Axis) -> float | None:
+    value: float | None = point[axis.field_name]
+    return -value if axis is _ACCURACY and value is not None else value
+
+
+def _line_field(x: Axis, y: Axis) -> str:
+    return f"front_{x.name}_{y.name}"
+
+
+def _spec(x: Axis, y: Axis, rows: Sequence[Row]) -> dict[str, Any]:
+    color = {"field": "delegate", "type": "nominal", "title": "delegate", "scale": delegate_scale(rows)}
+    layers: list[dict[str, Any]] = [
+        {
+            "transform": [{"filter": {"field": _line_field(x, y), "equal": True}}],
+            "mark": {"type": "line", "interpolate": "linear", "strokeDash": [4, 3], "opacity": 0.6, "style": "front"},
+            "encoding": {"x": x.channel(), "y": y.channel(), "order": {"field": x.field_name}},
+        }
+    ]
+    for axis, channel, other in ((x, "x", y), (y, "y", x)):
+        if axis.low:
+            ends = {channel: axis.channel(field=axis.low), f"{channel}2": {"field": axis.high}}
+            layers.append({
+                "mark": {"type": "rule", "opacity": 0.35},
+                "encoding": {**ends, ("y" if channel == "x" else "x"): other.channel(), "color": color},
+            })  # fmt: skip
+    encoding = {"x": x.channel(), "y": y.channel(), "tooltip": _EVIDENCE}
+    layers.append({
+        "transform": [{"filter": {"field": _line_field(x, y), "equal": True}}],
+        "mark": {"type": "text", "align": "left", "dx": 8, "dy": -9, "style": "name", "limit": 160},
+        "encoding": {"x": x.channel(), "y": y.channel(), "text": {"field": "variant"}},
+    })  # fmt: skip
+    layers += delegate_points(rows, "datum.front === 'on the front'", encoding)
+    return {"width": "container", "height": 340, "layer": layers}

@@ -1,0 +1,247 @@
+"""Everything behind one number, on one screen. A pure function of the row's evidence."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from harness.analysis.evidence import Row, RowEvidence
+from harness.analysis.promises import Promise
+from harness.analysis.summary import latency_column
+from harness.report.text import number, printable
+from harness.results.operators import operator_shares
+from harness.store.records import CARRIED_ON
+from harness.text import counted
+
+_PLOT_COLUMNS = 40
+_SHORT_HASH = 16
+_MOST_OPERATORS = 6
+_KEPT = {True: ("kept", "green"), False: ("NOT kept", "bold red"), None: ("unknown", "yellow")}
+
+
+def explain_document(evidence: RowEvidence, promises: Sequence[Promise]) -> dict[str, Any]:
+    """Return the whole evidence as JSON values."""
+    return {
+        "sweep": evidence.sweep,
+        "row": evidence.summary,
+        "cell": evidence.cell,
+        "device": evidence.device,
+        "variant": evidence.variant,
+        "tool": evidence.tool,
+        "invocations": evidence.invocations,
+        "accuracies": evidence.accuracies,
+        "noise_floor": evidence.noise_floor,
+        "promises": [vars(promise) for promise in promises],
+    }
+
+
+def explain_screen(evidence: RowEvidence, promises: Sequence[Promise]) -> RenderableType:
+    """Return the screen; text from outside is never read as markup."""
+    summary = evidence.summary
+    title = f"{summary['variant']} {summary['delegate_requested']} on {summary['device']} ({summary['serial']})"
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(no_wrap=True, style="bold")
+    facts.add_column(overflow="fold")
+    for name, value in _facts(evidence):
+        facts.add_row(name, Text(printable(value)))
+    return Group(
+        Text(printable(title), style="bold"),
+        facts,
+        Text("\nsamples, one process a row, in the order of time", style="bold"),
+        *_plot(evidence),
+        Text("\npromises", style="bold"),
+        _promise_table(promises),
+    )
+
+
+def _facts(evidence: RowEvidence) -> Iterable[tuple[str, str]]:
+    last = (evidence.measured() or list(evidence.invocations) or [{}])[-1]
+    yield "latency", _latency(evidence.summary)
+    yield "verdict", _verdict(evidence.summary)
+    yield "sweep", f"{evidence.sweep['id']}, preset {evidence.sweep['preset']}, seed {evidence.sweep['seed']}"
+    if sittings := (evidence.sweep["host"] or {}).get(CARRIED_ON):
+        yield "sittings", f"measured in {evidence.summary['sittings'] or 'none'} of 1 to {1 + len(sittings)}"
+    yield "tool", _tool(evidence.tool)
+    yield "command", shlex.join(last.get("command") or []) or "nothing was run"
+    yield "raw log", last.get("log_path") or "-"
+    yield "variant", _variant(evidence)
+    yield "cores", _cores(evidence)
+    yield "knobs", _knobs(evidence.device.get("preparation"))
+    yield "labels", ", ".join(evidence.device.get("labels") or []) or "none"
+    for when in ("before", "during", "after"):
+        yield when, _state(last.get(f"telemetry_{when}"))
+    yield "gate", _gates(evidence.invocations)
+    yield "redone", _discarded(evidence.discarded)
+    yield "delegate", _delegate(evidence.summary)
+    yield "outputs", _outputs(evidence.accuracies)
+    yield "time went to", _operators(evidence.invocations)
+
+
+def _latency(summary: Row) -> str:
+    if summary["latency_median_us"] is None:
+        return "not measured"
+    median = f"{number(summary['latency_median_us'] / 1000)} ms"
+    if summary["latency_low_us"] is None:
+        return median
+    low, high = (number(summary[f"latency_{end}_us"] / 1000) for end in ("low", "high"))
+    return f"{median} (95 % interval {low}..{high}), {counted(summary['invocations_ok'], 'invocation')}"
+
+
+def _verdict(summary: Row) -> str:
+    said = str(summary["verdict"]) + (f", rank {summary['rank']}" if summary["rank"] is not None else "")
+    if summary["failure_class"] is None:
+        return said
+    named = "" if summary["failure_class"] == summary["verdict"] else f"{summary['failure_class']}: "
+    return f"{said}: {named}{summary['failure_message']} {summary['failure_evidence'] or ''}"
+
+
+def _tool(tool: Row) -> str:
+    if not tool:
+        return "not stored"
+    return f"{tool['name']} ({tool['family']}) from {tool['facts'].get('origin')}, SHA-256 {tool['sha256']}"
+
+
+def _variant(evidence: RowEvidence) -> str:
+    card = evidence.variant.get("card")
+    sha256 = f"SHA-256 {evidence.cell['variant_sha256']}"
+    if not card:
+        return sha256
+    steps = " -> ".join(str(step.get("technique")) for step in card["steps"]) or "no technique"
+    return f"{card['model']} ({card['model_sha256'][:_SHORT_HASH]}) -> {steps} -> {sha256}"
+
+
+def _cores(evidence: RowEvidence) -> str:
+    mask = evidence.cell["core_mask"]
+    told = sorted({row["cores_allowed"] for row in evidence.measured() if row["cores_allowed"]})
+    asked = f"mask {mask}" if mask else "not pinned"
+    return f"{asked}, {counted(evidence.cell['threads'], 'thread')}; the kernel told {', '.join(told) or 'nothing'}"
+
+
+def _knobs(preparation: Row | None) -> str:
+    if not preparation:
+        return "not stored"
+    knobs = [*preparation["knobs"], *preparation["found"]]
+    return "; ".join(map(_knob, knobs)) or "none asked for"
+
+
+def _knob(knob: Row) -> str:
+    restored = f", restored: {knob['restored']}" if knob["restored"] else ""
+    reason = f" ({knob['reason']})" if knob["reason"] else ""
+    return f"{knob['name']} {knob['outcome']}{restored}{reason}"
+
+
+def _state(look: Row | None) -> str:
+    if look is None:
+        return "not looked at"
+    if "peak_frequencies_khz" in look:
+        peak, ceilings = look["peak_frequencies_khz"], look["lowest_ceilings_khz"]
+        return f"{look['count']} looks; cores ran at up to {_clocks(peak)}, allowed {_clocks(ceilings)}"
+    hottest = max((look.get("temperatures_c") or {}).values(), default=None)
+    told = {
+        "thermal status": look.get("thermal_status"),
+        "hottest °C": None if hottest is None else number(hottest),
+        "battery %": look.get("battery_percent"),
+        "screen on": look.get("screen_on"),
+        "load": look.get("load_1min"),
+        "GHz": _clocks(look["core_frequencies_khz"]) if look.get("core_frequencies_khz") else None,
+    }
+    return ", ".join(f"{name} {'not told' if value is None else value}" for name, value in told.items())
+
+
+def _clocks(khz_by_core: Mapping[str, int]) -> str:
+    return "/".join(dict.fromkeys(f"{khz / 1e6:.2f}" for khz in khz_by_core.values())) or "not told"
+
+
+def _gates(invocations: Sequence[Row]) -> str:
+    gates = [row["gate"] for row in invocations if row["gate"]]
+    if not gates:
+        return "none recorded"
+    reasons = "; ".join(dict.fromkeys(gate["held_by"] for gate in gates if gate["held_by"]))
+    waited_s = sum(gate["waited_s"] for gate in gates)
+    ratios = [gate["workload_ratio"] for gate in gates if gate.get("workload_ratio")]
+    return (
+        f"{counted(len(gates), 'gate')}, {waited_s:.1f} s waited in all"
+        + (f", held by {reasons}" if reasons else "")
+        + (f"; reference workload up to {max(ratios):.2f} times its first time" if ratios else "")
+    )
+
+
+def _discarded(discarded: Sequence[Row]) -> str:
+    return "; ".join(
+        f"{row['purpose']} {row['invocation_index']} attempt {row['attempt']}: "
+        f"{row['failure_class']}: {row['failure_message']} ({row['log_path']})"
+        for row in discarded
+    ) or "nothing"  # fmt: skip
+
+
+def _delegate(summary: Row) -> str:
+    nodes = ""
+    if summary["delegated_nodes"] is not None:
+        parts = "" if summary["partitions"] is None else f" in {counted(summary['partitions'], 'partition')}"
+        all_nodes = "all" if summary["total_nodes"] is None else summary["total_nodes"]
+        nodes = f", {summary['delegated_nodes']} of {all_nodes} nodes{parts}"
+    reason = f": {summary['fell_back_reason']}" if summary.get("fell_back_reason") else ""
+    return f"requested {summary['delegate_requested']}, ran {summary['delegate_achieved'] or 'not told'}{nodes}{reason}"
+
+
+def _operators(invocations: Sequence[Row]) -> str:
+    """Name the slowest kinds of operator with where they ran; the rest in one sum."""
+    shares = operator_shares(invocations)
+    if not shares:
+        return "not profiled"
+    told = [f"{share.operator} {share.share:.0%} ({share.place})" for share in shares[:_MOST_OPERATORS]]
+    rest = sum(share.share for share in shares[_MOST_OPERATORS:])
+    return "; ".join(told + ([f"{len(shares) - _MOST_OPERATORS} more kinds {rest:.0%}"] if rest else []))
+
+
+def _outputs(accuracies: Sequence[Row]) -> str:
+    check = accuracies[-1]["check"] if accuracies else None
+    if not check:
+        return "never compared with the host's"
+    passed = "agree" if check["passed"] else "DIFFER"
+    signs = [words for key, words in (("all_zero", "all zero"), ("not_finite", "not finite")) if check[key]]
+    return (
+        f"{', '.join([passed, *signs])}: {counted(check['samples'], 'sample')}, "
+        f"smallest cosine {number(check['cosine_min'], 4)}, largest difference {number(check['max_abs_error'])}; "
+        f"limits: {check['limits']}"
+    )
+
+
+def _plot(evidence: RowEvidence) -> list[Text]:
+    """Return one line a process with its dot between the fastest and the slowest; the interval lies behind it."""
+    measured, summary = evidence.measured(), evidence.summary
+    column = latency_column(summary["latency_of"])
+    values = [row[column] for row in measured]
+    if not values:
+        return [Text("  none")]
+    ends = [end for end in (summary["latency_low_us"], summary["latency_high_us"]) if end is not None]
+    low, high = min(*values, *ends, values[0]), max(*values, *ends, values[0])
+    behind = range(_place(ends[0], low, high), _place(ends[1], low, high) + 1) if ends else range(0)
+    lines = []
+    for row, value in zip(measured, values, strict=True):
+        signs = ["─" if place in behind else " " for place in range(_PLOT_COLUMNS)]
+        signs[_place(value, low, high)] = "●"
+        lines.append(Text(f"  {row['invocation_index']:>3} |{''.join(signs)}| {number(value / 1000, 4)} ms"))
+    return lines
+
+
+def _place(value: float, low: float, high: float) -> int:
+    return 0 if high == low else round((value - low) / (high - low) * (_PLOT_COLUMNS - 1))
+
+
+def _promise_table(promises: Sequence[Promise]) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for promise in promises:
+        word, style = _KEPT[promise.kept]
+        told = Text(f"{promise.title}: ", style="bold") + Text(printable(promise.sentence), style="not bold")
+        table.add_row(f"H{promise.number}", Text(word, style=style), told)
+    return Padding(table, (0, 0, 0, 2))

@@ -1,7 +1,0 @@
-"""What Alembic runs: the scripts of `versions`, on the connection that `harness.results.versions` opened."""
-
-from alembic import context
-
-context.configure(connection=context.config.attributes["connection"])
-with context.begin_transaction():
-    context.run_migrations()

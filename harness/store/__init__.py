@@ -1,0 +1,1 @@
+"""Keep sweeps in SQLite or PostgreSQL, and read them back as rows."""

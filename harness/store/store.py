@@ -1,0 +1,539 @@
+"""Keep every finished invocation before the next one starts, and read sweeps back.
+
+Writers may be called from several threads; each call is one transaction. Readers return pandas tables.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Executable,
+    Float,
+    Integer,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from harness.accuracy.outcome import AccuracyOutcome
+from harness.benchmark.invocation import Invocation, Pass
+from harness.benchmark.tool import Tool
+from harness.devices.device import DeviceFacts
+from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
+from harness.store import schema
+from harness.store.database import make_engine
+from harness.store.errors import explained
+from harness.store.location import Place, find_place
+from harness.store.locks import FileSweepLocks, ServerSweepLocks, SweepLocks
+from harness.store.logs import Log, LogFiles, Logs, LogTable, log_path
+from harness.store.records import CARRIED_ON, SET_ASIDE, Cell, SweepRecord, SweepStatus, record_of
+from harness.store.rows import (
+    accuracy_values,
+    failure_values,
+    measurement_values,
+    only_columns,
+    utc_text,
+)
+from harness.store.transactions import FileTransactions, Query, ServerTransactions, Transactions
+from harness.store.versions import prepare_tables
+from harness.text import counted
+from harness.tflite.variant import VariantCard
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALL = "all"
+"""Names every sweep of a store."""
+
+_LATEST = re.compile(r"latest(~(?P<back>\d{1,6}))?")
+
+SAYS_NOTHING_OF_THE_CELL = frozenset(
+    {
+        FailureClass.DEVICE_OFFLINE,
+        FailureClass.DEVICE_UNAUTHORIZED,
+        FailureClass.DEVICE_LOST,
+        FailureClass.STORAGE_FULL,
+        FailureClass.PUSH_CORRUPT,
+        FailureClass.THROTTLED,
+        FailureClass.INTERRUPTED,
+    }
+)
+"""Failures from outside: such an invocation is kept but is not done, so that --resume tries it again."""
+
+
+class Store:
+    """Results of many sweeps: one database with their rows, and their raw logs."""
+
+    def __init__(self, place: Place, *, must_exist: bool = False) -> None:
+        """Connect, and bring the tables up to date. Raises as `open` does."""
+        self.folder = place.folder
+        """Files of this host: raw logs and locks beside a SQLite file, and what a night writes."""
+        self.title = place.title
+        """For people."""
+        self.tell: Callable[[str], None] = lambda _sentence: None
+        """Told when a server is waited for, and when it is back; for who watches to set."""
+        self._engine = make_engine(place.url)
+        try:
+            with explained(place.title):
+                prepare_tables(self._engine, place.title, must_exist=must_exist)
+        except BaseException:
+            self._engine.dispose()
+            raise
+        self._transactions: Transactions
+        self.logs: Logs
+        self.locks: SweepLocks
+        """Held for each sweep that this store has started or resumed, until it is finished or the store is closed."""
+        if place.is_shared:
+            self.locks = locks = ServerSweepLocks(self._engine, place.title)
+            self._transactions = ServerTransactions(
+                self._engine,
+                place.title,
+                after_outage=locks.renew,
+                tell=lambda sentence: self.tell(sentence),  # noqa: PLW0108 - it may be set later
+            )
+            self.logs = LogTable(self._transactions)
+        else:
+            self.locks = FileSweepLocks(place.folder)
+            self._transactions = FileTransactions(self._engine, place.title)
+            self.logs = LogFiles(place.folder)
+
+    @classmethod
+    def open(cls, place: str | Path, *, must_exist: bool = False) -> Store:
+        """Open a results folder (made where it is missing), a `.sqlite3` file, or a SQLAlchemy URL.
+
+        Raises `UsageError` for what is no results store, `NothingToRunOnError` where `must_exist` and nothing was ever
+        stored there, and `HarnessError` for a server that does not answer.
+        """
+        found = find_place(place)
+        if found.is_shared:
+            return cls(found, must_exist=must_exist)
+        if must_exist and not Path(found.url.database or "").is_file():
+            raise NothingToRunOnError(
+                f"There are no results in {found.title}.", "Run `harness sweep` first, or name the folder: --results."
+            )
+        try:
+            found.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"The results folder {found.folder} cannot be made: {error.strerror}.",
+                "Choose another with --results.",
+            ) from error
+        return cls(found)
+
+    def close(self) -> None:
+        """Close all connections, and let go of sweeps that were not finished."""
+        self.locks.release_all()
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- writers ----
+
+    def start_sweep(self, record: SweepRecord) -> None:
+        """Store a new sweep."""
+        row = asdict(record) | {"started_at_utc": utc_text(record.started_at), "finished_at_utc": None}
+        self.locks.acquire(record.id)
+        start = insert(schema.sweeps).values(only_columns(schema.sweeps, row))
+        known = select(schema.sweeps.c.id).where(schema.sweeps.c.id == record.id)
+        self._transactions.write(
+            lambda connection: connection.execute(start), lambda connection: connection.scalar(known) is not None
+        )
+
+    def resume_sweep(self, sweep_id: str) -> None:
+        """Mark a sweep as running again. Raises `UsageError` where another process runs or removes it."""
+        self.locks.acquire(sweep_id)
+        self._set_status(sweep_id, SweepStatus.RUNNING, None)
+
+    def note_sitting(self, sweep_id: str, spec: Mapping[str, object], sitting: Mapping[str, object]) -> None:
+        """Store with which spec a sweep is carried on from now, and what `SweepRecord.carried_on` tells of it."""
+
+        def noted(host: dict[str, Any]) -> dict[str, Any]:
+            return {**host, CARRIED_ON: [*(host.get(CARRIED_ON) or ()), dict(sitting)]}
+
+        self._change_host(sweep_id, noted, spec=dict(spec), preset=spec["preset"], seed=spec["seed"])
+
+    def set_aside(self, sweep_id: str, reasons: Mapping[str, str], *, planned: Collection[str] = ()) -> None:
+        """Store which cells were measured anew under other conditions and why, by key; `planned` ones are taken back.
+
+        Their rows stay as they are.
+        """
+
+        def changed(host: dict[str, Any]) -> dict[str, Any]:
+            kept = {key: reason for key, reason in (host.get(SET_ASIDE) or {}).items() if key not in planned}
+            return {**host, SET_ASIDE: {**kept, **reasons}}
+
+        self._change_host(sweep_id, changed)
+
+    def _change_host(
+        self, sweep_id: str, change: Callable[[dict[str, Any]], dict[str, Any]], **columns: object
+    ) -> None:
+        """Read the facts of a sweep, change them, and write them back in one transaction."""
+        table = schema.sweeps
+
+        def work(connection: Connection) -> None:
+            here = table.c.id == sweep_id
+            host = connection.scalar(select(table.c.host).where(here).with_for_update())
+            connection.execute(update(table).where(here).values(host=change(dict(host or {})), **columns))
+
+        self._transactions.write(work)
+
+    def finish_sweep(self, sweep_id: str, status: SweepStatus, finished_at: datetime | None = None) -> None:
+        """Say how a sweep ended; `finished_at` defaults to now."""
+        self._set_status(sweep_id, status, utc_text(finished_at or datetime.now(UTC)))
+        self.locks.release(sweep_id)
+
+    def remove_sweep(self, sweep_id: str) -> None:
+        """Remove all rows of a sweep, in one transaction; raw logs that are files stay."""
+
+        def work(connection: Connection) -> None:
+            for table in reversed(schema.metadata.sorted_tables):  # what refers to a row goes before it
+                if table is schema.sweeps:
+                    connection.execute(delete(table).where(table.c.id == sweep_id))
+                elif "sweep_id" in table.c:
+                    connection.execute(delete(table).where(table.c.sweep_id == sweep_id))
+
+        self._transactions.write(work)
+
+    def _set_status(self, sweep_id: str, status: SweepStatus, finished_at_utc: str | None) -> None:
+        change = update(schema.sweeps).where(schema.sweeps.c.id == sweep_id)
+        self._execute(change.values(status=status, finished_at_utc=finished_at_utc))
+
+    def add_device(self, sweep_id: str, facts: DeviceFacts, profile: str, labels: Sequence[str] = ()) -> None:
+        """Store a device, or what is now known of it; a failure stored before is taken back."""
+        self._replace(
+            schema.devices,
+            {"sweep_id": sweep_id, "serial": facts.serial},
+            {
+                "title": facts.title,
+                "kind": facts.kind,
+                "profile": profile,
+                "labels": list(dict.fromkeys(labels)),
+                "facts": asdict(facts),
+            },
+        )
+
+    def add_device_failure(
+        self, sweep_id: str, serial: str, failure: Failure, facts: DeviceFacts | None = None
+    ) -> None:
+        """Store that a whole device could not be measured, or was lost; facts stored before are kept."""
+        here = (schema.devices.c.sweep_id == sweep_id) & (schema.devices.c.serial == serial)
+
+        def work(connection: Connection) -> None:
+            known = connection.execute(select(schema.devices).where(here)).mappings().first()
+            row: dict[str, Any] = dict(known) if known else {"title": serial, "labels": []}
+            if facts:
+                row |= {"title": facts.title, "kind": facts.kind, "facts": asdict(facts)}
+            connection.execute(delete(schema.devices).where(here))
+            row |= {"sweep_id": sweep_id, "serial": serial, **failure_values(failure)}
+            connection.execute(insert(schema.devices).values(row))
+
+        self._transactions.write(work)
+
+    def set_preparation(self, sweep_id: str, serial: str, preparation: Mapping[str, object]) -> None:
+        """Store how a device was prepared and given back, over what was stored of it before."""
+        table = schema.devices
+        here = (table.c.sweep_id == sweep_id) & (table.c.serial == serial)
+        self._execute(update(table).where(here).values(preparation=dict(preparation)))
+
+    def add_variant(self, sweep_id: str, card: VariantCard) -> None:
+        """Store a variant under its recipe's name; another one of that name that was measured is given its own."""
+        self._keep_measured_variant(sweep_id, card.recipe, card.sha256)
+        values = {"sha256": card.sha256, "size_bytes": card.size_bytes, "gzip_size_bytes": card.gzip_size_bytes}
+        self._replace(
+            schema.variants,
+            {"sweep_id": sweep_id, "name": card.recipe},
+            values | {"card": card.model_dump(mode="json")},
+        )
+
+    def _keep_measured_variant(self, sweep_id: str, name: str, new_sha256: str | None) -> None:
+        table, cells = schema.variants, schema.cells
+
+        def work(connection: Connection) -> None:
+            here = (table.c.sweep_id == sweep_id) & (table.c.name == name)
+            sha256 = connection.scalar(select(table.c.sha256).where(here))
+            of_it = (cells.c.sweep_id == sweep_id) & (cells.c.variant_sha256 == sha256)
+            if sha256 not in (None, new_sha256) and connection.scalar(select(cells.c.key).where(of_it).limit(1)):
+                connection.execute(update(table).where(here).values(name=f"{name} ({sha256[:12]})"))
+
+        self._transactions.write(work)
+
+    def add_variant_failure(self, sweep_id: str, name: str, failure: Failure) -> None:
+        """Store that a recipe gave no variant; one of that name that was measured is given its own."""
+        self._keep_measured_variant(sweep_id, name, None)
+        self._replace(schema.variants, {"sweep_id": sweep_id, "name": name}, failure_values(failure))
+
+    def add_tool(self, sweep_id: str, tool: Tool) -> None:
+        """Store which binary measured."""
+        self._replace(
+            schema.tools,
+            {"sweep_id": sweep_id, "sha256": tool.sha256},
+            {"name": tool.name, "family": tool.family, "facts": tool.model_dump(mode="json")},
+        )
+
+    def add_cell(self, sweep_id: str, cell: Cell) -> None:
+        """Store a cell; one that is there already stays as it is."""
+        row = asdict(cell) | {"sweep_id": sweep_id, "key": cell.key}
+
+        def work(connection: Connection) -> None:
+            if _find_cell(connection, sweep_id, cell.key) is None:
+                connection.execute(insert(schema.cells).values(row))
+
+        self._transactions.write(work)
+
+    def add_invocation(
+        self,
+        sweep_id: str,
+        cell_key: str,
+        *,
+        purpose: Pass,
+        index: int,
+        block: int,
+        invocation: Invocation,
+        started_at: datetime,
+        telemetry_before: Mapping[str, object] | None = None,
+        telemetry_during: Mapping[str, object] | None = None,
+        telemetry_after: Mapping[str, object] | None = None,
+        gate: Mapping[str, object] | None = None,
+        labels: Sequence[str] = (),
+        warmup_asked_runs: int | None = None,
+        warmup_converged: bool | None = None,
+    ) -> None:
+        """Store one finished process and its log. When this returns, both are on disk.
+
+        The same `index` may come again, after a lost phone or a throttled run: each attempt is kept, the last counts.
+        Raises `HarnessError` for an unknown cell or a full disk.
+        """
+        table, receipt = schema.invocations, secrets.token_hex(16)
+
+        def work(connection: Connection) -> None:
+            cell = _cell(connection, sweep_id, cell_key)
+            mine = (table.c.sweep_id == sweep_id) & (table.c.cell_key == cell_key) & (table.c.purpose == purpose)
+            latest = select(func.max(table.c.attempt)).where(mine & (table.c.invocation_index == index))
+            attempt = (connection.scalar(latest) or 0) + 1
+            path = log_path(sweep_id, cell, purpose, index, attempt)
+            self.logs.write(connection, Log(sweep_id, path, invocation.log, receipt))
+            row = {
+                "sweep_id": sweep_id,
+                "cell_key": cell_key,
+                "purpose": purpose,
+                "invocation_index": index,
+                "attempt": attempt,
+                "block": block,
+                "started_at_utc": utc_text(started_at),
+                "wall_s": invocation.wall_s,
+                "command": list(invocation.command),
+                "log_path": path.as_posix(),
+                "labels": list(labels),
+                "telemetry_before": None if telemetry_before is None else dict(telemetry_before),
+                "telemetry_during": None if telemetry_during is None else dict(telemetry_during),
+                "telemetry_after": None if telemetry_after is None else dict(telemetry_after),
+                "gate": None if gate is None else dict(gate),
+                "cores_allowed": invocation.cores_allowed,
+                "warmup_asked_runs": warmup_asked_runs,
+                "warmup_converged": warmup_converged,
+                **measurement_values(invocation.measurement),
+                **failure_values(invocation.failure),
+            }
+            connection.execute(insert(table).values(row))
+
+        self._transactions.write(work, lambda connection: self.logs.has(connection, receipt))
+
+    def add_accuracy(self, sweep_id: str, cell_key: str, outcome: AccuracyOutcome) -> None:
+        """Store the accuracy pass of one cell and its logs. Given again, each attempt is kept, the last counts."""
+        table, receipt = schema.accuracies, secrets.token_hex(16)
+
+        def work(connection: Connection) -> None:
+            cell = _cell(connection, sweep_id, cell_key)
+            latest = select(func.max(table.c.attempt)).where(
+                (table.c.sweep_id == sweep_id) & (table.c.cell_key == cell_key)
+            )
+            attempt = (connection.scalar(latest) or 0) + 1
+            path = log_path(sweep_id, cell, "accuracy", 0, attempt)
+            self.logs.write(connection, Log(sweep_id, path, outcome.log, receipt))
+            row = {
+                "sweep_id": sweep_id,
+                "cell_key": cell_key,
+                "attempt": attempt,
+                "wall_s": outcome.wall_s,
+                "log_path": path.as_posix(),
+                "samples_per_process": outcome.samples_per_process,
+                "note": outcome.note,
+                **accuracy_values(outcome),
+                **failure_values(outcome.failure),
+            }
+            connection.execute(insert(table).values(row))
+
+        self._transactions.write(work, lambda connection: self.logs.has(connection, receipt))
+
+    def _replace(self, table: Table, identity: dict[str, Any], values: dict[str, Any]) -> None:
+        here = [table.c[name] == value for name, value in identity.items()]
+        self._execute(delete(table).where(*here), insert(table).values(identity | values))
+
+    def _execute(self, *statements: Executable) -> None:
+        """Carry out statements as one transaction."""
+
+        def work(connection: Connection) -> None:
+            for statement in statements:
+                connection.execute(statement)
+
+        self._transactions.write(work)
+
+    # ---- what is done, for --resume ----
+
+    def done(self, sweep_id: str) -> set[tuple[str, Pass, int]]:
+        """Return (cell key, pass, index) of every invocation that need not be repeated.
+
+        The last attempt counts: a failure of the cell itself is done, one from outside (`SAYS_NOTHING_OF_THE_CELL`) is
+        not.
+        """
+        table = schema.invocations
+        columns = (table.c.cell_key, table.c.purpose, table.c.invocation_index, table.c.failure_class)
+        query = select(*columns).where(table.c.sweep_id == sweep_id).order_by(table.c.attempt)
+        rows = self._transactions.read(query)
+        last = {(key, Pass(purpose), index): failed for key, purpose, index, failed in rows}
+        return {place for place, failed in last.items() if is_final(failed)}
+
+    def done_accuracies(self, sweep_id: str) -> set[str]:
+        """Return the keys of the cells whose accuracy pass need not be repeated."""
+        table = schema.accuracies
+        query = select(table.c.cell_key, table.c.failure_class).where(table.c.sweep_id == sweep_id)
+        rows = self._transactions.read(query.order_by(table.c.attempt))
+        last: dict[str, str | None] = {row.cell_key: row.failure_class for row in rows}
+        return {key for key, failed in last.items() if is_final(failed)}
+
+    # ---- readers ----
+
+    def sweeps(self) -> list[SweepRecord]:
+        """Return all sweeps, the newest first."""
+        return [record_of(row) for row in self.read(select(schema.sweeps).order_by(schema.sweeps.c.id.desc()))]
+
+    def find_sweep(self, name: str) -> SweepRecord:
+        """Return the sweep that `latest`, `latest~1` (the one before), an id or its beginning names.
+
+        A/A sweeps are never `latest`: nobody who asks for the last sweep means one. Raises `UsageError`.
+        """
+        known = self.sweeps()
+        if not known:
+            raise NothingToRunOnError(f"There are no sweeps in {self.title}.", "Run `harness sweep` first.")
+        if latest := _LATEST.fullmatch(name):
+            return self._latest(name, [sweep for sweep in known if not sweep.is_noise], int(latest["back"] or 0))
+        exact = [sweep for sweep in known if sweep.id == name]
+        found = exact or [sweep for sweep in known if name and sweep.id.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        choices = ", ".join(sweep.id for sweep in (found or known)[:5])
+        problem = f"fits {len(found)} sweeps" if found else "fits no sweep"
+        raise UsageError(f"{name!r} {problem} in {self.title}: {choices}.", "Give `latest` or more of the id.")
+
+    def _latest(self, name: str, known: Sequence[SweepRecord], back: int) -> SweepRecord:
+        if back >= len(known):
+            raise UsageError(
+                f"{name} does not exist: {self.title} holds {counted(len(known), 'sweep')}, A/A sweeps left out.",
+                "See `harness results list`.",
+            )
+        return known[back]
+
+    def sweep_ids(self, names: Sequence[str]) -> list[str]:
+        """Return the ids of sweeps by names as `find_sweep` takes them, each once; `all` are all, oldest first."""
+        if ALL in names:
+            return sorted(sweep.id for sweep in self.sweeps())
+        return list(dict.fromkeys(self.find_sweep(name).id for name in names))
+
+    def count_invocations(self) -> dict[str, int]:
+        """Return the number of stored processes of each sweep that has any."""
+        column = schema.invocations.c.sweep_id
+        rows = self._transactions.read(select(column, func.count()).group_by(column))
+        return {row[0]: row[1] for row in rows}
+
+    def devices(self, sweep_id: str) -> pd.DataFrame:
+        """One row a device of the sweep."""
+        return self._table(schema.devices, sweep_id, "serial")
+
+    def variants(self, sweep_id: str) -> pd.DataFrame:
+        """One row a recipe of the sweep, also where it gave no variant."""
+        return self._table(schema.variants, sweep_id, "name")
+
+    def tools(self, sweep_id: str) -> pd.DataFrame:
+        """One row a binary that measured."""
+        return self._table(schema.tools, sweep_id, "name")
+
+    def cells(self, sweep_id: str) -> pd.DataFrame:
+        """One row a cell."""
+        return self._table(schema.cells, sweep_id, "key")
+
+    def invocations(self, sweep_id: str) -> pd.DataFrame:
+        """One row a finished process, every attempt, in the order of time."""
+        return self._table(schema.invocations, sweep_id, "id")
+
+    def accuracies(self, sweep_id: str) -> pd.DataFrame:
+        """One row an accuracy pass, every attempt, in the order of time."""
+        return self._table(schema.accuracies, sweep_id, "id")
+
+    def rows(self, table: Table, sweep_ids: Collection[str], *, without: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Return the rows of several sweeps as plain values, without columns that take long to read.
+
+        They come in the order of the table's primary key, as in the tables above, at a tenth of the cost.
+        """
+        columns = [column for column in table.columns if column.name not in without]
+        query = select(*columns).where(table.c.sweep_id.in_(sweep_ids)).order_by(*table.primary_key.columns)
+        rows = self._transactions.read(query)
+        names = [column.name for column in columns]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def read(self, query: Query) -> list[dict[str, Any]]:
+        """Return the rows of any query over the tables of `schema`, for what spans sweeps."""
+        return [dict(row._mapping) for row in self._transactions.read(query)]
+
+    def _table(self, table: Table, sweep_id: str, order: str) -> pd.DataFrame:
+        import pandas as pd
+
+        query = select(table).where(table.c.sweep_id == sweep_id).order_by(table.c[order])
+        rows = self._transactions.read(query)
+        frame = pd.DataFrame(rows, columns=[column.name for column in table.columns])
+        return frame.astype({column.name: _pandas_type(column) for column in table.columns})
+
+
+def is_final(failure_class: str | None) -> bool:
+    """Tell whether an invocation with this failure (or none) settles its place in the plan."""
+    return failure_class is None or failure_class not in SAYS_NOTHING_OF_THE_CELL
+
+
+def _pandas_type(column: Column[Any]) -> str:
+    """Return a type that keeps whole numbers and truth values as they are where some are missing."""
+    kinds = {Integer: "Int64", Boolean: "boolean", Float: "float64"}
+    return next((name for kind, name in kinds.items() if isinstance(column.type, kind)), "object")
+
+
+def _find_cell(connection: Connection, sweep_id: str, key: str) -> Cell | None:
+    """Find a cell and lock it, so that of two writers of one cell the second sees what the first has stored.
+
+    SQLite needs no such lock: it has one writer at a time.
+    """
+    table = schema.cells
+    query = select(table).where((table.c.sweep_id == sweep_id) & (table.c.key == key))
+    row = connection.execute(query.with_for_update(key_share=True)).mappings().first()
+    return None if row is None else Cell.of_row(row)
+
+
+def _cell(connection: Connection, sweep_id: str, key: str) -> Cell:
+    cell = _find_cell(connection, sweep_id, key)
+    if cell is None:
+        raise HarnessError(f"Cell {key} of sweep {sweep_id} was never stored.", "This is a fault of harness.")
+    return cell

@@ -1,0 +1,126 @@
+"""One invocation with everything around it: a cool device before, a look after, and a verdict on throttling."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
+from harness.benchmark.invoke import invoke
+from harness.benchmark.pinning import mask_failure
+from harness.benchmark.tool import Tool
+from harness.devices.device import Device
+from harness.devices.state.sampling import Samples, take_samples
+from harness.devices.state.telemetry import Telemetry, read_telemetry
+from harness.devices.state.thermal_gate import GateRecord, ThermalGate, throttled, throttling
+from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
+
+
+@dataclass(frozen=True)
+class GuardedInvocation:
+    """An invocation and the state of the device around it; a look is None where the device did not answer."""
+
+    invocation: Invocation
+    started_at: datetime
+    before: Telemetry | None
+    during: Samples | None
+    after: Telemetry | None
+    gate: GateRecord
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the tool ran, and the phone held back."""
+        failure = self.invocation.failure
+        return failure is not None and failure.failure_class is FailureClass.THROTTLED and self.gate.open
+
+
+class GuardedTool:
+    """The tool on one device, behind that device's thermal gate."""
+
+    def __init__(
+        self,
+        device: Device,
+        tool: Tool,
+        tool_path: str,
+        gate: ThermalGate,
+        cores: Collection[int],
+        *,
+        timeout_s: float,
+        sample: bool = True,
+    ) -> None:
+        """`cores` are measured on, judged, and with `sample` looked at while the tool runs."""
+        self._device = device
+        self._tool = tool
+        self._tool_path = tool_path
+        self._gate = gate
+        self._cores = cores
+        self._timeout_s = timeout_s
+        self._sampled_cores = cores if sample else ()
+        self._last_look: Telemetry | None = None
+
+    def invoke(self, request: InvocationRequest, core_mask: str | None, *, gated: bool = True) -> GuardedInvocation:
+        """Wait for a cool device, run the tool once and look again. Never raises for what tool or device did.
+
+        One look stands between two invocations: it is the first one's after and the second one's before. Without
+        `gated` a hot device is not waited for; in the sustained pass it is not judged for throttling either.
+        """
+        before, gate = self._gate.wait(self._last_look) if gated else self._pass_gate()
+        started_at = datetime.now(UTC)
+        if not gate.open:
+            self._last_look = None
+            return GuardedInvocation(_too_hot(gate), started_at, before, None, None, gate)
+        invocation = invoke(
+            self._device, self._tool, self._tool_path, request, timeout_s=self._timeout_s, core_mask=core_mask,
+            sampled_cores=self._sampled_cores,
+        )  # fmt: skip
+        lost = invocation.failure is not None and invocation.failure.failure_class in DEVICE_GONE
+        during = None if lost else self._samples()
+        after = self._last_look = None if lost else self._look()
+        if invocation.measurement and (failure := self._judge(before, during, after, core_mask, request.purpose)):
+            invocation = replace(invocation, failure=failure)
+        gate = replace(gate, workload_ratio=self._gate.workload_ratio)
+        return GuardedInvocation(invocation, started_at, before, during, after, gate)
+
+    def _pass_gate(self) -> tuple[Telemetry | None, GateRecord]:
+        held_by = self._gate.held_by(self._last_look) if self._last_look else ""
+        return self._last_look, GateRecord(0.0, 0, held_by, open=True, cool=not held_by)
+
+    def _judge(
+        self,
+        before: Telemetry | None,
+        during: Samples | None,
+        after: Telemetry | None,
+        core_mask: str | None,
+        purpose: Pass,
+    ) -> Failure | None:
+        """Judge a measurement by the looks around it: other cores, or cores that were held back."""
+        if core_mask and during:
+            moved = [mask_failure(core_mask, allowed) for allowed in during.cores_allowed]
+            if failure := next(filter(None, moved), None):
+                return failure
+        if purpose is Pass.SUSTAINED:  # throttling is what it measures
+            return None
+        if failure := throttling(before, during, after, self._cores):
+            return failure
+        if after and (sign := self._gate.slowness(after)):
+            self._last_look = None  # so that the gate does the work again until it is as fast as at first
+            return throttled(after, sign)
+        return None
+
+    def _samples(self) -> Samples | None:
+        try:
+            return take_samples(self._device) if self._sampled_cores else None
+        except DeviceError:
+            return None
+
+    def _look(self) -> Telemetry | None:
+        try:
+            return read_telemetry(self._device)
+        except DeviceError:  # found out by the next invocation
+            return None
+
+
+def _too_hot(gate: GateRecord) -> Invocation:
+    message = f"The phone did not cool within {gate.waited_s:.0f} s: {gate.held_by}. Nothing was run."
+    return Invocation((), "", 0.0, failure=Failure(FailureClass.THROTTLED, message, gate.held_by))

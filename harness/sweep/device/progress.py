@@ -1,0 +1,141 @@
+"""Fold what happens on one device into the status that watchers see."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.analysis.statistics import median_with_interval
+from harness.benchmark.invocation import Pass
+from harness.devices.device import DeviceFacts
+from harness.devices.state.telemetry import Telemetry
+from harness.devices.state.thermal_gate import Cooling, hottest
+from harness.progress import DeviceStatus, Heat, News, Observer
+from harness.store.records import Cell
+from harness.sweep.device.gated_tool import GuardedInvocation
+from harness.sweep.plan import PlannedInvocation
+from harness.sweep.remaining_time import RemainingTime, StepKind
+
+
+class DeviceProgress:
+    """The status of one device, told to the observer whenever it changes."""
+
+    def __init__(self, observer: Observer, facts: DeviceFacts, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._observer = observer
+        self._status = DeviceStatus(facts.serial, facts.title)
+        self._remaining = RemainingTime(clock)
+        self._counts: Counter[tuple[str, str]] = Counter()
+        """Planned processes by cell key and pass."""
+        self._may_grow = False
+        self._has_worked = False
+        """Whether anything was run since the last step ended."""
+        self._tell(News.BEGAN)
+
+    def plan(
+        self,
+        cells: Sequence[Cell],
+        planned: Sequence[PlannedInvocation],
+        *,
+        windows: int,
+        done: Collection[tuple[str, Pass, int]],
+        grounded: Collection[str],
+        given_up: Collection[str],
+        may_end_early: bool,
+        may_grow: bool,
+    ) -> None:
+        """Take in all that is to be done, of which `done` is not done again.
+
+        `windows` is how many a cell is run for without a pause; `grounded` and `given_up` hold keys of cells. Planned
+        again, what is new comes on top; `may_grow` says that it may happen.
+        """
+        places = [(place.cell.key, place.purpose, place.index) for place in planned]
+        places += [(cell.key, Pass.SUSTAINED, index) for cell in cells for index in range(windows)]
+        self._may_grow = may_grow
+        self._counts = Counter((key, purpose) for key, purpose, _ in places)
+        steps = Counter(
+            (key, StepKind.WINDOW if purpose is Pass.SUSTAINED else StepKind.PROCESS)
+            for key, purpose, index in places
+            if (key, purpose, index) not in done
+        )
+        steps.update((cell.key, StepKind.GROUND) for cell in cells if cell.key not in grounded)
+        self._remaining.plan(steps)
+        for key in given_up:
+            self._remaining.drop(key)
+        self._tell(
+            News.PLANNED, steps=self._status.steps_done + len(cells) + len(places), given_up=len(given_up),
+            is_upper_bound=may_end_early,
+        )  # fmt: skip
+
+    def running(self, cell: Cell, doing: str, index: int | None = None) -> None:
+        """Tell that a process begins, the one of this index of its pass; or something else, called `doing`."""
+        self._has_worked = True
+        number = 0 if index is None else index + 1
+        of = self._counts[cell.key, doing]
+        self._tell(News.RUNNING, cell=_name(cell), doing=doing, number=number, of=of, reason="")
+
+    def cooling(self, wait: Cooling) -> None:
+        """Tell that it is waited for until the device is cool."""
+        self._tell(News.COOLING, reason=wait.reason, wait_left_s=wait.left_s, heat=_heat(wait.look))
+
+    def waiting(self) -> None:
+        """Tell that the device has nothing to do until more variants are made."""
+        self._tell(News.WAITING)
+
+    def finished(self, guarded: GuardedInvocation, *, is_made_again: bool) -> None:
+        """Tell how a process ended."""
+        status, failure = self._status, guarded.invocation.failure
+        look = guarded.after or guarded.before
+        heat = _heat(look) if look else status.heat
+        if failure is None:
+            self._tell(News.FINISHED, heat=heat)
+        elif is_made_again:
+            self._tell(News.AGAIN, heat=heat, reason=failure.message, redos=status.redos + 1)
+        else:
+            self._tell(News.FAILED, heat=heat, reason=failure.failure_class, failures=status.failures + 1)
+
+    def away(self, reason: str) -> None:
+        """Tell that it is waited for until the device answers again."""
+        self._tell(News.AWAY, reason=reason)
+
+    def given_up(self, cell: Cell) -> None:
+        """Leave out what is open of a cell."""
+        self._remaining.drop(cell.key)
+        self._status = replace(self._status, given_up=self._status.given_up + 1)
+
+    def step_done(self, cell: Cell, kind: StepKind, latencies_us: Sequence[float] = ()) -> None:
+        """Tell that a step is over. `latencies_us` are all of its cell, with the one of this step as the last."""
+        self._remaining.done((cell.key, kind), is_timed=self._has_worked)
+        changes: dict[str, Any] = {"steps_done": self._status.steps_done + 1}
+        is_measured = self._status.news is News.FINISHED
+        if is_measured and latencies_us and (estimate := median_with_interval(latencies_us)):
+            interval = None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
+            changes |= {"latency_us": latencies_us[-1], "latency_cell": _name(cell), "interval_us": interval}
+        news = News.STEP if self._has_worked else News.SKIPPED
+        self._has_worked = False
+        self._tell(news, **changes)
+
+    def ended(self) -> None:
+        """Tell that nothing more is done on the device."""
+        self._tell(News.ENDED, reason="")
+
+    def _tell(self, news: News, **changes: Any) -> None:  # noqa: ANN401 - the fields of a status
+        left = self._remaining.left()
+        changes = {"wait_left_s": None, **changes}
+        is_lower_bound = left.is_lower_bound or self._may_grow
+        self._status = replace(
+            self._status, news=news, left_s=left.seconds, is_lower_bound=is_lower_bound, **changes
+        )  # fmt: skip
+        self._observer.show(self._status)
+
+
+def _name(cell: Cell) -> str:
+    threads = f" {cell.threads} threads" if cell.threads > 1 else ""
+    return f"{cell.variant_name} {cell.delegate}{threads}"
+
+
+def _heat(look: Telemetry) -> Heat:
+    sensor, degrees_c = hottest(look) or (None, None)
+    return Heat(sensor, degrees_c, look.thermal_status)

@@ -1,0 +1,119 @@
+"""What is done on one device after a failure: looked at, waited for, tried again, given up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from harness.devices.adb.recovery import answers, await_device
+from harness.devices.device import Device
+from harness.devices.preparation.preparation import Preparation
+from harness.devices.under_way import await_commands
+from harness.errors import DeviceError, Failure, FailureClass, FailureError
+from harness.sweep.context import SweepContext
+from harness.sweep.device.progress import DeviceProgress
+from harness.sweep.retry import RULES, Remedy, Tries, anything
+
+T = TypeVar("T")
+
+
+class DeviceGivenUpError(FailureError):
+    """Nothing more is done with a device in this sweep, or until it is back: no `DeviceError` that anything mends."""
+
+
+class DeviceCare:
+    """Carries out `RULES` on one device."""
+
+    def __init__(self, context: SweepContext, device: Device) -> None:
+        self._context = context
+        self._device = device
+        self.progress: DeviceProgress | None = None
+        """Is told when the device is waited for, from when there is one."""
+        self.preparation: Preparation | None = None
+        """Is renewed when the device is back, since a restart undoes most of what was set."""
+        self._is_given_up = False
+
+    def tries(self, what: str, worth: Callable[[FailureClass], bool] = anything) -> Tries:
+        """Return fresh tries of one thing, for failures that are `worth` it."""
+        return Tries(f"{self._context.spec.seed}/{self._device.serial}/{what}", worth)
+
+    def insist(self, call: Callable[[], T], what: str) -> T:
+        """Call until it works, or its failure is one that no further try mends.
+
+        Raises that failure's `DeviceError`, or what `mend` raises.
+        """
+        tries = self.tries(what)
+        while True:
+            try:
+                return call()
+            except DeviceError as error:
+                self.mend(error.failure)
+                pause_s = tries.failed(error.failure.failure_class)
+                if pause_s is None or self._context.stop.is_set():
+                    raise
+                self.pause(pause_s)
+
+    def mend(self, failure: Failure) -> None:
+        """Do what a failure calls for before anything else runs on the device.
+
+        Raises `DeviceGivenUpError` for a device that does not come back, or has had too many faults.
+        """
+        rule = RULES[failure.failure_class]
+        if rule.remedy is Remedy.LOOK and not answers(self._device):
+            message = f"{self._device.serial} does not answer after this: {failure.message}"
+            failure = Failure(FailureClass.DEVICE_OFFLINE, message, failure.evidence)
+            rule = RULES[failure.failure_class]
+        if rule.is_fault:
+            self._context.faults.note(self._device.serial, failure)
+        if rule.remedy is Remedy.WAIT:
+            self._wait(failure)
+        if quarantine := self._context.faults.quarantine(self._device.serial):
+            self._is_given_up = True
+            raise DeviceGivenUpError(quarantine)
+
+    def is_back(self, failure: Failure) -> bool:
+        """Wait for a device that goes away while it is given back; tell whether it answers again.
+
+        One that was given up was waited for already.
+        """
+        if self._is_given_up or RULES[failure.failure_class].remedy is not Remedy.WAIT:
+            return False
+        self.preparation = None  # what is being given back is not turned anew
+        try:
+            self.mend(failure)
+        except DeviceGivenUpError:
+            return False
+        return True
+
+    def pause(self, seconds: float) -> None:
+        """Wait before the next try; Ctrl-C ends it."""
+        self._context.stop.wait(seconds)
+
+    def _wait(self, failure: Failure) -> None:
+        """Wait until the device answers again, and set it up anew; it may be lost again meanwhile.
+
+        Raises `DeviceGivenUpError` when it does not in the time that is given.
+        """
+        observer = self._context.observer
+        observer.note(f"{failure.message} Waiting for it.")
+        if self.progress:
+            self.progress.away(failure.message)
+        deadline = time.monotonic() + self._context.spec.reconnect_wait_s
+        while True:
+            try:
+                await_device(
+                    self._device, deadline=deadline, stop=self._context.stop, failure=failure, tell=observer.note
+                )  # fmt: skip
+            except DeviceError as error:
+                self._is_given_up = True
+                raise DeviceGivenUpError(error.failure) from None
+            await_commands(self._device)  # the tool that was cut off may still be ending, beside the next one
+            try:
+                if self.preparation:
+                    self.preparation.renew()
+                return
+            except DeviceError as error:  # lost again: the time that is left is waited
+                if time.monotonic() >= deadline:
+                    self._is_given_up = True
+                    raise DeviceGivenUpError(error.failure) from None

@@ -1,0 +1,43 @@
+"""Measure one device of a sweep, whatever becomes of it."""
+
+from __future__ import annotations
+
+from harness.devices.device_ref import label_of
+from harness.devices.lease import LeaseHeldError
+from harness.errors import DEVICE_GONE, Failure, FailureClass, FailureError, HarnessError, NothingToRunOnError
+from harness.sweep.context import SweepContext
+from harness.sweep.restarting import run_device
+from harness.sweep.targets import opened
+
+
+def measure_device(context: SweepContext, name: str, *, label: str | None = None) -> bool:
+    """Measure one device; whatever stops it is stored as its failure, and the other devices go on.
+
+    Results call it by `label`, by default by the one that its name implies. Return whether it went away in the middle
+    of its work. Raises `HarnessError`, and stops the sweep, where nothing that follows could be kept.
+    """
+    serial = label = label or label_of(name)
+    try:
+        with opened(name, context.registry, label=label, broken_gpu=context.spec.broken_gpu) as device:
+            serial = device.serial
+            run_device(context, device)
+    except LeaseHeldError as error:
+        _fail_device(context, serial, error.failure)
+        return True
+    except FailureError as error:
+        quarantine = context.faults.judge(serial, error.failure)
+        _fail_device(context, serial, quarantine or error.failure)
+        is_own = serial != label  # a virtual phone of this sweep's own is gone
+        return error.failure.failure_class in DEVICE_GONE and not is_own and not quarantine
+    except NothingToRunOnError as error:
+        failure = Failure(FailureClass.DEVICE_LOST, str(error), error.advice)
+        _fail_device(context, serial, failure)
+    except HarnessError:
+        context.stop.set()  # such as a full disk on this host
+        raise
+    return False
+
+
+def _fail_device(context: SweepContext, serial: str, failure: Failure) -> None:
+    context.observer.warn(failure.message)
+    context.store.add_device_failure(context.sweep_id, serial, failure)

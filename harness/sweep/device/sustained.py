@@ -1,0 +1,59 @@
+"""Run one cell for minutes, window after window, to see what a phone gives away as it heats up (promise H18)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from harness.benchmark.benchmark_model.command import cache_flags
+from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
+from harness.benchmark.tool import Tool
+from harness.devices.device import Device
+from harness.devices.fresh_folder import fresh_folder
+from harness.spec.sweep import Measurement
+from harness.store.records import Cell
+from harness.sweep.plan import PlannedInvocation
+
+_SPARE_S = 60.0
+"""The tool's own limit lies so far beyond a window, so that it never cuts one short."""
+
+
+def window_count(measurement: Measurement) -> int:
+    """Return how many windows a cell is run for."""
+    return math.ceil(measurement.sustained_s / measurement.sustained_window_s)
+
+
+def is_unfinished(cell: Cell, measurement: Measurement, done: Collection[tuple[str, Pass, int]]) -> bool:
+    """Tell whether any window of a cell is missing. Half a run cannot be carried on, since the phone cooled."""
+    return any((cell.key, Pass.SUSTAINED, index) not in done for index in range(window_count(measurement)))
+
+
+def sustain(
+    cell: Cell,
+    device: Device,
+    tool: Tool,
+    measurement: Measurement,
+    *,
+    request: Callable[[PlannedInvocation], InvocationRequest],
+    invoke: Callable[[PlannedInvocation, InvocationRequest], Invocation | None],
+) -> Invocation | None:
+    """Run all windows of one cell, one process each and no pause between; end at one that fails, and return the last.
+
+    The tool prints one statistic a process, so a window is a process; what lies between two is one start, kept short by
+    the delegate's cache where it has one. `request` and `invoke` are as for `Groundwork`. Raises `DeviceError`.
+    """
+    folder = f"{device.work_folder}/cache"
+    has_cache = bool(cache_flags(tool, cell.delegate, folder))
+    outcome = None
+    with fresh_folder(device, folder):
+        for index in range(window_count(measurement)):
+            planned = PlannedInvocation(cell, Pass.SUSTAINED, index, block=index)
+            window = replace(
+                request(planned), runs=1, min_s=measurement.sustained_window_s, warmup_runs=1, warmup_min_s=0.0,
+                max_s=measurement.sustained_window_s + _SPARE_S, cache_folder=folder if has_cache else None,
+            )  # fmt: skip
+            outcome = invoke(planned, window)
+            if outcome is None or outcome.failure:
+                break
+    return outcome

@@ -1,0 +1,56 @@
+"""Where the phones of a sweep are: who comes and goes there, and how one of them is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from harness.sweep.arrivals import PhoneArrivals
+from harness.sweep.context import SweepContext
+from harness.sweep.device.run import measure_device
+from harness.sweep.device_pool import Arrivals
+from harness.sweep.targets import Targets, choose_targets
+
+
+class Site(Protocol):
+    """Asked by every device of a sweep, each in its own thread."""
+
+    def targets(self, asked: Sequence[str]) -> Targets:
+        """Return the devices that were asked for, else all. Raises `NothingToRunOnError` without any."""
+        ...
+
+    def arrivals(self, *, takes_new: bool) -> Arrivals:
+        """Return who tells of phones that come; `takes_new`: whether also those that nobody has named."""
+        ...
+
+    def measure(self, context: SweepContext, name: str) -> bool:
+        """Measure one device by name, and tell whether it went away with work left."""
+        ...
+
+    def unreached(self, names: Collection[str]) -> list[str]:
+        """Return hosts that do not answer, and of which none of the named devices is."""
+        ...
+
+
+class AdbSite:
+    """Phones that are reached from this computer, through its own adb server or those of other hosts."""
+
+    def __init__(self, hosts: Sequence[str] = ()) -> None:
+        """`hosts` are the adb servers; without any, it is the environment's."""
+        self._hosts = hosts
+
+    def targets(self, asked: Sequence[str]) -> Targets:
+        """Return what `choose_targets` does."""
+        return choose_targets(asked, self._hosts)
+
+    def arrivals(self, *, takes_new: bool) -> PhoneArrivals:
+        """Return who asks the adb servers."""
+        return PhoneArrivals(takes_new=takes_new, hosts=self._hosts)
+
+    def measure(self, context: SweepContext, name: str) -> bool:
+        """Measure one device in this process."""
+        return measure_device(context, name)
+
+    def unreached(self, names: Collection[str]) -> list[str]:
+        """Return the adb servers that do not answer."""
+        return self.arrivals(takes_new=False).unreached(names)

@@ -1,0 +1,154 @@
+"""Who measures which cell: each phone all of its cells, or any phone of a model one."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from harness.devices.device import DeviceFacts
+from harness.spec.sweep import Measurement, SweepSpec
+from harness.store.records import Cell
+from harness.store.store import Store
+from harness.sweep.resume import look_back
+
+Shares = Generator[Sequence[Cell], None, None]
+"""Cells, share after share; those of one share are interleaved. To be closed: what was not finished goes to others."""
+_WAKE_EVERY_S = 0.5
+_SHARES_EACH = 2
+"""A phone takes so many shares of what is open, as seen from when it asks, before the others have had theirs."""
+
+
+class Scheduling(Protocol):
+    """Asked by every device of a sweep, each in its own thread."""
+
+    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: Measurement) -> Shares:
+        """Return which of its cells a device measures, as `measurement` says."""
+        ...
+
+
+class EachDevice:
+    """`per = "device"`: every phone measures every cell."""
+
+    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: Measurement) -> Shares:
+        """Return all at once."""
+        yield cells
+
+
+class AnyOfModel:
+    """`per = "model"`: any phone of a model serves a cell, so that equal phones share the work.
+
+    Guided self-scheduling (Polychronopoulos and Kuck 1987): whoever is free takes a share of what is open, so that fast
+    phones do more, and shares get smaller towards the end, so that all end together. What a lost phone had begun is
+    taken by others, unless it is back before. A phone without work waits until nothing is under way that might be lost.
+    """
+
+    def __init__(
+        self, store: Store, sweep_id: str, devices: int, stop: threading.Event, evidence_sha256: str | None = None
+    ) -> None:
+        """`devices` is how many may share the work; more than there are make smaller shares.
+
+        `evidence_sha256` is what outputs are checked with; None: not at all.
+        """
+        self._store = store
+        self._sweep_id = sweep_id
+        self._devices = devices
+        self._stop = stop
+        self._evidence_sha256 = evidence_sha256
+        self._changed = threading.Condition()
+        self._known: set[str] = set()
+        self._open: dict[str, str | None] = {}
+        """Work by what it is, whoever does it, and the serial that began it."""
+        self._under_way: set[str] = set()
+
+    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: Measurement) -> Shares:
+        """Return shares until nothing is open or under way of what this device could do."""
+        model = _model(facts.serial, facts.maker, facts.model)
+        ordered = sorted(cells, key=lambda cell: (cell.delegate, cell.threads))  # what is compared stays together
+        own = {_work(cell, model): cell for cell in ordered}
+        self._take_in(own, model, measurement)
+        while share := self._claim(own, facts.serial):
+            try:
+                yield [own[work] for work in share]
+            except GeneratorExit:
+                self._give_back(share, facts.serial)
+                raise
+            self._finish(share)
+
+    def _take_in(self, own: dict[str, Cell], model: str, measurement: Measurement) -> None:
+        """Make work known; what a sweep that is carried on has finished is not open."""
+        with self._changed:
+            if new := [work for work in own if work not in self._known]:
+                begun, finished = self._stored(model, measurement)
+                self._open |= {work: begun.get(work) for work in new if work not in finished}
+                self._known |= set(new)
+
+    def _claim(self, own: dict[str, Cell], serial: str) -> list[str]:
+        with self._changed:
+            while not self._stop.is_set():
+                mine = [work for work in own if work in self._open]
+                if mine:
+                    mine.sort(key=lambda work: (self._open[work] != serial, self._open[work] is not None))
+                    share = mine[: math.ceil(len(mine) / (_SHARES_EACH * self._devices))]
+                    for work in share:
+                        del self._open[work]
+                    self._under_way.update(share)
+                    return share
+                if self._under_way.isdisjoint(own):
+                    return []
+                self._changed.wait(_WAKE_EVERY_S)
+        return []
+
+    def _finish(self, share: Sequence[str]) -> None:
+        with self._changed:
+            self._under_way.difference_update(share)
+            self._changed.notify_all()
+
+    def _give_back(self, share: Sequence[str], serial: str) -> None:
+        with self._changed:
+            self._under_way.difference_update(share)
+            self._open |= dict.fromkeys(share, serial)
+            self._changed.notify_all()
+
+    def _stored(self, model: str, measurement: Measurement) -> tuple[dict[str, str], set[str]]:
+        """Return the work that is stored: who began it, and what is finished."""
+        begun: dict[str, str] = {}
+        finished: set[str] = set()
+        devices = self._store.devices(self._sweep_id).to_dict("records")
+        models = {row["serial"]: _model(row["serial"], row["facts"]["maker"], row["facts"]["model"])
+                  for row in devices if isinstance(row["facts"], dict)}  # fmt: skip
+        cells: dict[str, list[Cell]] = {}
+        for row in self._store.cells(self._sweep_id).to_dict("records"):
+            if models.get(row["serial"]) == model:
+                cell = Cell.of_row(row)
+                cells.setdefault(cell.serial, []).append(cell)
+        for serial, own in cells.items():
+            earlier = look_back(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
+            begun |= {_work(cell, model): serial for cell in own}
+            finished |= {_work(cell, model) for cell in own if cell.key in earlier.finished}
+        return begun, finished
+
+
+def _model(serial: str, maker: str | None, model: str | None) -> str:
+    """Return what equal phones have in common; a phone that tells no model is like no other."""
+    return f"{maker} {model}" if model else serial
+
+
+def _work(cell: Cell, model: str) -> str:
+    """Return what a cell is, whichever phone of the model measures it."""
+    return f"{model} {replace(cell, serial='').key}"
+
+
+def scheduling_of(
+    spec: SweepSpec,
+    store: Store,
+    sweep_id: str,
+    *,
+    devices: int,
+    stop: threading.Event,
+    evidence_sha256: str | None = None,
+) -> Scheduling:
+    """Return what a spec asks for with `per`."""
+    return AnyOfModel(store, sweep_id, devices, stop, evidence_sha256) if spec.per == "model" else EachDevice()

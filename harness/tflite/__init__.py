@@ -1,0 +1,1 @@
+"""One `.tflite` file as data, and running it on this host in a child process."""

@@ -1,0 +1,216 @@
+"""Read what a `.tflite` file holds, without loading it into a runtime. Any bytes at all give facts or a clear error."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.variant import TensorType
+
+IDENTIFIER = b"TFL3"
+MAX_BYTES = 2**31 - 1
+"""A FlatBuffer addresses its content with signed 32-bit offsets."""
+
+_SMALLEST_ITEM_BYTES = 4
+_NUMPY_NAMES = {"BOOL": "bool", "STRING": "str"}
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What can be read off a graph; the fields are those of `VariantCard`."""
+
+    operators: dict[str, int]
+    operator_versions: dict[str, int]
+    custom_operators: tuple[str, ...]
+    weight_types: dict[str, int]
+    inputs: tuple[TensorType, ...]
+    outputs: tuple[TensorType, ...]
+
+
+def is_quantized(weight_types: Mapping[str, int]) -> bool:
+    """Whether constants of these types include weights in fewer bits than float32."""
+    return bool(weight_types.keys() & {"int2", "int4", "int8", "uint8", "float16"})
+
+
+def read_graph(content: bytes, *, name: str) -> GraphFacts:
+    """Read the facts of a `.tflite` file's content; `name` starts the error sentence.
+
+    Raises `CompressionError` (invalid_model) for what is empty, cut short, corrupt, too large or something else.
+    """
+    if not content:
+        raise _invalid(f"{name} is empty.")
+    if len(content) > MAX_BYTES:
+        raise _invalid(f"{name} has {len(content)} bytes; a .tflite file cannot be larger than 2 GiB.")
+    if content[4:8] != IDENTIFIER:
+        raise _invalid(
+            f"{name} is not a .tflite file: its bytes 4 to 8 are {content[4:8]!r} instead of {IDENTIFIER!r}."
+        )
+    try:
+        return _Reader(content).facts()
+    # The generated accessors index raw bytes: this is what wrong offsets end in.
+    except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, KeyError) as error:
+        raise _invalid(f"{name} is corrupt or cut short ({type(error).__name__}: {error}).") from error
+
+
+def operator_scopes(content: bytes) -> list[str]:
+    """Return, for each operator of the main graph, the names of the tensors that it writes, each followed by `;`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    scopes = []
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
+        outputs = [graph.Tensors(operator.Outputs(place)).Name() for place in range(operator.OutputsLength())]
+        scopes.append("".join(f"{(name or b'').decode('utf-8', 'replace')};" for name in outputs))
+    return scopes
+
+
+def with_short_names(content: bytes) -> bytes:
+    """Return the graph with numbers instead of names on all tensors but its inputs and outputs."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    for graph in model.subgraphs:
+        kept = {*graph.inputs, *graph.outputs}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in kept:
+                tensor.name = f"t{index}"
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+class _Reader:
+    """Walks the schema's generated accessors, which copy nothing."""
+
+    def __init__(self, content: bytes) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        self._limit = len(content) // _SMALLEST_ITEM_BYTES
+        self._model = schema.Model.GetRootAs(content, 0)
+        if not self._model.SubgraphsLength():
+            raise ValueError("no subgraph")
+
+    def facts(self) -> GraphFacts:
+        codes = [self._operator_code(index) for index in self._indices(self._model.OperatorCodesLength())]
+        names: Counter[str] = Counter()
+        versions: dict[str, int] = {}
+        custom: set[str] = set()
+        weights: Counter[str] = Counter()
+        seen_buffers: set[int] = set()
+        for graph_index in self._indices(self._model.SubgraphsLength()):
+            graph = self._model.Subgraphs(graph_index)
+            for index in self._indices(graph.OperatorsLength()):
+                name, version, is_custom = codes[graph.Operators(index).OpcodeIndex()]
+                names[name] += 1
+                versions[name] = max(versions.get(name, 0), version)
+                if is_custom:
+                    custom.add(name)
+            for index in self._indices(graph.TensorsLength()):
+                tensor = graph.Tensors(index)
+                size = self._constant_bytes(tensor.Buffer(), seen_buffers)
+                if size:
+                    weights[_type_name(tensor.Type())] += size
+        main = self._model.Subgraphs(0)
+        return GraphFacts(
+            operators=dict(sorted(names.items())),
+            operator_versions=dict(sorted(versions.items())),
+            custom_operators=tuple(sorted(custom)),
+            weight_types=dict(sorted(weights.items())),
+            inputs=tuple(self._tensor(main, main.Inputs(i)) for i in self._indices(main.InputsLength())),
+            outputs=tuple(self._tensor(main, main.Outputs(i)) for i in self._indices(main.OutputsLength())),
+        )
+
+    def _indices(self, length: int) -> range:
+        """Return the indices of a vector; a length that the file has no room for is corrupt, not a long loop."""
+        if not 0 <= length <= self._limit:
+            raise ValueError(f"a vector of {length} items does not fit into the file")
+        return range(length)
+
+    def _operator_code(self, index: int) -> tuple[str, int, bool]:
+        return (
+            operator_name(self._model, index),
+            self._model.OperatorCodes(index).Version(),
+            _is_custom(self._model, index),
+        )
+
+    def _constant_bytes(self, buffer_index: int, seen: set[int]) -> int:
+        if buffer_index in seen or buffer_index == 0:  # buffer 0 is the empty one, by convention of the schema
+            return 0
+        seen.add(buffer_index)
+        if buffer_index >= self._model.BuffersLength():
+            raise ValueError(f"buffer {buffer_index} does not exist")
+        buffer = self._model.Buffers(buffer_index)
+        # Files near 2 GiB keep constants behind the FlatBuffer and give their size alone.
+        size = int(buffer.DataLength() or buffer.Size())
+        if size > self._limit * _SMALLEST_ITEM_BYTES + _SMALLEST_ITEM_BYTES:
+            raise ValueError(f"a constant of {size} bytes does not fit into the file")
+        return size
+
+    def _tensor(self, graph: Any, index: int) -> TensorType:  # noqa: ANN401 - generated code has no types
+        if not 0 <= index < graph.TensorsLength():
+            raise ValueError(f"tensor {index} does not exist")
+        tensor = graph.Tensors(index)
+        signature = self._indices(tensor.ShapeSignatureLength())
+        shape = [tensor.ShapeSignature(i) for i in signature] or [
+            tensor.Shape(i) for i in self._indices(tensor.ShapeLength())
+        ]
+        quantization = tensor.Quantization()
+        quantized = quantization is not None and quantization.ScaleLength() == 1
+        return TensorType(
+            name=(tensor.Name() or b"").decode("utf-8", "replace"),
+            shape=tuple(int(size) for size in shape),
+            type=_type_name(tensor.Type()),
+            scale=float(quantization.Scale(0)) if quantized else None,
+            zero_point=int(quantization.ZeroPoint(0)) if quantized and quantization.ZeroPointLength() else None,
+        )
+
+
+def operator_name(model: Any, index: int) -> str:  # noqa: ANN401 - generated code has no types
+    """Return the name of a model's operator code, such as `CONV_2D`, or a custom operator's own."""
+    code = model.OperatorCodes(index)
+    if _is_custom(model, index):
+        custom = code.CustomCode()
+        return custom.decode("utf-8", "replace") if custom else "CUSTOM"
+    number = _operator_number(code)
+    return _operator_names().get(number, f"BUILTIN_{number}")
+
+
+def _is_custom(model: Any, index: int) -> bool:  # noqa: ANN401 - as above
+    return _operator_names().get(_operator_number(model.OperatorCodes(index))) == "CUSTOM"
+
+
+def _operator_number(code: Any) -> int:  # noqa: ANN401 - as above
+    # Codes above 127 do not fit the old field, which then holds a placeholder (see the schema's own comment).
+    return int(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
+
+
+def tensor_type_name(tensor: Any) -> str:  # noqa: ANN401 - as above
+    """Return NumPy's name of a tensor's type."""
+    return _type_name(tensor.Type())
+
+
+@cache
+def _operator_names() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
+
+
+@cache
+def _tensor_type_names() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {number: name for name, number in vars(schema.TensorType).items() if isinstance(number, int)}
+    return {number: _NUMPY_NAMES.get(name, name.lower()) for number, name in names.items()}
+
+
+def _type_name(number: int) -> str:
+    return _tensor_type_names().get(number, f"type_{number}")
+
+
+def _invalid(message: str) -> CompressionError:
+    return CompressionError(Failure(FailureClass.INVALID_MODEL, message))
