@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from harness.accuracy.metrics import proportion
+from harness.accuracy.output_check import proportion
 from harness.compression.calibration import CalibrationRequest, calibration_samples
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes

@@ -44,7 +44,7 @@ from harness.progress import Observer
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec, load_sweep_spec
 from harness.store.store import Store
-from harness.sweep.of_variants import sweep_variants
+from harness.sweep.runner import sweep_variants
 from harness.tflite.variant import Variant
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 

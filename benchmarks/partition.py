@@ -24,10 +24,9 @@ from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.partition.cuts import balanced_cuts
 from harness.partition.experiment import experiment
-from harness.partition.graph import read_partitionable
+from harness.partition.graph import estimate_work, read_partitionable
 from harness.partition.partition import partition
 from harness.partition.trial import Outcome
-from harness.partition.work import estimate_work
 from harness.paths import cache_folder
 from harness.report.terminal.partition import disturbances, outcome_table, piece_table, remarks, verdict
 from harness.spec.model import find_model

@@ -28,14 +28,13 @@ from rich.table import Table
 from sqlalchemy import Connection, insert
 
 from harness.devices.device import DeviceFacts, DeviceKind
-from harness.results.plain import to_json
 from harness.spec.sweep import load_sweep_spec
 from harness.store import schema
 from harness.store.database import WRITES, make_engine
 from harness.store.location import find_place
 from harness.store.records import FILE_NAME, Cell
-from harness.store.rows import utc_text
 from harness.store.versions import prepare_tables
+from harness.text import to_json, utc_text
 from harness.tflite.variant import VariantCard
 
 VARIANTS = ("fp32", "fp16", "dynamic", "int8", "int16x8", "prune50", "prune50-int8", "cluster16", "qat-int8", "lowrank")

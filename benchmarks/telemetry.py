@@ -22,8 +22,7 @@ from rich.table import Table
 
 from harness.benchmark.invocation import InvocationRequest
 from harness.benchmark.invoke import invoke
-from harness.benchmark.probe import probe_flags
-from harness.benchmark.registry import ToolRegistry
+from harness.benchmark.registry import ToolRegistry, probe_flags
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.devices.adb.discovery import connect, disconnect, open_device

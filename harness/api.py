@@ -22,7 +22,7 @@ def load_results(
 
     `folder` is a results folder, a `.sqlite3` file or a SQLAlchemy URL; by default `$HARNESS_RESULTS` or `results`.
     `sweep` is an id, the beginning of one, `latest`, `latest~1`, several of these, or `all`. Columns, types and units
-    are those of `harness.analysis.result_row` (docs/exports.md); a unit is the ending of its column's name, such as `_us`.
+    are those of `harness.analysis.result_row` (docs/exports.md). The unit ends the name of a column, such as `_us`.
     Raises `harness.errors.UsageError` for what does not exist, `harness.errors.NothingToRunOnError` for no results.
     """
     from harness.export.tables import read_table
@@ -39,7 +39,7 @@ def read_export(path: str | Path) -> pd.DataFrame:
 
     Raises `harness.errors.UsageError` for any other file.
     """
-    from harness.results.read_back import read_export as read
+    from harness.export.files import read_export as read
 
     return read(Path(path))
 

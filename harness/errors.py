@@ -67,6 +67,25 @@ class FailureClass(StrEnum):
 DEVICE_GONE = frozenset({FailureClass.DEVICE_LOST, FailureClass.DEVICE_OFFLINE, FailureClass.DEVICE_UNAUTHORIZED})
 """Classes that say nothing about what was measured: the device is waited for, and the same is tried again."""
 
+SAYS_NOTHING_OF_THE_CELL = frozenset(
+    {
+        FailureClass.DEVICE_OFFLINE,
+        FailureClass.DEVICE_UNAUTHORIZED,
+        FailureClass.DEVICE_LOST,
+        FailureClass.STORAGE_FULL,
+        FailureClass.PUSH_CORRUPT,
+        FailureClass.THROTTLED,
+        FailureClass.INTERRUPTED,
+    }
+)
+"""Failures that the cell did not cause: the invocation is kept but not done, so --resume tries it again."""
+
+
+def is_final(failure_class: str | None) -> bool:
+    """Return True if an invocation with this failure, or with none, needs no retry."""
+    return failure_class is None or failure_class not in SAYS_NOTHING_OF_THE_CELL
+
+
 _ADVICE: dict[FailureClass, str] = {
     FailureClass.UNSUPPORTED_OP: (
         "The runtime on the device lacks an operator of this model: use a newer tool (`harness tools add`), "

@@ -16,7 +16,7 @@ from harness.sweep.device.device_run import DeviceRun
 from harness.sweep.device_source import AdbSite
 from harness.sweep.runner import SweepRunner
 from harness.sweep.sharing import scheduling_of
-from harness.sweep.supply import VariantSupply
+from harness.sweep.variants import VariantSupply
 from harness.tflite.variant import Variant
 from harness.virtual_phone.recording import host_abi
 

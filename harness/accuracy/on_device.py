@@ -11,9 +11,15 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.accuracy.metrics import proportion, same_label_hits, top_k_hits
 from harness.accuracy.outcome import Accuracy, AccuracyOutcome, OutputCheck
-from harness.accuracy.output_check import check_outputs, describe_failed_check, limits_for
+from harness.accuracy.output_check import (
+    check_outputs,
+    describe_failed_check,
+    limits_for,
+    proportion,
+    same_label_hits,
+    top_k_hits,
+)
 from harness.accuracy.reference import Reference
 from harness.accuracy.sending import AccuracyTarget, Sender
 from harness.benchmark.invocation import Delegation, InvocationRequest

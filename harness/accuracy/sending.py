@@ -14,8 +14,7 @@ from harness.benchmark.invocation import Delegation, InputFile, InvocationReques
 from harness.benchmark.invoke import invoke
 from harness.benchmark.tool import Tool
 from harness.datasets.labelled import Samples
-from harness.devices.device import Device
-from harness.devices.fresh_folder import fresh_folder
+from harness.devices.device import Device, fresh_folder
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass, FailureError
 from harness.tflite.tensors import FloatArray, encode, has_batch_axis, sample_bytes, sample_shape, split_outputs
 from harness.tflite.variant import TensorType, Variant

@@ -11,6 +11,7 @@ from harness.analysis.verdict import Verdict
 from harness.benchmark.invocation import Pass
 from harness.store.store import Store
 from harness.store.sweep_rows import SweepRows, read_sweep_rows
+from harness.text import contrast
 
 CONDITIONS = {
     "device": "serial of the device",
@@ -90,23 +91,3 @@ def differences(a: Side, b: Side) -> dict[str, str]:
     """Return what is not alike, by the name of the condition, each as a few words such as `runs 30 against 50`."""
     unlike = [name for name in CONDITIONS if a.conditions[name] != b.conditions[name]]
     return {name: contrast(name, a.conditions[name], b.conditions[name]) for name in unlike}
-
-
-_SHOWN = 16
-"""Signs of a hash or a fingerprint that are shown; enough to tell two apart."""
-
-
-def contrast(name: str, a: object, b: object) -> str:
-    """Return a few words about two values that differ; of two mappings, about what differs in them."""
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        keys = [key for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
-        return f"{name}: " + ", ".join(f"{key} {_shown(a.get(key))} against {_shown(b.get(key))}" for key in keys)
-    return f"{name}: {_shown(a)} against {_shown(b)}"
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "unknown"
-    text = str(value)
-    is_hash = len(text) == 64 and text.isalnum()  # noqa: PLR2004 - hexadecimal digits of SHA-256
-    return f"{text[:_SHOWN]}..." if is_hash else text

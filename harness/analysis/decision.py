@@ -11,8 +11,7 @@ from harness.analysis.comparison import Finding, FindingVerdict
 from harness.analysis.statistics import Estimate
 from harness.analysis.sweep_data import Row, SweepData, grouped
 from harness.analysis.verdict import Verdict, rank
-from harness.report.text import number, printable
-from harness.text import counted
+from harness.text import counted, number, printable
 
 _CERTAIN = (FindingVerdict.FASTER, FindingVerdict.SLOWER, FindingVerdict.SAME)
 _MULTIPLIED = "\N{MULTIPLICATION SIGN}"

@@ -11,9 +11,9 @@ from harness.analysis.device_noise import DeviceNoise, noise_sides
 from harness.analysis.summary import variant_of
 from harness.benchmark.invocation import Pass
 from harness.errors import UsageError
-from harness.export.text_formats import to_rows
-from harness.results.plain import plain
+from harness.store.rows import to_rows
 from harness.store.store import Store
+from harness.text import plain
 
 Row = Mapping[str, Any]
 

@@ -12,11 +12,11 @@ from harness.analysis.comparable_cell import Side, sides_of
 from harness.analysis.device_noise import DeviceNoise, noise_sides
 from harness.analysis.evidence import RowEvidence
 from harness.analysis.summary import summary_rows
-from harness.results.plain import plain
 from harness.store import schema
 from harness.store.records import SweepRecord
 from harness.store.store import Store
 from harness.store.sweep_rows import SweepRows
+from harness.text import plain
 
 Row = Mapping[str, Any]
 

@@ -6,11 +6,10 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 
-from harness.benchmark.benchmark_model.command import build_arguments
+from harness.benchmark.benchmark_model.command import build_arguments, cores_allowed, mask_failure, pinned
 from harness.benchmark.benchmark_model.outcome import join_streams, judge
 from harness.benchmark.invocation import Invocation, InvocationRequest, Measurement
 from harness.benchmark.litert_python import benchmark as litert_python
-from harness.benchmark.pinning import cores_allowed, mask_failure, pinned
 from harness.benchmark.tool import Tool, ToolFamily
 from harness.devices.device import Device
 from harness.devices.state.sampling import sampled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Iterable
@@ -12,11 +13,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-import harness
-from harness.benchmark.binary import Binary, read_binary
-from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
-from harness.devices.device import DeviceFacts, DeviceKind
-from harness.errors import DeviceError, Failure, FailureClass, UsageError
+from harness.benchmark.tool import Binary, Tool, ToolFamily, ToolSystem, read_binary
+from harness.devices.device import CommandResult, Device, DeviceFacts, DeviceKind
+from harness.errors import DeviceError, Failure, FailureClass, FailureError, UsageError
 from harness.files import sha256_of
 from harness.paths import cache_folder
 
@@ -212,7 +211,40 @@ def _litert_python() -> Tool:
         system=ToolSystem.LINUX,
         abi="any",
         sha256=hashlib.sha256(name.encode()).hexdigest(),
-        path=Path(harness.__file__).parent / "benchmark" / "litert_child.py",
+        path=Path(__file__).parent / "litert_python" / "child.py",
         origin="package ai-edge-litert",
         flags=frozenset(),
     )
+
+
+_FLAG = re.compile(r"^\s+--([A-Za-z0-9_]+)=", re.MULTILINE)
+PROBE_TIMEOUT_S = 30.0
+
+
+def flags_in_help(text: str) -> frozenset[str]:
+    """Return the flag names of a `--help` text: lines such as `	--num_runs=50   int32  optional  ...`."""
+    return frozenset(_FLAG.findall(text))
+
+
+def with_flags(tool: Tool, registry: ToolRegistry, device: Device, tool_path: str) -> Tool:
+    """Return the tool with its flags: a binary that was never asked for them is asked now. Raises `FailureError`."""
+    return tool if tool.flags is not None else registry.remember_flags(tool, probe_flags(device, tool, tool_path))
+
+
+def probe_flags(device: Device, tool: Tool, tool_path: str) -> frozenset[str]:
+    """Run `--help` on a device (exit code 1 is normal there). Raises `FailureError` when it lists no flags."""
+    command = [*(tool.launcher or (tool_path,)), "--help"]
+    result: CommandResult = device.run(command, timeout_s=PROBE_TIMEOUT_S)
+    flags = flags_in_help(result.stdout + "\n" + result.stderr)
+    if "graph" not in flags:
+        from harness.benchmark.benchmark_model.failures import find_failure
+        from harness.benchmark.benchmark_model.log_lines import split_lines
+
+        lines = split_lines(result.stdout + "\n" + result.stderr)
+        failure = find_failure(lines) or Failure(
+            FailureClass.TOOL_OUTPUT_UNREADABLE,
+            f"{tool.name} does not answer --help like a benchmark_model (exit code {result.exit_code}).",
+            (result.stderr or result.stdout)[-400:],
+        )
+        raise FailureError(failure)
+    return flags

@@ -11,14 +11,14 @@ import typer
 import typer.core
 import typer.main
 
-import harness
 from harness.cli.output import print_error
 from harness.errors import ExitCode, HarnessError
+from harness.version import __version__
 
 VERBS: dict[str, str] = {
     "sweep": "harness.cli.commands.sweep",
     "devices": "harness.cli.commands.devices",
-    "doctor": "harness.cli.doctor",
+    "doctor": "harness.cli.commands.doctor",
     "compress": "harness.cli.commands.compress",
     "evaluate": "harness.cli.commands.evaluate",
     "partition": "harness.cli.commands.partition",
@@ -73,7 +73,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"harness {harness.__version__}")
+        typer.echo(f"harness {__version__}")
         raise typer.Exit
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import Annotated
+
 import typer
+
+from harness.errors import UsageError
 
 AllowCodeOption = typer.Option(
     False, "--allow-code", help="Run the code that belongs to a model: its custom_objects file and Lambda layers."
@@ -14,3 +19,36 @@ def let_code_run() -> None:
     from harness.compression.sources.code import allow_code
 
     allow_code()
+
+
+RequireFullDelegationOption = typer.Option(
+    False, "--require-full-delegation", help="Let a row fail whose accelerator leaves nodes to the CPU."
+)
+SustainedOption = typer.Option(
+    None, "--sustained", metavar="TIME", help="Then run each cell without a pause for so long, such as 5m or 90s."
+)
+QuietOption = typer.Option(False, "--quiet", help="Show no progress: only the result, and errors.")
+PlainOption = typer.Option(
+    False, "--plain", help="Show progress as one line an event, as is done where stderr is no terminal."
+)
+
+_DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smhdw]?)")
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds of a time such as `5m`, `90s`, `90`, `1.5h` or `12w`. Raises `UsageError`."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not float(match["number"]):
+        raise UsageError(f"{text!r} is no length of time.", "Write it as 90s, 5m, 1h or 90d.")
+    return float(match["number"]) * _SECONDS[match["unit"]]
+
+
+ResultsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--results",
+        metavar="FOLDER|URL",
+        help="Folder of results, or a database that hosts share: postgresql://USER@HOST/DATABASE; default: results/.",
+    ),
+]

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from harness.compression.card import build_card
 from harness.compression.lineage import Lineage, trace
 from harness.compression.worker import Job, Progress, run_worker, stopped
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.progress import Observer
 from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
-from harness.tflite.flatbuffer import is_quantized
+from harness.tflite.flatbuffer import is_quantized, read_graph
 from harness.tflite.runtimes import CURRENT, foresee_failure
 from harness.tflite.variant import Variant, VariantCard
 
@@ -169,3 +169,24 @@ def _check_promise(card: VariantCard, recipe: Recipe) -> None:
 
 def _card_path(variant: Path) -> Path:
     return variant.with_suffix(".json")
+
+
+def build_card(
+    content: bytes, lineage: Lineage, *, seconds: float, step_facts: Sequence[dict[str, Any]] = ()
+) -> VariantCard:
+    """Return the card of a variant that was just made. Raises `CompressionError` when the file is not a model."""
+    facts = read_graph(content, name=f"variant {lineage.recipe}")
+    return VariantCard(
+        **lineage.model_dump(),
+        step_facts=tuple(step_facts),
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        gzip_size_bytes=len(gzip.compress(content, mtime=0)),
+        operators=facts.operators,
+        operator_versions=facts.operator_versions,
+        custom_operators=facts.custom_operators,
+        weight_types=facts.weight_types,
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        seconds=round(seconds, 3),
+    )

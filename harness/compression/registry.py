@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.compression import techniques
 from harness.errors import UsageError
 from harness.spec.loading import SpecModel, validate_spec
 from harness.spec.recipe import Step
@@ -89,8 +88,9 @@ def technique(
 
 def all_techniques() -> dict[str, Technique]:
     """Return every technique by name: each module of `techniques/` is imported once."""
-    for module in pkgutil.iter_modules(techniques.__path__):
-        importlib.import_module(f"{techniques.__name__}.{module.name}")
+    package = importlib.import_module("harness.compression.techniques")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
     return dict(sorted(_TECHNIQUES.items()))
 
 

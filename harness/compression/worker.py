@@ -197,7 +197,7 @@ def _kept_graph(job: Job, steps: int) -> Path:
 
 
 def _convert(keras_model: Any) -> bytes:  # noqa: ANN401 - Keras has no types
-    from harness.compression.convert import convert
+    from harness.compression.sources.load import convert
 
     return convert(keras_model)
 

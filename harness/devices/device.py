@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+
+from harness.errors import DeviceError, Failure, FailureClass
 
 
 class DeviceKind(StrEnum):
@@ -135,3 +138,24 @@ class Device(Protocol):
     def remove(self, remote: str) -> None:
         """Remove a file or folder inside `work_folder`; a missing one is fine."""
         ...
+
+
+_TIMEOUT_S = 20.0
+
+
+@contextmanager
+def fresh_folder(device: Device, folder: str) -> Iterator[None]:
+    """Make a folder inside the device's work folder, anew where it is there. Raises `DeviceError`."""
+    device.remove(folder)
+    made = device.run(["mkdir", "-p", folder], timeout_s=_TIMEOUT_S)
+    if not made.ok:
+        raise DeviceError(
+            Failure(
+                FailureClass.STORAGE_FULL, f"The folder {folder} could not be made on {device.serial}.", made.stderr
+            )
+        )
+    try:
+        yield
+    finally:
+        with suppress(DeviceError):  # a lost phone is found out by the next process; the folder is removed before use
+            device.remove(folder)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from harness.devices.android_output import parse_properties
-from harness.devices.cpuinfo import parse_core_list, parse_cpuinfo
+from harness.devices.android_output import parse_properties, section_script, split_sections
+from harness.devices.cores import parse_core_list, parse_cpuinfo
 from harness.devices.device import Core, DeviceFacts, DeviceKind
-from harness.devices.sections import section_script, split_sections
 
 FACTS_SCRIPT = section_script(
     {

@@ -1,48 +1,103 @@
-"""Images changed on purpose so that a model errs: within a bound that people hardly see, by the gradient of its loss.
-
-Own code and no library: each attack is the few lines of its paper, while adversarial-robustness-toolbox and foolbox
-attack models of a framework, not `.tflite` files, and cleverhans has had no release since 2021.
-"""
+"""Adversarial samples for every variant: made on the float model and handed on, and made on the variant itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from harness.evaluation.task import Labels
+from harness.accuracy.reference import Reference
+from harness.datasets.labelled import Dataset, Samples, choose_samples
+from harness.errors import Failure, FailureClass, FailureError
+from harness.evaluation.attack_child import ATTACKS, EPSILONS, NO_GRADIENT
+from harness.evaluation.changed_images import OWN, TRANSFERRED, Changed
+from harness.evaluation.fidelity import probabilities
+from harness.tflite.child import last_words, run_child
 from harness.tflite.tensors import FloatArray
+from harness.tflite.variant import Variant
 
-Gradient = Callable[[FloatArray, Labels], FloatArray]
-"""Of the loss of each sample in its inputs."""
-Limits = tuple[float, float]
-"""Smallest and largest value that an input can have."""
-Attack = Callable[[FloatArray, Labels, Gradient, float, Limits], FloatArray]
-
-PGD_STEPS = 10
-PGD_REACH = 2.5
-"""The steps together go so many times as far as the bound (Madry et al. 2018), so that they can turn around in it."""
-EPSILONS = (1, 2, 4, 8)
-"""Bounds in steps of a pixel's 255."""
+_TIMEOUT_S = 3600
+_PIXELS = 255
 
 
-def fgsm(inputs: FloatArray, labels: Labels, gradient: Gradient, epsilon: float, limits: Limits) -> FloatArray:
-    """Go as far as the bound once, in the direction in which the loss rises (Goodfellow et al. 2015, section 4)."""
-    moved = inputs + np.float32(epsilon) * np.sign(gradient(inputs, labels))
-    return np.asarray(np.clip(moved, *limits), np.float32)
+@dataclass(frozen=True)
+class Surrogacy:
+    """How well the copy with a gradient, which was attacked, stands for the variant."""
+
+    agreement: float | None
+    """Share of clean samples to which both give the same class."""
+    refusal: str = ""
+    """Why there is no copy."""
 
 
-def pgd(inputs: FloatArray, labels: Labels, gradient: Gradient, epsilon: float, limits: Limits) -> FloatArray:
-    """Go in small steps from a random place inside the bound, and back into it after each (Madry et al. 2018).
+@dataclass(frozen=True)
+class OwnAttacks:
+    """What was made on one variant."""
 
-    One start; largest-difference bound; steps of `2.5 * epsilon / 10`.
-    """
-    low, high = (np.clip(inputs + np.float32(side * epsilon), *limits) for side in (-1, 1))
-    found = np.random.default_rng(0).uniform(low, high).astype(np.float32)
-    step = np.float32(PGD_REACH * epsilon / PGD_STEPS)
-    for _ in range(PGD_STEPS):
-        found = np.asarray(np.clip(found + step * np.sign(gradient(found, labels)), low, high), np.float32)
-    return np.asarray(found, np.float32)
+    changed: tuple[Changed, ...]
+    """Empty where its graph has no copy with a gradient."""
+    surrogacy: Surrogacy
 
 
-ATTACKS: dict[str, Attack] = {"FGSM": fgsm, "PGD": pgd}
+class Attacker:
+    """Attacks labelled images within several bounds."""
+
+    def __init__(self, dataset: Dataset, count: int, float_variant: Variant, reference: Reference) -> None:
+        """Attack the float model. Raises `FailureError` where its graph has no gradient."""
+        self.samples, self._reference = choose_samples(dataset, count), reference
+        ends = [pixel * dataset.scale + dataset.offset for pixel in (0, _PIXELS)]
+        self._limits = min(ends), max(ends)
+        self._epsilons = [abs(dataset.scale) * pixels for pixels in EPSILONS]
+        self._float_attacked, _ = self._attacked(float_variant)
+
+    @property
+    def transferred(self) -> tuple[Changed, ...]:
+        """What was made on the float model, for any variant."""
+        return tuple(Changed(name, TRANSFERRED, None, samples) for name, samples in self._float_attacked.items())
+
+    def own(self, variant: Variant) -> OwnAttacks:
+        """Attack a variant by its own gradient; the float model then faces what was made on it."""
+        try:
+            attacked, clean = self._attacked(variant)
+        except FailureError as error:
+            return OwnAttacks((), Surrogacy(None, error.failure.message))
+        scores = self._reference.outputs(variant, self.samples)[0]
+        same = probabilities(scores).argmax(axis=1) == clean.argmax(axis=1)
+        changed = (
+            Changed(name, OWN, None, samples, self._float_attacked[name]) for name, samples in attacked.items()
+        )  # fmt: skip
+        return OwnAttacks(tuple(changed), Surrogacy(float(same.mean())))
+
+    def _attacked(self, variant: Variant) -> tuple[dict[str, Samples], FloatArray]:
+        """Return samples by attack and bound, and the copy's scores of the clean ones. Raises `FailureError`."""
+        with tempfile.TemporaryDirectory(prefix="harness-attacks-") as folder:
+            inputs_file, outputs_file = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+            assert self.samples.labels is not None  # noqa: S101 - chosen from a data set
+            np.savez(
+                inputs_file, inputs=self.samples.inputs[0], labels=self.samples.labels, limits=self._limits,
+                epsilons=self._epsilons,
+            )  # fmt: skip
+            done = run_child(
+                "harness.evaluation.attack_child", [variant.path, inputs_file, outputs_file],
+                name=variant.name, timeout_s=_TIMEOUT_S,
+                environment={"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
+            )  # fmt: skip
+            if done.returncode != 0:
+                raise FailureError(_failure(variant, done))
+            with np.load(outputs_file) as archive:
+                attacked = {
+                    f"{name} {pixels}/{_PIXELS}": Samples((archive[f"{name}-{place}"],), self.samples.labels)
+                    for name in ATTACKS
+                    for place, pixels in enumerate(EPSILONS)
+                }
+                return attacked, archive["clean"]
+
+
+def _failure(variant: Variant, done: subprocess.CompletedProcess[str]) -> Failure:
+    if done.returncode == NO_GRADIENT:
+        message = f"{variant.name} cannot be attacked by its own gradient: {last_words(done)}."
+        return Failure(FailureClass.UNSUPPORTED_OP, message)
+    return Failure(FailureClass.INTERNAL, f"Attacking {variant.name} failed.", last_words(done))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy.metrics import cosines, proportion
 from harness.accuracy.outcome import Proportion
+from harness.accuracy.output_check import cosines, proportion
 from harness.tflite.tensors import FloatArray
 
 SIGNIFICANT = 0.05

@@ -14,7 +14,7 @@ from harness.compression.recipes import find_recipe
 from harness.datasets.inputs import FIRST_DATA, gather
 from harness.datasets.labelled import Dataset, Samples, load_dataset
 from harness.errors import UsageError
-from harness.evaluation.attacker import Attacker
+from harness.evaluation.attacks import Attacker
 from harness.evaluation.changed_images import ChangedImages
 from harness.evaluation.occlusion import FlippedInput, flipped_inputs
 from harness.evaluation.suite import HOST, Evaluation, Suite

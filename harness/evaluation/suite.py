@@ -11,7 +11,7 @@ import numpy as np
 from harness.accuracy.reference import Reference
 from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureError, UsageError
-from harness.evaluation.attacker import Attacker, OwnAttacks, Surrogacy
+from harness.evaluation.attacks import Attacker, OwnAttacks, Surrogacy
 from harness.evaluation.changed_images import Changed, ChangedImages, Condition, compare_condition
 from harness.evaluation.layers import LayerError, layer_errors
 from harness.evaluation.task import Comparison, Outputs, Task

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
-from harness.evaluation import tasks
 from harness.tflite.tensors import FloatArray
 
 if TYPE_CHECKING:
@@ -81,8 +80,9 @@ def task(name: str) -> Callable[[Compare], Compare]:
 
 def all_tasks() -> dict[str, Task]:
     """Return every task by name: each module of `tasks/` is imported once."""
-    for module in pkgutil.iter_modules(tasks.__path__):
-        importlib.import_module(f"{tasks.__name__}.{module.name}")
+    package = importlib.import_module("harness.evaluation.tasks")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
     return dict(sorted(_TASKS.items()))
 
 

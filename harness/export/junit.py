@@ -7,9 +7,8 @@ from typing import Any
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from harness.analysis.history.night_check import CheckedCell, NightCheck, Trouble
-from harness.report.terminal.night import trouble_sentence
-from harness.report.text import number, printable
+from harness.analysis.history.night_check import CheckedCell, NightCheck, Trouble, trouble_sentence
+from harness.text import number, printable
 
 
 def junit_xml(check: NightCheck, fail_on: Collection[Trouble]) -> str:

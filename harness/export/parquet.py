@@ -17,7 +17,7 @@ from harness.analysis.result_row import (
     unit_of,
 )
 from harness.export.text_formats import SCHEMA_VERSION
-from harness.results.plain import to_json
+from harness.text import to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,7 +1,7 @@
 """Tables as CSV, JSON, Markdown and LaTeX for other programs, safe to open there.
 
 Missing values and NaN are one and the same: empty. An infinite value stays one where the format has a name for it (CSV,
-Markdown, LaTeX) and is null in JSON, which has none. `harness.results.read_back` reads CSV and JSON back as they were.
+Markdown, LaTeX) and is null in JSON, which has none. `harness.export.files` reads CSV and JSON back as they were.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.results.plain import plain
+from harness.store.rows import to_rows
+from harness.text import plain
 
 SCHEMA_VERSION = 1
 """Version of the exported columns; raised when one changes its meaning or goes away."""
@@ -29,12 +30,6 @@ PAPER_COLUMNS = (
     "size_bytes", "memory_peak_mb", "top1", "accuracy_drop_points", "verdict",
 )  # fmt: skip
 """What fits the width of a page."""
-
-
-def to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows as JSON values; every missing, NaN or infinite value is None."""
-    rows = table.astype(object).to_dict("records")
-    return [{str(name): None if value is pd.NA else plain(value) for name, value in row.items()} for row in rows]
 
 
 def to_json(table: pd.DataFrame, **more: object) -> str:

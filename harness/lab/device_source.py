@@ -16,18 +16,14 @@ from harness.accuracy.on_device import Evidence
 from harness.devices.device_ref import DeviceName
 from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
 from harness.lab.client import HostLostError, Lab, LabHost, joined
-from harness.lab.delivery import Batch, Delivery, hand_over
 from harness.lab.engine import version
-from harness.lab.job import Job, JobOutcome, run_job, stop_run
-from harness.lab.news import Message, pass_on
-from harness.lab.samples import save_samples
-from harness.lab.transfer import Parcel, complete, keep_piece, lacking, pieces
+from harness.lab.job import Job, JobOutcome, Message, pass_on, run_job, stop_run
+from harness.lab.transfer import Batch, Delivery, Parcel, complete, hand_over, keep_piece, lacking, pieces, save_samples
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.spec.sweep import SweepSpec
 from harness.store.location import find_place
-from harness.sweep.context import SweepContext
-from harness.sweep.deadline import Deadline
+from harness.sweep.context import Deadline, SweepContext
 from harness.sweep.device_source import AdbSite, Site
 from harness.sweep.targets import HOST, VIRTUAL, Targets
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import harness
 from harness.errors import NothingToRunOnError
+from harness.version import __version__
 
 METRIC = "harness"
 """Under this name a worker's heartbeat carries what it announces."""
@@ -42,4 +42,4 @@ def require_engine() -> None:
 
 def version() -> str:
     """Return what must be the same on all hosts, since jobs are objects of this version's classes."""
-    return harness.__version__
+    return __version__

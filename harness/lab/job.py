@@ -6,22 +6,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
 from harness.errors import HarnessError
-from harness.lab.delivery import Batch, arrived, supplied
-from harness.lab.news import SendingObserver
 from harness.lab.phone_registry import Shelf
-from harness.lab.samples import load_samples
-from harness.lab.transfer import place_of
+from harness.lab.transfer import Batch, arrived, load_samples, place_of, supplied
 from harness.paths import cache_folder
-from harness.progress import Observer
+from harness.progress import DeviceStatus, Observer, SilentObserver
 from harness.spec.sweep import SweepSpec
 from harness.store.store import Store
-from harness.sweep.context import SweepContext
-from harness.sweep.deadline import Deadline
+from harness.sweep.context import Deadline, SweepContext
 from harness.sweep.device.run import measure_device
 from harness.sweep.fault_log import PhoneRecord
 from harness.sweep.time_budget import night_waves
@@ -150,3 +149,37 @@ def _evidence(job: Job) -> Evidence | None:
     reference = arrived(job.reference) if job.reference else None
     outputs = Reference(cache_folder() / "reference")
     return Evidence(load_samples(place_of(job.samples)), outputs, reference, job.spec.output_limits)
+
+
+_STATUS = TypeAdapter(DeviceStatus)
+Message = dict[str, Any]
+
+
+class SendingObserver(SilentObserver):
+    """Turns what it is told into plain messages. A host's jobs make no variants, so there are no bars."""
+
+    def __init__(self, send: Callable[[Message], object]) -> None:
+        self._send = send
+
+    def note(self, text: str) -> None:
+        """Send one sentence."""
+        self._send({"note": text})
+
+    def warn(self, text: str) -> None:
+        """Send one sentence about something that went wrong."""
+        self._send({"warn": text})
+
+    def show(self, status: DeviceStatus) -> None:
+        """Send where a device is."""
+        self._send({"show": _STATUS.dump_python(status, mode="json")})
+
+
+def pass_on(message: Message, observer: Observer) -> None:
+    """Tell an observer here what one on another host was told. Raises `ValidationError` for what is no message."""
+    for kind, content in message.items():
+        if kind == "note":
+            observer.note(str(content))
+        elif kind == "warn":
+            observer.warn(str(content))
+        elif kind == "show":
+            observer.show(_STATUS.validate_python(content))

@@ -7,22 +7,22 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError
+from harness.errors import NothingToRunOnError, UsageError
 from harness.lab.engine import METRIC, require_engine
 from harness.lab.job import PLUGIN
 from harness.lab.phone_registry import Shelf, host_name
-from harness.lab.scheduler import protocol_of
 from harness.sweep.device_pool import MOST_DEVICES
 
 if TYPE_CHECKING:
     from distributed import Worker
+
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _RETRY_S = 2.0
 _BUSY_LOOK_S = 0.2
 
 
-def serve(scheduler: str, name: str | None, tell: Callable[[str], None]) -> None:
+def serve_worker(scheduler: str, name: str | None, tell: Callable[[str], None]) -> None:
     """Work for a lab until Ctrl-C, which lets what is under way finish; join anew where its scheduler went away.
 
     Raises `NothingToRunOnError` where dask is not installed, `UsageError` for a name that phones cannot be named by.
@@ -34,10 +34,10 @@ def serve(scheduler: str, name: str | None, tell: Callable[[str], None]) -> None
     shelf = Shelf()
     shelf.look()  # whoever sees this host in the lab sees its phones
     shelf.watch()
-    asyncio.run(_serve(scheduler, name, shelf, tell))
+    asyncio.run(_serve_worker(scheduler, name, shelf, tell))
 
 
-async def _serve(scheduler: str, name: str, shelf: Shelf, tell: Callable[[str], None]) -> None:
+async def _serve_worker(scheduler: str, name: str, shelf: Shelf, tell: Callable[[str], None]) -> None:
     told = ""
     tell(f"{name} joins the lab at {scheduler}.")
     while True:
@@ -86,3 +86,35 @@ def _make_worker(scheduler: str, name: str, shelf: Shelf) -> Worker:
         protocol=protocol_of(security.require_encryption),
         metrics={**DEFAULT_METRICS, METRIC: lambda _worker: shelf.announcement.to_message()},
     )  # fmt: skip
+
+
+def serve_scheduler(host: str | None, port: int, tell: Callable[[str], None]) -> None:
+    """Run a scheduler until Ctrl-C. Where dask's settings require encryption, it speaks TLS alone.
+
+    Raises `NothingToRunOnError` where the port is taken or dask is not installed.
+    """
+    require_engine()
+    asyncio.run(_serve_scheduler(host, port, tell))
+
+
+async def _serve_scheduler(host: str | None, port: int, tell: Callable[[str], None]) -> None:
+    from distributed import Scheduler
+    from distributed.security import Security
+
+    security = Security()
+    scheduler = Scheduler(
+        host=host, port=port, protocol=protocol_of(security.require_encryption), security=security, dashboard=False
+    )
+    try:
+        async with scheduler:
+            tell(f"The lab is open at {scheduler.address}. On each host: harness lab worker {scheduler.address}")
+            await scheduler.finished()
+    except OSError as error:
+        raise NothingToRunOnError(
+            f"No lab can be opened at port {port}: {error.strerror or error}.", "Choose another with --port."
+        ) from error
+
+
+def protocol_of(is_encrypted: bool) -> str:
+    """Return how the processes of a lab talk."""
+    return "tls" if is_encrypted else "tcp"

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+import tempfile
+import threading
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from harness.datasets.labelled import Samples
 from harness.errors import HarnessError, UsageError
 from harness.files import sha256_of
 from harness.paths import cache_folder
+from harness.sweep.variants import VariantSupply
+from harness.tflite.variant import Variant, VariantCard
 
 PIECE_BYTES = 4_000_000
 """Small enough to pass through dask's scheduler beside everything else."""
@@ -76,3 +83,99 @@ def complete(name: str, sender: str) -> None:
 
 def _part(name: str, sender: str) -> Path:
     return place_of(name).with_suffix(f".{sender}.part")
+
+
+_supplies: dict[str, VariantSupply] = {}
+"""Of the jobs that are under way on this host, by their names."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Variants on their way to one job. Their files are parcels that its host was sent before."""
+
+    cards: tuple[VariantCard, ...]
+    is_open: bool
+    """Whether more may come."""
+    is_whole: bool
+    """Whether these were the last of all."""
+
+
+class Delivery:
+    """What one job was given, at the side that gives."""
+
+    def __init__(self, supply: VariantSupply) -> None:
+        self._supply = supply
+        self._given = 0
+        self._is_over = False
+
+    def due(self) -> Batch | None:
+        """Return what the job does not know yet; None: nothing."""
+        stock = self._supply.stock
+        if self._is_over or (stock.is_open and len(stock.ready) == self._given):
+            return None
+        cards = tuple(variant.card for variant in stock.ready[self._given :])
+        return Batch(cards, stock.is_open, stock.is_whole)
+
+    def given(self, batch: Batch) -> None:
+        """Note that the job has it."""
+        self._given += len(batch.cards)
+        self._is_over = not batch.is_open
+
+
+@contextmanager
+def supplied(job_id: str, first: Batch, stop: threading.Event) -> Iterator[VariantSupply]:
+    """Receive what is handed over to a job, for a `with` block."""
+    supply = VariantSupply(is_open=True, stop=stop)
+    _take(supply, first)
+    _supplies[job_id] = supply
+    try:
+        yield supply
+    finally:
+        del _supplies[job_id]
+
+
+def hand_over(job_id: str, batch: Batch) -> bool:
+    """Give a batch to a job on this host; return whether it is under way."""
+    supply = _supplies.get(job_id)
+    if supply is not None:
+        _take(supply, batch)
+    return supply is not None
+
+
+def _take(supply: VariantSupply, batch: Batch) -> None:
+    for card in batch.cards:
+        supply.add(arrived(card))
+    if not batch.is_open:
+        supply.close(is_whole=batch.is_whole)
+
+
+def arrived(card: VariantCard) -> Variant:
+    """Return a variant that has come to this host."""
+    return Variant(place_of(parcel_of(card)), card)
+
+
+def parcel_of(card: VariantCard) -> str:
+    """Return the name of a variant's file on its way."""
+    return f"{card.sha256}.tflite"
+
+
+_LABELS = "labels"
+
+
+def save_samples(samples: Samples, folder: Path) -> tuple[str, Path]:
+    """Write samples into a folder under the SHA-256 of the file, which is returned with its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {str(index): array for index, array in enumerate(samples.inputs)}
+    labels = {} if samples.labels is None else {_LABELS: samples.labels}
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+        np.savez(file, **arrays, **labels)  # type: ignore[arg-type]
+    part = Path(file.name)
+    sha256 = sha256_of(part)
+    return sha256, part.replace(folder / f"{sha256}.npz")
+
+
+def load_samples(file: Path) -> Samples:
+    """Read what `save_samples` wrote."""
+    with np.load(file, allow_pickle=False) as archive:
+        inputs = tuple(archive[name] for name in sorted(set(archive.files) - {_LABELS}, key=int))
+        return Samples(inputs, archive[_LABELS] if _LABELS in archive.files else None)

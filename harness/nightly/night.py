@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from harness.analysis.comparison import SMALLEST_EFFECT
 from harness.analysis.history.night_check import BY_DEFAULT, NightCheck, Trouble, check_night
 from harness.benchmark.registry import ToolRegistry
-from harness.errors import ExitCode
-from harness.lab.device_source import open_site
-from harness.nightly.disk import require_space
-from harness.nightly.lock import night_lock
+from harness.errors import ExitCode, NothingToRunOnError, UsageError
 from harness.progress import Observer
 from harness.spec.sweep import SweepSpec
 from harness.store.location import find_place
 from harness.store.records import SweepStatus
 from harness.store.store import Store
-from harness.sweep.deadline import Deadline
+from harness.sweep.context import Deadline
+from harness.sweep.device_source import AdbSite, Site
 from harness.sweep.runner import SweepOutcome, SweepRunner
 from harness.sweep.time_budget import night_waves
 
@@ -39,8 +45,6 @@ class NightSettings:
     effect: float = SMALLEST_EFFECT
     """Smallest relative difference that matters."""
     least_free_gb: float = DEFAULT_LEAST_FREE_GB
-    lab: str | None = None
-    """The address of a lab's scheduler; None: phones are reached from this computer."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,15 @@ class NightOutcome:
 def run_night(
     settings: NightSettings,
     observer: Observer,
+    source: AbstractContextManager[Site] | None = None,
     *,
     registry: ToolRegistry | None = None,
     deadline: Deadline | None = None,
     then: Callable[[Store, NightOutcome], None] = lambda _store, _outcome: None,
 ) -> NightOutcome:
-    """Run one night; `then` writes what is to be kept of it, while the lock is still held.
+    """Run one night on the phones of `source`, by default those that this computer reaches.
+
+    `then` writes the files of the night while the lock is still held.
 
     Raises `NothingToRunOnError` where another night is running, there is no room, or nothing can be measured.
     """
@@ -80,7 +87,7 @@ def run_night(
     with night_lock(folder):
         require_space(folder, settings.least_free_gb)
         deadline = deadline or Deadline(settings.until.timestamp() if settings.until else None)
-        with open_site(settings.lab, str(settings.results), settings.spec, observer) as site:
+        with source or nullcontext(AdbSite(settings.spec.hosts)) as site:
             targets = site.targets(settings.spec.devices)
             if targets.notice:
                 observer.note(targets.notice)
@@ -98,3 +105,79 @@ def _judged(store: Store, swept: SweepOutcome, settings: NightSettings, deadline
     if not deadline.interrupted and not check.troubled(Trouble.LEFT_OUT):
         store.finish_sweep(swept.sweep_id, SweepStatus.FINISHED)  # the time was up just after the last process
     return NightOutcome(check, deadline.interrupted, settings.fail_on, swept.unreached)
+
+
+_LOCK_NAME = "nightly.lock"
+_HOLDER_NAME = "nightly.holder.json"
+
+
+@contextmanager
+def night_lock(results: Path) -> Iterator[None]:
+    """Hold the night of a results folder for a `with` block.
+
+    Raises `NothingToRunOnError` that names who holds it, and `UsageError` where the folder cannot be written.
+    """
+    holder = results / _HOLDER_NAME
+    lock = FileLock(results / _LOCK_NAME, timeout=0)
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise NothingToRunOnError(
+            f"Another night is running in {results}: {_told(holder)}.",
+            "Wait until it ends, stop that process, or give this night a folder of its own with --results.",
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"The results folder {results} cannot be written: {error.strerror}.", "Choose another with --results."
+        ) from error
+    try:
+        with suppress(OSError):  # a full disk: whether there is room is somebody else's question
+            started = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+            holder.write_text(json.dumps({"process": os.getpid(), "host": platform.node(), "started": started}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _told(holder: Path) -> str:
+    try:
+        known = json.loads(holder.read_text())
+        return f"process {known['process']} on {known['host']} since {known['started']}"
+    except (OSError, ValueError, KeyError):  # between taking the lock and writing the file
+        return "a process that has not told its name yet"
+
+
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+
+
+def next_time(text: str, now: datetime) -> datetime:
+    """Return the next moment at which clocks show `text`, such as `06:00`, in the zone of `now`. Raises `UsageError`.
+
+    The clock of the wall counts: in a night with a change to summer time, an hour less is left.
+    """
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"--until: found {text!r}.", "Write the time of day as 06:00.")
+    wall = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0, tzinfo=None)
+    if wall <= now.replace(tzinfo=None):
+        wall += timedelta(days=1)
+    return wall.replace(tzinfo=now.tzinfo) if now.tzinfo else wall.astimezone()
+
+
+GIGABYTE = 1e9
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def require_space(folder: Path, least_gb: float, *, free_bytes: Callable[[Path], int] = _free_bytes) -> None:
+    """Raise `NothingToRunOnError` where a folder's disk has less room than a night may need."""
+    free_gb = free_bytes(folder) / GIGABYTE
+    if free_gb < least_gb:
+        raise NothingToRunOnError(
+            f"Only {free_gb:.1f} GB are free where {folder} lies; a night asks for {least_gb:g} GB.",
+            "Free space, or ask for less with --least-free-gb.",
+        )

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
 from harness.accuracy.reference import Reference
 from harness.analysis.summary import summarize
+from harness.benchmark.benchmark_model.command import offers_op_profile
+from harness.benchmark.benchmark_model.log import parse_log
+from harness.benchmark.benchmark_model.op_profile import ProfiledNode
 from harness.benchmark.delegates import find_delegate
-from harness.benchmark.registry import ToolRegistry
-from harness.benchmark.tool import Tool
+from harness.benchmark.invocation import InvocationRequest, Pass
+from harness.benchmark.invoke import invoke
+from harness.benchmark.registry import ToolRegistry, with_flags
+from harness.benchmark.tool import Tool, ToolFamily
 from harness.datasets.labelled import random_samples
+from harness.devices.cores import choose_measured_cores
 from harness.devices.device import Device
-from harness.errors import DeviceError, Failure, FailureClass
-from harness.export.text_formats import to_rows
+from harness.devices.profiles import match_profile
+from harness.errors import DeviceError, Failure, FailureClass, FailureError, UsageError
+from harness.partition.graph import Graph
 from harness.partition.placement import Cost, Table
-from harness.partition.processor import processor_us
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.spec.sweep import SweepSpec
+from harness.store.rows import to_rows
 from harness.store.store import Store
-from harness.sweep.of_variants import sweep_variants
+from harness.sweep.runner import sweep_variants
+from harness.sweep.targets import opened
 from harness.tflite.variant import Variant
 
 _COPY = 'head -c "$1" /dev/zero | wc -c'
@@ -201,3 +211,94 @@ def crossing_us(device: Device, size_bytes: int, *, clock: Callable[[], float] =
     idle_s = min(seconds(1) for _ in range(_TRIES))  # starting the processes, and the way there and back
     copying_s = min(seconds(copies) for _ in range(_TRIES))
     return max(copying_s - idle_s, 0.0) / copies * _US_PER_S
+
+
+_KERNELS = "cpu-builtin"
+_NUMBERED = re.compile(r"^\[.*\]:(?P<operator>\d+)$")
+_RUNS = 20
+_PROFILE_TIMEOUT_S = 300.0
+_US_PER_MS = 1000.0
+
+
+def measure_steps(variant: Variant, graph: Graph, name: str) -> list[float]:
+    """Return microseconds for each of `graph.steps` on the device called `name`.
+
+    Raises `UsageError` where the device's tool has no op profile, `FailureError` where it failed, and `DeviceError`.
+    """
+    registry = ToolRegistry()
+    with opened(name, registry) as device:
+        tool = registry.choose(device.facts())
+        tool_path = device.push(tool.path)
+        tool = with_flags(tool, registry, device, tool_path)
+        if not offers_op_profile(tool):
+            raise UsageError(
+                f"The tool {tool.name} tells no time by operator, which --by time needs.",
+                "Add one that does (`harness tools add`), or cut by work: --by work.",
+            )
+        request = InvocationRequest(device.push(variant.path), _KERNELS, purpose=Pass.OP_PROFILE, runs=_RUNS)
+        mask = choose_measured_cores(device, match_profile(device.facts()).cores).mask
+        run = invoke(device, tool, tool_path, request, timeout_s=_PROFILE_TIMEOUT_S, core_mask=mask)
+    if run.failure:
+        raise FailureError(run.failure)
+    return step_times(graph, parse_log(run.log)[-1].op_profile_order)
+
+
+def step_times(graph: Graph, nodes: Iterable[ProfiledNode]) -> list[float]:
+    """Return microseconds for each of `graph.steps`. Raises `FailureError` for a profile of another graph."""
+    times_us: dict[int, float] = defaultdict(float)
+    for node in nodes:
+        if numbered := _NUMBERED.match(node.name):
+            times_us[int(numbered["operator"])] += node.avg_ms * _US_PER_MS * node.times_called
+    missing = [graph.operators[step].name for step in graph.steps if step not in times_us]
+    if missing:
+        message = f"The op profile tells nothing of {len(missing)} operators, such as {missing[0]}."
+        raise FailureError(Failure(FailureClass.TOOL_OUTPUT_UNREADABLE, message))
+    return [times_us[step] for step in graph.steps]
+
+
+_TELL_TIMES = """
+"$@"
+code=$?
+echo harness-processor-time: >&2
+times >&2
+exit $code
+"""
+_TOLD = re.compile(r"^harness-processor-time:\s*\n.*\n\s*(\d+)m([\d.]+)s\s+(\d+)m([\d.]+)s", re.MULTILINE)
+"""The first line of `times` is the shell's own: user and system time; the second its children's."""
+_MEASURED_US = 1e6
+_FEWEST_RUNS = 5
+
+_S_PER_MINUTE = 60
+
+
+def processor_us(
+    device: Device, tool: Tool, model: str, delegate: str, *, threads: int, latency_us: float, core_mask: str | None
+) -> float | None:
+    """Return the processor time of one inference, microseconds; None where the tool fails or nothing tells it.
+
+    `model` is the file on the device, and `latency_us` decides how many runs make about a second.
+    """
+    if tool.family is ToolFamily.LITERT_PYTHON:
+        return None
+    tool_path = device.push(tool.path)
+    timed = tool.model_copy(update={"launcher": ("sh", "-c", _TELL_TIMES, "sh", *(tool.launcher or (tool_path,)))})
+
+    def used_us(runs: int) -> float | None:
+        request = InvocationRequest(
+            model, delegate, threads, purpose=Pass.SUSTAINED, runs=runs, warmup_min_s=0.0, max_s=_TIMEOUT_S
+        )
+        run = invoke(device, timed, tool_path, request, timeout_s=2 * _TIMEOUT_S, core_mask=core_mask)
+        return children_us(run.log) if run.measurement else None
+
+    more_runs = max(_FEWEST_RUNS, round(_MEASURED_US / latency_us))
+    few, many = used_us(1), used_us(1 + more_runs)
+    return max(many - few, 0.0) / more_runs if few is not None and many is not None else None
+
+
+def children_us(log: str) -> float | None:
+    """Return the processor time that the shell told of its children; None where it told none."""
+    told = _TOLD.search(log)
+    if not told:
+        return None
+    minutes, seconds = int(told[1]) + int(told[3]), float(told[2]) + float(told[4])
+    return (minutes * _S_PER_MINUTE + seconds) * _US_PER_S

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.benchmark.benchmark_model.command import offers_run_frequency
 from harness.benchmark.delegates import find_delegate
-from harness.benchmark.invocation import Invocation
+from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
+from harness.benchmark.invoke import invoke
 from harness.benchmark.tool import Tool
 from harness.devices.device import Device
 from harness.errors import Failure
@@ -18,8 +21,6 @@ from harness.partition.graph import Graph
 from harness.partition.partition import Partition, partition
 from harness.partition.pipeline import fastest_pipeline
 from harness.partition.placement import US_PER_S, Placement, Unit, fastest_chain, shared_cores, utilization
-from harness.partition.throughput import best_rate
-from harness.partition.together import Worker, run_together
 from harness.tflite.variant import Variant
 
 
@@ -260,3 +261,83 @@ def _difference(measured: float | None, predicted: float | None) -> float | None
 def _contention(alone_us: Sequence[float | None], together_us: Sequence[float | None]) -> float | None:
     ratios = [both / one for one, both in zip(alone_us, together_us, strict=True) if one and both]
     return max(ratios, default=None)
+
+
+_US_PER_S = 1e6
+_SPARE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A file and the unit that is to run it."""
+
+    variant: Variant
+    unit: Unit
+    start_us: float
+    """How long it takes until its timed runs begin, as measured before: all are to begin at once."""
+
+
+def run_together(
+    workers: Sequence[Worker],
+    reach: Callable[[], Device],
+    tool: Tool,
+    *,
+    seconds: float,
+    runs_per_s: float | None = None,
+) -> list[Invocation]:
+    """Run all workers for so many seconds at the same time; return what each measured, in their order.
+
+    With `runs_per_s` each begins so many runs a second, as if a pipeline handed it its inputs; without, one right after
+    the other.
+
+    `reach` opens the device anew for each worker, since one connection serves one process at a time. What starts slowly
+    is started first, so that the timed parts lie over one another but for some tenths of a second.
+    """
+    device = reach()
+    tool_path = device.push(tool.path)
+    requests = [_request(device.push(worker.variant.path), worker.unit, seconds, runs_per_s) for worker in workers]
+    slowest_us = max(worker.start_us for worker in workers)
+    devices = [reach() for _ in workers]
+
+    def run(worker: Worker, request: InvocationRequest, own: Device) -> Invocation:
+        threading.Event().wait((slowest_us - worker.start_us) / _US_PER_S)
+        return invoke(
+            own, tool, tool_path, request, timeout_s=seconds + _SPARE_S + slowest_us / _US_PER_S,
+            core_mask=worker.unit.core_mask,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(len(workers), thread_name_prefix="stage") as pool:
+        return list(pool.map(run, workers, requests, devices))
+
+
+def _request(path: str, unit: Unit, seconds: float, runs_per_s: float | None) -> InvocationRequest:
+    return InvocationRequest(
+        path, unit.delegate, purpose=Pass.SUSTAINED, runs=1, min_s=seconds, max_s=seconds + _SPARE_S, warmup_min_s=0.1,
+        runs_per_s=runs_per_s,
+    )  # fmt: skip
+
+
+_CLOSE = 1.05
+"""Bounds so near to each other end the search."""
+_KEPT_UP = 0.98
+"""A rate that is reached to this share was kept up with; more would be."""
+_MOST_TRIES = 4
+
+
+def best_rate(reached: float, bound: float, attempt: Callable[[float], float]) -> float:
+    """Return the highest rate that was seen to be reached, halving what lies between it and a bound.
+
+    `reached` is the rate of the slowest stage while each runs as fast as it can: on shared cores the fast ones then
+    take time from it that a pipeline, where they wait for it, would leave to it. `bound` is no stage's to exceed.
+    `attempt` offers a rate to all stages and returns what the slowest reached. As servers are measured under load
+    (Reddi et al., MLPerf Inference Benchmark, ISCA 2020).
+    """
+    for _ in range(_MOST_TRIES):
+        if bound <= reached * _CLOSE:
+            break
+        offered = (reached + bound) / 2
+        found = attempt(offered)
+        if found < offered * _KEPT_UP:
+            bound = offered
+        reached = max(reached, found)
+    return reached

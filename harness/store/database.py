@@ -9,7 +9,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import NoSuchModuleError
 
 from harness.errors import UsageError
-from harness.results.plain import to_json
+from harness.text import to_json
 
 BUSY_TIMEOUT_S = 60
 """How long one process waits for another one's write to a SQLite file."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-import harness
+from harness.version import __version__
 
 FILE_NAME = "results.sqlite3"
 """The database in a results folder."""
@@ -42,7 +42,7 @@ class SweepRecord:
     seed: int
     host: Mapping[str, object] = field(default_factory=dict)
     """Facts of the computer that began the sweep, and what came later: `carried_on` and `set_aside`."""
-    harness_version: str = harness.__version__
+    harness_version: str = __version__
     status: SweepStatus = SweepStatus.RUNNING
     finished_at: datetime | None = None
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
+import pandas as pd
 from sqlalchemy import Table
 
 from harness.accuracy.outcome import AccuracyOutcome, Proportion
-from harness.benchmark.invocation import Measurement
-from harness.errors import Failure
+from harness.benchmark.invocation import Measurement, Pass
+from harness.errors import Failure, is_final
 from harness.store import schema
+from harness.text import plain
 
 
 def measurement_values(measurement: Measurement | None) -> dict[str, Any]:
@@ -64,6 +65,27 @@ def only_columns(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in table.c}
 
 
-def utc_text(moment: datetime) -> str:
-    """Write a moment as `2026-11-24T08:30:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+Row = TypeVar("Row", bound=Mapping[str, Any])
+
+
+def counting_attempts(invocations: Iterable[Row]) -> list[Row]:
+    """Return the last attempt of each process; then the timed ones that failed by their cell's own fault before it.
+
+    These give no number, and they are not forgotten: a cell that crashes now and then is not to be shipped. The rows
+    come in the order of time.
+    """
+    rows = list(invocations)
+    latest = {_place(row): row for row in rows}
+    own_faults = [row for row in rows if row["purpose"] == Pass.LATENCY and row["failure_class"] is not None
+                  and is_final(row["failure_class"]) and latest[_place(row)] is not row]  # fmt: skip
+    return [*latest.values(), *own_faults]
+
+
+def _place(row: Mapping[str, Any]) -> tuple[object, ...]:
+    return row["sweep_id"], row["cell_key"], row["purpose"], row["invocation_index"]
+
+
+def to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as JSON values; every missing, NaN or infinite value is None."""
+    rows = table.astype(object).to_dict("records")
+    return [{str(name): None if value is pd.NA else plain(value) for name, value in row.items()} for row in rows]

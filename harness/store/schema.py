@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from harness.results.plain import storable
+from harness.text import storable
 
 SCHEMA_VERSION = 5
 """Raised whenever the tables change, with a script in `migrations/versions` that changes older stores.

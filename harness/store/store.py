@@ -32,7 +32,13 @@ from harness.accuracy.outcome import AccuracyOutcome
 from harness.benchmark.invocation import Invocation, Pass
 from harness.benchmark.tool import Tool
 from harness.devices.device import DeviceFacts
-from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
+from harness.errors import (
+    Failure,
+    HarnessError,
+    NothingToRunOnError,
+    UsageError,
+    is_final,
+)
 from harness.store import schema
 from harness.store.database import make_engine
 from harness.store.errors import explained
@@ -40,16 +46,10 @@ from harness.store.location import Place, find_place
 from harness.store.locks import FileSweepLocks, ServerSweepLocks, SweepLocks
 from harness.store.logs import Log, LogFiles, Logs, LogTable, log_path
 from harness.store.records import CARRIED_ON, SET_ASIDE, Cell, SweepRecord, SweepStatus, record_of
-from harness.store.rows import (
-    accuracy_values,
-    failure_values,
-    measurement_values,
-    only_columns,
-    utc_text,
-)
+from harness.store.rows import accuracy_values, failure_values, measurement_values, only_columns
 from harness.store.transactions import FileTransactions, Query, ServerTransactions, Transactions
 from harness.store.versions import prepare_tables
-from harness.text import counted
+from harness.text import counted, utc_text
 from harness.tflite.variant import VariantCard
 
 if TYPE_CHECKING:
@@ -59,19 +59,6 @@ ALL = "all"
 """Names every sweep of a store."""
 
 _LATEST = re.compile(r"latest(~(?P<back>\d{1,6}))?")
-
-SAYS_NOTHING_OF_THE_CELL = frozenset(
-    {
-        FailureClass.DEVICE_OFFLINE,
-        FailureClass.DEVICE_UNAUTHORIZED,
-        FailureClass.DEVICE_LOST,
-        FailureClass.STORAGE_FULL,
-        FailureClass.PUSH_CORRUPT,
-        FailureClass.THROTTLED,
-        FailureClass.INTERRUPTED,
-    }
-)
-"""Failures from outside: such an invocation is kept but is not done, so that --resume tries it again."""
 
 
 class Store:
@@ -508,11 +495,6 @@ class Store:
         rows = self._transactions.read(query)
         frame = pd.DataFrame(rows, columns=[column.name for column in table.columns])
         return frame.astype({column.name: _pandas_type(column) for column in table.columns})
-
-
-def is_final(failure_class: str | None) -> bool:
-    """Tell whether an invocation with this failure (or none) settles its place in the plan."""
-    return failure_class is None or failure_class not in SAYS_NOTHING_OF_THE_CELL
 
 
 def _pandas_type(column: Column[Any]) -> str:

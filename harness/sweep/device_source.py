@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from harness.sweep.arrivals import PhoneArrivals
 from harness.sweep.context import SweepContext
 from harness.sweep.device.run import measure_device
 from harness.sweep.device_pool import Arrivals
-from harness.sweep.targets import Targets, choose_targets
+from harness.sweep.targets import PhoneArrivals, Targets, choose_targets
 
 
 class Site(Protocol):

@@ -14,22 +14,20 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from harness.analysis.comparable_cell import contrast
 from harness.benchmark.invocation import Pass
 from harness.benchmark.tool import Tool
 from harness.compression.recipes import find_recipe
 from harness.devices.device import DeviceFacts
-from harness.errors import DeviceError, Failure, FailureClass, UsageError
+from harness.errors import DeviceError, Failure, FailureClass, UsageError, is_final
 from harness.spec.loading import validate_spec
 from harness.spec.sweep import Measurement, SweepSpec
 from harness.store import schema
 from harness.store.records import Cell, SweepRecord
-from harness.store.store import Store, is_final
-from harness.sweep.device.sustained import window_count
-from harness.sweep.plan import measured_by, mode_of, plan_invocations
+from harness.store.store import Store
+from harness.sweep.plan import measured_by, mode_of, plan_invocations, window_count
 from harness.sweep.retry import RULES
 from harness.sweep.stopping import Stopping
-from harness.text import counted
+from harness.text import contrast, counted
 
 Place = tuple[str, Pass, int]
 """Cell key, pass and index of an invocation."""

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.errors import FailureClass
-from harness.store.store import is_final
+from harness.errors import FailureClass, is_final
 
 
 class Remedy(StrEnum):

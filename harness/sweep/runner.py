@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import functools
+import os
+import platform
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from harness.accuracy.on_device import Evidence
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe, within_budget
 from harness.datasets.labelled import Dataset, choose_samples, load_dataset, random_samples, require_fit
+from harness.devices.device import Device
 from harness.errors import NothingToRunOnError
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
-from harness.store.records import SweepStatus
+from harness.store.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.store.store import Store
-from harness.sweep.beginning import begin_sweep, carry_on_sweep
 from harness.sweep.context import SweepContext
+from harness.sweep.device.device_run import DeviceRun
 from harness.sweep.device_pool import Crew
 from harness.sweep.device_source import AdbSite, Site
 from harness.sweep.plan import Waves, at_once
 from harness.sweep.resume import changed_settings, changes_sentence
 from harness.sweep.sharing import scheduling_of
-from harness.sweep.supply import VariantSupply
-from harness.sweep.variants import FailedVariant, make_reference, make_variants
+from harness.sweep.variants import FailedVariant, VariantSupply, make_reference, make_variants
+from harness.text import utc_text
 from harness.tflite.variant import Variant
+from harness.version import __version__
 
 FLOAT_RECIPE = "fp32"
 AS_IS_RECIPE = "as-is"
@@ -180,3 +185,54 @@ def _evidence(
     if dataset:
         require_fit(samples, made.card)
     return Evidence(samples, Reference(cache_folder() / "reference"), reference, spec.output_limits)
+
+
+def begin_sweep(store: Store, spec: SweepSpec) -> str:
+    """Store a new sweep and return its id."""
+    started_at = datetime.now(UTC)
+    host = {"name": platform.node(), "platform": platform.platform(), "python": platform.python_version(),
+            "cores": os.cpu_count()}  # fmt: skip
+    record = SweepRecord(
+        new_sweep_id(started_at), started_at, spec.model_dump(mode="json"), spec.preset, spec.seed, host
+    )
+    store.start_sweep(record)
+    return record.id
+
+
+def carry_on_sweep(store: Store, sweep_id: str, spec: SweepSpec) -> None:
+    """Mark a sweep as running again, with a spec that may have changed since.
+
+    Raises `UsageError` where another process runs it, or the changes leave nothing of it to reuse.
+    """
+    changes = changed_settings(store.find_sweep(sweep_id), spec)
+    store.resume_sweep(sweep_id)
+    sitting = {"started_at_utc": utc_text(datetime.now(UTC)), "host": platform.node(),
+               "harness_version": __version__, "changes": changes}  # fmt: skip
+    store.note_sitting(sweep_id, spec.model_dump(mode="json"), sitting)
+
+
+def sweep_variants(
+    variants: Sequence[Variant],
+    spec: SweepSpec,
+    device: Device,
+    *,
+    store: Store,
+    registry: ToolRegistry,
+    observer: Observer,
+) -> str:
+    """Measure variants by the whole protocol but for accuracy, and return the sweep's id.
+
+    `spec` names delegates, threads and counts; its model and recipes are not looked at. Raises `DeviceError`.
+    """
+    sweep_id = begin_sweep(store, spec.model_copy(update={"recipes": tuple(variant.name for variant in variants)}))
+    status = SweepStatus.INTERRUPTED
+    try:
+        for variant in variants:
+            store.add_variant(sweep_id, variant.card)
+        supply = VariantSupply(variants)
+        context = SweepContext(sweep_id, spec, supply, None, store, registry, observer, threading.Event())
+        DeviceRun(context, device).run()
+        status = SweepStatus.FINISHED
+    finally:
+        store.finish_sweep(sweep_id, status)
+    return sweep_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,3 +60,85 @@ def make_reference(
         return make_variant(model, recipe, cache=cache, observer=observer, stop=stop)
     except CompressionError:
         return None
+
+
+_LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What there is at one moment."""
+
+    ready: tuple[Variant, ...]
+    """Those that are made, in the order of their making."""
+    is_open: bool
+    """Whether more may come."""
+    is_whole: bool
+    """Whether these are all, and not only since the making was stopped."""
+
+
+class VariantSupply:
+    """Filled by whoever makes the variants, and asked by every device, each in its own thread."""
+
+    def __init__(
+        self, ready: Sequence[Variant] = (), *, is_open: bool = False, stop: threading.Event | None = None
+    ) -> None:
+        """`is_open`: whether more may come; by default `ready` are all. `stop` ends every wait for them."""
+        self._ready = list(ready)
+        self._is_open = is_open
+        self._is_whole = not is_open
+        self._stop = stop or threading.Event()
+        self._changed = threading.Condition()
+
+    def add(self, variant: Variant) -> None:
+        """Hand over one that is made."""
+        with self._changed:
+            self._ready.append(variant)
+            self._changed.notify_all()
+
+    def close(self, *, is_whole: bool) -> None:
+        """Tell that no more come; `is_whole`: since all are made, and not since the making was stopped."""
+        with self._changed:
+            self._is_open, self._is_whole = False, is_whole
+            self._changed.notify_all()
+
+    @property
+    def stock(self) -> Stock:
+        """What there is now."""
+        with self._changed:
+            return Stock(tuple(self._ready), self._is_open, self._is_whole)
+
+    @property
+    def ready(self) -> tuple[Variant, ...]:
+        """Those that are made, in the order of their making."""
+        return self.stock.ready
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more may come."""
+        return self.stock.is_open
+
+    def named(self, name: str) -> Variant:
+        """Return a variant that is ready."""
+        return next(variant for variant in self.ready if variant.name == name)
+
+    def while_open(self) -> Iterator[Variant]:
+        """Yield every variant that is ready, and wait for the next, until it is told that no more come."""
+        for count in itertools.count():
+            with self._changed:
+                while len(self._ready) == count and self._may_come():
+                    self._changed.wait(_LOOK_EVERY_S)
+                if not self._may_come():
+                    return
+                variant = self._ready[count]
+            yield variant
+
+    def _may_come(self) -> bool:
+        return self._is_open and not self._stop.is_set()
+
+    def await_all(self) -> bool:
+        """Wait until no more come; tell whether all that could be made are there."""
+        with self._changed:
+            while self._may_come():
+                self._changed.wait(_LOOK_EVERY_S)
+            return self._is_whole

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import UsageError
 
-COSTUMES = Path(__file__).parent / "costumes"
+COSTUMES = Path(__file__).parent / "recordings"
 _ABI_OF_MACHINE = {"x86_64": "x86_64", "aarch64": "arm64-v8a", "i686": "x86", "armv7l": "armeabi-v7a"}
 _ZONES = (("cpu-0-0", 35.0), ("gpuss-0", 34.0), ("nsphvx-0", 33.0), ("battery", 29.1))
 """Thermal zones of a phone whose record has none: type and degrees Celsius."""

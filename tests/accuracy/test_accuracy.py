@@ -9,9 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.accuracy.metrics import cosines, max_abs_errors, proportion, same_label_hits, top_k_hits
 from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
-from harness.accuracy.output_check import check_outputs, limits_for
+from harness.accuracy.output_check import (
+    check_outputs,
+    cosines,
+    limits_for,
+    max_abs_errors,
+    proportion,
+    same_label_hits,
+    top_k_hits,
+)
 from harness.accuracy.reference import Reference
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import ToolSystem

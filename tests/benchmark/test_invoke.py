@@ -9,8 +9,7 @@ import pytest
 from harness.benchmark.benchmark_model.outcome import STREAM_MARK
 from harness.benchmark.invocation import InputFile, InvocationRequest, Pass
 from harness.benchmark.invoke import invoke
-from harness.benchmark.probe import probe_flags
-from harness.benchmark.registry import ToolRegistry
+from harness.benchmark.registry import ToolRegistry, probe_flags
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.adb.discovery import open_device
 from harness.devices.device import DeviceFacts, DeviceKind

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recorded_logs import real_logs, situations
 
 from harness.benchmark.benchmark_model.log import parse_log
-from harness.benchmark.log_verdict import judge_log, log_as_dict
+from harness.benchmark.benchmark_model.outcome import judge_log, log_as_dict
 from harness.files import decode_saved
 
 FIELDS = (

@@ -10,11 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.benchmark.binary import read_binary
 from harness.benchmark.download import Download, ResumingDownloader, fetch
-from harness.benchmark.probe import flags_in_help, probe_flags
-from harness.benchmark.registry import ToolRegistry
-from harness.benchmark.tool import ToolFamily, ToolSystem
+from harness.benchmark.registry import ToolRegistry, flags_in_help, probe_flags
+from harness.benchmark.tool import ToolFamily, ToolSystem, read_binary
 from harness.devices.device import DeviceFacts, DeviceKind
 from harness.devices.host import HostDevice
 from harness.errors import DeviceError, FailureClass, NothingToRunOnError, UsageError

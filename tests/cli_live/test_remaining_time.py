@@ -1,6 +1,6 @@
 """The time that is left comes from the times of what is done, and from nothing else."""
 
-from harness.sweep.remaining_time import RemainingTime, StepKind, TimeLeft
+from harness.sweep.device.progress import RemainingTime, StepKind, TimeLeft
 
 A, B = ("a", StepKind.PROCESS), ("b", StepKind.PROCESS)
 GROUND = ("a", StepKind.GROUND)

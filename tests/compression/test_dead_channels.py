@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from official_runtime import run_official
 from small_graphs import dense_graph, static_int8
 
-from harness.compression.dead_channels import repair_dead_channels
 from harness.compression.graph import quantizer
+from harness.compression.graph.quantizer import repair_dead_channels
 from harness.tflite.weights import replace_weights, weights
 
 pytestmark = pytest.mark.training

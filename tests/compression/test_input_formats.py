@@ -17,7 +17,7 @@ from harness.compression.lineage import trace
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
 from harness.compression.sources.load import load_keras_model
-from harness.compression.sources.program_check import check_program
+from harness.compression.sources.pytorch import check_program
 from harness.compression.sources.reading import digest_of_files
 from harness.errors import CompressionError, FailureClass
 from harness.progress import SilentObserver

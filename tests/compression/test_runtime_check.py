@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from small_graphs import dense_graph
 
-from harness.compression.card import build_card
 from harness.compression.lineage import Lineage
+from harness.compression.make import build_card
 from harness.errors import FailureClass
 from harness.tflite.runtimes import foresee_failure, known_runtimes
 from harness.tflite.variant import VariantCard

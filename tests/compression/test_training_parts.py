@@ -133,7 +133,7 @@ def test_activations_are_rounded_where_an_integer_runtime_keeps_them() -> None:
 
 
 def test_batches_depend_on_seed_and_epoch_alone() -> None:
-    from harness.compression.training.batches import Batches
+    from harness.compression.training.fit import Batches
     from harness.datasets.training import LabelledImages
     from harness.spec.model import Augmentation, Preprocessing
 

@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 from recorded_phones import outputs, phones
 
 from harness.devices.adb.discovery import DeviceState, parse_device_list
-from harness.devices.android_output import parse_properties
-from harness.devices.cores import as_mask, choose_cores
-from harness.devices.cpuinfo import parse_core_list, parse_cpuinfo
-from harness.devices.dumpsys import parse_battery, parse_screen_on, parse_thermal
+from harness.devices.android_output import parse_battery, parse_properties, parse_screen_on, parse_thermal
+from harness.devices.cores import as_mask, choose_cores, parse_core_list, parse_cpuinfo
 from harness.devices.facts import facts_from_output, facts_from_properties
 from harness.devices.state.telemetry import parse_telemetry, parse_zones
 from harness.files import decode_saved

@@ -15,8 +15,8 @@ from scripted_sweep import ScriptedSweep
 
 from harness.devices.adb.device import WORK_FOLDER
 from harness.devices.adb.discovery import connect, open_device
-from harness.devices.knobs.cpu_clocks import CpuClocks
 from harness.devices.preparation.change_note import Change, ChangeNote
+from harness.devices.preparation.clocks import CpuClocks
 from harness.devices.preparation.knob import KnobRefusedError
 from harness.devices.preparation.knobs import EVERY_KNOB, knobs_of
 from harness.devices.preparation.preparation import Preparation, restore_leftovers

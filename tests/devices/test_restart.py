@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from harness.devices import restart as restarting
+from harness.devices.adb import recovery as restarting
 from harness.devices.adb.discovery import open_device
-from harness.devices.restart import restart
+from harness.devices.adb.recovery import restart
 from harness.errors import DeviceError, FailureClass
 
 pytestmark = pytest.mark.virtual_phone

@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.devices.adb.discovery import open_device
-from harness.devices.adb.emulator import running_emulators, start_emulator, stop_emulator
-from harness.emulator.sdk import emulator_program, parse_avd_names, parse_cause
+from harness.devices.adb.emulator import (
+    emulator_program,
+    parse_avd_names,
+    parse_cause,
+    running_emulators,
+    start_emulator,
+    stop_emulator,
+)
 from harness.errors import NothingToRunOnError, UsageError
 
 RECORDED = Path(__file__).parent / "data"

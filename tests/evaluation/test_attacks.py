@@ -11,8 +11,8 @@ from harness.accuracy.reference import Reference
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.datasets.labelled import Dataset
-from harness.evaluation.attacker import Attacker
-from harness.evaluation.attacks import ATTACKS, EPSILONS, fgsm, pgd
+from harness.evaluation.attack_child import ATTACKS, EPSILONS, fgsm, pgd
+from harness.evaluation.attacks import Attacker
 from harness.evaluation.fidelity import probabilities
 from harness.progress import SilentObserver
 from harness.spec.model import find_model

@@ -11,7 +11,7 @@ import pytest
 from harness.benchmark.invocation import Delegation
 from harness.evaluation.occlusion import _squares
 from harness.evaluation.through_delegate import DelegateChange, fell_back
-from harness.report.picture import heat_map, picture
+from harness.report.html.evaluation_page import heat_map, picture
 
 MODELS = Path(__file__).parents[1] / "accuracy/data"
 MODEL = """

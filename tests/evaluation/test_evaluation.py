@@ -15,11 +15,19 @@ from hypothesis.extra.numpy import arrays
 
 from harness.datasets.labelled import Samples
 from harness.errors import UsageError
-from harness.evaluation.changed_images import Changed
-from harness.evaluation.corruptions import SEVERITIES, corrupt, corruption_names
+from harness.evaluation.changed_images import (
+    SEVERITIES,
+    SHIFTS,
+    Changed,
+    corrupt,
+    corruption_names,
+    inverted,
+    mirrored,
+    rotated,
+    translated,
+)
 from harness.evaluation.fidelity import calibration_error, compare_fidelity, compare_paired, probabilities
 from harness.evaluation.layers import LayerError, compare_tensors, mixed_recipe, signal_to_noise_db, suggest_layers
-from harness.evaluation.shifts import SHIFTS, inverted, mirrored, rotated, translated
 from harness.evaluation.suite import _groups, _outputs
 
 

@@ -4,7 +4,7 @@ import threading
 import time
 from enum import StrEnum
 
-from harness.devices import under_way
+from harness.devices.adb import recovery as under_way
 from harness.devices.state.telemetry import TELEMETRY_SCRIPT
 
 HOLD = "data/hold"

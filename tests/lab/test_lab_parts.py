@@ -16,13 +16,21 @@ from harness.lab import client, engine
 from harness.lab import phone_registry as shelf
 from harness.lab import processes as worker
 from harness.lab.client import HostLostError, Lab, LabHost
-from harness.lab.delivery import parcel_of
 from harness.lab.device_source import LabSite, open_site
-from harness.lab.job import JobStop
-from harness.lab.news import SendingObserver, pass_on
+from harness.lab.job import JobStop, SendingObserver, pass_on
 from harness.lab.phone_registry import Announcement, Shelf, ShelvedPhone
-from harness.lab.samples import load_samples, save_samples
-from harness.lab.transfer import PIECE_BYTES, Parcel, complete, keep_piece, lacking, pieces, place_of
+from harness.lab.transfer import (
+    PIECE_BYTES,
+    Parcel,
+    complete,
+    keep_piece,
+    lacking,
+    load_samples,
+    parcel_of,
+    pieces,
+    place_of,
+    save_samples,
+)
 from harness.progress import DeviceStatus, Heat, News
 from harness.spec.sweep import load_sweep_spec
 
@@ -72,7 +80,7 @@ def test_a_host_without_room_says_so(own_cache):
 @pytest.mark.parametrize("name", ["lab 1", "lab1:8786", "a@b"])
 def test_a_host_is_named_so_that_its_phones_can_be(name):
     with pytest.raises(UsageError, match="A host cannot be called"):
-        worker.serve("tcp://server:8786", name, print)
+        worker.serve_worker("tcp://server:8786", name, print)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "x.tflite", f"{'0' * 64}.py", f"{'0' * 64}.tflite/.."])

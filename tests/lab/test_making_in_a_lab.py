@@ -7,9 +7,9 @@ from lab_processes import INVOCATIONS, Host, Process, harness, write_spec
 from results_examples import card
 from small_networks import write_model
 
-from harness.lab.delivery import Batch, Delivery, arrived, hand_over, supplied
+from harness.lab.transfer import Batch, Delivery, arrived, hand_over, supplied
 from harness.store.store import Store
-from harness.sweep.supply import VariantSupply
+from harness.sweep.variants import VariantSupply
 from harness.tflite.variant import Variant
 
 TRAINED = """

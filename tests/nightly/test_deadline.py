@@ -8,7 +8,7 @@ from scripted_sweep import ScriptedSweep
 
 from harness.devices.adb.discovery import open_device
 from harness.spec.sweep import PRESETS, Measurement
-from harness.sweep.deadline import Deadline
+from harness.sweep.context import Deadline
 from harness.sweep.device.device_run import DeviceRun
 from harness.sweep.plan import at_once, plan_invocations, plan_waves
 

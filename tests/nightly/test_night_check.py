@@ -18,8 +18,8 @@ from harness.errors import ExitCode, Failure, FailureClass
 from harness.export.junit import junit_xml
 from harness.nightly.night import NightOutcome
 from harness.report.terminal.night import night_document, night_message, night_screen
-from harness.results.plain import plain
 from harness.store.store import Store
+from harness.text import plain
 
 XSD = xmlschema.XMLSchema(Path(__file__).parent / "data" / "junit-10.xsd")
 NIGHTS = 6

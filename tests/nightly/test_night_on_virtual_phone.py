@@ -17,12 +17,11 @@ from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.lease import lease
 from harness.errors import ExitCode
 from harness.files import sha256_of
-from harness.nightly.lock import night_lock
-from harness.nightly.night import NightSettings, run_night
+from harness.nightly.night import NightSettings, night_lock, run_night
 from harness.spec.sweep import load_sweep_spec
 from harness.store.records import SweepStatus
 from harness.store.store import Store
-from harness.sweep.deadline import Deadline
+from harness.sweep.context import Deadline
 from harness.virtual_phone.recording import host_abi
 
 pytestmark = pytest.mark.virtual_phone

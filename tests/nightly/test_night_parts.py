@@ -20,13 +20,17 @@ from stored_nights import FIRST_NIGHT, add_night, processes
 
 from harness.analysis.history.nights import CellName, read_nights
 from harness.errors import NothingToRunOnError, UsageError
-from harness.nightly.clock import next_time
-from harness.nightly.costs import BETWEEN_PROCESSES_S, MARGIN, seconds_of_cells
-from harness.nightly.disk import require_space
-from harness.nightly.lock import night_lock
-from harness.nightly.priority import most_informative_first, uncertainty, waves_in_time
+from harness.nightly.night import next_time, night_lock, require_space
 from harness.nightly.webhook import post, require_webhook
 from harness.store.store import Store
+from harness.sweep.time_budget import (
+    BETWEEN_PROCESSES_S,
+    MARGIN,
+    most_informative_first,
+    seconds_of_cells,
+    uncertainty,
+    waves_in_time,
+)
 
 # ---- until ----
 
@@ -64,7 +68,7 @@ def test_until_must_be_a_time_of_day(text):
 
 # ---- lock ----
 
-HOLD = "import sys, time\nfrom pathlib import Path\nfrom harness.nightly.lock import night_lock\n"
+HOLD = "import sys, time\nfrom pathlib import Path\nfrom harness.nightly.night import night_lock\n"
 HOLD += "with night_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness.benchmark.registry import ToolRegistry
 from harness.devices.host import HostDevice
-from harness.partition.processor import children_us, processor_us
+from harness.partition.costs import children_us, processor_us
 
 MKSH = "INFO: done\nharness-processor-time:\n    0m00.01s     0m00.02s \n    1m02.50s     0m00.25s \n"
 DASH = "harness-processor-time:\n0m0.000000s 0m0.000000s\n0m2.500000s 0m0.250000s\n"

@@ -14,10 +14,9 @@ from harness.errors import UsageError
 from harness.partition.chain import KERNELS, difference, run_chain, run_stage
 from harness.partition.check import check_chain, random_inputs
 from harness.partition.cuts import balanced_cuts, named_cuts, narrow_cuts
-from harness.partition.graph import Graph, Operator, Tensor, read_partitionable
+from harness.partition.graph import Graph, Operator, Tensor, estimate_work, read_partitionable
 from harness.partition.partition import partition
 from harness.partition.split import split
-from harness.partition.work import estimate_work
 from harness.paths import cache_folder
 from harness.progress import SilentObserver
 from harness.spec.model import find_model

@@ -9,9 +9,9 @@ import pytest
 from harness.benchmark.benchmark_model.log import parse_log
 from harness.benchmark.benchmark_model.op_profile import ProfiledNode
 from harness.errors import FailureError
+from harness.partition.costs import step_times
 from harness.partition.cuts import balanced_cuts
 from harness.partition.graph import Graph, Operator, Tensor
-from harness.partition.node_times import step_times
 
 DATA = Path(__file__).parents[1]
 

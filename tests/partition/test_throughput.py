@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.partition.throughput import best_rate
+from harness.partition.trial import best_rate
 
 
 class Pipeline:

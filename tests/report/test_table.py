@@ -7,8 +7,8 @@ from rich.console import Console
 from harness.analysis.summary import summarize
 from harness.errors import Failure, FailureClass
 from harness.report.terminal.sweep_table import sweep_table
-from harness.report.text import number, printable
 from harness.store.store import Store
+from harness.text import number, printable
 
 FAST, SLOW = [100.0, 101.0, 102.0, 101.5, 100.5], [200.0, 201.0, 202.0, 201.5, 200.5]
 

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_examples import START, SWEEP, accuracy_outcome, begin, cell, measure, succeeded
 
-from harness.analysis.summary import summarize
+from harness.analysis.summary import operator_shares, share_in_delegate, summarize
 from harness.benchmark.invocation import OperatorTime, Pass, Place
-from harness.results.operators import operator_shares, share_in_delegate
 from harness.store.store import Store
 
 

@@ -34,7 +34,7 @@ from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnEr
 from harness.spec.sweep import load_sweep_spec
 from harness.store.records import SweepStatus, new_sweep_id
 from harness.store.store import Store
-from harness.sweep.beginning import begin_sweep
+from harness.sweep.runner import begin_sweep
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -13,7 +13,7 @@ from harness.analysis.statistics import Estimate, median_with_interval
 from harness.analysis.summary import summarize
 from harness.analysis.verdict import Facts, Verdict, judge_cell, rank
 from harness.errors import Failure, FailureClass
-from harness.export.text_formats import to_rows
+from harness.store.rows import to_rows
 from harness.store.store import Store
 
 FAST, SLOW = [100.0, 101.0, 102.0, 101.5, 100.5], [200.0, 201.0, 202.0, 201.5, 200.5]

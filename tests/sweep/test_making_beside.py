@@ -15,7 +15,7 @@ from scripted_sweep import TOOL_WITH_CACHE, ScriptedSweep
 from harness.devices.adb.discovery import open_device
 from harness.devices.device import DeviceKind
 from harness.progress import News
-from harness.sweep.supply import VariantSupply
+from harness.sweep.variants import VariantSupply
 from harness.tflite.variant import Variant
 
 pytestmark = pytest.mark.virtual_phone

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from harness.benchmark.invocation import Pass
 from harness.spec.sweep import Measurement, load_sweep_spec
 from harness.store.records import Cell
-from harness.sweep.outline import expected_duration_s, outline
-from harness.sweep.plan import plan_invocations
+from harness.sweep.plan import expected_duration_s, outline, plan_invocations
 
 
 def cells(count):

@@ -10,8 +10,7 @@ from scripted_sweep import ScriptedSweep
 
 from harness.analysis.summary import summarize
 from harness.devices.adb.discovery import open_device
-from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
-from harness.store.store import SAYS_NOTHING_OF_THE_CELL
+from harness.errors import DEVICE_GONE, SAYS_NOTHING_OF_THE_CELL, DeviceError, Failure, FailureClass
 from harness.sweep.fault_log import MOST_RESTARTS, FaultBook
 from harness.sweep.retry import RULES, Remedy, Tries
 

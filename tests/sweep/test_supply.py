@@ -5,7 +5,7 @@ import threading
 import pytest
 from results_examples import card
 
-from harness.sweep.supply import VariantSupply
+from harness.sweep.variants import VariantSupply
 from harness.tflite.variant import Variant
 
 FIRST, SECOND, THIRD = (Variant(name, card(name)) for name in ("fp32", "int8", "fp16"))

@@ -10,10 +10,10 @@ from rich.console import Console
 from scripted_sweep import ScriptedSweep
 
 from harness.analysis.summary import summarize
-from harness.cli.protocol_options import duration_s
+from harness.cli.options import duration_s
 from harness.devices.adb.discovery import open_device
 from harness.errors import UsageError
-from harness.report.curve import curve
+from harness.report.terminal.fitting import curve
 from harness.report.terminal.sweep_table import sweep_table
 from harness.spec.loading import validate_spec
 from harness.spec.sweep import SweepSpec

@@ -8,7 +8,7 @@ from scripted_sweep import ScriptedSweep
 from harness.analysis.summary import summarize
 from harness.devices.adb.discovery import open_device
 from harness.report.terminal.sweep_table import sweep_table
-from harness.sweep.warm_up import FEWEST_RUNS, find_warm_up, window_difference
+from harness.sweep.device.cell_setup import FEWEST_RUNS, find_warm_up, window_difference
 
 TOOL_THAT_SETTLES = """
 for argument; do

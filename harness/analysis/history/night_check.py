@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from harness.analysis.cell_comparison import ComparedCells, Couple, Regression, compare_cells
 from harness.analysis.comparable_cell import Side, read_sides
 from harness.analysis.comparison import SMALLEST_EFFECT
-from harness.analysis.device_noise import noise_sides
+from harness.analysis.device_noise import LATEST_SWEEPS, DeviceNoise, between_floor, noise_sides
 from harness.analysis.history.nights import LATEST_NIGHTS, CellName, CellNights, Night, read_nights
 from harness.analysis.history.steps import HistoryStep, changes, examine
+from harness.analysis.noise_floor import NoiseFloor
 from harness.analysis.summary import summarize
 from harness.analysis.verdict import FEWEST_INVOCATIONS
 from harness.errors import FailureClass
-from harness.export.text_formats import to_rows
-from harness.results.night_noise import NightNoise
+from harness.store.rows import to_rows
 from harness.store.store import Store
 
 
@@ -182,3 +182,83 @@ def _slower_steps(cell: CellNights, effect: float) -> list[HistoryStep]:
 
 def _same_place(one: HistoryStep, other: HistoryStep) -> bool:
     return other.earliest <= one.latest and one.earliest <= other.latest
+
+
+FEWEST_SWEEPS = 3
+"""As for `harness noise`: with three the floor is ten times their deviation, with twenty four times."""
+
+
+class NightNoise(DeviceNoise):
+    """Takes nights of one cell with the same contents and conditions as A/A sweeps; else what `harness noise` knows."""
+
+    def __init__(self, cells: Iterable[CellNights], noise_sides: Sequence[Side], at_hand: Sequence[Side]) -> None:
+        """`cells` are those whose nights may serve; the nights that are compared (`at_hand`) tell nothing of noise."""
+        super().__init__(noise_sides, at_hand)
+        compared = {side.sweep_id for side in at_hand}
+        nights = (_as_side(cell, night) for cell in cells for night in _since_last_step(cell))
+        self._nights = [side for side in nights if side.sweep_id not in compared]
+
+    def between(self, a: Side, b: Side) -> NoiseFloor:
+        """Return the floor of two cells of different sweeps: from like cells of the same phone and delegate."""
+        wanted = ("os", "device")
+        like = [
+            side for side in self._nights
+            if side.cell["delegate_requested"] == b.cell["delegate_requested"]
+            and all(side.conditions[name] == b.conditions[name] for name in wanted)
+        ]  # fmt: skip
+        sweeps = sorted({side.sweep_id for side in like})
+        floor = between_floor(like) if len(sweeps) >= FEWEST_SWEEPS else None
+        if floor is None:
+            return super().between(a, b)
+        return replace(floor, source=f"{len(sweeps)} earlier nights, the last {sweeps[-1]}")
+
+
+def _since_last_step(cell: CellNights) -> list[Night]:
+    """Leave out what lies before a step: it would pass for noise."""
+    steps = examine(cell, effect=0).steps
+    return cell.good[steps[-1].at if steps else 0 :][-LATEST_SWEEPS:]
+
+
+def _as_side(cell: CellNights, night: Night) -> Side:
+    row = {"serial": cell.name.serial, "delegate_requested": cell.name.delegate, "cell_key": night.cell_key}
+    return Side(night.sweep_id, row, night.conditions, night.latencies_us)
+
+
+def trouble_sentence(cell: CheckedCell, trouble: Trouble) -> str:
+    """Return what is wrong with a cell, in one sentence."""
+    row = cell.side.cell
+    if trouble is Trouble.FAILED:
+        return f"{row['failure_class']}: {row['failure_message']} {row['failure_advice'] or ''}".strip()
+    if trouble is Trouble.LEFT_OUT:
+        return f"Stopped after {len(cell.side.latencies_us)} of its processes; {FEWEST_INVOCATIONS} are the least."
+    if trouble is Trouble.STEP and cell.new_step:
+        step, interval = cell.new_step, cell.new_step.estimate.interval
+        return (
+            f"Slower by {_percent(step.estimate.value)} (99 % interval {_percent(interval.low)} to "
+            f"{_percent(interval.high)}) since sweep {step.sweep_id}; found tonight."
+        )
+    return _against_last_night(cell, trouble)
+
+
+def _against_last_night(cell: CheckedCell, trouble: Trouble) -> str:
+    if cell.compared is None or cell.compared.a is None:
+        return str(trouble)
+    before, now = cell.compared.a.cell, cell.side.cell
+    finding, last = cell.compared.finding, cell.compared.a.sweep_id
+    if trouble is Trouble.SLOWER and finding.estimate:
+        interval = finding.estimate.interval
+        return (
+            f"Slower by {_percent(finding.estimate.value)} (99 % interval {_percent(interval.low)} to "
+            f"{_percent(interval.high)}) than in sweep {last}."
+        )
+    if trouble is Trouble.ACCURACY:
+        return f"Top-1 is {100 * now['top1']:.1f} %; it was {100 * before['top1']:.1f} % in sweep {last}."
+    if trouble is Trouble.FALLBACK:
+        return f"Ran on {now['delegate_achieved']}; in sweep {last} it ran on {before['delegate_achieved']}."
+    if trouble is Trouble.MEMORY:
+        return f"Takes more memory than in sweep {last}."
+    return f"Not compared with sweep {last}: {finding.why}"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):.1f} %"

@@ -8,16 +8,15 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, true
-
 from harness.analysis.statistics import Estimate, median, median_with_interval
 from harness.analysis.verdict import FEWEST_INVOCATIONS, Facts, Verdict, judge_cell
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.invocation import Pass
-from harness.results.attempts import counting_attempts
-from harness.store import schema
+from harness.errors import is_final
+from harness.store.night_rows import accuracies_of, cells_named, devices_of, invocations_of, variants_of
 from harness.store.records import SweepRecord
-from harness.store.store import Store, is_final
+from harness.store.rows import counting_attempts
+from harness.store.store import Store
 
 LATEST_NIGHTS = 60
 
@@ -103,9 +102,9 @@ def read_nights(
     """Return the `last` nights of every cell that fits the names given. A/A sweeps are no nights."""
     sweeps = {record.id: record for record in store.sweeps() if not record.is_noise}
     wanted = {"variant_name": variant, "delegate": delegate, "serial": serial, "threads": threads}
-    found = [schema.cells.c[name] == value for name, value in wanted.items() if value is not None]
+    found = {name: value for name, value in wanted.items() if value is not None}
     by_name: dict[CellName, list[Row]] = {}
-    for cell in store.read(select(schema.cells).where(*found).order_by(schema.cells.c.sweep_id)):
+    for cell in cells_named(store, found):
         if cell["sweep_id"] in sweeps and cell["key"] not in sweeps[cell["sweep_id"]].set_aside:
             name = CellName(cell["serial"], cell["variant_name"], cell["delegate"], cell["threads"])
             by_name.setdefault(name, []).append(cell)
@@ -137,14 +136,14 @@ class _Around:
         """Read what belongs to the cells; `narrow` where they are few among many in their sweeps."""
         sweep_ids = sorted({cell["sweep_id"] for cell in cells})
         keys = sorted({cell["key"] for cell in cells}) if narrow else None
-        attempts = _rows(store, schema.invocations, _INVOCATION, sweep_ids, keys, order="id")
+        attempts = invocations_of(store, sweep_ids, keys)
         invocations: dict[Place, list[Row]] = {}
         for row in sorted(counting_attempts(attempts), key=lambda row: int(row["block"])):
             invocations.setdefault((row["sweep_id"], row["cell_key"]), []).append(row)
-        accuracies = _rows(store, schema.accuracies, _ACCURACY, sweep_ids, keys, order="id")
+        accuracies = accuracies_of(store, sweep_ids, keys)
         return cls(
-            {(row["sweep_id"], row["serial"]): row for row in _rows(store, schema.devices, _DEVICE, sweep_ids)},
-            {(row["sweep_id"], row["name"]): row for row in _rows(store, schema.variants, _VARIANT, sweep_ids)},
+            {(row["sweep_id"], row["serial"]): row for row in devices_of(store, sweep_ids)},
+            {(row["sweep_id"], row["name"]): row for row in variants_of(store, sweep_ids)},
             {(row["sweep_id"], row["cell_key"]): row for row in accuracies},
             invocations,
         )
@@ -201,41 +200,3 @@ def _memory(rows: Iterable[Row]) -> float | None:
         if values := [row[column] for row in measured if row[column] is not None]:
             return median(values)
     return None
-
-
-Columns = Sequence[ColumnElement[Any]]
-
-_invocations, _accuracies = schema.invocations.c, schema.accuracies.c
-_INVOCATION: Columns = (
-    _invocations.sweep_id, _invocations.cell_key, _invocations.purpose, _invocations.invocation_index,
-    _invocations.block, _invocations.failure_class, _invocations.latency_median_us, _invocations.latency_avg_us,
-    _invocations.fell_back, _invocations.delegate_achieved, _invocations.peak_memory_mb,
-    _invocations.memory_overall_mb,
-)  # fmt: skip
-_ACCURACY: Columns = (
-    _accuracies.sweep_id, _accuracies.cell_key, _accuracies.check_passed, _accuracies.top1, _accuracies.top1_low,
-    _accuracies.top1_high, _accuracies.failure_class,
-)  # fmt: skip
-_DEVICE: Columns = (
-    schema.devices.c.sweep_id, schema.devices.c.serial, schema.devices.c.title, schema.devices.c.labels,
-    schema.devices.c.failure_class, schema.devices.c.facts["fingerprint"].as_string().label("fingerprint"),
-)  # fmt: skip
-_VARIANT: Columns = (
-    schema.variants.c.sweep_id, schema.variants.c.name, schema.variants.c.size_bytes,
-    schema.variants.c.card["model"].as_string().label("model"),
-)  # fmt: skip
-
-
-def _rows(
-    store: Store,
-    table: Any,  # noqa: ANN401 - any table of the schema
-    columns: Columns,
-    sweep_ids: Sequence[str],
-    keys: Sequence[str] | None = None,
-    order: str | None = None,
-) -> list[Row]:
-    """Read some columns of the rows of some sweeps, and of some cells where they are named."""
-    of_cells = true() if keys is None else table.c.cell_key.in_(keys)
-    of_passes = table.c.purpose.in_([Pass.LATENCY, Pass.MEMORY]) if table is schema.invocations else true()
-    query = select(*columns).where(table.c.sweep_id.in_(sweep_ids), of_cells, of_passes)
-    return store.read(query.order_by(table.c[order]) if order else query)

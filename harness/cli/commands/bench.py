@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.output import JsonOption
-from harness.cli.protocol_options import (
+from harness.cli.options import (
     PlainOption,
     QuietOption,
     RequireFullDelegationOption,
+    ResultsOption,
     SustainedOption,
     duration_s,
 )
-from harness.cli.results_option import ResultsOption
+from harness.cli.output import JsonOption
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
-from harness.cli.results_option import ResultsOption
 from harness.errors import ExitCode, UsageError
 from harness.paths import default_results
 

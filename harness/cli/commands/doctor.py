@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness.errors import HarnessError
+import typer
+
+from harness.cli.output import JsonOption, console, folding_table, print_json
+from harness.errors import ExitCode, HarnessError
 
 
 @dataclass(frozen=True)
@@ -109,3 +112,24 @@ def _user_namespaces() -> Finding:
         "user namespaces" if allowed else "",
         "" if allowed else "sysctl user.max_user_namespaces=10000",
     )
+
+
+app = typer.Typer(add_completion=False, help="Tell what is missing on this machine.")
+
+
+@app.command(epilog="Example: harness doctor --json")
+def doctor(as_json: bool = JsonOption) -> None:
+    """Tell what is missing on this machine and how to get it; exit code 3 when the main job cannot run."""
+    from rich.markup import escape
+
+    findings = examine()
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in findings]})
+    else:
+        table = folding_table("what", "state", "found", "what to do")
+        for finding in findings:
+            state = "[green]ok" if finding.ok else ("[red]missing" if finding.needed else "[yellow]missing")
+            table.add_row(escape(finding.what), state, escape(finding.found), escape(finding.advice))
+        console().print(table)
+    if any(finding.needed and not finding.ok for finding in findings):
+        raise typer.Exit(ExitCode.NOTHING_TO_RUN_ON)

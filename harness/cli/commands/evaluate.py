@@ -12,7 +12,7 @@ from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.progress import watch
 from harness.errors import ExitCode
 from harness.paths import cache_folder
-from harness.results.plain import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from harness.evaluation.run import Evaluated

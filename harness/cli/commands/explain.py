@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, print_json
-from harness.cli.results_option import ResultsOption
 from harness.errors import UsageError
 from harness.paths import default_results
 

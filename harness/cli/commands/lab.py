@@ -26,9 +26,9 @@ def scheduler(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8786,
 ) -> None:
     """Open a lab: the one process that its hosts and sweeps connect to. Ends with Ctrl-C."""
-    from harness.lab.scheduler import serve
+    from harness.lab.processes import serve_scheduler
 
-    serve(host, port, _tell)
+    serve_scheduler(host, port, _tell)
 
 
 @app.command(epilog="Example: harness lab worker tcp://lab-server:8786")
@@ -37,6 +37,6 @@ def worker(
     name: Annotated[str | None, typer.Option(help="What the lab calls this host; default: its own name.")] = None,
 ) -> None:
     """Give this computer's phones to a lab, as they come and go. Ends with Ctrl-C; what is under way is finished."""
-    from harness.lab.processes import serve
+    from harness.lab.processes import serve_worker
 
-    serve(scheduler, name, _tell)
+    serve_worker(scheduler, name, _tell)

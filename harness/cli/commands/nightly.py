@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.options import PlainOption, QuietOption, ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
-from harness.cli.protocol_options import PlainOption, QuietOption
-from harness.cli.results_option import ResultsOption
 from harness.errors import HarnessError, UsageError
 from harness.paths import default_results
 
@@ -61,8 +60,8 @@ def nightly(
     One night at a time on one computer in one store. The sweep is kept like any other: see `harness history`.
     """
     from harness.cli.progress import watch
-    from harness.nightly.clock import next_time
-    from harness.nightly.night import NightSettings, run_night
+    from harness.lab.device_source import open_site
+    from harness.nightly.night import NightSettings, next_time, run_night
     from harness.nightly.webhook import post, require_webhook
     from harness.report.html.night_page import write_night_files
     from harness.report.terminal.night import message_of_error, night_message
@@ -73,7 +72,7 @@ def nightly(
     settings = NightSettings(
         load_sweep_spec(spec_file, {}), results or default_results(),
         until=next_time(until, datetime.now()) if until else None,  # without a zone: the clock on the wall
-        fail_on=_troubles(fail_on), effect=effect / 100, least_free_gb=least_free_gb, lab=lab,
+        fail_on=_troubles(fail_on), effect=effect / 100, least_free_gb=least_free_gb,
     )  # fmt: skip
 
     def then(store: Store, outcome: NightOutcome) -> None:
@@ -81,7 +80,8 @@ def nightly(
 
     try:
         with watcher:
-            outcome = run_night(settings, watcher, then=then)
+            source = open_site(lab, str(settings.results), settings.spec, watcher)
+            outcome = run_night(settings, watcher, source, then=then)
     except HarnessError as error:
         if url:
             _say(post(url, message_of_error(error)))

@@ -27,8 +27,8 @@ def parse_log(
     A log with several runs gives one entry each. The exit code is 1 when a run is no good.
     """
     from harness.benchmark.benchmark_model.log import parse_log as parse
+    from harness.benchmark.benchmark_model.outcome import log_as_dict
     from harness.benchmark.delegates import find_delegate
-    from harness.benchmark.log_verdict import log_as_dict
     from harness.files import decode_saved
 
     if requested:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.progress import watch
-from harness.cli.results_option import ResultsOption
 from harness.errors import ExitCode, UsageError
 from harness.paths import cache_folder, default_results
-from harness.results.plain import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from harness.partition.experiment import Experiment
@@ -92,7 +92,7 @@ def _variant(model: str, recipe: str | None) -> Variant:
 
 def _cuts(whole: Variant, graph: Graph, stages: int, by: str, at: list[str], device: str | None) -> tuple[int, ...]:
     from harness.partition.cuts import balanced_cuts, named_cuts, narrow_cuts
-    from harness.partition.work import estimate_work
+    from harness.partition.graph import estimate_work
     from harness.sweep.targets import HOST
 
     if at:
@@ -101,7 +101,7 @@ def _cuts(whole: Variant, graph: Graph, stages: int, by: str, at: list[str], dev
         return narrow_cuts(graph, stages)
     if by == "work":
         return balanced_cuts(graph, estimate_work(graph), stages)
-    from harness.partition.node_times import measure_steps
+    from harness.partition.costs import measure_steps
 
     return balanced_cuts(graph, measure_steps(whole, graph, device or HOST), stages)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, error_console, print_json
-from harness.cli.results_option import ResultsOption
 from harness.errors import UsageError
 from harness.paths import default_results
 

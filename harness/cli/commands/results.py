@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
-from harness.cli.results_option import ResultsOption
 from harness.errors import UsageError
 from harness.paths import default_results
 
@@ -75,7 +75,7 @@ def list_sweeps(
 @app.command(epilog="Example: harness results show latest")
 def show(sweep: SweepArgument = "latest", results: ResultsOption = None, as_json: bool = JsonOption) -> None:
     """Show one sweep's table."""
-    from harness.cli.show import print_sweep
+    from harness.cli.run import print_sweep
     from harness.store.store import Store
 
     with Store.open(results or default_results(), must_exist=True) as store:
@@ -183,7 +183,7 @@ def prune(
     """Remove old sweeps with their raw logs for good; never one that is being measured."""
     from datetime import UTC, datetime, timedelta
 
-    from harness.cli.protocol_options import duration_s
+    from harness.cli.options import duration_s
     from harness.store import pruning as pruner
     from harness.store.store import Store
     from harness.text import counted

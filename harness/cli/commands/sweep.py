@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import AllowCodeOption, let_code_run
-from harness.cli.output import JsonOption, console, error_console, folding_table, print_json
-from harness.cli.protocol_options import (
+from harness.cli.options import (
+    AllowCodeOption,
     PlainOption,
     QuietOption,
     RequireFullDelegationOption,
+    ResultsOption,
     SustainedOption,
     duration_s,
+    let_code_run,
 )
-from harness.cli.results_option import ResultsOption
+from harness.cli.output import JsonOption, console, error_console, folding_table, print_json
 from harness.cli.run import run_sweep
 from harness.errors import UsageError
 from harness.paths import default_results
@@ -158,7 +159,7 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
     from harness.benchmark.delegates import find_delegate
     from harness.compression.recipes import find_recipe
     from harness.spec.model import find_model
-    from harness.sweep.outline import expected_duration_s, outline
+    from harness.sweep.plan import expected_duration_s, outline
     from harness.sweep.targets import planned_delegates
 
     find_model(spec.model)

@@ -85,8 +85,7 @@ def probe(
     as_json: bool = JsonOption,
 ) -> None:
     """Ask a binary for its flags with --help, and remember them."""
-    from harness.benchmark.probe import probe_flags
-    from harness.benchmark.registry import ToolRegistry
+    from harness.benchmark.registry import ToolRegistry, probe_flags
     from harness.benchmark.tool import ToolSystem
     from harness.devices.adb.discovery import open_device
     from harness.devices.device import Device

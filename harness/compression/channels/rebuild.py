@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.compression.channels.groups import ChannelGraph, Layout, Untyped, analyse
 from harness.compression.channels.selection import Kept
-from harness.compression.training.layer_weights import copy_adapted, set_weights
+from harness.compression.training.kernels import copy_adapted, set_weights
 
 Indices = NDArray[np.int64]
 

@@ -5,14 +5,22 @@ Graphs are the content of `.tflite` files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.dead_channels import repair_dead_channels
+from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES, float_constants, operators
+
+if TYPE_CHECKING:
+    from harness.compression.calibration import Sample
+
 
 Ranges = dict[str, dict[str, NDArray[Any]]]
 """Smallest and largest value (`min`, `max`) of each tensor, by its name."""
@@ -218,3 +226,93 @@ def _named_tensor(graph: Any, index: int) -> Any:  # noqa: ANN401 - generated co
     entry.name = graph.tensors[index].name
     entry.tensorIndex = index
     return entry
+
+
+BIAS_TYPES = {"INT32": "<i4", "INT64": "<i8"}
+FALLBACK_SCALE = 1.0
+"""For a layer without any weight that is not zero."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One quantized layer with a bias; the arrays are views into the file."""
+
+    bias_name: bytes
+    dead: NDArray[np.bool_]
+    """By output channel: whether all its weights are zero."""
+
+    kernel_scales: NDArray[np.float32]
+    bias_scales: NDArray[np.float32]
+    biases: NDArray[Any]
+
+
+def repair_dead_channels(quantized: bytes, float_graph: bytes) -> bytes:
+    """Return the quantized graph with right biases for the channels without weights.
+
+    `float_graph` is what it was quantized from: it has the biases, under the same names. Nothing else changes.
+    """
+    content = bytearray(quantized)
+    wanted = float_constants(float_graph)
+    for layer in _layers(content):
+        dead = layer.dead
+        if not dead.any() or layer.bias_name not in wanted:
+            continue
+        input_scale = float(layer.bias_scales[0]) / float(layer.kernel_scales[0])
+        layer.kernel_scales[dead] = layer.kernel_scales[~dead].max(initial=0) or FALLBACK_SCALE
+        layer.bias_scales[dead] = layer.kernel_scales[dead] * input_scale
+        limits = np.iinfo(layer.biases.dtype)
+        counts = np.rint(wanted[layer.bias_name][dead] / layer.bias_scales[dead].astype(np.float64))
+        layer.biases[dead] = np.clip(counts, limits.min, limits.max)
+    return bytes(content)
+
+
+def _layers(content: bytearray) -> Iterator[_Layer]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    bias_types = {getattr(schema.TensorType, name): kind for name, kind in BIAS_TYPES.items()}
+    for model, graph, name, node in operators(content):
+        if name not in OUTPUT_CHANNEL_AXES or node.Inputs(node.InputsLength() - 1) < 0:
+            continue
+        kernel, bias = graph.Tensors(node.Inputs(KERNEL_INPUT)), graph.Tensors(node.Inputs(node.InputsLength() - 1))
+        if kernel.Type() != schema.TensorType.INT8 or bias.Type() not in bias_types:
+            continue
+        buffers = [model.Buffers(tensor.Buffer()) for tensor in (kernel, bias)]
+        if not all(buffer.DataLength() for buffer in buffers):
+            continue  # computed, not constant
+        values, biases = (buffer.DataAsNumpy() for buffer in buffers)
+        kernel_scales, bias_scales = (tensor.Quantization().ScaleAsNumpy() for tensor in (kernel, bias))
+        channels = OUTPUT_CHANNEL_AXES[name]
+        if len(kernel_scales) != kernel.Shape(channels) or len(bias_scales) != len(kernel_scales):
+            continue  # one scale a tensor, which a dead channel shares anyway
+        by_channel = np.moveaxis(values.view(np.int8).reshape(kernel.ShapeAsNumpy()), channels, 0)
+        dead = ~by_channel.reshape(len(by_channel), -1).any(axis=1)
+        yield _Layer(bias.Name(), dead, kernel_scales, bias_scales, biases.view(bias_types[bias.Type()]))
+
+
+def ranges_file(folder: Path, graph: bytes, samples: list[Sample], kind: str) -> Path:
+    """Return the file of a graph's ranges over samples: its name is a hash of all that decides them."""
+    digest = hashlib.sha256(graph)
+    digest.update(kind.encode())
+    for sample in samples:
+        for name, values in sample.items():
+            digest.update(name.encode() + repr(values.shape).encode() + np.ascontiguousarray(values).tobytes())
+    return folder / f"{digest.hexdigest()}.json"
+
+
+def read_ranges(file: Path) -> Ranges | None:
+    """Return the ranges in a file, None where there is none."""
+    if not file.is_file():
+        return None
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    return {
+        name: {end: np.array(values, np.float32) for end, values in found.items()} for name, found in stored.items()
+    }
+
+
+def write_ranges(file: Path, ranges: Ranges) -> None:
+    """Write ranges, all or nothing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = {name: {end: values.tolist() for end, values in found.items()} for name, found in ranges.items()}
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
+    unfinished.write_text(json.dumps(content), encoding="utf-8")
+    unfinished.replace(file)

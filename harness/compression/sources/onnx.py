@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.compression.sources.packages import require_extra
 from harness.compression.sources.reading import (
     conversion_failed,
     digest_of_files,
     first_line,
     invalid_model,
     read_source_file,
+    require_extra,
 )
 from harness.tflite.flatbuffer import MAX_BYTES
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,3 +56,11 @@ def invalid_model(message: str, error: BaseException | None = None) -> Compressi
 def conversion_failed(message: str, evidence: str = "") -> CompressionError:
     """Return the error for a model that is whole and that a converter refuses all the same."""
     return CompressionError(Failure(FailureClass.CONVERSION_FAILED, message, evidence))
+
+
+def require_extra(package: str, extra: str, what: str) -> None:
+    """Raise `CompressionError` with the pip command where an extra's package (an import name) is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise conversion_failed(
+            f"{what} needs the package {package}, which is not installed: pip install 'harness[{extra}]'."
+        )

@@ -34,9 +34,8 @@ def cluster(work: Workpiece, settings: ClusteringSettings) -> None:
 
 def _cluster_keras(work: Workpiece, settings: ClusteringSettings) -> None:
     from harness.compression.training.fit import Plan, train
-    from harness.compression.training.keeping import shared_view, zeros_view
-    from harness.compression.training.views import settle
-    from harness.compression.weight_access import keras_kernels
+    from harness.compression.training.kernels import keras_kernels
+    from harness.compression.training.views import settle, shared_view, zeros_view
 
     kernels = keras_kernels(work)
     per_tensor = settings.scale == "tensor"
@@ -51,7 +50,7 @@ def _cluster_keras(work: Workpiece, settings: ClusteringSettings) -> None:
 
 
 def _cluster_constants(work: Workpiece, settings: ClusteringSettings) -> None:
-    from harness.compression.weight_access import graph_weights
+    from harness.compression.training.kernels import graph_weights
     from harness.compression.weights.clusters import share
     from harness.tflite.weights import replace_weights
 

@@ -71,8 +71,8 @@ def prune(work: Workpiece, settings: PruningSettings) -> None:
 
 def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
     from harness.compression.training.fit import Plan, train
+    from harness.compression.training.kernels import keras_kernels
     from harness.compression.training.views import Masked, settle
-    from harness.compression.weight_access import keras_kernels
     from harness.compression.weights.masks import sparsity_of
 
     every = keras_kernels(work)
@@ -99,7 +99,7 @@ def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
 
 
 def _prune_constants(work: Workpiece, settings: PruningSettings) -> None:
-    from harness.compression.weight_access import graph_weights
+    from harness.compression.training.kernels import graph_weights
     from harness.compression.weights.masks import sparsity_of
     from harness.tflite.weights import replace_weights
 
@@ -162,7 +162,7 @@ def _forget(network: Any, seed: int) -> None:  # noqa: ANN401 - Keras has no typ
     """Give every weight a fresh start."""
     import keras
 
-    from harness.compression.training.layer_weights import copy_adapted
+    from harness.compression.training.kernels import copy_adapted
 
     keras.utils.set_random_seed(seed)
     fresh = keras.models.clone_model(network)

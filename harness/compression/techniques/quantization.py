@@ -129,7 +129,7 @@ def _rule(formats: QuantizationSettings | LayerFormat, match: str) -> Rule:
 def _ranges(work: Workpiece, graph: bytes, settings: QuantizationSettings) -> Ranges | None:
     """Return the activations' ranges: measured once for a graph and its samples, then kept for the next recipe."""
     from harness.compression.graph import quantizer
-    from harness.compression.range_file import ranges_file, read_ranges, write_ranges
+    from harness.compression.graph.quantizer import ranges_file, read_ranges, write_ranges
 
     request = settings.calibration_request()
     if request is None:

@@ -21,9 +21,8 @@ class QuantizationAwareTrainingSettings(TrainingSettings):
 def train_for_quantization(work: Workpiece, settings: QuantizationAwareTrainingSettings) -> None:
     """Train with rounded weights and activations; zeros and clusters of earlier steps are kept."""
     from harness.compression.training.fit import Plan, train
-    from harness.compression.training.keeping import kept_structure
     from harness.compression.training.kernels import find_kernels
-    from harness.compression.training.views import OnGrid
+    from harness.compression.training.views import OnGrid, kept_structure
 
     network = work.keras_model()
     kernels = find_kernels(network)

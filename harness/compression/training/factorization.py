@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.training.layer_weights import set_weights
+from harness.compression.training.kernels import set_weights
 
 DEFAULT_ENERGY = 0.95
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.weights import Weight, weights
+
+if TYPE_CHECKING:
+    from harness.compression.recipe_state import Workpiece
+
 
 _KERNELS: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
     "Dense": (("kernel", (1,)),),
@@ -57,3 +64,46 @@ def find_kernels(network: Any) -> list[Kernel]:  # noqa: ANN401 - Keras has no t
             variable = variable if isinstance(variable, keras.Variable) else getattr(layer, attribute)
             found.append(Kernel(variable, layer.name, axes))
     return found
+
+
+def set_weights(layer: Any, weights: Any) -> None:  # noqa: ANN401 - Keras has no types
+    """Set a layer's weights; a `Normalization` goes on with the mean and variance of before unless it is told."""
+    layer.set_weights(weights)
+    if is_adapted(layer):
+        layer.finalize_state()
+
+
+def is_adapted(layer: Any) -> bool:  # noqa: ANN401 - as above
+    """Whether a layer's weights were read off data, such as a mean, and not trained."""
+    return callable(getattr(layer, "finalize_state", None))
+
+
+def copy_adapted(network: Any, other: Any) -> None:  # noqa: ANN401 - as above
+    """Give a fresh network of the same layer names what was read off data: it belongs to the data, not to training."""
+    for layer in network.layers:
+        if is_adapted(layer) and layer.weights:
+            set_weights(other.get_layer(layer.name), layer.get_weights())
+
+
+def keras_kernels(work: Workpiece) -> list[Kernel]:
+    """Return the kernels of the Keras model. Raises `CompressionError` where it has none."""
+    kernels = find_kernels(work.keras_model())
+    if not kernels:
+        raise _refused(f"{work.model.name} has no convolution or dense layer, so there is nothing to change.")
+    return kernels
+
+
+def graph_weights(work: Workpiece, *, epochs: int) -> dict[str, Weight]:
+    """Return the float kernels of the graph, which cannot be trained: `epochs` must be 0. Raises `CompressionError`."""
+    if epochs:
+        raise _refused(f"{work.model.name} is a graph, which cannot be trained: set epochs = 0.")
+    found = weights(work.graph())
+    if not found:
+        raise _refused(
+            f"{work.model.name} has no convolution or dense layer with float weights, so there is nothing to change."
+        )
+    return found
+
+
+def _refused(message: str) -> CompressionError:
+    return CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))

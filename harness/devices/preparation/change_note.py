@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import harness
 from harness.devices.device import Device
 from harness.errors import DeviceError, Failure, FailureClass
+from harness.version import __version__
 
 _NAME = "changed.json"
 _TIMEOUT_S = 20.0
@@ -61,7 +61,7 @@ class ChangeNote:
             self._device.remove(self._file)
             return
         entries = [{"knob": change.knob, "earlier": dict(change.earlier)} for change in changes]
-        text = json.dumps({"harness": harness.__version__, "changes": entries})
+        text = json.dumps({"harness": __version__, "changes": entries})
         arguments = ["sh", "-c", _WRITE, "sh", self._device.work_folder, self._file, text]
         result = self._device.run(arguments, timeout_s=_TIMEOUT_S)
         if not result.ok:

@@ -9,11 +9,11 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
 
+from harness.devices.adb.recovery import await_commands
 from harness.devices.device import Device
 from harness.devices.preparation.change_note import Change, ChangeNote
 from harness.devices.preparation.knob import Knob, KnobRefusedError, State
 from harness.devices.preparation.knobs import EVERY_KNOB
-from harness.devices.under_way import await_commands
 from harness.errors import DeviceError, Failure
 
 _READ_BACKS = 10

@@ -6,9 +6,8 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.devices.android_output import parse_battery, parse_screen_on, parse_thermal, section_script, split_sections
 from harness.devices.device import Device
-from harness.devices.dumpsys import parse_battery, parse_screen_on, parse_thermal
-from harness.devices.sections import section_script, split_sections
 
 _CLOCK = "/sys/devices/system/cpu/cpu[0-9]*/cpufreq"
 TELEMETRY_SCRIPT = section_script(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.accuracy.metrics import cosines, proportion
+from harness.accuracy.output_check import cosines, proportion
 from harness.errors import UsageError
 from harness.evaluation.fidelity import centred_logits, compare_fidelity, divergences, probabilities
 from harness.evaluation.intervals import mean_of

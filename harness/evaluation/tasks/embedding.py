@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy.metrics import cosines, proportion
+from harness.accuracy.output_check import cosines, proportion
 from harness.errors import UsageError
 from harness.evaluation.intervals import mean_of
 from harness.evaluation.task import Comparison, Labels, Measure, Outputs, task

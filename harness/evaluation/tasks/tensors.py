@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.accuracy.metrics import max_abs_errors
+from harness.accuracy.output_check import max_abs_errors
 from harness.evaluation.intervals import Floats, of_sums
 from harness.evaluation.layers import decibels
 from harness.evaluation.task import Comparison, Labels, Measure, Outputs, task

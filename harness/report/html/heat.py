@@ -9,10 +9,9 @@ from harness.analysis.summary import latency_column
 from harness.analysis.sweep_data import Row, SweepData, grouped
 from harness.benchmark.invocation import Pass
 from harness.errors import FailureClass
-from harness.report.html.figure import Figure, thinned, tooltip
+from harness.report.html.figure import Figure, by_device, thinned, tooltip
 from harness.report.html.latencies import hottest_c
-from harness.report.page.cell_points import by_device
-from harness.report.text import printable
+from harness.text import printable
 
 _HEIGHT_PX = 110
 _EVIDENCE = tooltip(

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from harness.analysis.history.nights import read_nights
 from harness.analysis.history.steps import examine
 from harness.analysis.sweep_data import Row, SweepData
-from harness.report.html.figure import Axis, Figure, delegate_scale, tooltip
-from harness.report.page.cell_points import cell_point
-from harness.report.text import printable
+from harness.report.html.figure import Axis, Figure, cell_point, delegate_scale, tooltip
 from harness.store.store import Store
+from harness.text import printable
 
 MOST_GROUPS = 200
 _LATENCY = Axis("latency", "latency_ms", "latency, ms")

@@ -8,8 +8,18 @@ from typing import Any
 from harness.analysis.summary import latency_column
 from harness.analysis.sweep_data import Row, SweepData, grouped
 from harness.benchmark.invocation import Pass
-from harness.report.html.figure import ROW_HEIGHT_PX, Axis, Figure, delegate_points, delegate_scale, tooltip
-from harness.report.page.cell_points import MOST_CELLS, by_device, cell_point, milliseconds
+from harness.report.html.figure import (
+    MOST_CELLS,
+    ROW_HEIGHT_PX,
+    Axis,
+    Figure,
+    by_device,
+    cell_point,
+    delegate_points,
+    delegate_scale,
+    milliseconds,
+    tooltip,
+)
 
 _LATENCY = Axis("latency", "latency_ms", "latency, ms")
 _CELL = {"field": "cell", "type": "nominal", "title": None, "sort": None}

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from harness.analysis.summary import operator_shares
 from harness.analysis.sweep_data import Row, SweepData, grouped
-from harness.report.html.figure import ROW_HEIGHT_PX, Figure, tooltip
-from harness.report.page.cell_points import MOST_CELLS, by_device, cell_point
-from harness.report.text import printable
-from harness.results.operators import operator_shares
+from harness.report.html.figure import MOST_CELLS, ROW_HEIGHT_PX, Figure, by_device, cell_point, tooltip
+from harness.text import printable
 
 _OWN_COLORS = 7
 

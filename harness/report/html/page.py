@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import harness
 from harness.analysis.decision import Decision, Limits, decide
 from harness.analysis.sweep_data import SweepData
+from harness.paths import cache_folder
 from harness.report.html.figure import Figure
 from harness.report.html.heat import heat_figure
 from harness.report.html.history_figure import ChangePoint, history_figure
 from harness.report.html.latencies import delegate_figure, invocation_figure, sustained_figure
 from harness.report.html.operators import operator_figure
 from harness.report.html.provenance import Provenance, provenance
-from harness.report.html.tables import row_table
+from harness.report.html.tables import (
+    DelegateFinding,
+    FailureGroup,
+    KeptPromise,
+    delegate_findings,
+    failure_groups,
+    kept_promises,
+    row_table,
+)
 from harness.report.html.trade_offs import trade_off_figure
-from harness.report.page.chart_library import chart_script
-from harness.report.page.delegate_findings import DelegateFinding, delegate_findings
-from harness.report.page.failure_groups import FailureGroup, failure_groups
-from harness.report.page.kept_promises import KeptPromise, kept_promises
-from harness.results.plain import to_json
+from harness.text import to_json
+from harness.version import __version__
 
-_PACKAGE = "harness.report.page"
+_PACKAGE = "harness.report.html"
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ def render_template(template: str, scripts: Sequence[str], **values: Any) -> str
         style=Markup(style),  # noqa: S704 - shipped with harness
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - shipped with harness and vl-convert
         policy=_policy(style, scripts),
-        harness_version=harness.__version__,
+        harness_version=__version__,
         **values,
     )
 
@@ -150,3 +158,28 @@ def _hash(text: str) -> str:
 def asset(name: str) -> str:
     """Return a file of `templates/`."""
     return (resources.files(_PACKAGE) / "templates" / name).read_text(encoding="utf-8")
+
+
+def chart_script(cache: Path | None = None) -> str:
+    """Return the script; it defines `vegaEmbed`."""
+    from importlib.metadata import version
+
+    file = (cache or cache_folder()) / "charts" / f"vl-convert-{version('vl-convert-python')}.js"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    import vl_convert
+
+    script = str(vl_convert.javascript_bundle())  # type: ignore[call-arg] # the stub lacks the default
+    _keep(file, script)
+    return script
+
+
+def _keep(file: Path, script: str) -> None:
+    """Write whole or not at all: two reports may be made at once. A cache that cannot be written only costs time."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, encoding="utf-8", delete=False) as half:
+            half.write(script)
+        os.replace(half.name, file)  # noqa: PTH105 - a name, not a path
+    except OSError:
+        return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.sweep_data import Row, SweepData
-from harness.report.text import number, printable
+from harness.text import number, printable
 
 MOST_VARIANTS = 200
 

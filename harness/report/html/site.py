@@ -11,8 +11,8 @@ from harness.analysis.decision import Limits, decide
 from harness.analysis.sweep_data import SweepData, read_sweep_data
 from harness.errors import UsageError
 from harness.report.html.page import ReportOptions, render_index, render_report
-from harness.report.text import printable
 from harness.store.store import Store
+from harness.text import printable
 
 REPORTS = "reports"
 """Where the reports lie below the first page."""

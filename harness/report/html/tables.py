@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.cell_comparison import footprint_mb
-from harness.analysis.sweep_data import Row, SweepData
-from harness.report.page.cell_points import milliseconds, ran, verdict_text
-from harness.report.text import printable
+from harness.analysis.cell_comparison import ComparedCells, Subject, compare_cells, couple, footprint_mb
+from harness.analysis.promises import judge_promises, promise_titles
+from harness.analysis.sweep_data import Row, SweepData, all_evidence
+from harness.report.html.figure import milliseconds, ran, verdict_text
+from harness.text import number, printable
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,138 @@ def _is_used(column: RowColumn, values: Sequence[object]) -> bool:
     if column.name in ("sweep", "threads"):
         return len(set(values)) > 1
     return column.name in ("variant", "verdict", "latency") or any(value is not None for value in values)
+
+
+MOST_PLACES = 12
+MOST_GROUPS = 60
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """Rows that failed alike."""
+
+    failure_class: str
+    message: str
+    advice: str
+    evidence: str
+    """The lines that prove it, of the first row."""
+    places: Sequence[str]
+    more: int
+    """Places that are not named."""
+
+
+def failure_groups(data: SweepData) -> tuple[list[FailureGroup], int]:
+    """Return the groups, the one with most rows first, and how many groups are left out."""
+    rows: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+    for row in data.rows:
+        if row["failure_class"] is not None:
+            key = (row["failure_class"], printable(row["failure_message"] or ""))
+            names = [data.name_of(row) if row["delegate_requested"] else row["variant"], row["device"] or row["serial"]]
+            place = ", ".join(printable(name) for name in names if name is not None)
+            rows.setdefault(key, []).append((place, row["failure_advice"] or "", row["failure_evidence"] or ""))
+    groups = []
+    for (failure_class, message), failed in sorted(rows.items(), key=lambda item: -len(item[1])):
+        places = list(dict.fromkeys(place for place, _, _ in failed))
+        _, advice, evidence = failed[0]
+        groups.append(FailureGroup(failure_class, message, advice, evidence, places[:MOST_PLACES],
+                                   max(0, len(places) - MOST_PLACES)))  # fmt: skip
+    return groups[:MOST_GROUPS], max(0, len(groups) - MOST_GROUPS)
+
+
+_MOST_REASONS = 3
+
+
+@dataclass(frozen=True)
+class KeptPromise:
+    """One promise over all rows of a sweep."""
+
+    number: int
+    title: str
+    kept: int
+    broken: int
+    unknown: int
+    reasons: Sequence[tuple[str, int]]
+    """The most frequent sentences of the rows for which it is not kept, else of all, with their count."""
+
+    @property
+    def state(self) -> str:
+        """The gravest of all rows: `broken`, `unknown` or `kept`."""
+        return "broken" if self.broken else "kept" if self.kept else "unknown"
+
+
+def kept_promises(data: SweepData) -> list[KeptPromise]:
+    """Judge every promise for every row; an empty list where the sweep has no cells."""
+    judged: dict[int, list[tuple[bool | None, str]]] = {number: [] for number in promise_titles()}
+    for evidence in all_evidence(data):
+        for promise in judge_promises(evidence):
+            judged[promise.number].append((promise.kept, promise.sentence))
+    if not data.sides:
+        return []
+    return [_summed(number, title, judged[number]) for number, title in sorted(promise_titles().items())]
+
+
+def _summed(number: int, title: str, judged: Sequence[tuple[bool | None, str]]) -> KeptPromise:
+    counts = Counter(kept for kept, _ in judged)
+    gravest = False if counts[False] else True if counts[True] else None
+    sentences = Counter(sentence for kept, sentence in judged if kept is gravest)
+    return KeptPromise(number, title, counts[True], counts[False], counts[None], sentences.most_common(_MOST_REASONS))
+
+
+MOST_FINDINGS = 200
+
+
+@dataclass(frozen=True)
+class DelegateFinding:
+    """One cell of another delegate against the same variant on `cpu`; texts are as they are shown."""
+
+    device: str
+    variant: str
+    delegate: str
+    verdict: str
+    cpu_ms: str
+    delegate_ms: str
+    change: str
+    """Relative difference of the latency, with its 99 % interval."""
+    floor: str
+    why: str
+
+
+def delegate_findings(data: SweepData) -> tuple[list[DelegateFinding], int]:
+    """Return what differs most in front, and how many are left out."""
+    on_cpu = [side for side in data.sides if side.cell["delegate_requested"] == "cpu"]
+    others = [side for side in data.sides if side.cell["delegate_requested"] != "cpu"]
+    couples = [
+        found
+        for delegate in dict.fromkeys(side.cell["delegate_requested"] for side in others)
+        for found in couple(
+            on_cpu, [side for side in others if side.cell["delegate_requested"] == delegate], Subject.DELEGATE
+        )
+        if found.a and found.b
+    ]
+    compared = compare_cells(couples, data.noise)
+    findings = [_finding(cells) for cells in compared[:MOST_FINDINGS]]
+    return findings, max(0, len(compared) - MOST_FINDINGS)
+
+
+def _finding(cells: ComparedCells) -> DelegateFinding:
+    estimate, floor = cells.finding.estimate, cells.finding.floor
+    change = "-"
+    if estimate:
+        low, high = _percent(estimate.interval.low), _percent(estimate.interval.high)
+        change = f"{_percent(estimate.value)} % ({low} to {high})"
+    a, b = (side.cell["latency_median_us"] if side else None for side in (cells.a, cells.b))
+    return DelegateFinding(
+        device=printable(cells.cell["device"]),
+        variant=printable(cells.cell["variant"]),
+        delegate=printable(cells.cell["delegate_requested"]),
+        verdict=str(cells.finding.verdict),
+        cpu_ms=number(a / 1000) if a else "-",
+        delegate_ms=number(b / 1000) if b else "-",
+        change=change,
+        floor=f"{100 * floor.value:.1f} %" if floor else "-",
+        why=printable(cells.finding.why),
+    )
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.1f}".replace("-", "\N{MINUS SIGN}")

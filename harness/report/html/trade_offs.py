@@ -7,9 +7,7 @@ from typing import Any
 
 from harness.analysis.sweep_data import Row, SweepData
 from harness.analysis.verdict import Verdict
-from harness.report.html.figure import Axis, Figure, delegate_points, delegate_scale, tooltip
-from harness.report.page.cell_points import by_device, cell_point
-from harness.report.page.front import front
+from harness.report.html.figure import Axis, Figure, by_device, cell_point, delegate_points, delegate_scale, tooltip
 
 _MOST_POINTS = 400
 _LATENCY = Axis("latency", "latency_ms", "latency, ms", "latency_low_ms", "latency_high_ms")
@@ -96,3 +94,24 @@ def _spec(x: Axis, y: Axis, rows: Sequence[Row]) -> dict[str, Any]:
     })  # fmt: skip
     layers += delegate_points(rows, "datum.front === 'on the front'", encoding)
     return {"width": "container", "height": 340, "layer": layers}
+
+
+def front(points: Sequence[Sequence[float | None]]) -> list[bool]:
+    """Tell of each point whether it is on the front; every measure is one of which less is better.
+
+    A point is beaten by one that is at least as good in every measure and better in one. Points that lack a measure are
+    never on the front and beat nobody. Sorted first, so that a point can only be beaten by one before it.
+    """
+    complete = sorted(
+        (tuple(value for value in point if value is not None), index)
+        for index, point in enumerate(points)
+        if None not in point
+    )
+    kept: list[tuple[float, ...]] = []
+    on_front = [False] * len(points)
+    for values, index in complete:
+        beaten = any(all(a <= b for a, b in zip(other, values, strict=True)) and other != values for other in kept)
+        if not beaten:
+            kept.append(values)
+            on_front[index] = True
+    return on_front

@@ -12,7 +12,7 @@ from rich.text import Text
 from harness.analysis.cell_comparison import ComparedCells, Regression, footprint_mb
 from harness.analysis.comparison import FindingVerdict
 from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section
-from harness.report.text import number, printable
+from harness.text import number, printable
 
 if TYPE_CHECKING:
     import pandas as pd

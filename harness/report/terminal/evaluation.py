@@ -11,10 +11,10 @@ from rich.text import Text
 
 from harness.evaluation.changed_images import OWN, TRANSFERRED
 from harness.evaluation.suite import HOST
-from harness.report.text import number, printable
+from harness.text import number, printable
 
 if TYPE_CHECKING:
-    from harness.evaluation.attacker import Surrogacy
+    from harness.evaluation.attacks import Surrogacy
     from harness.evaluation.changed_images import Condition
     from harness.evaluation.fidelity import Fidelity, Paired
     from harness.evaluation.layers import LayerError

@@ -13,11 +13,9 @@ from rich.text import Text
 
 from harness.analysis.evidence import Row, RowEvidence
 from harness.analysis.promises import Promise
-from harness.analysis.summary import latency_column
-from harness.report.text import number, printable
-from harness.results.operators import operator_shares
+from harness.analysis.summary import latency_column, operator_shares
 from harness.store.records import CARRIED_ON
-from harness.text import counted
+from harness.text import counted, number, printable
 
 _PLOT_COLUMNS = 40
 _SHORT_HASH = 16

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -98,3 +99,20 @@ class FittedTable:
         for row in section.rows:
             table.add_row(*(Text(row.texts[index]) for index in indexes), style=row.style)
         return table
+
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+_LEAST_SPAN = 0.10
+"""Share of the lowest value that the full height stands for at least, so that noise does not look like a cliff."""
+
+
+def curve(values: Sequence[float], *, width: int = 60) -> str:
+    """Draw positive values from left to right, the lowest at the bottom; more than `width` are averaged in groups."""
+    if not values:
+        return ""
+    groups = np.array_split(np.asarray(values, dtype=float), min(width, len(values)))
+    means = np.array([group.mean() for group in groups])
+    low = means.min()
+    span = max(means.max() - low, _LEAST_SPAN * low)
+    heights = np.round((means - low) / span * (len(_LEVELS) - 1)).astype(int)
+    return "".join(_LEVELS[height] for height in heights)

@@ -14,10 +14,8 @@ from rich.text import Text
 
 from harness.analysis.history.nights import Night
 from harness.analysis.history.steps import CellHistory, Change, CommonCause, HistoryStep, changes
-from harness.report.curve import curve
-from harness.report.text import number, printable
-from harness.results.plain import plain
-from harness.text import counted
+from harness.report.terminal.fitting import curve
+from harness.text import counted, number, plain, printable
 
 _PLOT_COLUMNS = 30
 _SHORT_HASH = 12

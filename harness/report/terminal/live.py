@@ -16,8 +16,7 @@ from rich.text import Text
 
 from harness.progress import DeviceStatus, Heat, News
 from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section
-from harness.report.text import number, printable
-from harness.text import counted
+from harness.text import counted, number, printable
 
 _BAR_WIDTHS = (10, 30)
 """The narrowest and the widest bar."""

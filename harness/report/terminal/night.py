@@ -8,55 +8,13 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from harness.analysis.history.night_check import CheckedCell, NightCheck, Trouble
-from harness.analysis.verdict import FEWEST_INVOCATIONS
+from harness.analysis.history.night_check import CheckedCell, NightCheck, Trouble, trouble_sentence
 from harness.errors import HarnessError
 from harness.report.terminal.comparison import comparison_table, finding_rows
-from harness.report.text import printable
-from harness.text import counted
+from harness.text import counted, printable
 
 _MOST_LINES = 10
 """Of a summary for a chat."""
-
-
-def trouble_sentence(cell: CheckedCell, trouble: Trouble) -> str:
-    """Return what is wrong with a cell, in one sentence."""
-    row = cell.side.cell
-    if trouble is Trouble.FAILED:
-        return f"{row['failure_class']}: {row['failure_message']} {row['failure_advice'] or ''}".strip()
-    if trouble is Trouble.LEFT_OUT:
-        return f"Stopped after {len(cell.side.latencies_us)} of its processes; {FEWEST_INVOCATIONS} are the least."
-    if trouble is Trouble.STEP and cell.new_step:
-        step, interval = cell.new_step, cell.new_step.estimate.interval
-        return (
-            f"Slower by {_percent(step.estimate.value)} (99 % interval {_percent(interval.low)} to "
-            f"{_percent(interval.high)}) since sweep {step.sweep_id}; found tonight."
-        )
-    return _against_last_night(cell, trouble)
-
-
-def _against_last_night(cell: CheckedCell, trouble: Trouble) -> str:
-    if cell.compared is None or cell.compared.a is None:
-        return str(trouble)
-    before, now = cell.compared.a.cell, cell.side.cell
-    finding, last = cell.compared.finding, cell.compared.a.sweep_id
-    if trouble is Trouble.SLOWER and finding.estimate:
-        interval = finding.estimate.interval
-        return (
-            f"Slower by {_percent(finding.estimate.value)} (99 % interval {_percent(interval.low)} to "
-            f"{_percent(interval.high)}) than in sweep {last}."
-        )
-    if trouble is Trouble.ACCURACY:
-        return f"Top-1 is {100 * now['top1']:.1f} %; it was {100 * before['top1']:.1f} % in sweep {last}."
-    if trouble is Trouble.FALLBACK:
-        return f"Ran on {now['delegate_achieved']}; in sweep {last} it ran on {before['delegate_achieved']}."
-    if trouble is Trouble.MEMORY:
-        return f"Takes more memory than in sweep {last}."
-    return f"Not compared with sweep {last}: {finding.why}"
-
-
-def _percent(ratio: float) -> str:
-    return f"{100 * (ratio - 1):.1f} %"
 
 
 def night_screen(check: NightCheck, fail_on: Collection[Trouble]) -> RenderableType:

@@ -9,7 +9,7 @@ from rich.filesize import decimal
 
 from harness.benchmark.delegates import find_delegate
 from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section
-from harness.report.text import number, printable
+from harness.text import number, printable
 
 if TYPE_CHECKING:
     from harness.partition.costs import MeasuredPieces

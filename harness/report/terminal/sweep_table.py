@@ -11,9 +11,8 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from harness.report.curve import curve
-from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section
-from harness.report.text import is_missing, number, printable
+from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section, curve
+from harness.text import is_missing, number, printable
 
 Row = dict[str, Any]
 

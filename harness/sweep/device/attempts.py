@@ -10,12 +10,12 @@ from harness.devices.device import Device
 from harness.errors import DeviceError, Failure, FailureClass
 from harness.store.records import Cell
 from harness.sweep.context import SweepContext
+from harness.sweep.device.cell_setup import WarmUp
 from harness.sweep.device.gated_tool import GuardedInvocation, GuardedTool
 from harness.sweep.device.progress import DeviceProgress
 from harness.sweep.device.recovery import DeviceCare
 from harness.sweep.plan import PlannedInvocation
 from harness.sweep.retry import RULES, Remedy, anything
-from harness.sweep.warm_up import WarmUp
 
 SHUT_GATES_BEFORE_GIVING_UP = 2
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
 from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
-from harness.benchmark.probe import with_flags
+from harness.benchmark.registry import with_flags
 from harness.benchmark.tool import Tool
 from harness.devices.cores import choose_measured_cores
 from harness.devices.device import Device, DeviceFacts, DeviceKind
@@ -26,18 +26,16 @@ from harness.spec.sweep import Measurement
 from harness.store.records import Cell
 from harness.sweep.context import SweepContext
 from harness.sweep.device.attempts import Attempts
-from harness.sweep.device.cell_setup import Groundwork, stored_searches
+from harness.sweep.device.cell_setup import Groundwork, WarmUp, stored_searches, untested
 from harness.sweep.device.gated_tool import GuardedTool
 from harness.sweep.device.output_checks import OutputChecks
-from harness.sweep.device.progress import DeviceProgress
+from harness.sweep.device.progress import DeviceProgress, StepKind
 from harness.sweep.device.recovery import DeviceCare
-from harness.sweep.device.sustained import is_unfinished, sustain, window_count
-from harness.sweep.plan import PlannedInvocation, measured_by, mode_of, plan_waves
-from harness.sweep.remaining_time import StepKind
+from harness.sweep.device.sustained import sustain
+from harness.sweep.plan import PlannedInvocation, is_unfinished, measured_by, mode_of, plan_waves, window_count
 from harness.sweep.resume import Earlier, Place, labels_so_far, look_back, require_same_system
 from harness.sweep.retry import RULES, from_outside, nothing
 from harness.sweep.stopping import Stopping
-from harness.sweep.warm_up import WarmUp, untested
 from harness.tflite.variant import Variant
 
 

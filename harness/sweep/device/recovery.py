@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from harness.devices.adb.recovery import answers, await_device
+from harness.devices.adb.recovery import answers, await_commands, await_device
 from harness.devices.device import Device
 from harness.devices.preparation.preparation import Preparation
-from harness.devices.under_way import await_commands
 from harness.errors import DeviceError, Failure, FailureClass, FailureError
 from harness.sweep.context import SweepContext
 from harness.sweep.device.progress import DeviceProgress

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 
 from harness.benchmark.benchmark_model.command import cache_flags
 from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
 from harness.benchmark.tool import Tool
-from harness.devices.device import Device
-from harness.devices.fresh_folder import fresh_folder
+from harness.devices.device import Device, fresh_folder
 from harness.spec.sweep import Measurement
 from harness.store.records import Cell
-from harness.sweep.plan import PlannedInvocation
+from harness.sweep.plan import PlannedInvocation, window_count
 
 _SPARE_S = 60.0
 """The tool's own limit lies so far beyond a window, so that it never cuts one short."""
-
-
-def window_count(measurement: Measurement) -> int:
-    """Return how many windows a cell is run for."""
-    return math.ceil(measurement.sustained_s / measurement.sustained_window_s)
-
-
-def is_unfinished(cell: Cell, measurement: Measurement, done: Collection[tuple[str, Pass, int]]) -> bool:
-    """Tell whether any window of a cell is missing. Half a run cannot be carried on, since the phone cooled."""
-    return any((cell.key, Pass.SUSTAINED, index) not in done for index in range(window_count(measurement)))
 
 
 def sustain(

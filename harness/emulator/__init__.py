@@ -1,1 +1,0 @@
-"""Start and stop emulators of the Android SDK, where one is installed."""

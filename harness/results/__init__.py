@@ -1,1 +1,0 @@
-"""The store, tables, statistics, export."""
