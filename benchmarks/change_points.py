@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from harness.analysis.history.change_points import FEWEST_NIGHTS, find_steps
+from harness.analysis.history.change_points import FEWEST_NIGHTS, find_level_shifts
 
 Floats = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Floats]
@@ -69,7 +69,7 @@ def false_alarms(generator: np.random.Generator, noise: Noise, cells: int) -> di
     at_last = on_any = 0
     for _ in range(cells):
         latencies = np.exp(noise(generator, NIGHTS))
-        shown = [bool(find_steps(list(latencies[:count]))) for count in range(2 * FEWEST_NIGHTS, NIGHTS + 1)]
+        shown = [bool(find_level_shifts(list(latencies[:count]))) for count in range(2 * FEWEST_NIGHTS, NIGHTS + 1)]
         at_last += shown[-1]
         on_any += any(shown)
     return {"on the last night": at_last / cells, "on any night": on_any / cells}
@@ -83,7 +83,7 @@ def delays(generator: np.random.Generator, noise: Noise, size: float, cells: int
         logs[QUIET_NIGHTS:] += np.log1p(size)
         latencies = list(np.exp(logs))
         for after in range(FEWEST_NIGHTS, 31):
-            steps = find_steps(latencies[: QUIET_NIGHTS + after])
+            steps = find_level_shifts(latencies[: QUIET_NIGHTS + after])
             if any(abs(step.at - QUIET_NIGHTS) <= 5 for step in steps):
                 found.append(after)
                 break
@@ -98,7 +98,7 @@ def places(generator: np.random.Generator, cells: int) -> dict[str, float]:
     for _ in range(cells):
         logs = normal(generator, 60)
         logs[30:] += np.log(1.05)
-        for step in find_steps(list(np.exp(logs))):
+        for step in find_level_shifts(list(np.exp(logs))):
             seen += 1
             covered += step.earliest <= 30 <= step.latest
             off += abs(step.at - 30)
@@ -111,7 +111,7 @@ def mended(generator: np.random.Generator, cells: int) -> float:
     for _ in range(cells):
         logs = normal(generator, NIGHTS)
         logs[26:34] += np.log(1.10)
-        shown += len(find_steps(list(np.exp(logs)))) == 2
+        shown += len(find_level_shifts(list(np.exp(logs)))) == 2
     return shown / cells
 
 
@@ -136,9 +136,10 @@ def main() -> None:
     for size in (0.03, 0.05, 0.10, 0.50):
         waits = delays(generator, normal, size, few)
         soon[f"{size:.0%}"] = {
-            "median": float(np.median(waits)), "nine_in_ten": float(np.quantile(waits, 0.9)),
+            "median": float(np.median(waits)),
+            "nine_in_ten": float(np.quantile(waits, 0.9)),
             "within_30": float(np.mean(np.array(waits) <= 30)),
-        }  # fmt: skip
+        }
         row = soon[f"{size:.0%}"]
         table.add_row(
             f"{size:.0%}", f"{row['median']:.0f}", f"{row['nine_in_ten']:.0f}", f"{100 * row['within_30']:.1f}"

@@ -197,10 +197,15 @@ def _show_front(contestants: list[Contestant], figures: dict[str, Any]) -> None:
         table.add_column(heading, justify="right")
     for one in sorted(contestants, key=lambda one: one.zip_bytes):
         table.add_row(
-            one.side, one.name, f"{100 * one.top1:.2f}", f"{100 * one.low:.1f}..{100 * one.high:.1f}",
-            f"{100 * (reference.top1 - one.top1):.2f}", f"{len(one.content) / 1000:.1f}", f"{one.zip_bytes / 1000:.1f}",
+            one.side,
+            one.name,
+            f"{100 * one.top1:.2f}",
+            f"{100 * one.low:.1f}..{100 * one.high:.1f}",
+            f"{100 * (reference.top1 - one.top1):.2f}",
+            f"{len(one.content) / 1000:.1f}",
+            f"{one.zip_bytes / 1000:.1f}",
             f"{one.latency_us:.0f}",
-        )  # fmt: skip
+        )
     Console(width=110).print(table)
     front = Table(title="smallest zip size at each accuracy drop")
     for heading in ("drop up to", "harness", "kB", "best peer", "kB", "ratio"):
@@ -212,15 +217,20 @@ def _show_front(contestants: list[Contestant], figures: dict[str, Any]) -> None:
         theirs = min((one for one in within if one.side != "harness"), key=lambda one: one.zip_bytes, default=None)
         ratio = ours.zip_bytes / theirs.zip_bytes if theirs else None
         front.add_row(
-            f"{drop:.2f}", ours.name, f"{ours.zip_bytes / 1000:.1f}",
-            f"{theirs.side} {theirs.name}" if theirs else "none", f"{theirs.zip_bytes / 1000:.1f}" if theirs else "-",
+            f"{drop:.2f}",
+            ours.name,
+            f"{ours.zip_bytes / 1000:.1f}",
+            f"{theirs.side} {theirs.name}" if theirs else "none",
+            f"{theirs.zip_bytes / 1000:.1f}" if theirs else "-",
             f"{ratio:.2f}" if ratio else "-",
-        )  # fmt: skip
+        )
         figures["front"].append({"drop_points": drop, "harness": ours.name, "ratio": ratio})
     Console(width=110).print(front)
     fast = [one for one in contestants if 100 * (reference.top1 - one.top1) <= DROPS_POINTS[-1]]
-    best = {side: min(one.latency_us for one in fast if (one.side == "harness") == ours) for side, ours in
-            (("harness", True), ("peers", False))}  # fmt: skip
+    best = {
+        side: min(one.latency_us for one in fast if (one.side == "harness") == ours)
+        for side, ours in (("harness", True), ("peers", False))
+    }
     figures["fastest_us"] = best
     print(f"fastest within {DROPS_POINTS[-1]} point: harness {best['harness']:.0f} us, peers {best['peers']:.0f} us")
 

@@ -41,9 +41,13 @@ def main() -> None:
     )
     fitted(all_three, data, epochs=1, rate=5e-4)
     for name, model in (
-        ("prune50-dynamic", sparse50), ("prune80-dynamic", sparse80), ("cluster16-dynamic", clustered),
-        ("prune50-cluster16-dynamic", both), ("qat-int8", aware), ("prune50-cluster16-qat-int8", all_three),
-    ):  # fmt: skip
+        ("prune50-dynamic", sparse50),
+        ("prune80-dynamic", sparse80),
+        ("cluster16-dynamic", clustered),
+        ("prune50-cluster16-dynamic", both),
+        ("qat-int8", aware),
+        ("prune50-cluster16-qat-int8", all_three),
+    ):
         (folder / f"{name}.tflite").write_bytes(convert(model))
 
 

@@ -30,10 +30,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from harness.analysis.cell_comparison import Couple, compare_cells
-from harness.analysis.comparable_cell import Side, read_sides
+from harness.analysis.cell_comparison import CellPair, compare_cells
+from harness.analysis.comparable_cell import ComparableCell, read_comparable_cells
 from harness.analysis.comparison import SMALLEST_EFFECT
-from harness.analysis.device_noise import between_floor, noise_sides, read_noise, within_floor
+from harness.analysis.device_noise import between_floor, noise_cells, read_noise, within_floor
 from harness.benchmark.registry import ToolRegistry
 from harness.cli.progress import watch
 from harness.compression.make import make_variant
@@ -117,8 +117,11 @@ def held_back(pids: Sequence[int], files: set[str], share: float) -> Iterator[No
     is_first = (GROUPS / "cpu").is_dir()
     root = GROUPS / "cpu" if is_first else GROUPS
     whole, part = (root / f"harness-detect-{os.getpid()}-{kind}" for kind in ("whole", "part"))
-    quota = {"cpu.cfs_period_us": PERIOD_US, "cpu.cfs_quota_us": round(PERIOD_US * share)} if is_first else {
-        "cpu.max": f"{round(PERIOD_US * share)} {PERIOD_US}"}  # fmt: skip
+    quota = (
+        {"cpu.cfs_period_us": PERIOD_US, "cpu.cfs_quota_us": round(PERIOD_US * share)}
+        if is_first
+        else {"cpu.max": f"{round(PERIOD_US * share)} {PERIOD_US}"}
+    )
     try:
         for group in (whole, part):
             group.mkdir()
@@ -174,30 +177,39 @@ class Bench:
     def sweep(self, purpose: str) -> str:
         """Measure all variants once more in an order of its own; return the sweep's id."""
         self._seed += 1
-        measurement = {"invocations": self._count, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0,
-                       "op_profile_invocations": 0, "init_pairs": 0, "warmup_max_s": 0}  # fmt: skip
+        measurement = {
+            "invocations": self._count,
+            "runs": RUNS,
+            "accuracy_samples": 0,
+            "memory_invocations": 0,
+            "op_profile_invocations": 0,
+            "init_pairs": 0,
+            "warmup_max_s": 0,
+        }
         spec: SweepSpec = load_sweep_spec(
             None, {"delegates": ["cpu"], "purpose": purpose, "seed": self._seed, "measurement": measurement}
         )
         return sweep_variants(
-            self._variants, spec, open_device(self._serial), store=self._store, registry=self._registry,
+            self._variants,
+            spec,
+            open_device(self._serial),
+            store=self._store,
+            registry=self._registry,
             observer=self._observer,
-        )  # fmt: skip
+        )
 
 
 def judge(store: Store, serial: str, sweeps: Sequence[str]) -> dict[str, Any]:
     """Compare as `harness compare` does; return the share of each verdict by what was compared."""
-    sides = [{side.cell["variant"]: side for side in read_sides(store, sweep)} for sweep in sweeps]
+    sides = [{side.cell["variant"]: side for side in read_comparable_cells(store, sweep)} for sweep in sweeps]
     plain = [name for name in sides[0] if not name.endswith((AGAIN, SLOWED))]
-    pairs: dict[str, list[tuple[Side, Side]]] = {
+    pairs: dict[str, list[tuple[ComparableCell, ComparableCell]]] = {
         "A/A inside a sweep": [(sweep[name], sweep[name + AGAIN]) for sweep in sides for name in plain],
         "A/B inside a sweep": [(sweep[name], sweep[name + SLOWED]) for sweep in sides for name in plain],
-        "A/A between sweeps": [(one[name], other[name]) for one, other in pairwise(sides)
-                               for name in one],
-        "A/B between sweeps": [(one[name], other[name + SLOWED]) for one, other in pairwise(sides)
-                               for name in plain],
-    }  # fmt: skip
-    noise = noise_sides(store, {serial})
+        "A/A between sweeps": [(one[name], other[name]) for one, other in pairwise(sides) for name in one],
+        "A/B between sweeps": [(one[name], other[name + SLOWED]) for one, other in pairwise(sides) for name in plain],
+    }
+    noise = noise_cells(store, {serial})
     count = min(len(side.latencies_us) for sweep in sides for side in sweep.values())
     within, between = within_floor(noise, count), between_floor(noise)
     return {
@@ -209,24 +221,28 @@ def judge(store: Store, serial: str, sweeps: Sequence[str]) -> dict[str, Any]:
         "between_processes": statistics.median(
             side.cell["latency_spread"] for sweep in sides for side in sweep.values()
         ),
-    }  # fmt: skip
+    }
 
 
-def ratio(a: Side, b: Side) -> float:
+def ratio(a: ComparableCell, b: ComparableCell) -> float:
     """Return how many times slower B is than A, by the medians of their processes."""
     return statistics.median(b.latencies_us.values()) / statistics.median(a.latencies_us.values())
 
 
-def verdicts(store: Store, pairs: Sequence[tuple[Side, Side]]) -> dict[str, float]:
+def verdicts(store: Store, pairs: Sequence[tuple[ComparableCell, ComparableCell]]) -> dict[str, float]:
     """Return the share of each verdict. Each pair is judged alone, as a user with one question does."""
-    found = Counter(str(compare_cells([Couple(a, b)], read_noise(store, [a, b]))[0].finding.verdict) for a, b in pairs)
+    found = Counter(
+        str(compare_cells([CellPair(a, b)], read_noise(store, [a, b]))[0].finding.verdict) for a, b in pairs
+    )
     return {verdict: count / len(pairs) for verdict, count in found.items()} | {"pairs": len(pairs)}
 
 
-def naive(pairs: Sequence[tuple[Side, Side]]) -> float:
+def naive(pairs: Sequence[tuple[ComparableCell, ComparableCell]]) -> float:
     """Return how often the first process of B is slower than that of A by the smallest effect that matters."""
-    slower = [next(iter(b.latencies_us.values())) / next(iter(a.latencies_us.values())) > 1 + SMALLEST_EFFECT
-              for a, b in pairs]  # fmt: skip
+    slower = [
+        next(iter(b.latencies_us.values())) / next(iter(a.latencies_us.values())) > 1 + SMALLEST_EFFECT
+        for a, b in pairs
+    ]
     return sum(slower) / len(slower)
 
 
@@ -244,8 +260,10 @@ def show(figures: dict[str, Any]) -> None:
     told = ", ".join(
         f"{name} {'unknown' if floor is None else f'{100 * floor:.1f} %'}" for name, floor in floors.items()
     )
-    console.print(f"Noise floor of {figures['noise_sweeps']} A/A sweeps: {told}. "
-                  f"Interquartile range of processes: {100 * figures['between_processes']:.1f} %.")  # fmt: skip
+    console.print(
+        f"Noise floor of {figures['noise_sweeps']} A/A sweeps: {told}. "
+        f"Interquartile range of processes: {100 * figures['between_processes']:.1f} %."
+    )
 
 
 if __name__ == "__main__":

@@ -94,8 +94,18 @@ NOT_COMPARED = frozenset(
 )
 """Columns that hold times under another name, or when something was done."""
 TIMES = ("_us", "_mb", "_spread", "_drift", "_outliers", "_change")
-MARKS_OF_A_CRASH = frozenset({"verdict", "invocations_failed", "failure_class", "failure_message", "failure_evidence",
-                              "failure_advice", "warmup_converged", "init_cached"})  # fmt: skip
+MARKS_OF_A_CRASH = frozenset(
+    {
+        "verdict",
+        "invocations_failed",
+        "failure_class",
+        "failure_message",
+        "failure_evidence",
+        "failure_advice",
+        "warmup_converged",
+        "init_cached",
+    }
+)
 GROUND = (Pass.INIT_COLD, Pass.INIT_WARM, Pass.WARM_UP)
 
 
@@ -135,9 +145,15 @@ class Sweep:
     """One sweep of the small model on one phone, with results and a cache of its own."""
 
     def __init__(
-        self, phone: VirtualPhone, folder: Path, place: str | None = None, *, in_lab: bool = False,
-        cache: Path | None = None, spec: str = SPEC,
-    ) -> None:  # fmt: skip
+        self,
+        phone: VirtualPhone,
+        folder: Path,
+        place: str | None = None,
+        *,
+        in_lab: bool = False,
+        cache: Path | None = None,
+        spec: str = SPEC,
+    ) -> None:
         """`place` is where results are kept, by default the folder; `in_lab` opens a lab that measures the phone."""
         folder.mkdir(parents=True)
         self.phone = phone
@@ -161,9 +177,14 @@ class Sweep:
         what = ["--resume", "latest"] if resume else [str(self.spec)]
         what += ["--lab", self.lab.address] if self.lab else []
         self.process = subprocess.Popen(
-            [*HARNESS, "sweep", *what, "--results", self.place], env=self.environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-        )  # fmt: skip
+            [*HARNESS, "sweep", *what, "--results", self.place],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
         return self.process
 
     def events(self) -> int:
@@ -184,13 +205,16 @@ class Sweep:
         with Store.open(self.place) as store:
             (record,) = store.sweeps()
             (sweep,) = read_sweep_rows(store, [record.id])
-        last = {(row["cell_key"], row["purpose"], row["invocation_index"]): row["failure_class"]
-                for row in sweep.invocations}  # fmt: skip
+        last = {
+            (row["cell_key"], row["purpose"], row["invocation_index"]): row["failure_class"]
+            for row in sweep.invocations
+        }
         table = {}
         for row in summary_rows(sweep):
             kept = {name: value for name, value in row.items() if name not in NOT_COMPARED and not name.endswith(TIMES)}
-            places = sorted((purpose, index, failed) for (key, purpose, index), failed in last.items()
-                            if key == row["cell_key"])  # fmt: skip
+            places = sorted(
+                (purpose, index, failed) for (key, purpose, index), failed in last.items() if key == row["cell_key"]
+            )
             table[f"{row['variant']} {row['delegate_requested']}"] = kept | {"places": places}
         return table
 
@@ -249,9 +273,12 @@ class Lab:
         log = self._folder / f"{name}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [*HARNESS, "lab", name, *arguments], env=self._environment, stdin=subprocess.DEVNULL, stdout=file,
+                [*HARNESS, "lab", name, *arguments],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
                 stderr=file,
-            )  # fmt: skip
+            )
         deadline = time.monotonic() + TIMEOUT_S
         while ready not in log.read_text(errors="replace"):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -282,8 +309,9 @@ def compression_workers(sweep: Sweep) -> list[int]:
     found = []
     with suppress(psutil.Error):
         for pid in harness_itself(sweep):
-            found += [child.pid for child in psutil.Process(pid).children()
-                      if "harness.compression.worker" in child.cmdline()]  # fmt: skip
+            found += [
+                child.pid for child in psutil.Process(pid).children() if "harness.compression.worker" in child.cmdline()
+            ]
     return found
 
 
@@ -479,8 +507,11 @@ def differences(expected: dict[str, dict[str, Any]], found: dict[str, dict[str, 
         one, other = expected[name], found[name]
         if may_crash:
             one, other = _without_crash(one), _without_crash(other)
-        told += [f"{name} {column}: {other.get(column)} instead of {one[column]}"
-                 for column in one if one[column] != other.get(column)]  # fmt: skip
+        told += [
+            f"{name} {column}: {other.get(column)} instead of {one[column]}"
+            for column in one
+            if one[column] != other.get(column)
+        ]
     return told
 
 
@@ -506,9 +537,15 @@ def postgresql_as_victim(server: PostgresqlServer) -> Process:
 
 
 def kill_often(
-    phone: VirtualPhone, folder: Path, *, rounds: int, seed: int, victims: Sequence[Victim] = VICTIMS,
-    database: Callable[[int], str] | None = None, spec: str = SPEC,
-) -> tuple[list[Round], dict[bool, Course]]:  # fmt: skip
+    phone: VirtualPhone,
+    folder: Path,
+    *,
+    rounds: int,
+    seed: int,
+    victims: Sequence[Victim] = VICTIMS,
+    database: Callable[[int], str] | None = None,
+    spec: str = SPEC,
+) -> tuple[list[Round], dict[bool, Course]]:
     """Kill the victims in turn; return what each kill did, and how sweeps go that nobody disturbs, out of a lab and in.
 
     `database` makes a new database of a number and returns its URL; victims that need one are left out without it.
@@ -521,9 +558,7 @@ def kill_often(
         place = database(number) if database and victim.needs else None
         in_lab = victim.needs == "lab"
         cache = None if victim.at_variants else folder / "cache"
-        return Sweep(
-            phone, folder / str(number), place, in_lab=in_lab, cache=cache, spec=spec
-        )  # fmt: skip
+        return Sweep(phone, folder / str(number), place, in_lab=in_lab, cache=cache, spec=spec)
 
     courses: dict[bool, Course] = {}
     outcomes = []
@@ -598,9 +633,13 @@ def main() -> None:
         phone = stack.enter_context(witnessed_phone())
         each = 1 if arguments.quick else 4
         rounds, courses = kill_often(
-            phone, folder, rounds=arguments.rounds or each * len(victims), seed=arguments.seed, victims=victims,
+            phone,
+            folder,
+            rounds=arguments.rounds or each * len(victims),
+            seed=arguments.seed,
+            victims=victims,
             database=database,
-        )  # fmt: skip
+        )
     show(rounds)
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "seconds": time.perf_counter() - started}
     figures = {

@@ -272,8 +272,12 @@ class Sweep:
         what = ["--resume", "latest"] if resume else [str(self.spec)]
         return subprocess.Popen(
             [sys.executable, "-m", "harness", "sweep", *what, "--results", str(self.folder)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
 
     def harness(self, *arguments: str) -> None:
         """Run another verb to its end."""
@@ -312,8 +316,11 @@ class Sweep:
             delegates = {row["key"]: row["delegate"] for row in _records(store.cells(sweep.id))}
             rows = _records(store.invocations(sweep.id))
             accuracies = _records(store.accuracies(sweep.id))
-        places = [(delegates[row["cell_key"]], str(row["purpose"]), int(row["invocation_index"]))
-                  for row in rows if row["failure_class"] is None]  # fmt: skip
+        places = [
+            (delegates[row["cell_key"]], str(row["purpose"]), int(row["invocation_index"]))
+            for row in rows
+            if row["failure_class"] is None
+        ]
         places += [(delegates[row["cell_key"]], "accuracy", 0) for row in accuracies if row["failure_class"] is None]
         return Counter(places)
 
@@ -348,9 +355,11 @@ def count(rounds: Sequence[Round]) -> dict[str, int]:
         "stored_at_the_kill": sum(one.stored for one in rounds),
         "lost_but_for_the_one_under_way": sum(max(0, one.lost - 1) for one in rounds),
         "lost_under_way": sum(min(1, one.lost) for one in rounds),
-        **{name: sum(getattr(one, name) for one in rounds)
-           for name in ("rows_changed", "missing", "repeated", "begun_anew", "unexplained")},
-    }  # fmt: skip
+        **{
+            name: sum(getattr(one, name) for one in rounds)
+            for name in ("rows_changed", "missing", "repeated", "begun_anew", "unexplained")
+        },
+    }
 
 
 def show(rounds: Sequence[Round]) -> None:

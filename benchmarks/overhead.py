@@ -112,12 +112,22 @@ def accuracy_commands(spec: SweepSpec, commands: list[list[str]], accuracies: pd
     samples = min(spec.measurement.accuracy_samples, 500)
     first = {next(part for part in command if part.startswith("--graph=")): command for command in commands}
     return [
-        [command[0], graph, "--num_threads=1", "--num_runs=1", "--min_secs=0", "--warmup_runs=0", "--warmup_min_secs=0",
-         "--use_xnnpack=true", "--input_layer=input0", f"--input_layer_shape={samples},28,28,1",
-         "--input_layer_value_files=input0:/data/local/tmp/harness/blobs/input",
-         "--output_filepath=/data/local/tmp/harness/output"]
+        [
+            command[0],
+            graph,
+            "--num_threads=1",
+            "--num_runs=1",
+            "--min_secs=0",
+            "--warmup_runs=0",
+            "--warmup_min_secs=0",
+            "--use_xnnpack=true",
+            "--input_layer=input0",
+            f"--input_layer_shape={samples},28,28,1",
+            "--input_layer_value_files=input0:/data/local/tmp/harness/blobs/input",
+            "--output_filepath=/data/local/tmp/harness/output",
+        ]
         for graph, command in list(first.items())[: len(accuracies)]
-    ]  # fmt: skip
+    ]
 
 
 def bare_loop(

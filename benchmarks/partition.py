@@ -57,9 +57,16 @@ def main() -> None:
         spec = load_sweep_spec(None, {"delegates": delegates, "measurement": counts})
         with Store.open(folder / "results") as store:
             found = experiment(
-                made, graph, spec, "virtual", stages=MOST_STAGES, seconds=seconds, folder=folder, store=store,
+                made,
+                graph,
+                spec,
+                "virtual",
+                stages=MOST_STAGES,
+                seconds=seconds,
+                folder=folder,
+                store=store,
                 observer=bars,
-            )  # fmt: skip
+            )
     console = Console(width=120)
     console.print(piece_table(found))
     console.print(outcome_table(found.outcomes))

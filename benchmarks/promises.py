@@ -152,19 +152,37 @@ def run_tests(
 ) -> tuple[subprocess.CompletedProcess[str], list[tuple[str, str]]]:
     """Run the tests of some promises; return also which failed and the first line of why, without those in error."""
     names = [f"test_promise_h{promise}_" for promise in dict.fromkeys(promises)]
-    files = [file for file in sorted((tree / "tests").rglob("test_*.py"))
-             if any(f"def {name}" in file.read_text() for name in names)]  # fmt: skip
+    files = [
+        file
+        for file in sorted((tree / "tests").rglob("test_*.py"))
+        if any(f"def {name}" in file.read_text() for name in names)
+    ]
     files.sort(key=lambda file: "end_to_end" in file.parts)  # the slow ones last
     report = tree / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", *options,
-               *(["-m", WITHOUT_PHONES] if quick else []), "-k", " or ".join(names), *map(str, files)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--junit-xml={report}",
+        *options,
+        *(["-m", WITHOUT_PHONES] if quick else []),
+        "-k",
+        " or ".join(names),
+        *map(str, files),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     finished = subprocess.run(
         command, cwd=tree, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
     )
     cases = ElementTree.parse(report).iter("testcase") if report.exists() else ()
-    failures = [(case.get("name", ""), first_line(failure.get("message", "")))
-                for case in cases for failure in case.iter("failure")]  # fmt: skip
+    failures = [
+        (case.get("name", ""), first_line(failure.get("message", "")))
+        for case in cases
+        for failure in case.iter("failure")
+    ]
     report.unlink(missing_ok=True)
     return finished, failures
 
@@ -191,9 +209,13 @@ def show(mutations: Sequence[Mutation], outcomes: Sequence[Outcome]) -> None:
     table = Table("promise", "switched off", "in", "fails as it must", "test", "how")
     for mutation, outcome in zip(mutations, outcomes, strict=True):
         table.add_row(
-            f"H{mutation.promise}", mutation.mechanism, mutation.file, "yes" if outcome.shown else "NO",
-            outcome.test.removeprefix(f"test_promise_h{mutation.promise}_"), outcome.how,
-        )  # fmt: skip
+            f"H{mutation.promise}",
+            mutation.mechanism,
+            mutation.file,
+            "yes" if outcome.shown else "NO",
+            outcome.test.removeprefix(f"test_promise_h{mutation.promise}_"),
+            outcome.how,
+        )
     Console(width=200).print(table)
 
 

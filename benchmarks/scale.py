@@ -76,9 +76,15 @@ class StandIn(ToolRegistry):
         script = folder / "benchmark_model"
         script.write_text(f"#!/system/bin/sh\n{code}")
         self._tool = Tool(
-            name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
-            sha256=sha256_of(script), path=script, origin="stand-in", flags=frozenset(FLAGS.split()),
-        )  # fmt: skip
+            name="benchmark_model",
+            family=ToolFamily.INTERPRETER,
+            system=ToolSystem.VIRTUAL_PHONE,
+            abi=host_abi(),
+            sha256=sha256_of(script),
+            path=script,
+            origin="stand-in",
+            flags=frozenset(FLAGS.split()),
+        )
 
     def choose(self, facts: DeviceFacts) -> Tool:
         """Return the stand-in."""
@@ -145,25 +151,50 @@ def measure(serials: Sequence[str], sleep_s: float, invocations: int, folder: Pa
 
 def spec_of(serials: Sequence[str], invocations: int) -> SweepSpec:
     """Return a sweep of one cell a phone, with latency processes alone."""
-    measurement = {"invocations": invocations, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0,
-                   "op_profile_invocations": 0, "init_pairs": 0, "warmup_max_s": 0}  # fmt: skip
+    measurement = {
+        "invocations": invocations,
+        "runs": RUNS,
+        "accuracy_samples": 0,
+        "memory_invocations": 0,
+        "op_profile_invocations": 0,
+        "init_pairs": 0,
+        "warmup_max_s": 0,
+    }
     return load_sweep_spec(
         None,
-        {"model": str(MODEL), "recipes": [AS_IS_RECIPE], "devices": list(serials), "delegates": ["cpu"],
-         "measurement": measurement},
-    )  # fmt: skip
+        {
+            "model": str(MODEL),
+            "recipes": [AS_IS_RECIPE],
+            "devices": list(serials),
+            "delegates": ["cpu"],
+            "measurement": measurement,
+        },
+    )
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print a row a number of phones."""
-    table = Table("phones", "ideal s", "sweep s", "share of\nideal", "harness CPU s\na phone", "harness CPU\ncores",
-                  "host\nbusy", "harness\nMB")  # fmt: skip
+    table = Table(
+        "phones",
+        "ideal s",
+        "sweep s",
+        "share of\nideal",
+        "harness CPU s\na phone",
+        "harness CPU\ncores",
+        "host\nbusy",
+        "harness\nMB",
+    )
     for row in rows:
         table.add_row(
-            str(row["phones"]), f"{row['ideal_s']:.1f}", f"{row['sweep_s']:.1f}", f"{row['share_of_ideal']:.1%}",
-            f"{row['harness_cpu_s_per_phone']:.2f}", f"{row['harness_cpu_share_of_core']:.2f}",
-            f"{row['host_busy']:.0%}", f"{row['memory_mb']:.0f}",
-        )  # fmt: skip
+            str(row["phones"]),
+            f"{row['ideal_s']:.1f}",
+            f"{row['sweep_s']:.1f}",
+            f"{row['share_of_ideal']:.1%}",
+            f"{row['harness_cpu_s_per_phone']:.2f}",
+            f"{row['harness_cpu_share_of_core']:.2f}",
+            f"{row['host_busy']:.0%}",
+            f"{row['memory_mb']:.0f}",
+        )
     Console().print(table)
 
 

@@ -213,8 +213,13 @@ def main() -> None:
     seconds = time.perf_counter() - started
     show(findings, before, after)
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "seconds": seconds}
-    figures = {"phones": count, "seed": arguments.seed, **asdict(findings),
-               "before": asdict(before), "after": asdict(after)}  # fmt: skip
+    figures = {
+        "phones": count,
+        "seed": arguments.seed,
+        **asdict(findings),
+        "before": asdict(before),
+        "after": asdict(after),
+    }
     print(json.dumps({"benchmark": "soak", "figures": figures, "machine": machine}))
     sys.exit(not findings.is_kept)
 
@@ -343,15 +348,16 @@ class Soak:
         port = int(os.environ["ANDROID_ADB_SERVER_PORT"])
         return Holdings(
             children=len(process.children()),
-            servers=sum(one.laddr.port == port and one.status == psutil.CONN_LISTEN
-                        for one in psutil.net_connections("tcp")),
+            servers=sum(
+                one.laddr.port == port and one.status == psutil.CONN_LISTEN for one in psutil.net_connections("tcp")
+            ),
             threads=threading.active_count(),
             file_descriptors=process.num_fds(),
             leases=sum(is_held(serial) for serial in self._by_serial),
             phone_processes=sum(len(commands_on(phone)) for phone in self._phones),
             phone_files=sum(len(left_files(phone)) for phone in self._phones),
             turned_knobs=self._turned(),
-        )  # fmt: skip
+        )
 
     def _turned(self) -> int:
         return sum(knobs(phone) != self._knobs[phone.name] for phone in self._phones)
@@ -366,14 +372,29 @@ class Soak:
 
 def spec_of(serials: Sequence[str] | dict[str, Any], invocations: int) -> SweepSpec:
     """Return a sweep of four cells a phone, with latency processes alone."""
-    measurement = {"invocations": invocations, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0,
-                   "op_profile_invocations": 0, "init_pairs": 0, "warmup_max_s": 0, "timeout_s": 60}  # fmt: skip
+    measurement = {
+        "invocations": invocations,
+        "runs": RUNS,
+        "accuracy_samples": 0,
+        "memory_invocations": 0,
+        "op_profile_invocations": 0,
+        "init_pairs": 0,
+        "warmup_max_s": 0,
+        "timeout_s": 60,
+    }
     return load_sweep_spec(
         None,
-        {"model": str(MODEL), "recipes": [AS_IS_RECIPE], "devices": list(serials), "delegates": list(DELEGATES),
-         "threads": list(THREADS), "measurement": measurement, "reconnect_wait_s": 3 * LONGEST_FAULT_S,
-         "most_faults": 1_000_000},
-    )  # fmt: skip
+        {
+            "model": str(MODEL),
+            "recipes": [AS_IS_RECIPE],
+            "devices": list(serials),
+            "delegates": list(DELEGATES),
+            "threads": list(THREADS),
+            "measurement": measurement,
+            "reconnect_wait_s": 3 * LONGEST_FAULT_S,
+            "most_faults": 1_000_000,
+        },
+    )
 
 
 def inside(phone: VirtualPhone, path: str) -> Path:
@@ -422,10 +443,22 @@ def show(findings: Findings, before: Holdings, after: Holdings) -> None:
         "stored", "attempts", "rounds", "faults", "lost", "mixed", "repeated", "crashed", "cut off", "given back late"
     )
     table.add_row(
-        *map(str, (findings.invocations, findings.attempts, findings.rounds, sum(findings.faults.values()),
-                   len(findings.lost), len(findings.mixed), findings.repeated, findings.crashed, findings.cut_off,
-                   findings.given_back_late))
-    )  # fmt: skip
+        *map(
+            str,
+            (
+                findings.invocations,
+                findings.attempts,
+                findings.rounds,
+                sum(findings.faults.values()),
+                len(findings.lost),
+                len(findings.mixed),
+                findings.repeated,
+                findings.crashed,
+                findings.cut_off,
+                findings.given_back_late,
+            ),
+        )
+    )
     faults = Table("fault", "times")
     for name, times in sorted(findings.faults.items()):
         faults.add_row(name, str(times))

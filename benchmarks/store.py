@@ -31,7 +31,7 @@ from harness.devices.device import DeviceFacts, DeviceKind
 from harness.spec.sweep import load_sweep_spec
 from harness.store import schema
 from harness.store.database import WRITES, make_engine
-from harness.store.location import find_place
+from harness.store.location import find_location
 from harness.store.records import FILE_NAME, Cell
 from harness.store.versions import prepare_tables
 from harness.text import to_json, utc_text
@@ -102,11 +102,21 @@ def commands(folder: Path, temporary: Path) -> dict[str, list[str]]:
         "list": ["results", "list", *results],
         "compare": ["compare", "latest~1", "latest", *results],
         "summary": ["results", "show", "latest", *results],
-        "export": ["results", "export", "latest", "--rows", "invocations", "--format", "parquet",
-                   "-o", str(temporary / "night.parquet"), *results],
+        "export": [
+            "results",
+            "export",
+            "latest",
+            "--rows",
+            "invocations",
+            "--format",
+            "parquet",
+            "-o",
+            str(temporary / "night.parquet"),
+            *results,
+        ],
         "prune": ["results", "prune", "--keep", "100", "--dry-run", *results],
         "report": ["report", "latest", "-o", str(temporary / "night.html"), *results],
-    }  # fmt: skip
+    }
 
 
 def measure(name: str, arguments: list[str], turns: int) -> dict[str, float]:
@@ -135,7 +145,7 @@ def measure(name: str, arguments: list[str], turns: int) -> dict[str, float]:
 
 def count(folder: Path) -> dict[str, float]:
     """Return how much the store holds."""
-    engine = make_engine(find_place(folder).url)
+    engine = make_engine(find_location(folder).url)
     with engine.connect() as connection:
         sweeps = connection.exec_driver_sql("SELECT count(*) FROM sweeps").scalar_one()
         invocations = connection.exec_driver_sql("SELECT count(*) FROM invocations").scalar_one()
@@ -148,7 +158,7 @@ def count(folder: Path) -> dict[str, float]:
 
 def build(folder: Path, size: Size) -> None:
     """Fill a new store."""
-    engine = make_engine(find_place(folder).url)
+    engine = make_engine(find_location(folder).url)
     prepare_tables(engine, str(folder))
     generator = np.random.default_rng(1)
     phones = [f"R58M{index:03}" for index in range(size.phones)]
@@ -184,20 +194,49 @@ def add_sweep(
     )
     spec = load_sweep_spec(None, {"purpose": "noise"} if is_noise else {}).model_dump(mode="json")
     of_sweep = {"sweep_id": sweep_id}
-    connection.execute(insert(schema.sweeps).values(
-        id=sweep_id, started_at_utc=utc_text(started_at), finished_at_utc=utc_text(started_at + timedelta(hours=8)),
-        status="finished", preset="standard", seed=1, harness_version="0.1.0", spec=spec, host={"name": "lab"},
-    ))  # fmt: skip
-    connection.execute(insert(schema.devices), [
-        of_sweep | {"serial": phone, "title": "Google Pixel 8", "kind": "phone", "profile": "pixel-8", "labels": [],
-                    "facts": asdict(facts(phone)), "preparation": {}}
-        for phone in phones
-    ])  # fmt: skip
-    connection.execute(insert(schema.variants), [
-        of_sweep | {"name": name, "sha256": sha256(name), "size_bytes": 100_000, "gzip_size_bytes": 60_000,
-                    "card": card(name)}
-        for name in variants
-    ])  # fmt: skip
+    connection.execute(
+        insert(schema.sweeps).values(
+            id=sweep_id,
+            started_at_utc=utc_text(started_at),
+            finished_at_utc=utc_text(started_at + timedelta(hours=8)),
+            status="finished",
+            preset="standard",
+            seed=1,
+            harness_version="0.1.0",
+            spec=spec,
+            host={"name": "lab"},
+        )
+    )
+    connection.execute(
+        insert(schema.devices),
+        [
+            of_sweep
+            | {
+                "serial": phone,
+                "title": "Google Pixel 8",
+                "kind": "phone",
+                "profile": "pixel-8",
+                "labels": [],
+                "facts": asdict(facts(phone)),
+                "preparation": {},
+            }
+            for phone in phones
+        ],
+    )
+    connection.execute(
+        insert(schema.variants),
+        [
+            of_sweep
+            | {
+                "name": name,
+                "sha256": sha256(name),
+                "size_bytes": 100_000,
+                "gzip_size_bytes": 60_000,
+                "card": card(name),
+            }
+            for name in variants
+        ],
+    )
     tool = {"name": "benchmark_model", "family": "interpreter", "facts": {"flags": ["graph", "num_runs"]}}
     connection.execute(insert(schema.tools).values(of_sweep | {"sha256": TOOL_SHA256} | tool))
     connection.execute(insert(schema.cells), [of_sweep | asdict(cell.cell) | {"key": cell.key} for cell in cells])
@@ -207,13 +246,31 @@ def add_sweep(
         f"INSERT INTO invocations ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
         [tuple(row.get(name) for name in names) for row in rows],
     )
-    connection.execute(insert(schema.accuracies), [
-        of_sweep | {"cell_key": cell.key, "attempt": 1, "wall_s": 20.0, "log_path": "a.log.gz", "note": "",
-                    "samples_per_process": 500, "samples": 500, "top1": 0.91, "top1_low": 0.88, "top1_high": 0.93,
-                    "agreement": 0.98, "agreement_low": 0.96, "agreement_high": 0.99, "float_top1": 0.912,
-                    "check_passed": True, "check": {"samples": 500, "cosine": 0.9991, "passed": True}}
-        for cell in cells
-    ])  # fmt: skip
+    connection.execute(
+        insert(schema.accuracies),
+        [
+            of_sweep
+            | {
+                "cell_key": cell.key,
+                "attempt": 1,
+                "wall_s": 20.0,
+                "log_path": "a.log.gz",
+                "note": "",
+                "samples_per_process": 500,
+                "samples": 500,
+                "top1": 0.91,
+                "top1_low": 0.88,
+                "top1_high": 0.93,
+                "agreement": 0.98,
+                "agreement_low": 0.96,
+                "agreement_high": 0.99,
+                "float_top1": 0.912,
+                "check_passed": True,
+                "check": {"samples": 500, "cosine": 0.9991, "passed": True},
+            }
+            for cell in cells
+        ],
+    )
 
 
 def invocation_rows(
@@ -239,21 +296,43 @@ def invocation_rows(
             kind = (place * 31 + block) % KINDS_OF_TELEMETRY
             is_cpu = cell.delegate.startswith("cpu")
             yield {
-                "sweep_id": sweep_id, "cell_key": keyed_cell.key, "purpose": "memory" if is_memory else "latency",
-                "invocation_index": 0 if is_memory else block, "attempt": 1, "block": block,
+                "sweep_id": sweep_id,
+                "cell_key": keyed_cell.key,
+                "purpose": "memory" if is_memory else "latency",
+                "invocation_index": 0 if is_memory else block,
+                "attempt": 1,
+                "block": block,
                 "started_at_utc": utc_text(started_at + timedelta(seconds=3 * (block * len(cells) + place))),
-                "wall_s": 2.5, "command": keyed_cell.command, "labels": "[]",
+                "wall_s": 2.5,
+                "command": keyed_cell.command,
+                "labels": "[]",
                 "log_path": log_path(sweep_id, keyed_cell, block),
-                "telemetry_before": telemetry[kind], "telemetry_after": telemetry[kind - 1],
-                "telemetry_during": sampled[kind], "cores_allowed": "f0",
+                "telemetry_before": telemetry[kind],
+                "telemetry_after": telemetry[kind - 1],
+                "telemetry_during": sampled[kind],
+                "cores_allowed": "f0",
                 "gate": '{"waited_s": 0.0, "looks": 1, "held_by": "", "open": true, "cool": true}',
-                "delegate_achieved": cell.delegate, "delegated_nodes": 28 if is_cpu else 31, "total_nodes": 31,
-                "partitions": 1, "fell_back": False, "fell_back_reason": "", "runs": 50,
-                "latency_avg_us": latency_us, "latency_min_us": latency_us * 0.97, "latency_max_us": latency_us * 1.2,
-                "latency_std_us": latency_us * 0.028, "init_us": 5000.0, "first_inference_us": 1.5 * latency_us,
-                "warmup_asked_runs": 20, "warmup_converged": True, "warmup_runs": 20, "memory_init_mb": 4.5,
-                "warmup_window_us": 20 * latency_us, "timed_window_us": 50 * latency_us, "memory_overall_mb": 12.25,
-            }  # fmt: skip
+                "delegate_achieved": cell.delegate,
+                "delegated_nodes": 28 if is_cpu else 31,
+                "total_nodes": 31,
+                "partitions": 1,
+                "fell_back": False,
+                "fell_back_reason": "",
+                "runs": 50,
+                "latency_avg_us": latency_us,
+                "latency_min_us": latency_us * 0.97,
+                "latency_max_us": latency_us * 1.2,
+                "latency_std_us": latency_us * 0.028,
+                "init_us": 5000.0,
+                "first_inference_us": 1.5 * latency_us,
+                "warmup_asked_runs": 20,
+                "warmup_converged": True,
+                "warmup_runs": 20,
+                "memory_init_mb": 4.5,
+                "warmup_window_us": 20 * latency_us,
+                "timed_window_us": 50 * latency_us,
+                "memory_overall_mb": 12.25,
+            }
 
 
 def keyed(variant: str, phone: str, delegate: str) -> KeyedCell:
@@ -266,11 +345,20 @@ def keyed(variant: str, phone: str, delegate: str) -> KeyedCell:
 def command(cell: Cell) -> str:
     """Return a command line as JSON."""
     folder = "/data/local/tmp/harness/blobs"
-    return to_json([
-        f"{folder}/{TOOL_SHA256}", f"--graph={folder}/{cell.variant_sha256}", "--num_threads=4", "--num_runs=50",
-        "--min_secs=0", "--max_secs=150", "--warmup_runs=20", "--warmup_min_secs=0",
-        f"--use_xnnpack={str(cell.delegate == 'cpu').lower()}", f"--use_gpu={str(cell.delegate == 'gpu').lower()}",
-    ])  # fmt: skip
+    return to_json(
+        [
+            f"{folder}/{TOOL_SHA256}",
+            f"--graph={folder}/{cell.variant_sha256}",
+            "--num_threads=4",
+            "--num_runs=50",
+            "--min_secs=0",
+            "--max_secs=150",
+            "--warmup_runs=20",
+            "--warmup_min_secs=0",
+            f"--use_xnnpack={str(cell.delegate == 'cpu').lower()}",
+            f"--use_gpu={str(cell.delegate == 'gpu').lower()}",
+        ]
+    )
 
 
 def log_path(sweep_id: str, keyed_cell: KeyedCell, block: int) -> str:
@@ -287,12 +375,16 @@ def phone_state(generator: np.random.Generator) -> dict[str, object]:
     return {
         "thermal_status": 0,
         "temperatures_c": {sensor: round(float(generator.normal(34, 3)), 1) for sensor in sensors},
-        "battery_percent": int(generator.integers(40, 100)), "battery_temperature_c": 29.5, "plugged": "usb",
-        "screen_on": False, "power_save": False, "core_frequencies_khz": frequencies,
+        "battery_percent": int(generator.integers(40, 100)),
+        "battery_temperature_c": 29.5,
+        "plugged": "usb",
+        "screen_on": False,
+        "power_save": False,
+        "core_frequencies_khz": frequencies,
         "core_floors_khz": dict.fromkeys(frequencies, 300_000),
         "core_ceilings_khz": dict.fromkeys(frequencies, 2_900_000),
         "load_1min": round(float(generator.gamma(2, 0.5)), 2),
-    }  # fmt: skip
+    }
 
 
 def clock_samples(generator: np.random.Generator) -> dict[str, object]:
@@ -319,10 +411,24 @@ def sha256(name: str) -> str:
 def card(name: str) -> dict[str, Any]:
     """Return a variant's card."""
     return VariantCard(
-        model="fashion-dscnn", model_sha256="0" * 64, recipe=name, steps=(), target_runtime="2.14.1", libraries={},
-        calibration=None, sha256=sha256(name), size_bytes=100_000, gzip_size_bytes=60_000, operators={"CONV_2D": 31},
-        operator_versions={"CONV_2D": 1}, custom_operators=(), weight_types={}, inputs=(), outputs=(), seconds=1.5,
-    ).model_dump(mode="json")  # fmt: skip
+        model="fashion-dscnn",
+        model_sha256="0" * 64,
+        recipe=name,
+        steps=(),
+        target_runtime="2.14.1",
+        libraries={},
+        calibration=None,
+        sha256=sha256(name),
+        size_bytes=100_000,
+        gzip_size_bytes=60_000,
+        operators={"CONV_2D": 31},
+        operator_versions={"CONV_2D": 1},
+        custom_operators=(),
+        weight_types={},
+        inputs=(),
+        outputs=(),
+        seconds=1.5,
+    ).model_dump(mode="json")
 
 
 def show(figures: dict[str, float]) -> None:

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from harness.analysis.comparison import Finding, FindingVerdict, Samples, compare
+from harness.analysis.comparison import Finding, FindingVerdict, LatencySamples, compare
 from harness.analysis.device_noise import LATEST_SWEEPS
 from harness.analysis.noise_floor import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
 from harness.analysis.ratio import middle
@@ -118,7 +118,7 @@ def processes_of(data: Data) -> tuple[list[float], list[float]]:
 def compare_in_turns(data: Data) -> bool:
     """Judge as `harness compare` does inside one sweep, with no A/A sweeps at hand."""
     a, b = processes_of(data)
-    return is_different(compare([Samples(a, b, True, floor_within_sweep([a, b], len(a), "this sweep"))])[0])
+    return is_different(compare([LatencySamples(a, b, True, floor_within_sweep([a, b], len(a), "this sweep"))])[0])
 
 
 def is_different(finding: Finding) -> bool:
@@ -131,7 +131,7 @@ def compare_sweeps(floor: NoiseFloor | None) -> Rule:
 
     def rule(data: Data) -> bool:
         a, b = processes_of(data)
-        return is_different(compare([Samples(a, b, False, floor)])[0])
+        return is_different(compare([LatencySamples(a, b, False, floor)])[0])
 
     return rule
 
@@ -214,10 +214,12 @@ def many_cells(generator: np.random.Generator, times: int, cells: int = 12) -> d
     for name, ratio in (("none changed", 1.0), ("one slower by 5 %", 1.05), ("one slower by 10 %", 1.10)):
         any_alarm = found = 0
         for _ in range(times):
-            pairs = [processes_of(split(PHONES[0].sweep(generator, ratio if index == 0 else 1.0, processes, runs)))
-                     for index in range(cells)]  # fmt: skip
+            pairs = [
+                processes_of(split(PHONES[0].sweep(generator, ratio if index == 0 else 1.0, processes, runs)))
+                for index in range(cells)
+            ]
             floor = floor_within_sweep([side for pair in pairs for side in pair], processes, "this sweep")
-            findings = compare([Samples(a, b, True, floor) for a, b in pairs])
+            findings = compare([LatencySamples(a, b, True, floor) for a, b in pairs])
             any_alarm += any(map(is_different, findings[1:] if ratio > 1 else findings))
             found += findings[0].verdict is FindingVerdict.SLOWER
         rates[f"{name}: any false alarm"] = any_alarm / times
@@ -260,10 +262,12 @@ def main() -> None:
     designs = {"inside one sweep": inside_one_sweep, "between two sweeps": between_two_sweeps}
     for design, simulate in designs.items():
         rates = {
-            phone.name: {"false alarms": simulate(generator, phone, 1.0, times),
-                         "slowdown found": simulate(generator, phone, SLOWDOWN, times)}
+            phone.name: {
+                "false alarms": simulate(generator, phone, 1.0, times),
+                "slowdown found": simulate(generator, phone, SLOWDOWN, times),
+            }
             for phone in PHONES
-        }  # fmt: skip
+        }
         figures[design] = rates
         show(f"Cells compared {design}, preset standard: false alarms / slowdowns of 5 % found, %", rates)
     details = {
@@ -283,8 +287,10 @@ def show(title: str, rates: dict[str, dict[str, dict[str, float]]]) -> None:
     table = Table("rule", *rates, title=title)
     rules: Iterable[str] = next(iter(rates.values()))["false alarms"]
     for rule in rules:
-        cells = [f"{100 * rate['false alarms'][rule]:.1f} / {100 * rate['slowdown found'][rule]:.1f}"
-                 for rate in rates.values()]  # fmt: skip
+        cells = [
+            f"{100 * rate['false alarms'][rule]:.1f} / {100 * rate['slowdown found'][rule]:.1f}"
+            for rate in rates.values()
+        ]
         table.add_row(rule, *cells)
     Console(width=140).print(table)
 

@@ -67,7 +67,7 @@ class FailureClass(StrEnum):
 DEVICE_GONE = frozenset({FailureClass.DEVICE_LOST, FailureClass.DEVICE_OFFLINE, FailureClass.DEVICE_UNAUTHORIZED})
 """Classes that say nothing about what was measured: the device is waited for, and the same is tried again."""
 
-SAYS_NOTHING_OF_THE_CELL = frozenset(
+NOT_CAUSED_BY_THE_CELL = frozenset(
     {
         FailureClass.DEVICE_OFFLINE,
         FailureClass.DEVICE_UNAUTHORIZED,
@@ -83,7 +83,7 @@ SAYS_NOTHING_OF_THE_CELL = frozenset(
 
 def is_final(failure_class: str | None) -> bool:
     """Return True if an invocation with this failure, or with none, needs no retry."""
-    return failure_class is None or failure_class not in SAYS_NOTHING_OF_THE_CELL
+    return failure_class is None or failure_class not in NOT_CAUSED_BY_THE_CELL
 
 
 _ADVICE: dict[FailureClass, str] = {
@@ -179,7 +179,7 @@ class UsageError(HarnessError):
     exit_code = ExitCode.BAD_USAGE
 
 
-class NothingToRunOnError(HarnessError):
+class MissingPrerequisiteError(HarnessError):
     """No device, no tool or no data to do what was asked."""
 
     exit_code = ExitCode.NOTHING_TO_RUN_ON

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 
-class News(StrEnum):
+class DeviceEvent(StrEnum):
     """What happened last on a device."""
 
     BEGAN = "began"
@@ -34,7 +34,7 @@ class News(StrEnum):
 
 
 @dataclass(frozen=True)
-class Heat:
+class Temperature:
     """How hot a device was at the last look. None: it does not tell."""
 
     sensor: str | None
@@ -49,7 +49,7 @@ class DeviceStatus:
 
     serial: str
     title: str
-    news: News = News.BEGAN
+    news: DeviceEvent = DeviceEvent.BEGAN
     cell: str = ""
     """What is under way, such as `int8 gpu`."""
     doing: str = ""
@@ -57,7 +57,7 @@ class DeviceStatus:
     number: int = 0
     of: int = 0
     """Process `number` of so many of this cell and pass; 0: not known beforehand."""
-    heat: Heat | None = None
+    heat: Temperature | None = None
     latency_us: float | None = None
     """Of the last process that was timed."""
     latency_cell: str = ""
@@ -76,7 +76,7 @@ class DeviceStatus:
     wait_left_s: float | None = None
     redos: int = 0
     failures: int = 0
-    given_up: int = 0
+    abandoned: int = 0
     """Cells of which no more is run."""
 
 

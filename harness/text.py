@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 
-def counted(count: int, noun: str, ending: str = "s") -> str:
+def pluralize(count: int, noun: str, ending: str = "s") -> str:
     """Return `1 thread` or `4 threads`; `ending` is that of the plural."""
     return f"{count} {noun}" + ("" if count == 1 else ending)
 
@@ -21,19 +21,19 @@ def storable(text: str) -> str:
 
 def to_json(value: object) -> str:
     """Write JSON as every database and reader takes it: clean text, and null instead of NaN and infinity."""
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(to_json_value(value), ensure_ascii=False, allow_nan=False)
 
 
-def plain(value: object) -> object:
+def to_json_value(value: object) -> object:
     """Return a value as JSON types: enumerations as their value, tuples and sets as lists, NaN as None, else text."""
     if isinstance(value, Enum):
-        return plain(value.value)
+        return to_json_value(value.value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {storable(str(key)): plain(item) for key, item in value.items()}
+        return {storable(str(key)): to_json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        items = [plain(item) for item in value]
+        items = [to_json_value(item) for item in value]
         return sorted(items, key=str) if isinstance(value, set | frozenset) else items
     return value if isinstance(value, bool | int | None) else storable(str(value))
 

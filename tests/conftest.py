@@ -203,9 +203,14 @@ def harness_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
     def run(*arguments: str, timeout_s: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
         finished = subprocess.run(
             [sys.executable, "-m", "harness", *arguments],
-            cwd=tmp_path, env={**os.environ, "COLUMNS": "160", **environment}, timeout=timeout_s, check=False,
-            capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "160", **environment},
+            timeout=timeout_s,
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
         check_output(arguments, finished.stdout)
         return finished
 

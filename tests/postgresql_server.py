@@ -90,9 +90,13 @@ class PostgresqlServer:
         with self._log.open("ab") as log:
             self._server = subprocess.Popen(
                 self._command("postgres", "-D", self._data, "-p", self.port, "-k", self._socket, *options),
-                cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def stop(self) -> None:
         """Shut the server down in an orderly way: clients are cut off, what is committed is kept."""
@@ -153,9 +157,15 @@ class PostgresqlServer:
 
     def _call(self, program: str, *arguments: str | Path) -> None:
         finished = subprocess.run(
-            self._command(program, *arguments), cwd=self.folder, env=self._environment, text=True, check=False,
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=2 * _START_LIMIT_S,
-        )  # fmt: skip
+            self._command(program, *arguments),
+            cwd=self.folder,
+            env=self._environment,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=2 * _START_LIMIT_S,
+        )
         if finished.returncode:
             raise RuntimeError(f"{program} failed: {finished.stderr.strip()}")
 

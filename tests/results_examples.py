@@ -24,11 +24,24 @@ def facts(serial="R58M", model="Pixel 8", maker="Google", kind=DeviceKind.PHONE)
 
 def card(name="int8", size_bytes=100_000):
     return VariantCard(
-        model="fashion-dscnn", model_sha256="0" * 64, recipe=name, steps=(), target_runtime="2.14.1", libraries={},
-        calibration=None, sha256=sha256(name), size_bytes=size_bytes, gzip_size_bytes=size_bytes // 2,
-        operators={"CONV_2D": 3}, operator_versions={"CONV_2D": 1}, custom_operators=(), weight_types={}, inputs=(),
-        outputs=(), seconds=1.5,
-    )  # fmt: skip
+        model="fashion-dscnn",
+        model_sha256="0" * 64,
+        recipe=name,
+        steps=(),
+        target_runtime="2.14.1",
+        libraries={},
+        calibration=None,
+        sha256=sha256(name),
+        size_bytes=size_bytes,
+        gzip_size_bytes=size_bytes // 2,
+        operators={"CONV_2D": 3},
+        operator_versions={"CONV_2D": 1},
+        custom_operators=(),
+        weight_types={},
+        inputs=(),
+        outputs=(),
+        seconds=1.5,
+    )
 
 
 def sha256(name):
@@ -37,9 +50,15 @@ def sha256(name):
 
 def tool():
     return Tool(
-        name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.ANDROID, abi="arm64-v8a",
-        sha256="f" * 64, path="/tools/benchmark_model", origin="test", flags=frozenset({"graph", "num_runs"}),
-    )  # fmt: skip
+        name="benchmark_model",
+        family=ToolFamily.INTERPRETER,
+        system=ToolSystem.ANDROID,
+        abi="arm64-v8a",
+        sha256="f" * 64,
+        path="/tools/benchmark_model",
+        origin="test",
+        flags=frozenset({"graph", "num_runs"}),
+    )
 
 
 def cell(variant="int8", delegate="cpu", serial="R58M", threads=1, **changes):
@@ -49,10 +68,18 @@ def cell(variant="int8", delegate="cpu", serial="R58M", threads=1, **changes):
 
 def measurement(latency_us=1000.0, requested="cpu", achieved=None, fell_back=False, nodes=(31, 31), **changes):
     values = {
-        "runs": 30, "latency_avg_us": latency_us, "latency_min_us": latency_us, "latency_max_us": latency_us,
-        "latency_std_us": 1.0, "latency_median_us": None, "init_us": 5000.0, "first_inference_us": 1500.0,
-        "memory_init_mb": 1.5, "memory_overall_mb": 4.5, "peak_memory_mb": None,
-    }  # fmt: skip
+        "runs": 30,
+        "latency_avg_us": latency_us,
+        "latency_min_us": latency_us,
+        "latency_max_us": latency_us,
+        "latency_std_us": 1.0,
+        "latency_median_us": None,
+        "init_us": 5000.0,
+        "first_inference_us": 1500.0,
+        "memory_init_mb": 1.5,
+        "memory_overall_mb": 4.5,
+        "peak_memory_mb": None,
+    }
     delegation = Delegation(requested, achieved or requested, *nodes, 1, fell_back, "")
     return Measurement(delegation, **(values | changes))
 
@@ -84,9 +111,16 @@ def begin(store, sweep_id=SWEEP, *, variants=("int8",), devices=None):
 
 def add(store, cell, index, invocation, *, purpose=Pass.LATENCY, sweep_id=SWEEP):
     store.add_invocation(
-        sweep_id, cell.key, purpose=purpose, index=index, block=index, invocation=invocation,
-        started_at=START + timedelta(seconds=index), telemetry_before={"battery_percent": 80}, telemetry_after=None,
-    )  # fmt: skip
+        sweep_id,
+        cell.key,
+        purpose=purpose,
+        index=index,
+        block=index,
+        invocation=invocation,
+        started_at=START + timedelta(seconds=index),
+        telemetry_before={"battery_percent": 80},
+        telemetry_after=None,
+    )
 
 
 def measure(store, cell, latencies_us, *, outcome=None, memory=True, sweep_id=SWEEP, **changes):

@@ -8,15 +8,15 @@ from results_examples import SWEEP, card, sweep_record
 
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.files import sha256_of
-from harness.progress import DeviceStatus, News, SilentObserver
+from harness.progress import DeviceEvent, DeviceStatus, SilentObserver
 from harness.spec.sweep import load_sweep_spec
 from harness.store.store import Store
 from harness.sweep.context import SweepContext
 from harness.sweep.device.device_run import DeviceRun
-from harness.sweep.device_source import AdbSite
+from harness.sweep.device_source import AdbSource
 from harness.sweep.runner import SweepRunner
 from harness.sweep.sharing import scheduling_of
-from harness.sweep.variants import VariantSupply
+from harness.sweep.variants import VariantQueue
 from harness.tflite.variant import Variant
 from harness.virtual_phone.recording import host_abi
 
@@ -88,7 +88,7 @@ class Notebook(SilentObserver):
     @property
     def waits(self):
         """Why the device was waited for, at each look."""
-        return [f"cooling: {status.reason}" for status in self.statuses if status.news is News.COOLING]
+        return [f"cooling: {status.reason}" for status in self.statuses if status.news is DeviceEvent.COOLING]
 
 
 class ScriptedSweep:
@@ -98,13 +98,26 @@ class ScriptedSweep:
         script = folder / "benchmark_model"
         script.write_text(f"#!/system/bin/sh\n{while_it_runs}\necho '{LOG.format(runs=RUNS)}'\n")
         tool = Tool(
-            name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
-            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(FLAGS.split()),
-        )  # fmt: skip
+            name="benchmark_model",
+            family=ToolFamily.INTERPRETER,
+            system=ToolSystem.VIRTUAL_PHONE,
+            abi=host_abi(),
+            sha256=sha256_of(script),
+            path=script,
+            origin="test",
+            flags=frozenset(FLAGS.split()),
+        )
         model = folder / "model.tflite"
         model.write_bytes(b"model")
-        measurement = {"invocations": 5, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0,
-                       "warmup_max_s": 0, "init_pairs": 0, **(measurement or {})}  # fmt: skip
+        measurement = {
+            "invocations": 5,
+            "runs": RUNS,
+            "accuracy_samples": 0,
+            "memory_invocations": 0,
+            "warmup_max_s": 0,
+            "init_pairs": 0,
+            **(measurement or {}),
+        }
         self.notebook = Notebook()
         self.store = Store.open(folder / "results")
         self.store.start_sweep(sweep_record())
@@ -126,18 +139,25 @@ class ScriptedSweep:
         """Leased, in threads of their own, and stopped by Ctrl-C."""
         runner = SweepRunner(self.store, self.notebook)
         self.stop = runner._stop
-        site = AdbSite(self.spec.hosts)
+        site = AdbSource(self.spec.hosts)
         runner._measure(self._context(len(serials)), serials, site, takes_new=takes_new)
         return site
 
     def _context(self, devices=1):
         registry = self.registry or OneTool(self._tool)
         scheduling = scheduling_of(self.spec, self.store, SWEEP, devices=devices, stop=self.stop)
-        supply = self.supply or VariantSupply(self.variants)
+        supply = self.supply or VariantQueue(self.variants)
         return SweepContext(
-            SWEEP, self.spec, supply, self.evidence, self.store, registry, self.notebook,
-            self.stop, scheduling,
-        )  # fmt: skip
+            SWEEP,
+            self.spec,
+            supply,
+            self.evidence,
+            self.store,
+            registry,
+            self.notebook,
+            self.stop,
+            scheduling,
+        )
 
     @property
     def invocations(self):
@@ -163,5 +183,7 @@ class ScriptedSweep:
 
 def _records(frame):
     rows = frame.astype(object).to_dict("records")
-    return [{key: None if pd.api.types.is_scalar(value) and pd.isna(value) else value for key, value in row.items()}
-            for row in rows]  # fmt: skip
+    return [
+        {key: None if pd.api.types.is_scalar(value) and pd.isna(value) else value for key, value in row.items()}
+        for row in rows
+    ]

@@ -30,9 +30,15 @@ def register_scripted_tool(folder, while_it_runs=""):
     log = LOG.format(runs=RUNS)
     script.write_text(f"#!/system/bin/sh\necho process >>{COUNT}\n{while_it_runs}\ncat <<'END'\n{log}END\n")
     tool = Tool(
-        name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
-        sha256=sha256_of(script), path=script, origin="test", vendor_folder=folder,
-    )  # fmt: skip
+        name="benchmark_model",
+        family=ToolFamily.INTERPRETER,
+        system=ToolSystem.VIRTUAL_PHONE,
+        abi=host_abi(),
+        sha256=sha256_of(script),
+        path=script,
+        origin="test",
+        vendor_folder=folder,
+    )
     return registry.remember_flags(tool, FLAGS.split())
 
 

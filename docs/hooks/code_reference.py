@@ -48,9 +48,15 @@ def techniques_page() -> str:
     settings = [part for one in all_techniques().values() for part in _technique(one, training["properties"])]
     common = _settings(TrainingSettings, training["properties"])
     return page(
-        "Recipes and techniques", introduction, "## Recipes", recipes, "## Techniques", *settings,
-        "### All techniques that train", common,
-    )  # fmt: skip
+        "Recipes and techniques",
+        introduction,
+        "## Recipes",
+        recipes,
+        "## Techniques",
+        *settings,
+        "### All techniques that train",
+        common,
+    )
 
 
 def delegates_page() -> str:

@@ -14,7 +14,7 @@ from harness.spec.loading import SpecModel
 from harness.spec.model import ModelSpec, shipped_models
 from harness.spec.profile import DeviceProfile
 from harness.spec.recipe import Recipe
-from harness.spec.sweep import PRESETS, Measurement, SweepSpec
+from harness.spec.sweep import PRESETS, MeasurementSettings, SweepSpec
 
 KINDS: dict[str, tuple[type[SpecModel], str]] = {
     "sweep": (SweepSpec, "`harness sweep my.toml`; [what each key is for](../sweep.md)"),
@@ -73,7 +73,7 @@ def _schema(kind: type[SpecModel]) -> dict[str, Any]:
     schema["properties"].pop(_FOLDER, None)
     if kind is SweepSpec:
         schema.pop("required")
-        schema["$defs"][Measurement.__name__].pop("required")
+        schema["$defs"][MeasurementSettings.__name__].pop("required")
     return schema
 
 

@@ -59,9 +59,11 @@ def _docs_in_source(cls: type) -> dict[str, str]:
     return {
         name: inspect.cleandoc(text.value.value)
         for attribute, text in pairwise(definition.body)
-        if (name := _assigned_name(attribute)) and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
-    }  # fmt: skip
+        if (name := _assigned_name(attribute))
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
 
 
 def _assigned_name(statement: ast.stmt) -> str | None:
@@ -88,8 +90,13 @@ def allowed(schema: Mapping[str, Any]) -> str:
     return f"{_KINDS.get(schema.get('type', ''), 'anything')}{_limits(schema)}"
 
 
-_KINDS = {"boolean": "true or false", "string": "text", "integer": "a whole number", "number": "a number",
-          "object": "a table"}  # fmt: skip
+_KINDS = {
+    "boolean": "true or false",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "object": "a table",
+}
 
 
 def _list(schema: Mapping[str, Any]) -> str:
@@ -99,7 +106,12 @@ def _list(schema: Mapping[str, Any]) -> str:
 
 
 def _limits(schema: Mapping[str, Any]) -> str:
-    words = {"minimum": "at least", "exclusiveMinimum": "over", "maximum": "at most", "exclusiveMaximum": "below",
-             "pattern": "matching"}  # fmt: skip
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "over",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+        "pattern": "matching",
+    }
     found = [f"{word} {code(schema[key])}" for key, word in words.items() if key in schema]
     return f", {' and '.join(found)}" if found else ""

@@ -20,7 +20,7 @@ from harness.accuracy.output_check import (
     same_label_hits,
     top_k_hits,
 )
-from harness.accuracy.reference import Reference
+from harness.accuracy.reference import HostOutputs
 from harness.accuracy.sending import AccuracyTarget, Sender
 from harness.benchmark.invocation import Delegation, InvocationRequest
 from harness.benchmark.litert_python import benchmark as litert_python
@@ -31,18 +31,18 @@ from harness.spec.limits import OutputLimits
 from harness.tflite.tensors import FloatArray
 from harness.tflite.variant import Variant
 
-__all__ = ["AccuracyTarget", "Evidence", "measure_accuracy"]
+__all__ = ["AccuracyTarget", "CheckData", "measure_accuracy"]
 
 _TOP_5_FROM_CLASSES = 6
 _HOST_NOTE = "Outputs are those of the interpreter of the same runtime: its benchmark gives none of its own."
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CheckData:
     """What every cell of a sweep is checked with: the samples, and what the host computes from them."""
 
     samples: Samples
-    reference: Reference
+    reference: HostOutputs
     float_variant: Variant | None
     """The float model; None where only outputs can be checked."""
     limits: OutputLimits = field(default_factory=OutputLimits)
@@ -58,7 +58,7 @@ class Evidence:
 
 
 def measure_accuracy(
-    target: AccuracyTarget, evidence: Evidence, *, clock: Callable[[], float] = time.monotonic
+    target: AccuracyTarget, evidence: CheckData, *, clock: Callable[[], float] = time.monotonic
 ) -> AccuracyOutcome:
     """Send the samples through, check the outputs and score them. Never raises for what the device or tool did."""
     started = clock()
@@ -95,7 +95,7 @@ def _require_cpu(target: AccuracyTarget) -> None:
 
 
 def _judge(
-    variant: Variant, outputs: tuple[FloatArray, ...], expected: tuple[FloatArray, ...], evidence: Evidence
+    variant: Variant, outputs: tuple[FloatArray, ...], expected: tuple[FloatArray, ...], evidence: CheckData
 ) -> tuple[OutputCheck, Accuracy | None]:
     """Check and score the first samples, as many as came back."""
     count = len(outputs[0])

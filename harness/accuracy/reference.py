@@ -18,7 +18,7 @@ from harness.tflite.variant import Variant
 _TIMEOUT_S = 1800
 
 
-class Reference:
+class HostOutputs:
     """Host outputs by variant and samples, kept in a folder. Safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
@@ -41,9 +41,11 @@ class Reference:
             inputs_file, outputs_file = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
             save_arrays(inputs_file, inputs)
             finished = run_child(
-                "harness.tflite.interpreter", [variant.path, inputs_file, outputs_file, str(threads)],
-                name=variant.name, timeout_s=_TIMEOUT_S,
-            )  # fmt: skip
+                "harness.tflite.interpreter",
+                [variant.path, inputs_file, outputs_file, str(threads)],
+                name=variant.name,
+                timeout_s=_TIMEOUT_S,
+            )
             if finished.returncode != 0:
                 raise FailureError(_failure(variant, finished.returncode, finished.stderr))
             outputs_file.replace(file)

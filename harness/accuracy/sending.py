@@ -137,10 +137,15 @@ class Sender:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 request = InvocationRequest(
-                    target.variant_path, target.delegate, target.threads, runs=1, warmup_runs=0, warmup_min_s=0,
+                    target.variant_path,
+                    target.delegate,
+                    target.threads,
+                    runs=1,
+                    warmup_runs=0,
+                    warmup_min_s=0,
                     inputs=tuple(self._push(*pair, Path(folder)) for pair in zip(inputs, card.inputs, strict=True)),
                     output_file=output_path,
-                )  # fmt: skip
+                )
                 invocation = invoke(target.device, target.tool, target.tool_path, request, timeout_s=target.timeout_s)
                 self.logs.append(invocation.log)
                 if invocation.measurement is None:

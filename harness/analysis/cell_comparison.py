@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from harness.analysis.comparable_cell import Side, differences
-from harness.analysis.comparison import SMALLEST_EFFECT, Finding, FindingVerdict, Samples, compare
+from harness.analysis.comparable_cell import ComparableCell, differences
+from harness.analysis.comparison import SMALLEST_EFFECT, Finding, FindingVerdict, LatencySamples, compare
 from harness.analysis.device_noise import DeviceNoise
 from harness.analysis.verdict import Verdict
 
@@ -48,8 +48,8 @@ MORE_MEMORY = 0.05
 class ComparedCells:
     """Two cells and what their comparison says; `b` is None where only A holds such a cell, and the reverse."""
 
-    a: Side | None
-    b: Side | None
+    a: ComparableCell | None
+    b: ComparableCell | None
     finding: Finding
     paired: bool = False
     flags: tuple[str, ...] = ()
@@ -89,14 +89,14 @@ def footprint_mb(cell: Mapping[str, Any]) -> float | None:
 
 
 @dataclass(frozen=True)
-class Couple:
+class CellPair:
     """Two cells that are to be compared; one is None where it has no counterpart."""
 
-    a: Side | None
-    b: Side | None
+    a: ComparableCell | None
+    b: ComparableCell | None
 
 
-def couple(a: Sequence[Side], b: Sequence[Side], subject: Subject) -> list[Couple]:
+def pair_cells(a: Sequence[ComparableCell], b: Sequence[ComparableCell], subject: Subject) -> list[CellPair]:
     """Find the counterpart of each cell: equal in `IDENTITY` but for the subject.
 
     A cell of another device is taken as counterpart only where its own device has none: it is then refused with that
@@ -105,7 +105,7 @@ def couple(a: Sequence[Side], b: Sequence[Side], subject: Subject) -> list[Coupl
     keys = [name for name in IDENTITY if name != COLUMN_OF.get(subject)]
     without_device = [name for name in keys if name != "serial"]
     left = list(b)
-    couples: dict[int, Side] = {}
+    couples: dict[int, ComparableCell] = {}
     for wanted in (keys, without_device):
         for index, side in enumerate(a):
             if index in couples:
@@ -114,11 +114,13 @@ def couple(a: Sequence[Side], b: Sequence[Side], subject: Subject) -> list[Coupl
             if found:
                 couples[index] = found
                 left.remove(found)
-    return [Couple(side, couples.get(index)) for index, side in enumerate(a)] + [Couple(None, side) for side in left]
+    return [CellPair(side, couples.get(index)) for index, side in enumerate(a)] + [
+        CellPair(None, side) for side in left
+    ]
 
 
 def compare_cells(
-    couples: Iterable[Couple],
+    couples: Iterable[CellPair],
     noise: DeviceNoise,
     *,
     effect: float = SMALLEST_EFFECT,
@@ -129,7 +131,7 @@ def compare_cells(
     `allow` names the `CONDITIONS` that may differ; whatever else is not alike is refused.
     """
     compared: list[ComparedCells] = []
-    judged: list[tuple[Couple, Samples, tuple[str, ...]]] = []
+    judged: list[tuple[CellPair, LatencySamples, tuple[str, ...]]] = []
     for couple_ in couples:
         reason = _reason_to_refuse(couple_, allow)
         if reason or not (couple_.a and couple_.b):
@@ -145,7 +147,7 @@ def compare_cells(
     return sorted(compared, key=_urgency)
 
 
-def _reason_to_refuse(couple_: Couple, allow: Collection[str]) -> str:
+def _reason_to_refuse(couple_: CellPair, allow: Collection[str]) -> str:
     """Return why two cells cannot be compared, as a sentence; empty where they can."""
     a, b = couple_.a, couple_.b
     if a is None or b is None:
@@ -166,7 +168,7 @@ def _reason_to_refuse(couple_: Couple, allow: Collection[str]) -> str:
     return ""
 
 
-def _flags(a: Side, b: Side) -> tuple[str, ...]:
+def _flags(a: ComparableCell, b: ComparableCell) -> tuple[str, ...]:
     """Say what differs with leave, what was unusual about one side alone, and what each lacks for a rank."""
     flags = list(differences(a, b).values())
     for name, own, other in (("A", a, b), ("B", b, a)):
@@ -176,13 +178,13 @@ def _flags(a: Side, b: Side) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def _samples(a: Side, b: Side, noise: DeviceNoise) -> Samples:
+def _samples(a: ComparableCell, b: ComparableCell, noise: DeviceNoise) -> LatencySamples:
     """Pair the processes by block where both sides were measured in turns: within one sweep of one device."""
     if (a.sweep_id, a.cell["serial"]) != (b.sweep_id, b.cell["serial"]):
-        return Samples(list(a.latencies_us.values()), list(b.latencies_us.values()), False, noise.between(a, b))
+        return LatencySamples(list(a.latencies_us.values()), list(b.latencies_us.values()), False, noise.between(a, b))
     blocks = sorted(a.latencies_us.keys() & b.latencies_us.keys())
     pairs = [(a.latencies_us[block], b.latencies_us[block]) for block in blocks]
-    return Samples([x for x, _ in pairs], [y for _, y in pairs], True, noise.within(a, b, len(pairs)))
+    return LatencySamples([x for x, _ in pairs], [y for _, y in pairs], True, noise.within(a, b, len(pairs)))
 
 
 def _urgency(compared: ComparedCells) -> tuple[int, float]:

@@ -27,7 +27,7 @@ CONDITIONS = {
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparableCell:
     """One cell of one sweep."""
 
     sweep_id: str
@@ -44,13 +44,13 @@ class Side:
         return frozenset(self.cell["labels"])
 
 
-def read_sides(store: Store, sweep_id: str) -> list[Side]:
+def read_comparable_cells(store: Store, sweep_id: str) -> list[ComparableCell]:
     """Return every cell of a sweep that counts, also those that were not measured."""
     (sweep,) = read_sweep_rows(store, [sweep_id])
-    return sides_of(sweep)
+    return comparable_cells(sweep)
 
 
-def sides_of(sweep: SweepRows, summary: Sequence[Mapping[str, Any]] | None = None) -> list[Side]:
+def comparable_cells(sweep: SweepRows, summary: Sequence[Mapping[str, Any]] | None = None) -> list[ComparableCell]:
     """Return every cell that counts of a sweep whose rows, and perhaps `summary_rows`, are at hand."""
     devices = {row["serial"]: row["facts"] or {} for row in sweep.devices}
     cards = {row["name"]: row["card"] or {} for row in sweep.variants}
@@ -72,14 +72,15 @@ def sides_of(sweep: SweepRows, summary: Sequence[Mapping[str, Any]] | None = Non
         }
         column = latency_column(cell["latency_of"])
         latencies = {row["block"]: row[column] for row in processes.get(cell["cell_key"], [])}
-        sides.append(Side(sweep.sweep_id, cell, conditions, latencies))
+        sides.append(ComparableCell(sweep.sweep_id, cell, conditions, latencies))
     return sides
 
 
 def _last_measured(sweep: SweepRows) -> dict[str, list[dict[str, Any]]]:
     """Return the last attempt of each process of the latency pass where it succeeded, by cell, in order of time."""
-    latest = {(row["cell_key"], row["invocation_index"]): row
-              for row in sweep.invocations if row["purpose"] == Pass.LATENCY}  # fmt: skip
+    latest = {
+        (row["cell_key"], row["invocation_index"]): row for row in sweep.invocations if row["purpose"] == Pass.LATENCY
+    }
     cells: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(latest.values(), key=lambda row: row["block"]):
         if row["failure_class"] is None:
@@ -87,7 +88,7 @@ def _last_measured(sweep: SweepRows) -> dict[str, list[dict[str, Any]]]:
     return cells
 
 
-def differences(a: Side, b: Side) -> dict[str, str]:
+def differences(a: ComparableCell, b: ComparableCell) -> dict[str, str]:
     """Return what is not alike, by the name of the condition, each as a few words such as `runs 30 against 50`."""
     unlike = [name for name in CONDITIONS if a.conditions[name] != b.conditions[name]]
     return {name: contrast(name, a.conditions[name], b.conditions[name]) for name in unlike}

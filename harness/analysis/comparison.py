@@ -43,7 +43,7 @@ class FindingVerdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Samples:
+class LatencySamples:
     """Latencies of the invocations of two cells, in any one unit; where `paired`, the i-th of both are of one block."""
 
     a: Sequence[float]
@@ -65,7 +65,7 @@ class Finding:
 
 
 def compare(
-    comparisons: Sequence[Samples], *, effect: float = SMALLEST_EFFECT, false_alarms: float = FALSE_ALARMS
+    comparisons: Sequence[LatencySamples], *, effect: float = SMALLEST_EFFECT, false_alarms: float = FALSE_ALARMS
 ) -> list[Finding]:
     """Judge several comparisons at once, each with a finding in the same place.
 
@@ -92,17 +92,17 @@ def correct(p_values: Sequence[float]) -> list[float]:
     return [min(1.0, float(value)) for value in corrected]
 
 
-def _fewest(samples: Samples) -> int:
+def _fewest(samples: LatencySamples) -> int:
     return min(len(samples.a), len(samples.b))
 
 
-def _too_few(samples: Samples) -> Finding:
+def _too_few(samples: LatencySamples) -> Finding:
     what = "pairs" if samples.paired else "invocations"
     why = f"{_fewest(samples)} {what} are too few; {FEWEST_INVOCATIONS} are the least that show a spread."
     return Finding(FindingVerdict.INCONCLUSIVE, why, floor=samples.floor)
 
 
-def _estimate(samples: Samples, comparisons: int, false_alarms: float) -> RatioEstimate:
+def _estimate(samples: LatencySamples, comparisons: int, false_alarms: float) -> RatioEstimate:
     """Use ranks where they could pass the correction at all: a choice by counts alone, never by the values."""
     finest = smallest_p(len(samples.a), len(samples.b), paired=samples.paired)
     method = estimate_by_rank if finest * comparisons <= false_alarms else estimate_by_mean

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.cell_comparison import Couple, compare_cells, footprint_mb
-from harness.analysis.comparable_cell import Side
+from harness.analysis.cell_comparison import CellPair, compare_cells, footprint_mb
+from harness.analysis.comparable_cell import ComparableCell
 from harness.analysis.comparison import Finding, FindingVerdict
 from harness.analysis.statistics import Estimate
 from harness.analysis.sweep_data import Row, SweepData, grouped
 from harness.analysis.verdict import Verdict, rank
-from harness.text import counted, number, printable
+from harness.text import number, pluralize, printable
 
 _CERTAIN = (FindingVerdict.FASTER, FindingVerdict.SLOWER, FindingVerdict.SAME)
 _MULTIPLIED = "\N{MULTIPLICATION SIGN}"
@@ -21,7 +21,7 @@ _TIMES = 1.1
 
 
 @dataclass(frozen=True)
-class Limits:
+class ShipLimits:
     """What a variant must keep to be shipped; None: no limit."""
 
     max_drop_points: float | None = 1.0
@@ -49,7 +49,7 @@ class _Limit:
         return value is not None and value <= self.bound
 
 
-def _limits(limits: Limits) -> list[_Limit]:
+def _limits(limits: ShipLimits) -> list[_Limit]:
     known = (
         (
             "a loss of at most {} percentage points of accuracy",
@@ -62,8 +62,11 @@ def _limits(limits: Limits) -> list[_Limit]:
         ("latency of at most {} ms", "latency", "ms", limits.max_latency_ms, _latency_ms),
         ("at most {} MB of memory", "memory", "MB", limits.max_memory_mb, footprint_mb),
     )
-    return [_Limit(words.format(f"{bound:g}"), name, unit, bound, value)
-            for words, name, unit, bound, value in known if bound is not None]  # fmt: skip
+    return [
+        _Limit(words.format(f"{bound:g}"), name, unit, bound, value)
+        for words, name, unit, bound, value in known
+        if bound is not None
+    ]
 
 
 def _drop(row: Row) -> float | None:
@@ -80,7 +83,7 @@ def _latency_ms(row: Row) -> float | None:
 
 
 @dataclass(frozen=True)
-class Figure:
+class KeyFigure:
     """One number of a decision, with what stands behind it."""
 
     name: str
@@ -98,7 +101,7 @@ class Decision:
     """The variant and delegate, such as `int8 on cpu`; empty where nothing can be shipped."""
     headline: str
     """The whole answer in one sentence."""
-    figures: Sequence[Figure]
+    figures: Sequence[KeyFigure]
     notes: Sequence[str]
     """Sentences a person must know with it."""
 
@@ -115,17 +118,18 @@ class _Choice:
     limits: Sequence[_Limit]
 
 
-def decide(data: SweepData, limits: Limits) -> list[Decision]:
+def decide(data: SweepData, limits: ShipLimits) -> list[Decision]:
     """Return a decision for each device that was to be measured; none for an A/A sweep, which decides nothing."""
     if data.record.is_noise:
         return []
-    choices = [_choose(data, rows, limits)
-               for serial, rows in grouped(data.rows, "serial").items() if serial is not None]  # fmt: skip
+    choices = [
+        _choose(data, rows, limits) for serial, rows in grouped(data.rows, "serial").items() if serial is not None
+    ]
     findings = _findings(data, choices)
     return [_decision(data, choice, finding) for choice, finding in zip(choices, findings, strict=True)]
 
 
-def _choose(data: SweepData, rows: Sequence[Row], limits: Limits) -> _Choice:
+def _choose(data: SweepData, rows: Sequence[Row], limits: ShipLimits) -> _Choice:
     ranked = [row for row in rows if row["verdict"] == Verdict.RANKED]
     asked = _limits(limits)
     if not any(row["accuracy_drop_points"] is not None for row in ranked):
@@ -159,17 +163,17 @@ def _baseline(data: SweepData, ranked: Sequence[Row]) -> Row | None:
 def _findings(data: SweepData, choices: Sequence[_Choice]) -> list[Finding | None]:
     """Compare each choice with its baseline, all at once so that the correction for many comparisons sees them all."""
     sides = {side.cell["cell_key"]: side for side in data.sides}
-    couples: list[Couple | None] = [_couple(sides, choice) for choice in choices]
+    couples: list[CellPair | None] = [_couple(sides, choice) for choice in choices]
     compared = compare_cells([couple for couple in couples if couple], data.noise)
     by_key = {cells.b.cell["cell_key"]: cells.finding for cells in compared if cells.b}
     return [by_key[couple.b.cell["cell_key"]] if couple and couple.b else None for couple in couples]
 
 
-def _couple(sides: Mapping[str, Side], choice: _Choice) -> Couple | None:
+def _couple(sides: Mapping[str, ComparableCell], choice: _Choice) -> CellPair | None:
     a, b = choice.baseline, choice.chosen
     if a is None or b is None or a is b:
         return None
-    return Couple(sides[a["cell_key"]], sides[b["cell_key"]])
+    return CellPair(sides[a["cell_key"]], sides[b["cell_key"]])
 
 
 def _decision(data: SweepData, choice: _Choice, finding: Finding | None) -> Decision:
@@ -181,8 +185,9 @@ def _decision(data: SweepData, choice: _Choice, finding: Finding | None) -> Deci
     ship = printable(data.name_of(chosen))
     claims = _claims(data, choice, chosen, finding)
     headline = f"On {device}, ship {ship}" + (f": {', '.join(claims)}." if claims else ".")
-    return Decision(device, serial, ship, headline, _figures(choice, chosen, finding),
-                    _notes(data, choice, chosen, finding))  # fmt: skip
+    return Decision(
+        device, serial, ship, headline, _figures(choice, chosen, finding), _notes(data, choice, chosen, finding)
+    )
 
 
 def _claims(data: SweepData, choice: _Choice, chosen: Row, finding: Finding | None) -> list[str]:
@@ -226,31 +231,46 @@ def _points(drop: float) -> str:
     return "±0.0 points" if change == 0 else f"{'+' if change > 0 else _MINUS}{abs(change):.1f} points"
 
 
-def _figures(choice: _Choice, chosen: Row, finding: Finding | None) -> list[Figure]:
+def _figures(choice: _Choice, chosen: Row, finding: Finding | None) -> list[KeyFigure]:
     base = choice.baseline if choice.baseline is not chosen else None
     versus = printable(base["variant"]) if base else ""
     low, high = (number((chosen[f"latency_{end}_us"] or 0) / 1000) for end in ("low", "high"))
-    figures = [Figure("Latency", f"{number(chosen['latency_median_us'] / 1000)} ms",
-                      f"95 % interval {low} to {high} ms, {counted(chosen['invocations_ok'], 'invocation')}"
-                      if chosen["latency_low_us"] is not None else "no interval")]  # fmt: skip
+    figures = [
+        KeyFigure(
+            "Latency",
+            f"{number(chosen['latency_median_us'] / 1000)} ms",
+            f"95 % interval {low} to {high} ms, {pluralize(chosen['invocations_ok'], 'invocation')}"
+            if chosen["latency_low_us"] is not None
+            else "no interval",
+        )
+    ]
     if finding and finding.estimate:
         ratio = finding.estimate
         floor = f"; noise floor {100 * finding.floor.value:.1f} %" if finding.floor else ""
         told = _signed_percent(ratio.value) if finding.verdict in _CERTAIN else str(finding.verdict)
-        figures.append(Figure(f"Time against {versus}", told,
-                              f"99 % interval {_signed_percent(ratio.interval.low)} to "
-                              f"{_signed_percent(ratio.interval.high)}{floor}"))  # fmt: skip
+        figures.append(
+            KeyFigure(
+                f"Time against {versus}",
+                told,
+                f"99 % interval {_signed_percent(ratio.interval.low)} to {_signed_percent(ratio.interval.high)}{floor}",
+            )
+        )
     if chosen["top1"] is not None:
         detail = f"{_points(chosen['accuracy_drop_points'])}" if chosen["accuracy_drop_points"] is not None else ""
         interval = f"95 % interval {100 * chosen['top1_low']:.1f} to {100 * chosen['top1_high']:.1f} %"
-        figures.append(Figure("Top-1", f"{100 * chosen['top1']:.1f} %", "; ".join(filter(None, [detail, interval]))))
+        figures.append(KeyFigure("Top-1", f"{100 * chosen['top1']:.1f} %", "; ".join(filter(None, [detail, interval]))))
     if chosen["size_bytes"]:
         against = f"{versus}: {number(base['size_bytes'] / 1000)} kB" if base and base["size_bytes"] else "on disk"
-        figures.append(Figure("File", f"{number(chosen['size_bytes'] / 1000)} kB", against))
+        figures.append(KeyFigure("File", f"{number(chosen['size_bytes'] / 1000)} kB", against))
     memory, before = footprint_mb(chosen), footprint_mb(base) if base else None
     if memory is not None:
-        figures.append(Figure("Memory", f"{number(memory)} MB",
-                              f"{versus}: {number(before)} MB" if before is not None else "footprint"))  # fmt: skip
+        figures.append(
+            KeyFigure(
+                "Memory",
+                f"{number(memory)} MB",
+                f"{versus}: {number(before)} MB" if before is not None else "footprint",
+            )
+        )
     return figures
 
 
@@ -299,7 +319,7 @@ def _near_misses(data: SweepData, choice: _Choice) -> list[str]:
         known = {limit.value(row): row for row in broken if limit.value(row) is not None}
         if not broken:
             continue
-        sentence = f"{limit.name.capitalize()}: {len(broken)} of {counted(len(ranked), 'ranked row')} over the limit"
+        sentence = f"{limit.name.capitalize()}: {len(broken)} of {pluralize(len(ranked), 'ranked row')} over the limit"
         values = [value for value in known if value is not None]
         nearest = min(values, default=None)
         if nearest is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from harness.analysis.comparable_cell import Side, sides_of
+from harness.analysis.comparable_cell import ComparableCell, comparable_cells
 from harness.analysis.noise_floor import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
 from harness.analysis.ratio import middle
 from harness.store import schema
@@ -19,14 +19,14 @@ LATEST_SWEEPS = 20
 class DeviceNoise:
     """Floors for comparisons between `at_hand`, the sides of the sweeps that are being compared."""
 
-    def __init__(self, noise_sides: Sequence[Side], at_hand: Sequence[Side]) -> None:
+    def __init__(self, noise_cells: Sequence[ComparableCell], at_hand: Sequence[ComparableCell]) -> None:
         compared = {side.sweep_id for side in at_hand}
-        self._noise = [side for side in noise_sides if side.sweep_id not in compared]
+        self._noise = [side for side in noise_cells if side.sweep_id not in compared]
         self._at_hand = at_hand
         self._floors: dict[tuple[object, ...], NoiseFloor | None] = {}
         """By all that decides them: the many couples of a night have few."""
 
-    def within(self, a: Side, b: Side, pairs: int) -> NoiseFloor | None:
+    def within(self, a: ComparableCell, b: ComparableCell, pairs: int) -> NoiseFloor | None:
         """Return the floor of two cells that were measured in turns, by `pairs` pairs."""
         if not pairs:
             return None
@@ -35,38 +35,38 @@ class DeviceNoise:
             self._floors[key] = self._within(a, b, pairs)
         return self._floors[key]
 
-    def _within(self, a: Side, b: Side, pairs: int) -> NoiseFloor | None:
+    def _within(self, a: ComparableCell, b: ComparableCell, pairs: int) -> NoiseFloor | None:
         if known := self._like(a, b):
             return within_floor(known, pairs)
         same_sweep = [side for side in self._at_hand if side.sweep_id == a.sweep_id and _same_device(side, a)]
         return within_floor(same_sweep, pairs, "the spread of this sweep's own processes")
 
-    def between(self, a: Side, b: Side) -> NoiseFloor:
+    def between(self, a: ComparableCell, b: ComparableCell) -> NoiseFloor:
         """Return the floor of two cells of different sweeps."""
         key = _deciding(a, b)
         if key not in self._floors:
             self._floors[key] = between_floor(self._like(a, b))
         return self._floors[key] or assumed_floor()
 
-    def _like(self, a: Side, b: Side) -> list[Side]:
+    def _like(self, a: ComparableCell, b: ComparableCell) -> list[ComparableCell]:
         """Return A/A cells of the device as it is now: those of the same delegates, else of any."""
         of_device = [side for side in self._noise if _same_device(side, b)]
         wanted = {a.cell["delegate_requested"], b.cell["delegate_requested"]}
         return [side for side in of_device if side.cell["delegate_requested"] in wanted] or of_device
 
 
-def _deciding(a: Side, b: Side) -> tuple[object, ...]:
+def _deciding(a: ComparableCell, b: ComparableCell) -> tuple[object, ...]:
     """Return what decides which A/A cells are like two cells."""
     delegates = frozenset((a.cell["delegate_requested"], b.cell["delegate_requested"]))
     return (a.conditions["device"], a.conditions["os"], b.conditions["device"], b.conditions["os"], delegates)
 
 
-def within_floor(sides: Sequence[Side], pairs: int, source: str | None = None) -> NoiseFloor | None:
+def within_floor(sides: Sequence[ComparableCell], pairs: int, source: str | None = None) -> NoiseFloor | None:
     """Return the floor of `pairs` pairs that the cells of one device show within their sweeps."""
     return floor_within_sweep([list(side.latencies_us.values()) for side in sides], pairs, source or _source(sides))
 
 
-def between_floor(sides: Sequence[Side]) -> NoiseFloor | None:
+def between_floor(sides: Sequence[ComparableCell]) -> NoiseFloor | None:
     """Return the floor between sweeps that A/A cells of one device show; None where no cell was swept twice."""
     cells: dict[str, list[float]] = {}
     for side in sides:
@@ -75,12 +75,12 @@ def between_floor(sides: Sequence[Side]) -> NoiseFloor | None:
     return floor_between_sweeps(list(cells.values()), _source(sides))
 
 
-def read_noise(store: Store, at_hand: Sequence[Side]) -> DeviceNoise:
+def read_noise(store: Store, at_hand: Sequence[ComparableCell]) -> DeviceNoise:
     """Read what is known of the devices of `at_hand`."""
-    return DeviceNoise(noise_sides(store, {side.cell["serial"] for side in at_hand}), at_hand)
+    return DeviceNoise(noise_cells(store, {side.cell["serial"] for side in at_hand}), at_hand)
 
 
-def noise_sides(store: Store, serials: Collection[str]) -> list[Side]:
+def noise_cells(store: Store, serials: Collection[str]) -> list[ComparableCell]:
     """Return the cells of the latest A/A sweeps of these devices."""
     noise_sweeps = [record.id for record in store.sweeps() if record.is_noise]  # the newest first
     measured: dict[str, set[str]] = {sweep_id: set() for sweep_id in noise_sweeps}
@@ -92,13 +92,15 @@ def noise_sides(store: Store, serials: Collection[str]) -> list[Side]:
         wanted[sweep_id] = {name for name in measured[sweep_id].intersection(serials) if found[name] < LATEST_SWEEPS}
         found.update(wanted[sweep_id])
     sweeps = read_sweep_rows(store, [sweep_id for sweep_id in noise_sweeps if wanted[sweep_id]])
-    return [side for sweep in sweeps for side in sides_of(sweep) if side.cell["serial"] in wanted[sweep.sweep_id]]
+    return [
+        side for sweep in sweeps for side in comparable_cells(sweep) if side.cell["serial"] in wanted[sweep.sweep_id]
+    ]
 
 
-def _same_device(one: Side, other: Side) -> bool:
+def _same_device(one: ComparableCell, other: ComparableCell) -> bool:
     return all(one.conditions[name] == other.conditions[name] for name in ("device", "os"))
 
 
-def _source(sides: Sequence[Side]) -> str:
+def _source(sides: Sequence[ComparableCell]) -> str:
     sweeps = sorted({side.sweep_id for side in sides})
     return f"{len(sweeps)} A/A sweeps, the last {sweeps[-1]}" if sweeps else ""

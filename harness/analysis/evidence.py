@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.analysis.comparable_cell import Side, read_sides
-from harness.analysis.device_noise import DeviceNoise, noise_sides
+from harness.analysis.comparable_cell import ComparableCell, read_comparable_cells
+from harness.analysis.device_noise import DeviceNoise, noise_cells
 from harness.analysis.summary import variant_of
 from harness.benchmark.invocation import Pass
 from harness.errors import UsageError
 from harness.store.rows import to_rows
 from harness.store.store import Store
-from harness.text import plain
+from harness.text import to_json_value
 
 Row = Mapping[str, Any]
 
@@ -63,10 +63,10 @@ def read_evidence(store: Store, sweep: str, name: RowName) -> RowEvidence:
     Raises `UsageError` for a name that fits no row or several, with what there is.
     """
     record = store.find_sweep(sweep)
-    side = _find(read_sides(store, record.id), record.id, name)
+    side = _find(read_comparable_cells(store, record.id), record.id, name)
     cell = _only(to_rows(store.cells(record.id)), "key", side.cell["cell_key"])
     return RowEvidence(
-        sweep={key: plain(value) for key, value in asdict(record).items()},
+        sweep={key: to_json_value(value) for key, value in asdict(record).items()},
         cell=cell,
         summary=side.cell,
         device=_only(to_rows(store.devices(record.id)), "serial", cell["serial"]),
@@ -78,13 +78,16 @@ def read_evidence(store: Store, sweep: str, name: RowName) -> RowEvidence:
     )
 
 
-def _find(sides: Sequence[Side], sweep_id: str, name: RowName) -> Side:
-    wanted = {"variant": name.variant, "delegate_requested": name.delegate, "serial": name.serial,
-              "threads": name.threads}  # fmt: skip
+def _find(sides: Sequence[ComparableCell], sweep_id: str, name: RowName) -> ComparableCell:
+    wanted = {
+        "variant": name.variant,
+        "delegate_requested": name.delegate,
+        "serial": name.serial,
+        "threads": name.threads,
+    }
     found = [
-        side for side in sides
-        if all(value is None or side.cell[column] == value for column, value in wanted.items())
-    ]  # fmt: skip
+        side for side in sides if all(value is None or side.cell[column] == value for column, value in wanted.items())
+    ]
     if len(found) == 1:
         return found[0]
     if not sides:
@@ -103,9 +106,9 @@ def _only(rows: Sequence[Row], column: str, value: object) -> Row:
     return next((row for row in rows if row[column] == value), {})
 
 
-def _noise_floor(store: Store, side: Side) -> float | None:
+def _noise_floor(store: Store, side: ComparableCell) -> float | None:
     if not side.latencies_us:
         return None
-    known = DeviceNoise(noise_sides(store, {side.cell["serial"]}), at_hand=())  # A/A sweeps alone are a floor
+    known = DeviceNoise(noise_cells(store, {side.cell["serial"]}), at_hand=())  # A/A sweeps alone are a floor
     floor = known.within(side, side, len(side.latencies_us))
     return floor.value if floor else None

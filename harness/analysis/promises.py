@@ -233,10 +233,11 @@ def _sensible(row: Row) -> bool:
     average, low, high = row["latency_avg_us"], row["latency_min_us"], row["latency_max_us"]
     slack = 1e-3  # averages are printed with six digits or fewer
     return bool(
-        average and average > 0
+        average
+        and average > 0
         and (low is None or low * (1 - slack) <= average)
         and (high is None or average <= high * (1 + slack))
-    )  # fmt: skip
+    )
 
 
 @_promise(12, "only flags that the tool supports")
@@ -293,11 +294,16 @@ def _telemetry(evidence: RowEvidence) -> Judged:
     if unseen := _count(row["telemetry_before"] is None or row["telemetry_after"] is None for row in measured):
         return False, f"Around {unseen} of {len(measured)} invocations a look at the device is missing."
     names = {
-        "thermal status": "thermal_status", "temperatures": "temperatures_c", "battery": "battery_percent",
-        "screen": "screen_on", "core frequencies": "core_frequencies_khz", "load": "load_1min",
-    }  # fmt: skip
-    untold = [name for name, key in names.items()
-              if any(row["telemetry_before"].get(key) in (None, {}) for row in measured)]  # fmt: skip
+        "thermal status": "thermal_status",
+        "temperatures": "temperatures_c",
+        "battery": "battery_percent",
+        "screen": "screen_on",
+        "core frequencies": "core_frequencies_khz",
+        "load": "load_1min",
+    }
+    untold = [
+        name for name, key in names.items() if any(row["telemetry_before"].get(key) in (None, {}) for row in measured)
+    ]
     if untold:
         return False, f"This device does not tell: {', '.join(untold)}."
     return True, "Frequencies, temperatures, thermal status, battery, screen and load before and after each."

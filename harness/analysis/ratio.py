@@ -23,7 +23,7 @@ EXACT_UP_TO = 50
 
 
 @dataclass(frozen=True)
-class Interval:
+class RatioInterval:
     """Both ends of an interval of a ratio; a ratio of 1 is no difference."""
 
     low: float
@@ -39,9 +39,9 @@ class RatioEstimate:
     """Time of B over time of A: 1.05 says that B takes 5 % longer."""
 
     value: float
-    interval: Interval
+    interval: RatioInterval
     """At confidence 1 - `level`."""
-    inner: Interval
+    inner: RatioInterval
     """At 90 % confidence: two one-sided tests at 5 % each (Schuirmann 1987) tell with it whether both are the same."""
     p_value: float
     """Two-sided, before any correction."""
@@ -50,9 +50,7 @@ class RatioEstimate:
     def widened(self, difference: float) -> RatioEstimate:
         """Return the same with intervals that reach at least as far as a relative difference on both sides."""
         low, high = self.value / (1 + difference), self.value * (1 + difference)
-        interval, inner = (
-            Interval(min(own.low, low), max(own.high, high)) for own in (self.interval, self.inner)
-        )  # fmt: skip
+        interval, inner = (RatioInterval(min(own.low, low), max(own.high, high)) for own in (self.interval, self.inner))
         return replace(self, interval=interval, inner=inner)
 
 
@@ -76,7 +74,7 @@ def estimate_by_rank(a: Sequence[float], b: Sequence[float], *, paired: bool, le
     nearer_to_an_end = int(np.ceil(min(above, len(differences) - above)))
     p_value = min(1.0, float(2 * cumulative[nearer_to_an_end]))
 
-    def interval(alpha: float) -> Interval:
+    def interval(alpha: float) -> RatioInterval:
         cut = int(np.searchsorted(cumulative, alpha / 2, side="right"))
         if cut == 0:
             raise ValueError("too few values for an interval by ranks at this level")
@@ -106,7 +104,7 @@ def estimate_by_mean(a: Sequence[float], b: Sequence[float], *, paired: bool, le
         freedom = error**4 / parts if parts else len(a) + len(b) - 2.0
     p_value = float(2 * stdtr(freedom, -abs(shift) / error)) if error else float(shift == 0)
 
-    def interval(alpha: float) -> Interval:
+    def interval(alpha: float) -> RatioInterval:
         reach = -float(stdtrit(freedom, alpha / 2)) * error
         return _interval(shift - reach, shift + reach)
 
@@ -144,8 +142,8 @@ def _standard_error(values: Floats) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def _interval(low: float, high: float) -> Interval:
-    return Interval(float(np.exp(low)), float(np.exp(high)))
+def _interval(low: float, high: float) -> RatioInterval:
+    return RatioInterval(float(np.exp(low)), float(np.exp(high)))
 
 
 @functools.cache

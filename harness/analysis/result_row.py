@@ -156,9 +156,12 @@ INVOCATION_COLUMNS: dict[str, tuple[str, str]] = {
 LISTS_OF_TEXT = frozenset({"labels", "command"})
 LISTS_OF_NUMBERS = frozenset({"sustained_curve_us"})
 JSON_VALUES = {
-    "telemetry_before": "object", "telemetry_during": "object", "telemetry_after": "object", "gate": "object",
+    "telemetry_before": "object",
+    "telemetry_during": "object",
+    "telemetry_after": "object",
+    "gate": "object",
     "operators": "array",
-}  # fmt: skip
+}
 """What an `object` column holds where that is not text."""
 
 _UNITS = {

@@ -87,9 +87,13 @@ def _drawn_interval(ordered: Floats) -> tuple[float, float]:
     from scipy.stats import bootstrap
 
     interval = bootstrap(
-        (ordered,), np.median, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, method="percentile",
+        (ordered,),
+        np.median,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        method="percentile",
         rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
+    ).confidence_interval
     return float(interval.low), float(interval.high)
 
 

@@ -24,7 +24,7 @@ from harness.analysis.statistics import (
 from harness.analysis.verdict import Facts, Verdict, judge_cell, rank
 from harness.benchmark.benchmark_model.command import keeps_cache
 from harness.benchmark.delegates import find_delegate
-from harness.benchmark.invocation import Pass, Place
+from harness.benchmark.invocation import ExecutedBy, Pass
 from harness.errors import Failure, FailureClass, is_final
 from harness.store.rows import counting_attempts
 from harness.store.store import Store
@@ -83,8 +83,11 @@ def _by_cell(invocations: Iterable[Row]) -> dict[str, list[Row]]:
 
 def _sittings(invocations: list[Row], sittings: Sequence[datetime]) -> str | None:
     """Return the numbers of the sittings in which latency was measured, counted from 1, such as `1, 3`."""
-    starts = [datetime.fromisoformat(row["started_at_utc"]) for row in invocations
-              if row["purpose"] == Pass.LATENCY and row["failure_class"] is None]  # fmt: skip
+    starts = [
+        datetime.fromisoformat(row["started_at_utc"])
+        for row in invocations
+        if row["purpose"] == Pass.LATENCY and row["failure_class"] is None
+    ]
     numbers = sorted({max(1, bisect_right(sittings, start)) for start in starts})
     return ", ".join(map(str, numbers)) or None
 
@@ -279,8 +282,12 @@ def _failure_values(failure: Failure | None) -> Row:
 def _device_values(device: Row) -> Row:
     if not device:
         return {}
-    return {"device": device["title"], "serial": device["serial"], "device_kind": device["kind"],
-            "labels": device["labels"]}  # fmt: skip
+    return {
+        "device": device["title"],
+        "serial": device["serial"],
+        "device_kind": device["kind"],
+        "labels": device["labels"],
+    }
 
 
 def variant_of(cell: Mapping[str, Any], variants: Iterable[Row]) -> Row:
@@ -298,11 +305,15 @@ def _rows_of_failed_devices(devices: Iterable[Row], rows: list[Row]) -> list[Row
     told = {(row.get("serial"), row.get("failure_message")) for row in rows}
     failed = [device for device in devices if device["failure_class"] is not None]
     return [
-        {**_device_values(device), "profile": device["profile"], "verdict": Verdict.FAILED,
-         **_failure_values(_stored_failure(device))}
+        {
+            **_device_values(device),
+            "profile": device["profile"],
+            "verdict": Verdict.FAILED,
+            **_failure_values(_stored_failure(device)),
+        }
         for device in failed
         if (device["serial"], device["failure_message"]) not in told
-    ]  # fmt: skip
+    ]
 
 
 def _rows_of_failed_variants(variants: Iterable[Row]) -> list[Row]:
@@ -340,7 +351,7 @@ class OperatorShare:
 
     operator: str
     place: str
-    """A `Place`."""
+    """A `ExecutedBy`."""
     nodes: int
     time_us: float
     share: float
@@ -353,8 +364,11 @@ def operator_shares(invocations: Iterable[Mapping[str, Any]]) -> list[OperatorSh
     `invocations` are rows of the store, of any pass. A profile disturbs what it measures: its times are for shares, and
     are never a cell's latency.
     """
-    profiles = [row["operators"] for row in invocations
-                if row["purpose"] == Pass.OP_PROFILE and row["failure_class"] is None and row["operators"]]  # fmt: skip
+    profiles = [
+        row["operators"]
+        for row in invocations
+        if row["purpose"] == Pass.OP_PROFILE and row["failure_class"] is None and row["operators"]
+    ]
     kinds: dict[tuple[str, str], tuple[int, list[float]]] = {}
     for operator in (operator for profile in profiles for operator in profile):
         _, times_us = kinds.setdefault((operator["operator"], operator["place"]), (operator["nodes"], []))
@@ -373,5 +387,5 @@ def share_in_delegate(shares: Sequence[OperatorShare]) -> float | None:
     if not shares:
         return None
     total_us = fsum(share.time_us for share in shares)  # exact, so that a part is never more than the whole
-    inside_us = fsum(share.time_us for share in shares if share.place == Place.DELEGATE)
+    inside_us = fsum(share.time_us for share in shares if share.place == ExecutedBy.DELEGATE)
     return inside_us / total_us if total_us else 0.0

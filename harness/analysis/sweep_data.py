@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from harness.analysis.comparable_cell import Side, sides_of
-from harness.analysis.device_noise import DeviceNoise, noise_sides
+from harness.analysis.comparable_cell import ComparableCell, comparable_cells
+from harness.analysis.device_noise import DeviceNoise, noise_cells
 from harness.analysis.evidence import RowEvidence
 from harness.analysis.summary import summary_rows
 from harness.store import schema
 from harness.store.records import SweepRecord
 from harness.store.store import Store
 from harness.store.sweep_rows import SweepRows
-from harness.text import plain
+from harness.text import to_json_value
 
 Row = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ class SweepData:
     record: SweepRecord
     rows: Sequence[Row]
     """The summary: one row a cell, and one for each device or recipe that failed as a whole."""
-    sides: Sequence[Side]
+    sides: Sequence[ComparableCell]
     """The cells as sides of a comparison."""
     noise: DeviceNoise
     """What A/A sweeps, else this sweep, tell of the devices' noise."""
@@ -66,8 +66,8 @@ def read_sweep_data(store: Store, record: SweepRecord) -> SweepData:
     read = {table: _finite(store.rows(table, [record.id])) for table in (*_SUMMARIZED, schema.tools)}
     sweep = SweepRows(record.id, record, *(read[table] for table in _SUMMARIZED))
     rows = summary_rows(sweep)
-    sides = sides_of(sweep, rows)
-    known = noise_sides(store, {side.cell["serial"] for side in sides})
+    sides = comparable_cells(sweep, rows)
+    known = noise_cells(store, {side.cell["serial"] for side in sides})
     return SweepData(
         record=record,
         rows=rows,
@@ -93,7 +93,7 @@ def _finite(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def all_evidence(data: SweepData) -> Iterator[RowEvidence]:
     """Return what is stored behind each cell, as `read_evidence` does for one."""
-    sweep = {key: plain(value) for key, value in asdict(data.record).items()}
+    sweep = {key: to_json_value(value) for key, value in asdict(data.record).items()}
     cells, devices = _by(data.cells, "key"), _by(data.devices, "serial")
     variants, tools = _by(data.variants, "name"), _by(data.tools, "sha256")
     invocations, accuracies = grouped(data.invocations, "cell_key"), grouped(data.accuracies, "cell_key")

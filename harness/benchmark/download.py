@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool, ToolFamily
-from harness.errors import NothingToRunOnError, UsageError
+from harness.errors import MissingPrerequisiteError, UsageError
 
 _NIGHTLY = "https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools/nightly/latest"
 _LITERT = "https://storage.googleapis.com/litert/binaries/2.2.0"
@@ -60,7 +60,7 @@ def find_download(name: str) -> Download:
 
 
 def fetch(download: Download, registry: ToolRegistry, *, progress: Progress = lambda _have, _all: None) -> Tool:
-    """Download one binary and register it. What an earlier try left is carried on. Raises `NothingToRunOnError`."""
+    """Download one binary, resuming an earlier attempt, and register it. Raises `MissingPrerequisiteError`."""
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
@@ -135,8 +135,8 @@ def _version(headers: Message) -> str:
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
-def _failure(url: str, error: Exception | None) -> NothingToRunOnError:
-    return NothingToRunOnError(
+def _failure(url: str, error: Exception | None) -> MissingPrerequisiteError:
+    return MissingPrerequisiteError(
         f"{url} cannot be downloaded: {error or 'the connection broke again and again'}.",
         "Check the network and run it again, it carries on; or download it elsewhere and `harness tools add` it.",
     )

@@ -25,7 +25,7 @@ class Pass(StrEnum):
     """One window of minutes without a pause; heat is what it looks for."""
 
 
-class Place(StrEnum):
+class ExecutedBy(StrEnum):
     """Where a profiled node ran."""
 
     DELEGATE = "delegate"
@@ -93,7 +93,7 @@ class OperatorTime:
 
     operator: str
     """The node type as the tool prints it: an operator of TFLite, or what the delegate calls its own steps."""
-    place: Place
+    place: ExecutedBy
     nodes: int
     time_us: float
 

@@ -136,14 +136,24 @@ class ToolRegistry:
             )
         phone_binary: Binary = read_binary(phone)
         on_host = Tool(
-            name=host.name, family=ToolFamily.INTERPRETER, system=ToolSystem.LINUX,
-            abi=read_binary(host.with_suffix(".bin")).abi, sha256=sha256_of(host.with_suffix(".bin")), path=host,
+            name=host.name,
+            family=ToolFamily.INTERPRETER,
+            system=ToolSystem.LINUX,
+            abi=read_binary(host.with_suffix(".bin")).abi,
+            sha256=sha256_of(host.with_suffix(".bin")),
+            path=host,
             origin=origin,
-        )  # fmt: skip
+        )
         on_phone = Tool(
-            name=phone.name, family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=phone_binary.abi,
-            sha256=sha256_of(phone), path=phone, vendor_folder=folder, origin=origin,
-        )  # fmt: skip
+            name=phone.name,
+            family=ToolFamily.INTERPRETER,
+            system=ToolSystem.VIRTUAL_PHONE,
+            abi=phone_binary.abi,
+            sha256=sha256_of(phone),
+            path=phone,
+            vendor_folder=folder,
+            origin=origin,
+        )
         return [on_host, on_phone]
 
     def _archived_tools(self, archive: Path, origin: str) -> list[Tool]:

@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from rich.table import Table
 
-SCHEMA_VERSION = 1
+CLI_JSON_SCHEMA_VERSION = 1
 """Version of every `--json` document; raised when a field changes its meaning or goes away."""
 
 JsonOption = typer.Option(False, "--json", help="Print JSON (with a schema_version) instead of a table.")
@@ -43,7 +43,9 @@ def folding_table(*headings: str, numeric: Collection[str] = (), title: str | No
 
 def print_json(payload: dict[str, Any]) -> None:
     """Print one JSON document for machines."""
-    typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **payload}, indent=2, ensure_ascii=False, default=str))
+    typer.echo(
+        json.dumps({"schema_version": CLI_JSON_SCHEMA_VERSION, **payload}, indent=2, ensure_ascii=False, default=str)
+    )
 
 
 def print_error(error: HarnessError) -> None:

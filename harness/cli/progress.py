@@ -13,7 +13,7 @@ from rich.live import Live
 from harness.cli.output import error_console
 from harness.errors import UsageError
 from harness.progress import DeviceStatus, SilentObserver
-from harness.report.terminal.live import Bar, Told, live_view, plain_line
+from harness.report.terminal.live import Bar, LastStatus, live_view, plain_line
 
 REFRESHES_PER_SECOND = 2
 """Drawing costs time on the host, which may be the one that is measured."""
@@ -89,9 +89,12 @@ class LiveWatcher(QuietWatcher):
         """By serial, the last status and when it came."""
         self._lock = threading.Lock()
         self._live = Live(
-            console=console, get_renderable=self._draw, refresh_per_second=REFRESHES_PER_SECOND, transient=True,
+            console=console,
+            get_renderable=self._draw,
+            refresh_per_second=REFRESHES_PER_SECOND,
+            transient=True,
             redirect_stdout=False,
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -133,7 +136,7 @@ class LiveWatcher(QuietWatcher):
     def _draw(self) -> RenderableType:
         now, size = time.monotonic(), self._console.size
         with self._lock:
-            devices = [Told(status, now - told_at) for status, told_at in self._told.values()]
+            devices = [LastStatus(status, now - told_at) for status, told_at in self._told.values()]
             bars = list(self._bars.values())
         return live_view(devices, bars, width=size.width, height=size.height - 1)
 

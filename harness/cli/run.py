@@ -33,7 +33,7 @@ def run_sweep(
     With the address of a `lab`, on the phones of its hosts.
     """
     from harness.cli.progress import watch
-    from harness.lab.device_source import open_site
+    from harness.lab.device_source import open_source
     from harness.store.records import SweepStatus
     from harness.store.store import Store
     from harness.sweep.runner import SweepRunner
@@ -42,7 +42,7 @@ def run_sweep(
     place = results or default_results()
     if spec.require_full_delegation and fail_on == "failed":
         fail_on = "fell-back"
-    with open_site(lab, place, spec, watcher) as site:
+    with open_source(lab, place, spec, watcher) as site:
         targets = site.targets(spec.devices)
         with Store.open(place) as store:
             with watcher:
@@ -50,11 +50,11 @@ def run_sweep(
                     watcher.note(targets.notice)
                 outcome = SweepRunner(store, watcher, site=site).run(
                     spec, targets.names, resume=resume, takes_new=targets.takes_new
-                )  # fmt: skip
+                )
             interrupted = outcome.status is SweepStatus.INTERRUPTED
             exit_code = print_sweep(
                 store, outcome.sweep_id, fail_on=fail_on, as_json=as_json, interrupted=interrupted, quiet=quiet
-            )  # fmt: skip
+            )
     for host in outcome.unreached:
         watcher.warn(f"No adb server answered at {host}: what is attached there was not measured.")
         exit_code = max(exit_code, ExitCode.CELL_FAILED)
@@ -86,8 +86,9 @@ def print_sweep(
         error_console().print(
             f"Sweep {record.id}, preset {record.preset}, harness {record.harness_version}; "
             f"kept in {store.title}: harness results show {record.id}",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+            markup=False,
+            soft_wrap=True,
+        )
     return ExitCode.INTERRUPTED if interrupted else exit_code_of(summary, fail_on)
 
 

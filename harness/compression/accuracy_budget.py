@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.graph.quantizer import Rule
+from harness.compression.graph.quantizer import FormatRule
 from harness.tflite.interpreter import interpret
 
 CONFIDENCE_QUANTILE = 1.6449
@@ -48,7 +48,7 @@ class Drop:
 class Kept:
     """What the search ended with."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[FormatRule, ...]
     drop: Drop
     reverted: tuple[str, ...]
     """Layers that got their precision back, the costliest first."""
@@ -82,8 +82,8 @@ def paired_drop(scores: Array, reference: Array, labels: NDArray[np.int64]) -> D
 
 
 def keep_within(
-    quantize: Callable[[Sequence[Rule]], bytes],
-    rules: Sequence[Rule],
+    quantize: Callable[[Sequence[FormatRule]], bytes],
+    rules: Sequence[FormatRule],
     layers: Sequence[str],
     judge: Judge,
     *,
@@ -97,7 +97,7 @@ def keep_within(
     full = tuple(rules)
     costs = _costs(quantize, full, layers, judge, progress)
     order = [layer for layer, _ in costs]
-    tried: dict[tuple[int, str], tuple[tuple[Rule, ...], Drop]] = {}
+    tried: dict[tuple[int, str], tuple[tuple[FormatRule, ...], Drop]] = {}
 
     def attempt(count: int, precision: str) -> Drop:
         if (count, precision) not in tried:
@@ -121,34 +121,34 @@ def keep_within(
 
 
 def _costs(
-    quantize: Callable[[Sequence[Rule]], bytes],
-    rules: tuple[Rule, ...],
+    quantize: Callable[[Sequence[FormatRule]], bytes],
+    rules: tuple[FormatRule, ...],
     layers: Sequence[str],
     judge: Judge,
     progress: Progress,
 ) -> tuple[tuple[str, float], ...]:
     costs = {}
     for index, layer in enumerate(layers):
-        alone = (Rule("float"), *(_only(rule, layer) for rule in rules if re.search(rule.match, layer)))
+        alone = (FormatRule("float"), *(_only(rule, layer) for rule in rules if re.search(rule.match, layer)))
         answers = run_graph(quantize(alone), judge.inputs)
         costs[layer] = float(((answers - judge.reference) ** 2).mean())
         progress(len(layers), index + 1, f"layer {index + 1} of {len(layers)}")
     return tuple(sorted(costs.items(), key=lambda item: -item[1]))
 
 
-def _only(rule: Rule, layer: str) -> Rule:
-    return Rule(rule.weights, rule.activations, rule.granularity, f"^{re.escape(layer)}$")
+def _only(rule: FormatRule, layer: str) -> FormatRule:
+    return FormatRule(rule.weights, rule.activations, rule.granularity, f"^{re.escape(layer)}$")
 
 
-def _reverted(rules: tuple[Rule, ...], layer: str, precision: str) -> Rule:
+def _reverted(rules: tuple[FormatRule, ...], layer: str, precision: str) -> FormatRule:
     match = f"^{re.escape(layer)}$"
     if precision == "float":
-        return Rule("float", match=match)
+        return FormatRule("float", match=match)
     last = next(rule for rule in reversed(rules) if re.search(rule.match, layer))
-    return Rule("int8" if last.weights == "int4" else last.weights, last.activations, match=match)
+    return FormatRule("int8" if last.weights == "int4" else last.weights, last.activations, match=match)
 
 
-def _ladder(rules: tuple[Rule, ...]) -> tuple[str, ...]:
+def _ladder(rules: tuple[FormatRule, ...]) -> tuple[str, ...]:
     return ("int8", "float") if any(rule.weights == "int4" for rule in rules) else ("float",)
 
 

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from harness.compression.lineage import Lineage, trace
-from harness.compression.worker import Job, Progress, run_worker, stopped
+from harness.compression.worker import CompressionJob, Progress, run_worker, stopped
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.progress import Observer
 from harness.spec.model import ModelSpec
@@ -48,7 +48,7 @@ def make_variant(
         with _alone(path.with_suffix(".lock"), stop):
             variant = _cached(path) or _make(
                 model, recipe, lineage, path=path, cache=cache, observer=observer, stop=stop
-            )  # fmt: skip
+            )
     except OSError as error:
         failure_class = FailureClass.STORAGE_FULL if error.errno == 28 else FailureClass.INTERNAL  # noqa: PLR2004
         raise CompressionError(Failure(failure_class, f"{path}: cannot be written ({error.strerror}).")) from error
@@ -91,7 +91,7 @@ def _make(
     start = time.monotonic()
     with _empty_folder(path.with_suffix(".making")) as folder:
         here = folder.absolute()
-        job = Job(
+        job = CompressionJob(
             model=model,
             recipe=recipe,
             kept=cache.absolute(),

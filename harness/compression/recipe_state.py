@@ -12,7 +12,7 @@ from harness.spec.model import ModelSpec
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class WorkerServices:
     """What a workpiece gets from the worker that carries out the recipe."""
 
     load_keras_model: Callable[[], Any]
@@ -27,13 +27,13 @@ class Surroundings:
     """Told what is done, of how many steps, how many are over, and a few words more."""
 
 
-class Workpiece:
+class RecipeState:
     """A model on its way through a recipe. Loading and converting wait until a step needs them.
 
     Techniques that train change the Keras model; techniques on the graph come after them.
     """
 
-    def __init__(self, model: ModelSpec, target_runtime: str, surroundings: Surroundings) -> None:
+    def __init__(self, model: ModelSpec, target_runtime: str, surroundings: WorkerServices) -> None:
         self.model = model
         self.target_runtime = target_runtime
         self.keeps_zeros = False

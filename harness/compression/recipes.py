@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from harness.compression.calibration import CalibrationRequest
-from harness.compression.registry import Stage, Technique, TechniqueSettings, get_technique
+from harness.compression.registry import Technique, TechniqueSettings, TechniqueStage, get_technique
 from harness.errors import UsageError
 from harness.spec.loading import load_spec, validate_spec
 from harness.spec.recipe import Recipe
@@ -65,7 +65,7 @@ def trains(recipe: Recipe) -> bool:
 def leading_weight_steps(recipe: Recipe) -> int:
     """Return how many steps at a recipe's start change weights; the converted graph after them can be shared."""
     stages = [get_technique(step.technique, origin=f"recipe {recipe.name}").stage for step in recipe.steps]
-    return next((index for index, stage in enumerate(stages) if stage is not Stage.WEIGHTS), len(stages))
+    return next((index for index, stage in enumerate(stages) if stage is not TechniqueStage.WEIGHTS), len(stages))
 
 
 def calibration_request(recipe: Recipe) -> CalibrationRequest | None:
@@ -91,7 +91,7 @@ def _check_order(techniques: list[Technique], *, origin: str) -> None:
     for index, technique in enumerate(techniques):
         for earlier in techniques[:index]:
             reason = technique.refused_after.get(earlier.name)
-            if reason is None and technique.stage is Stage.WEIGHTS and earlier.stage is Stage.GRAPH:
+            if reason is None and technique.stage is TechniqueStage.WEIGHTS and earlier.stage is TechniqueStage.GRAPH:
                 reason = f"{earlier.name} works on the converted graph, which can no longer be changed or trained"
             if reason is not None:
                 raise UsageError(

@@ -18,7 +18,7 @@ from harness.spec.recipe import Step
 
 if TYPE_CHECKING:
     from harness.compression.calibration import CalibrationRequest
-    from harness.compression.recipe_state import Workpiece
+    from harness.compression.recipe_state import RecipeState
 
 
 class TechniqueSettings(SpecModel):
@@ -33,7 +33,7 @@ class TechniqueSettings(SpecModel):
         return False
 
 
-class Stage(StrEnum):
+class TechniqueStage(StrEnum):
     """What a technique changes, which decides the order of a recipe's steps."""
 
     WEIGHTS = "weights"
@@ -53,10 +53,10 @@ class Technique:
     summary: str
     """The first line of its function's docstring."""
     settings_type: type[TechniqueSettings]
-    stage: Stage
+    stage: TechniqueStage
     refused_after: Mapping[str, str]
     """Why this technique may not follow another, by that one's name."""
-    apply: Callable[[Workpiece, Any], None]
+    apply: Callable[[RecipeState, Any], None]
     """Change the workpiece; raises `CompressionError`."""
 
     def settings(self, step: Step, *, origin: str) -> TechniqueSettings:
@@ -71,12 +71,12 @@ def technique(
     name: str,
     settings_type: type[SettingsType],
     *,
-    stage: Stage = Stage.WEIGHTS,
+    stage: TechniqueStage = TechniqueStage.WEIGHTS,
     refused_after: Mapping[str, str] | None = None,
-) -> Callable[[Callable[[Workpiece, SettingsType], None]], Callable[[Workpiece, SettingsType], None]]:
+) -> Callable[[Callable[[RecipeState, SettingsType], None]], Callable[[RecipeState, SettingsType], None]]:
     """Register the decorated function as the technique `name`."""
 
-    def register(apply: Callable[[Workpiece, SettingsType], None]) -> Callable[[Workpiece, SettingsType], None]:
+    def register(apply: Callable[[RecipeState, SettingsType], None]) -> Callable[[RecipeState, SettingsType], None]:
         if name in _TECHNIQUES:
             raise ValueError(f"two techniques are called {name!r}")
         summary = (apply.__doc__ or "").strip().splitlines()[0]

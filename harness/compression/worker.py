@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.compression.recipe_state import Surroundings, Workpiece
+from harness.compression.recipe_state import RecipeState, WorkerServices
 from harness.compression.recipes import leading_weight_steps, trains
 from harness.compression.sources.load import is_keras, load_float_graph, load_keras_model, read_source_file
 from harness.errors import CompressionError, Failure, FailureClass
@@ -49,7 +49,7 @@ _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 """Converting needs no GPU, and starting one takes seconds and memory; training uses one where there is one."""
 
 
-class Job(BaseModel):
+class CompressionJob(BaseModel):
     """What a worker is to make, and where."""
 
     model_config = ConfigDict(frozen=True)
@@ -86,7 +86,7 @@ class _StoredFailure(BaseModel):
 
 
 def run_worker(
-    job: Job,
+    job: CompressionJob,
     *,
     watch: Callable[[Progress], None] | None = None,
     time_limit_s: float | None = None,
@@ -104,9 +104,13 @@ def run_worker(
     # A file instead of a pipe: what a crashed worker printed is kept, and no reader thread is needed.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment,
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=environment,
             start_new_session=True,  # Ctrl-C is for harness, which ends the worker
-        )  # fmt: skip
+        )
         try:
             assert process.stdin is not None  # noqa: S101 - it was asked for
             with contextlib.suppress(BrokenPipeError):  # a worker may die before it has read its job
@@ -129,7 +133,7 @@ def stopped(what: str) -> CompressionError:
     return CompressionError(Failure(FailureClass.INTERRUPTED, f"The making of {what} was stopped."))
 
 
-def _read_failure(job: Job, printed: str) -> Failure:
+def _read_failure(job: CompressionJob, printed: str) -> Failure:
     try:
         stored = _StoredFailure.model_validate_json(job.failure.read_text(encoding="utf-8"))
     except ValidationError:  # cut short: the disk had no room for the reason either
@@ -141,7 +145,7 @@ def _read_failure(job: Job, printed: str) -> Failure:
 
 def _wait(
     process: subprocess.Popen[bytes],
-    job: Job,
+    job: CompressionJob,
     watch: Callable[[Progress], None] | None,
     time_limit_s: float,
     stop: threading.Event,
@@ -177,7 +181,7 @@ def _ended_badly(recipe: str, exit_code: int, printed: str) -> Failure:
     return Failure(FailureClass.CONVERSION_FAILED, f"The converter ended without a variant of {recipe}.", printed)
 
 
-def _load_graph(job: Job) -> bytes:
+def _load_graph(job: CompressionJob) -> bytes:
     """Return the model's float graph: its own file, the one kept, or a fresh conversion, which is kept then."""
     if isinstance(job.model.source, TfliteFile):
         path = job.model.locate(job.model.source.path)
@@ -192,7 +196,7 @@ def _load_graph(job: Job) -> bytes:
     return graph
 
 
-def _kept_graph(job: Job, steps: int) -> Path:
+def _kept_graph(job: CompressionJob, steps: int) -> Path:
     return job.kept / "float-graphs" / f"{job.step_keys[steps]}.tflite"
 
 
@@ -213,9 +217,9 @@ def _write(path: Path, content: bytes) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _make(job: Job) -> bytes:
+def _make(job: CompressionJob) -> bytes:
     """Carry out the recipe. The graph after its leading weight steps is kept, or taken from an earlier recipe."""
-    work = Workpiece(job.model, job.recipe.target_runtime, _surroundings(job))
+    work = RecipeState(job.model, job.recipe.target_runtime, _surroundings(job))
     trainable = is_keras(job.model)
     first = leading_weight_steps(job.recipe) if trainable else 0
     if first:
@@ -229,7 +233,7 @@ def _make(job: Job) -> bytes:
     return graph
 
 
-def _weight_steps(job: Job, work: Workpiece, count: int) -> None:
+def _weight_steps(job: CompressionJob, work: RecipeState, count: int) -> None:
     graph, facts = _kept_graph(job, count), _kept_graph(job, count).with_suffix(".json")
     if graph.is_file() and facts.is_file():
         work.facts = json.loads(facts.read_text(encoding="utf-8"))
@@ -241,7 +245,7 @@ def _weight_steps(job: Job, work: Workpiece, count: int) -> None:
     _write(graph, work.graph())
 
 
-def _apply(job: Job, work: Workpiece, index: int) -> None:
+def _apply(job: CompressionJob, work: RecipeState, index: int) -> None:
     from harness.compression.registry import get_technique
 
     origin = f"recipe {job.recipe.name}"
@@ -254,7 +258,7 @@ def _apply(job: Job, work: Workpiece, index: int) -> None:
         technique.apply(work, technique.settings(step, origin=origin))
 
 
-def _surroundings(job: Job) -> Surroundings:
+def _surroundings(job: CompressionJob) -> WorkerServices:
     told_at = 0.0
 
     def progress(doing: str, total: int, done: int, more: str) -> None:
@@ -265,7 +269,7 @@ def _surroundings(job: Job) -> Surroundings:
         told_at = now
         _write(job.progress, Progress(doing=doing, total=total, done=done, more=more).model_dump_json().encode())
 
-    return Surroundings(
+    return WorkerServices(
         load_keras_model=lambda: load_keras_model(job.model),
         load_graph=lambda: _load_graph(job),
         convert=_convert,
@@ -277,7 +281,7 @@ def _surroundings(job: Job) -> Surroundings:
 
 def main() -> None:
     """Carry out the job on stdin; every failure ends in the job's failure file."""
-    job = Job.model_validate_json(sys.stdin.buffer.readline())
+    job = CompressionJob.model_validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_harness, daemon=True).start()
     try:
         _write(job.variant, _make(job))
@@ -297,7 +301,7 @@ def _end_with_harness() -> None:
     os._exit(1)
 
 
-def _store(job: Job, failure: Failure) -> None:
+def _store(job: CompressionJob, failure: Failure) -> None:
     stored = _StoredFailure(failure_class=failure.failure_class, message=failure.message, evidence=failure.evidence)
     job.failure.write_text(stored.model_dump_json(), encoding="utf-8")
 

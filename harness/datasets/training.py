@@ -148,9 +148,13 @@ def _image_folder(path: Path, input_shape: tuple[int, ...]) -> tuple[Any, Any]:
     height, width, channels = input_shape
     try:
         dataset = keras.utils.image_dataset_from_directory(
-            path, image_size=(height, width), batch_size=None, shuffle=False, verbose=False,
+            path,
+            image_size=(height, width),
+            batch_size=None,
+            shuffle=False,
+            verbose=False,
             color_mode="grayscale" if channels == 1 else "rgb",
-        )  # fmt: skip
+        )
         pairs = [(np.asarray(image).round().astype(np.uint8), int(label)) for image, label in dataset]
     except Exception as error:  # no folder, no images, broken images
         raise _problem(f"{path}: not a folder with one folder of images a class ({error}).") from error

@@ -75,7 +75,8 @@ class MeasuredCores:
 def choose_measured_cores(device: Device, choice: CoreChoice | Sequence[int]) -> MeasuredCores:
     """Choose among the cores that a device's shell may really use, and try the mask there. Raises `DeviceError`.
 
-    A virtual phone shows the cores of its costume and runs on this computer's; a container may use fewer than it sees.
+    A virtual phone shows the cores of its recording but runs on this computer's; a container may use fewer than it
+    sees.
     The host is left unpinned: it is where the rest of harness runs too.
     """
     facts = device.facts()

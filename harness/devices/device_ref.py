@@ -46,7 +46,7 @@ class AdbServer:
 
 
 @dataclass(frozen=True)
-class DeviceName:
+class DeviceRef:
     """One phone, and the adb server that it is attached to."""
 
     serial: str
@@ -58,7 +58,7 @@ class DeviceName:
         return f"{self.serial}@{self.server}" if self.server else self.serial
 
     @classmethod
-    def parse(cls, text: str) -> DeviceName:
+    def parse(cls, text: str) -> DeviceRef:
         """Read `SERIAL` or `SERIAL@HOST:PORT`. Raises `UsageError` for what names no server after the @."""
         serial, at, server = text.partition("@")
         return cls(serial, AdbServer.parse(server) if at else None)
@@ -85,7 +85,7 @@ class DeviceName:
 
 def label_of(name: str) -> str:
     """Return what results call the device of this name. Raises `UsageError`."""
-    return DeviceName.parse(name).label
+    return DeviceRef.parse(name).label
 
 
 def server_at(text: str) -> AdbServer | None:

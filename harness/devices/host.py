@@ -96,9 +96,13 @@ class HostDevice:
         started = time.monotonic()
         try:
             process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env={**os.environ, **environment}, start_new_session=True,
-            )  # fmt: skip
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
         except OSError as error:
             said = f"{arguments[0]}: {error.strerror}"
             return CommandResult(127 if isinstance(error, FileNotFoundError) else 126, "", said, 0.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.accuracy.reference import Reference
+from harness.accuracy.reference import HostOutputs
 from harness.datasets.labelled import Dataset, Samples, choose_samples
 from harness.errors import Failure, FailureClass, FailureError
 from harness.evaluation.attack_child import ATTACKS, EPSILONS, NO_GRADIENT
@@ -45,7 +45,7 @@ class OwnAttacks:
 class Attacker:
     """Attacks labelled images within several bounds."""
 
-    def __init__(self, dataset: Dataset, count: int, float_variant: Variant, reference: Reference) -> None:
+    def __init__(self, dataset: Dataset, count: int, float_variant: Variant, reference: HostOutputs) -> None:
         """Attack the float model. Raises `FailureError` where its graph has no gradient."""
         self.samples, self._reference = choose_samples(dataset, count), reference
         ends = [pixel * dataset.scale + dataset.offset for pixel in (0, _PIXELS)]
@@ -66,9 +66,7 @@ class Attacker:
             return OwnAttacks((), Surrogacy(None, error.failure.message))
         scores = self._reference.outputs(variant, self.samples)[0]
         same = probabilities(scores).argmax(axis=1) == clean.argmax(axis=1)
-        changed = (
-            Changed(name, OWN, None, samples, self._float_attacked[name]) for name, samples in attacked.items()
-        )  # fmt: skip
+        changed = (Changed(name, OWN, None, samples, self._float_attacked[name]) for name, samples in attacked.items())
         return OwnAttacks(tuple(changed), Surrogacy(float(same.mean())))
 
     def _attacked(self, variant: Variant) -> tuple[dict[str, Samples], FloatArray]:
@@ -77,14 +75,19 @@ class Attacker:
             inputs_file, outputs_file = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
             assert self.samples.labels is not None  # noqa: S101 - chosen from a data set
             np.savez(
-                inputs_file, inputs=self.samples.inputs[0], labels=self.samples.labels, limits=self._limits,
+                inputs_file,
+                inputs=self.samples.inputs[0],
+                labels=self.samples.labels,
+                limits=self._limits,
                 epsilons=self._epsilons,
-            )  # fmt: skip
+            )
             done = run_child(
-                "harness.evaluation.attack_child", [variant.path, inputs_file, outputs_file],
-                name=variant.name, timeout_s=_TIMEOUT_S,
+                "harness.evaluation.attack_child",
+                [variant.path, inputs_file, outputs_file],
+                name=variant.name,
+                timeout_s=_TIMEOUT_S,
                 environment={"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
-            )  # fmt: skip
+            )
             if done.returncode != 0:
                 raise FailureError(_failure(variant, done))
             with np.load(outputs_file) as archive:

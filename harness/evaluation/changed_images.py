@@ -75,13 +75,15 @@ def compare_condition(changed: Changed, scores: FloatArray, floats: FloatArray) 
     """Compare a variant's class scores on changed samples with the float model's; as many as the variant gave."""
     assert changed.samples.labels is not None  # noqa: S101 - changed images come from a data set
     labels = changed.samples.labels[: len(scores)]
-    right, float_right = (
-        probabilities(one[: len(scores)]).argmax(axis=1) == labels for one in (scores, floats)
-    )  # fmt: skip
+    right, float_right = (probabilities(one[: len(scores)]).argmax(axis=1) == labels for one in (scores, floats))
     return Condition(
-        changed.name, changed.kind, changed.severity, proportion(int(right.sum()), len(right)),
-        float(float_right.mean()), compare_paired(right, float_right),
-    )  # fmt: skip
+        changed.name,
+        changed.kind,
+        changed.severity,
+        proportion(int(right.sum()), len(right)),
+        float(float_right.mean()),
+        compare_paired(right, float_right),
+    )
 
 
 Images = NDArray[np.uint8]

@@ -16,7 +16,7 @@ RESAMPLES = 1999
 
 
 @dataclass(frozen=True)
-class Interval:
+class SampleInterval:
     """A figure with its 95 % interval over samples; no interval where it would say nothing."""
 
     value: float
@@ -24,7 +24,7 @@ class Interval:
     high: float | None = None
 
 
-def of_sums(parts: Floats, statistic: Callable[[Floats], Floats]) -> Interval:
+def sum_statistic(parts: Floats, statistic: Callable[[Floats], Floats]) -> SampleInterval:
     """Return `statistic` of the sums of `parts` over all samples, with its interval.
 
     `parts` is (samples, sums); `statistic` takes (any, sums) and returns (any,). The same draws for the same number of
@@ -33,14 +33,14 @@ def of_sums(parts: Floats, statistic: Callable[[Floats], Floats]) -> Interval:
     count = len(parts)
     value = float(statistic(parts.sum(axis=0)[None])[0])
     if count < 2:  # noqa: PLR2004 - one sample says nothing about the spread
-        return Interval(value)
+        return SampleInterval(value)
     draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     found = statistic(draws @ parts)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(found, (tail, 100 - tail))
-    return Interval(value, float(low), float(high))
+    return SampleInterval(value, float(low), float(high))
 
 
-def mean_of(values: Floats) -> Interval:
+def mean_of(values: Floats) -> SampleInterval:
     """Return the mean over samples with its interval."""
-    return of_sums(np.column_stack([values, np.ones(len(values))]), lambda sums: sums[:, 0] / sums[:, 1])
+    return sum_statistic(np.column_stack([values, np.ones(len(values))]), lambda sums: sums[:, 0] / sums[:, 1])

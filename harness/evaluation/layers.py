@@ -119,7 +119,7 @@ def _finer(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def write_mixed_recipe(
     card: VariantCard, errors: Sequence[LayerError], count: int, folder: Path, *, finer: bool = False
-) -> Path:  # fmt: skip
+) -> Path:
     """Write the recipe that leaves the `count` noisiest layers in float, or in a finer format. Raises `UsageError`."""
     recipe = mixed_recipe(card, suggest_layers(errors, count), finer=finer)
     path = folder / f"{card.recipe}-mixed.toml"
@@ -144,9 +144,11 @@ def _tensors(variant: Variant, samples: Samples) -> dict[str, NDArray[np.float32
         inputs_file, tensors_file = Path(folder, "inputs.npz"), Path(folder, "tensors.npz")
         save_arrays(inputs_file, inputs)
         done = run_child(
-            "harness.tflite.inner_tensors", [variant.path, inputs_file, tensors_file],
-            name=variant.name, timeout_s=_TIMEOUT_S,
-        )  # fmt: skip
+            "harness.tflite.inner_tensors",
+            [variant.path, inputs_file, tensors_file],
+            name=variant.name,
+            timeout_s=_TIMEOUT_S,
+        )
         if done.returncode != 0:
             message = f"The host's interpreter cannot run {variant.name}."
             raise FailureError(Failure(FailureClass.INVALID_MODEL, message, last_words(done)))

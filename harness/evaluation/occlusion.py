@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy.reference import Reference
+from harness.accuracy.reference import HostOutputs
 from harness.datasets.labelled import Dataset, Samples
 from harness.evaluation.fidelity import probabilities
 from harness.tflite.tensors import FloatArray
@@ -57,9 +57,13 @@ class FlippedInput:
 
 
 def flipped_inputs(
-    variant: Variant, float_variant: Variant, samples: Samples, flips: Sequence[int], dataset: Dataset,
-    reference: Reference,
-) -> Iterator[FlippedInput]:  # fmt: skip
+    variant: Variant,
+    float_variant: Variant,
+    samples: Samples,
+    flips: Sequence[int],
+    dataset: Dataset,
+    reference: HostOutputs,
+) -> Iterator[FlippedInput]:
     """Yield what both models look at, for each of the samples named. Raises `FailureError`."""
     assert samples.labels is not None  # noqa: S101 - flips are told of labelled samples
     for sample in flips:
@@ -69,10 +73,14 @@ def flipped_inputs(
         label = int(floats[0].argmax())
         pixels = (image - dataset.offset) / dataset.scale
         yield FlippedInput(
-            sample, int(samples.labels[sample]), np.clip(np.rint(pixels), 0, 255).astype(np.uint8),
-            *(Answer(int(one[0].argmax()), float(one[0].max()), _map(one[:, label], image.shape[:2]))
-              for one in (floats, scores)),
-        )  # fmt: skip
+            sample,
+            int(samples.labels[sample]),
+            np.clip(np.rint(pixels), 0, 255).astype(np.uint8),
+            *(
+                Answer(int(one[0].argmax()), float(one[0].max()), _map(one[:, label], image.shape[:2]))
+                for one in (floats, scores)
+            ),
+        )
 
 
 def _squares(height: int, width: int) -> list[tuple[slice, slice]]:

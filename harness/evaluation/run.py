@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.accuracy.reference import Reference
+from harness.accuracy.reference import HostOutputs
 from harness.benchmark.delegates import find_delegate
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
@@ -33,7 +33,7 @@ SALIENCY_IMAGES = 6
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationRequest:
     """What a person asked for."""
 
     model: str
@@ -56,7 +56,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     """All that was found."""
 
     model: ModelSpec
@@ -68,11 +68,11 @@ class Evaluated:
     """By variant, images that it and the float model answer differently on this host; those that were lost first."""
 
 
-def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
+def evaluate(asked: EvaluationRequest, *, cache: Path, observer: Observer) -> EvaluationResult:
     """Evaluate each variant on this host, then through each delegate.
 
     Raises `UsageError`, `CompressionError` for a variant that cannot be made, `FailureError` for one that this host
-    cannot run, `NothingToRunOnError` or `DeviceError` for a device that cannot be used.
+    cannot run, `MissingPrerequisiteError` or `DeviceError` for a device that cannot be used.
     """
     _require_delegates(asked)
     model = find_model(asked.model)
@@ -85,7 +85,7 @@ def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
     for variant in variants:
         _require_same_inputs(variant, floats)
     data = gather(model, floats.card, dataset=dataset, file=asked.inputs, count=asked.samples)
-    reference = Reference(cache / "reference")
+    reference = HostOutputs(cache / "reference")
     changed = ChangedImages(dataset, asked.suite_samples) if dataset and asked.suite_samples else None
     attacker = None
     if dataset and asked.attack_samples:
@@ -100,10 +100,10 @@ def evaluate(asked: Asked, *, cache: Path, observer: Observer) -> Evaluated:
             flips = fidelity.flips[: asked.saliency]
             images = flipped_inputs(one.variant, floats, data[FIRST_DATA], flips, dataset, reference)
             saliency[one.variant.name] = tuple(images)
-    return Evaluated(model, task, floats, data, tuple(found), saliency)
+    return EvaluationResult(model, task, floats, data, tuple(found), saliency)
 
 
-def _require_delegates(asked: Asked) -> None:
+def _require_delegates(asked: EvaluationRequest) -> None:
     for delegate in asked.delegates:
         find_delegate(delegate)
     if asked.delegates and asked.device is None:
@@ -127,7 +127,7 @@ def _require_classes(dataset: Dataset | None, task: Task, model: ModelSpec) -> N
         )
 
 
-def _variants(asked: Asked, model: ModelSpec, cache: Path, observer: Observer) -> Iterator[Variant]:
+def _variants(asked: EvaluationRequest, model: ModelSpec, cache: Path, observer: Observer) -> Iterator[Variant]:
     usual = (*DEFAULT_RECIPES, WITH_DATA) if model.data else DEFAULT_RECIPES
     for name in asked.recipes or (() if asked.files else usual):
         yield _make(model, name, cache, observer)
@@ -143,7 +143,7 @@ def _make(model: ModelSpec, recipe: str, cache: Path, observer: Observer) -> Var
 
 
 @contextmanager
-def _through(asked: Asked, reference: Reference) -> Iterator[list[ThroughDelegate]]:
+def _through(asked: EvaluationRequest, reference: HostOutputs) -> Iterator[list[ThroughDelegate]]:
     if asked.device is None:
         yield []
         return

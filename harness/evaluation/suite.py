@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 
-from harness.accuracy.reference import Reference
+from harness.accuracy.reference import HostOutputs
 from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureError, UsageError
 from harness.evaluation.attacks import Attacker, OwnAttacks, Surrogacy
@@ -61,9 +61,16 @@ class Suite:
     """Evaluates variants of one model."""
 
     def __init__(
-        self, task: Task, data: Mapping[str, Samples], float_variant: Variant, reference: Reference, observer: Observer,
-        *, changed: ChangedImages | None = None, attacker: Attacker | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        task: Task,
+        data: Mapping[str, Samples],
+        float_variant: Variant,
+        reference: HostOutputs,
+        observer: Observer,
+        *,
+        changed: ChangedImages | None = None,
+        attacker: Attacker | None = None,
+    ) -> None:
         """Take the sets of samples by name; what is `changed` is compared as class scores."""
         self._task, self._data, self._changed, self._attacker = task, dict(data), changed, attacker
         self._float, self._reference, self._observer = float_variant, reference, observer
@@ -103,9 +110,7 @@ class Suite:
         self._observer.advance(bar, "layers")
         return Evaluation(variant, HOST, compared, conditions, tuple(layers))
 
-    def _through(
-        self, bar: str, variant: Variant, changed: Iterable[Changed], through: ThroughDelegate
-    ) -> Evaluation:  # fmt: skip
+    def _through(self, bar: str, variant: Variant, changed: Iterable[Changed], through: ThroughDelegate) -> Evaluation:
         try:
             change = through.change(variant, next(iter(self._data.values())))
             self._observer.advance(bar, "what the delegate changed")
@@ -115,7 +120,7 @@ class Suite:
         return Evaluation(variant, through.name, compared, conditions, change=change, failure=fell_back(change))
 
     def _all(
-        self, bar: str, variant: Variant, changed: Iterable[Changed], runner: Reference | ThroughDelegate
+        self, bar: str, variant: Variant, changed: Iterable[Changed], runner: HostOutputs | ThroughDelegate
     ) -> tuple[tuple[Compared, ...], tuple[Condition, ...]]:
         compared, conditions = [], []
         for name, samples in self._data.items():
@@ -161,7 +166,7 @@ def _groups(changed: Iterable[Changed], most_bytes: int) -> Iterator[list[Change
         yield group
 
 
-def _outputs(runner: Reference | ThroughDelegate, variant: Variant, group: Sequence[Samples]) -> list[FloatArray]:
+def _outputs(runner: HostOutputs | ThroughDelegate, variant: Variant, group: Sequence[Samples]) -> list[FloatArray]:
     """Return the first output of each; those of a group go through one process."""
     if len(group) == 1:
         return [runner.outputs(variant, group[0])[0]]

@@ -131,9 +131,10 @@ def _read_tensors(path: Path) -> tuple[dict[int, NDArray[Any]], dict[int, _Grid]
     from harness.tflite.inner_tensors import computed
 
     interpreter = Interpreter(
-        model_path=str(path), experimental_preserve_all_tensors=True,
+        model_path=str(path),
+        experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )  # fmt: skip
+    )
     interpreter.allocate_tensors()
     inputs = [detail["index"] for detail in interpreter.get_input_details()]
     for detail in interpreter.get_input_details():
@@ -177,9 +178,12 @@ def _activated(values: Tensor, options: Any) -> Tensor:  # noqa: ANN401
 
     kind = schema.ActivationFunctionType
     known: dict[int, Callable[[Tensor], Tensor]] = {
-        kind.NONE: tf.identity, kind.RELU: tf.nn.relu, kind.RELU6: tf.nn.relu6, kind.TANH: tf.tanh,
+        kind.NONE: tf.identity,
+        kind.RELU: tf.nn.relu,
+        kind.RELU6: tf.nn.relu6,
+        kind.TANH: tf.tanh,
         kind.RELU_N1_TO_1: lambda inside: tf.clip_by_value(inside, -1, 1),
-    }  # fmt: skip
+    }
     return known[options.fusedActivationFunction](values)
 
 
@@ -192,9 +196,12 @@ def _convolution(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor: 
 
     kernel = np.transpose(given[1], (1, 2, 3, 0))
     found = tf.nn.conv2d(
-        given[0], kernel, (options.strideH, options.strideW), _PADDING[options.padding],
+        given[0],
+        kernel,
+        (options.strideH, options.strideW),
+        _PADDING[options.padding],
         dilations=(options.dilationHFactor, options.dilationWFactor),
-    )  # fmt: skip
+    )
     return _activated(_biased(found, given), options)
 
 
@@ -205,9 +212,12 @@ def _depthwise(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  #
     taken = int(given[0].shape[-1])
     kernel = np.reshape(given[1], (height, width, taken, channels // taken))
     found = tf.nn.depthwise_conv2d(
-        given[0], kernel, (1, options.strideH, options.strideW, 1), _PADDING[options.padding],
+        given[0],
+        kernel,
+        (1, options.strideH, options.strideW, 1),
+        _PADDING[options.padding],
         dilations=(options.dilationHFactor, options.dilationWFactor),
-    )  # fmt: skip
+    )
     return _activated(_biased(found, given), options)
 
 
@@ -257,9 +267,14 @@ def _plain(name: str) -> _Operator:
         import tensorflow as tf
 
         functions: dict[str, Callable[[Tensor], Tensor]] = {
-            "same": tf.identity, "relu": tf.nn.relu, "relu6": tf.nn.relu6, "sigmoid": tf.sigmoid, "tanh": tf.tanh,
-            "softmax": tf.nn.softmax, "hard_swish": lambda inside: inside * tf.nn.relu6(inside + 3) / 6,
-        }  # fmt: skip
+            "same": tf.identity,
+            "relu": tf.nn.relu,
+            "relu6": tf.nn.relu6,
+            "sigmoid": tf.sigmoid,
+            "tanh": tf.tanh,
+            "softmax": tf.nn.softmax,
+            "hard_swish": lambda inside: inside * tf.nn.relu6(inside + 3) / 6,
+        }
         return functions[name](given[0])
 
     return apply
@@ -276,10 +291,24 @@ def _arithmetic(name: str) -> _Operator:
 
 
 _OPERATORS: dict[str, _Operator] = {
-    "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _depthwise, "FULLY_CONNECTED": _dense,
-    "AVERAGE_POOL_2D": _pooled("AVG"), "MAX_POOL_2D": _pooled("MAX"), "MEAN": _mean, "RESHAPE": _reshaped,
-    "CONCATENATION": _joined, "PAD": _padded, "ADD": _arithmetic("add"), "SUB": _arithmetic("subtract"),
-    "MUL": _arithmetic("multiply"), "QUANTIZE": _plain("same"), "DEQUANTIZE": _plain("same"), "RELU": _plain("relu"),
-    "RELU6": _plain("relu6"), "LOGISTIC": _plain("sigmoid"), "TANH": _plain("tanh"), "SOFTMAX": _plain("softmax"),
+    "CONV_2D": _convolution,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _dense,
+    "AVERAGE_POOL_2D": _pooled("AVG"),
+    "MAX_POOL_2D": _pooled("MAX"),
+    "MEAN": _mean,
+    "RESHAPE": _reshaped,
+    "CONCATENATION": _joined,
+    "PAD": _padded,
+    "ADD": _arithmetic("add"),
+    "SUB": _arithmetic("subtract"),
+    "MUL": _arithmetic("multiply"),
+    "QUANTIZE": _plain("same"),
+    "DEQUANTIZE": _plain("same"),
+    "RELU": _plain("relu"),
+    "RELU6": _plain("relu6"),
+    "LOGISTIC": _plain("sigmoid"),
+    "TANH": _plain("tanh"),
+    "SOFTMAX": _plain("softmax"),
     "HARD_SWISH": _plain("hard_swish"),
-}  # fmt: skip
+}

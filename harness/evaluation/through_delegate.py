@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.accuracy.output_check import check_outputs, describe_failed_check, limits_for
-from harness.accuracy.reference import Reference
+from harness.accuracy.reference import HostOutputs
 from harness.accuracy.sending import AccuracyTarget, Sender
 from harness.benchmark.invocation import Delegation
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool, ToolFamily
 from harness.datasets.labelled import Samples
 from harness.devices.device import Device
-from harness.errors import Failure, FailureClass, NothingToRunOnError
+from harness.errors import Failure, FailureClass, MissingPrerequisiteError
 from harness.evaluation.layers import signal_to_noise_db
 from harness.spec.limits import OutputLimits
 from harness.sweep.targets import opened
@@ -50,7 +50,7 @@ class ThroughDelegate:
     """Runs variants on one delegate of one opened device."""
 
     def __init__(
-        self, device: Device, tool: Tool, delegate: str, reference: Reference, *, clock: Callable[[], float]
+        self, device: Device, tool: Tool, delegate: str, reference: HostOutputs, *, clock: Callable[[], float]
     ) -> None:
         self.name = delegate
         self._device, self._tool, self._reference, self._clock = device, tool, reference, clock
@@ -98,17 +98,17 @@ class ThroughDelegate:
 
 @contextmanager
 def through_delegates(
-    device: str, delegates: Sequence[str], reference: Reference, *, clock: Callable[[], float] = time.monotonic
+    device: str, delegates: Sequence[str], reference: HostOutputs, *, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[list[ThroughDelegate]]:
     """Open a device by serial, `virtual` or `host`, for the length of a `with` block.
 
-    Raises `NothingToRunOnError` without a tool that can write outputs.
+    Raises `MissingPrerequisiteError` without a tool that can write outputs.
     """
     registry = ToolRegistry()
     with opened(device, registry) as phone:
         tool = registry.choose(phone.facts())
         if tool.family is ToolFamily.LITERT_PYTHON:
-            raise NothingToRunOnError(
+            raise MissingPrerequisiteError(
                 f"The tool for {device} writes no outputs.", "Add the official benchmark_model: `harness tools add`."
             )
         yield [ThroughDelegate(phone, tool, delegate, reference, clock=clock) for delegate in delegates]

@@ -14,7 +14,7 @@ from harness.analysis.result_row import COLUMNS, JSON_VALUES, LISTS_OF_NUMBERS, 
 from harness.errors import UsageError
 from harness.export.parquet import parquet_values, to_parquet
 from harness.export.tables import typed_frame
-from harness.export.text_formats import FORMULA, SCHEMA_VERSION, to_csv, to_json, to_latex, to_markdown
+from harness.export.text_formats import EXPORT_SCHEMA_VERSION, FORMULA, to_csv, to_json, to_latex, to_markdown
 
 FORMATS = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".md": "markdown", ".tex": "latex"}
 """Formats by the ending of their files."""
@@ -100,8 +100,8 @@ def _from_csv(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever the colu
 
 def _json_values(data: bytes) -> dict[str, list[Any]]:
     document = json.loads(data)
-    if document["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"schema version {document['schema_version']}; this harness reads {SCHEMA_VERSION}")
+    if document["schema_version"] != EXPORT_SCHEMA_VERSION:
+        raise ValueError(f"schema version {document['schema_version']}; this harness reads {EXPORT_SCHEMA_VERSION}")
     return {name: [row[name] for row in document["rows"]] for name in document["columns"]}
 
 

@@ -16,7 +16,7 @@ from harness.analysis.result_row import (
     LISTS_OF_TEXT,
     unit_of,
 )
-from harness.export.text_formats import SCHEMA_VERSION
+from harness.export.text_formats import EXPORT_SCHEMA_VERSION
 from harness.store.records import SweepStatus
 
 Schema = dict[str, Any]
@@ -29,9 +29,15 @@ MOMENT: Schema = {"type": "string", "format": "date-time"}
 def schemas() -> dict[str, Schema]:
     """Return all schemas by the name of their document."""
     old_sweep = _object(
-        {"sweep_id": TEXT, "started_at_utc": MOMENT, "status": _status(), "invocations": COUNT, "log_files": COUNT,
-         "log_bytes": COUNT}
-    )  # fmt: skip
+        {
+            "sweep_id": TEXT,
+            "started_at_utc": MOMENT,
+            "status": _status(),
+            "invocations": COUNT,
+            "log_files": COUNT,
+            "log_bytes": COUNT,
+        }
+    )
     documents = {
         "export-summary": ("`harness results export --format json`", _export("summary", COLUMNS)),
         "export-invocations": (
@@ -45,27 +51,29 @@ def schemas() -> dict[str, Schema]:
         "results-list": ("`harness results list --json`", {"sweeps": _list(_sweep())}),
         "results-prune": (
             "`harness results prune --json`",
-            {"dry_run": {"type": "boolean"}, "sweeps": _list(old_sweep), "kept_running": _list(TEXT),
-             "leftovers": _list(TEXT)},
+            {
+                "dry_run": {"type": "boolean"},
+                "sweeps": _list(old_sweep),
+                "kept_running": _list(TEXT),
+                "leftovers": _list(TEXT),
+            },
         ),
-    }  # fmt: skip
+    }
     return {name: _document(name, title, properties) for name, (title, properties) in documents.items()}
 
 
 def _document(name: str, title: str, properties: Schema) -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:harness:{name}:{SCHEMA_VERSION}",
+        "$id": f"urn:harness:{name}:{EXPORT_SCHEMA_VERSION}",
         "title": title,
-        **_object({"schema_version": {"const": SCHEMA_VERSION}, **properties}),
+        **_object({"schema_version": {"const": EXPORT_SCHEMA_VERSION}, **properties}),
     }
 
 
 def _object(properties: Schema) -> Schema:
     """Return an object that has all of these and nothing else."""
-    return {
-        "type": "object", "properties": properties, "required": list(properties), "additionalProperties": False
-    }  # fmt: skip
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _list(items: Schema) -> Schema:
@@ -104,9 +112,18 @@ def _values(name: str, kind: str) -> Schema:
 def _sweep() -> Schema:
     maybe_moment = {"type": ["string", "null"], "format": "date-time"}
     return _object(
-        {"id": TEXT, "started_at_utc": MOMENT, "finished_at_utc": maybe_moment, "status": _status(), "preset": TEXT,
-         "seed": {"type": "integer"}, "harness_version": TEXT, "spec": {"type": "object"}, "host": {"type": "object"}}
-    )  # fmt: skip
+        {
+            "id": TEXT,
+            "started_at_utc": MOMENT,
+            "finished_at_utc": maybe_moment,
+            "status": _status(),
+            "preset": TEXT,
+            "seed": {"type": "integer"},
+            "harness_version": TEXT,
+            "spec": {"type": "object"},
+            "host": {"type": "object"},
+        }
+    )
 
 
 def _status() -> Schema:

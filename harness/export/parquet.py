@@ -16,7 +16,7 @@ from harness.analysis.result_row import (
     LISTS_OF_TEXT,
     unit_of,
 )
-from harness.export.text_formats import SCHEMA_VERSION
+from harness.export.text_formats import EXPORT_SCHEMA_VERSION
 from harness.text import to_json
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def to_parquet(table: pd.DataFrame) -> bytes:
         about = {"description": documented.get(name, ("", ""))[1], "unit": unit_of(name)}
         fields.append(pa.field(name, column.type, metadata={key: text for key, text in about.items() if text}))
         columns.append(column)
-    schema = pa.schema(fields, metadata={"harness_schema_version": str(SCHEMA_VERSION)})
+    schema = pa.schema(fields, metadata={"harness_schema_version": str(EXPORT_SCHEMA_VERSION)})
     file = io.BytesIO()
     pyarrow.parquet.write_table(pa.Table.from_arrays(columns, schema=schema), file, compression="zstd")
     return file.getvalue()

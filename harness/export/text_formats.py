@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from harness.store.rows import to_rows
-from harness.text import plain
+from harness.text import to_json_value
 
-SCHEMA_VERSION = 1
+EXPORT_SCHEMA_VERSION = 1
 """Version of the exported columns; raised when one changes its meaning or goes away."""
 
 FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
@@ -26,15 +26,25 @@ _NEEDS_QUOTES = re.compile(r'[",\r\n]|^\s|\s$|^$')
 _MARKDOWN_SIGNS = re.compile(r"([\\|`*_\[\]<>&#~])")
 
 PAPER_COLUMNS = (
-    "device", "variant", "delegate_requested", "threads", "latency_median_us", "latency_low_us", "latency_high_us",
-    "size_bytes", "memory_peak_mb", "top1", "accuracy_drop_points", "verdict",
-)  # fmt: skip
+    "device",
+    "variant",
+    "delegate_requested",
+    "threads",
+    "latency_median_us",
+    "latency_low_us",
+    "latency_high_us",
+    "size_bytes",
+    "memory_peak_mb",
+    "top1",
+    "accuracy_drop_points",
+    "verdict",
+)
 """What fits the width of a page."""
 
 
 def to_json(table: pd.DataFrame, **more: object) -> str:
     """Return one JSON document: `schema_version`, whatever is in `more`, `columns` in their order, and `rows`."""
-    document = {"schema_version": SCHEMA_VERSION, **{name: plain(value) for name, value in more.items()}}
+    document = {"schema_version": EXPORT_SCHEMA_VERSION, **{name: to_json_value(value) for name, value in more.items()}}
     document["columns"] = list(map(str, table.columns))
     return json.dumps(document | {"rows": to_rows(table)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -52,7 +62,7 @@ def to_csv(table: pd.DataFrame) -> str:
 def _values(table: pd.DataFrame) -> Iterable[Sequence[Any]]:
     """Return the rows as plain values, with infinite numbers as they are."""
     for row in table.astype(object).itertuples(index=False, name=None):
-        yield [value if _is_infinite(value) else None if value is pd.NA else plain(value) for value in row]
+        yield [value if _is_infinite(value) else None if value is pd.NA else to_json_value(value) for value in row]
 
 
 def _is_infinite(value: object) -> bool:

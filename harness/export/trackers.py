@@ -44,9 +44,10 @@ def tracked_rows(summary: pd.DataFrame) -> list[TrackedRow]:
 def _tracked(row: Mapping[str, Any]) -> TrackedRow:
     known = {name: value for name, value in row.items() if value is not None}
     figures = {
-        name: float(value) for name, value in known.items()
+        name: float(value)
+        for name, value in known.items()
         if kind_of(name) in ("Int64", "float64") and name not in _NO_FIGURES
-    }  # fmt: skip
+    }
     settings = {name: known[name] for name in SETTINGS if name in known}
     curves = {name: known[name] for name in CURVES if known.get(name)}
     others = known.keys() - figures.keys() - settings.keys() - curves.keys()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness.errors import NothingToRunOnError, UsageError
+from harness.errors import MissingPrerequisiteError, UsageError
 from harness.lab.engine import METRIC, require_engine, version
 from harness.lab.phone_registry import Announcement
 
@@ -97,7 +97,7 @@ class Lab:
     def _submit(self, host: LabHost, work: Callable[..., object], *arguments: Any) -> Future:  # noqa: ANN401
         return self._client.submit(
             work, *arguments, workers=[host.address], allow_other_workers=False, retries=0, pure=False
-        )  # fmt: skip
+        )
 
     def _result(self, future: Future, host: LabHost) -> Any:  # noqa: ANN401
         from concurrent.futures import CancelledError
@@ -118,7 +118,7 @@ class Lab:
 def joined(address: str) -> Iterator[Lab]:
     """Connect to a lab for a `with` block.
 
-    Raises `NothingToRunOnError` where none is open there or no host has joined it, `UsageError` where a host runs
+    Raises `MissingPrerequisiteError` where none is open there or no host has joined it, `UsageError` where a host runs
     another version of harness.
     """
     require_engine()
@@ -127,7 +127,7 @@ def joined(address: str) -> Iterator[Lab]:
     try:
         client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"No lab is open at {address}: {error}.", "Open one there: `harness lab scheduler`."
         ) from error
     with client:
@@ -139,7 +139,7 @@ def joined(address: str) -> Iterator[Lab]:
 def _require_hosts(lab: Lab) -> None:
     hosts = lab.hosts()
     if not hosts:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"No host has joined the lab at {lab.address}.", f"On each host: `harness lab worker {lab.address}`."
         )
     if others := [host for host in hosts if host.announcement.version != version()]:

@@ -12,19 +12,29 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from harness.accuracy.on_device import Evidence
-from harness.devices.device_ref import DeviceName
-from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
+from harness.accuracy.on_device import CheckData
+from harness.devices.device_ref import DeviceRef
+from harness.errors import Failure, FailureClass, HarnessError, MissingPrerequisiteError, UsageError
 from harness.lab.client import HostLostError, Lab, LabHost, joined
 from harness.lab.engine import version
-from harness.lab.job import Job, JobOutcome, Message, pass_on, run_job, stop_run
-from harness.lab.transfer import Batch, Delivery, Parcel, complete, hand_over, keep_piece, lacking, pieces, save_samples
+from harness.lab.job import JobOutcome, Message, PhoneJob, pass_on, run_job, stop_run
+from harness.lab.transfer import (
+    TransferFile,
+    VariantBatch,
+    VariantDelivery,
+    complete,
+    hand_over,
+    keep_piece,
+    lacking,
+    pieces,
+    save_samples,
+)
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.spec.sweep import SweepSpec
-from harness.store.location import find_place
+from harness.store.location import find_location
 from harness.sweep.context import Deadline, SweepContext
-from harness.sweep.device_source import AdbSite, Site
+from harness.sweep.device_source import AdbSource, DeviceSource
 from harness.sweep.targets import HOST, VIRTUAL, Targets
 
 STALE_S = 6.0
@@ -45,21 +55,21 @@ class LabPhone:
 
 
 @contextmanager
-def open_site(lab: str | None, results: str, spec: SweepSpec, observer: Observer) -> Iterator[Site]:
+def open_source(lab: str | None, results: str, spec: SweepSpec, observer: Observer) -> Iterator[DeviceSource]:
     """Return where a sweep's phones are, for a `with` block: in the lab at this address, or else reached from here.
 
     Raises `UsageError` for a sweep that the hosts of a lab cannot do together, and what `joined` does.
     """
     if lab is None:
-        yield AdbSite(spec.hosts)
+        yield AdbSource(spec.hosts)
         return
     _require_sharing(results, spec)
     with joined(lab) as connection:
-        yield LabSite(connection, results, observer)
+        yield LabSource(connection, results, observer)
 
 
 def _require_sharing(results: str, spec: SweepSpec) -> None:
-    if not find_place(results).is_shared:
+    if not find_location(results).is_shared:
         raise UsageError(
             f"The hosts of a lab cannot write into {results}.",
             "Name a PostgreSQL database that all of them reach: --results postgresql+psycopg://USER@HOST/DATABASE.",
@@ -75,7 +85,7 @@ def _require_sharing(results: str, spec: SweepSpec) -> None:
         raise UsageError(f"{unfit[0]} is no phone of a lab.", "Name phones by their serials, or none for all of them.")
 
 
-class LabSite:
+class LabSource:
     """Phones that their own hosts measure; the sweep is planned, and its variants are made, where it was started."""
 
     def __init__(self, lab: Lab, results: str, observer: Observer) -> None:
@@ -88,7 +98,7 @@ class LabSite:
         self._lost_at: dict[str, float] = {}
         self._refused: set[str] = set()
         self._sending: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._samples: Parcel | None = None
+        self._samples: TransferFile | None = None
         self._samples_lock = threading.Lock()
         lab.listen(self._run_id, self._hear)
 
@@ -97,14 +107,14 @@ class LabSite:
             pass_on(message, self._observer)
 
     def targets(self, asked: Sequence[str]) -> Targets:
-        """Return the phones that were asked for, else all of the lab. Raises `NothingToRunOnError` without any."""
+        """Return the phones that were asked for, else all of the lab. Raises `MissingPrerequisiteError` without any."""
         if asked:
             return Targets(tuple(asked))
         phones = self.phones()
         if not phones:
             hosts = self._lab.hosts()
             told = "; ".join(f"{host.name}: {host.announcement.problem}" for host in hosts if host.announcement.problem)
-            raise NothingToRunOnError(
+            raise MissingPrerequisiteError(
                 f"No phone is ready on any host of the lab ({', '.join(host.name for host in hosts)}). {told}".rstrip(),
                 "Run `harness devices` on a host to see what each phone needs.",
             )
@@ -119,7 +129,7 @@ class LabSite:
                 self._refuse(host)
                 continue
             for shelved in host.announcement.phones:
-                name = f"{shelved.name}@{host.name}" if DeviceName(shelved.name).is_relative else shelved.name
+                name = f"{shelved.name}@{host.name}" if DeviceRef(shelved.name).is_relative else shelved.name
                 if shelved.identity not in seen and name not in found:
                     found[name] = LabPhone(name, shelved.name, host, shelved.identity, shelved.is_free)
                 seen.add(shelved.identity)
@@ -131,9 +141,9 @@ class LabSite:
             self._refused.add(host.address)
             self._observer.warn(f"{host.name} runs harness {host.announcement.version}: its phones are left out.")
 
-    def arrivals(self, *, takes_new: bool) -> LabArrivals:
+    def arrivals(self, *, takes_new: bool) -> NewLabPhones:
         """Return who asks the scheduler."""
-        return LabArrivals(self, takes_new=takes_new)
+        return NewLabPhones(self, takes_new=takes_new)
 
     def identities(self, names: Collection[str]) -> set[str]:
         """Return what tells the named phones from all others, of those that were ever seen."""
@@ -175,18 +185,24 @@ class LabSite:
         return quarantine is None
 
     def _measure(self, context: SweepContext, phone: LabPhone) -> JobOutcome:
-        delivery = Delivery(context.variants)
-        first = delivery.due() or Batch((), is_open=True, is_whole=False)
+        delivery = VariantDelivery(context.variants)
+        first = delivery.due() or VariantBatch((), is_open=True, is_complete=False)
         reference = context.evidence.float_variant if context.evidence else None
-        job = Job(
-            run_id=self._run_id, job_id=uuid.uuid4().hex, sweep_id=context.sweep_id, phone=phone.phone,
-            label=phone.name, host=phone.host.name, results=self._results,
-            spec=context.spec, variants=first,
+        job = PhoneJob(
+            run_id=self._run_id,
+            job_id=uuid.uuid4().hex,
+            sweep_id=context.sweep_id,
+            phone=phone.phone,
+            label=phone.name,
+            host=phone.host.name,
+            results=self._results,
+            spec=context.spec,
+            variants=first,
             reference=reference.card if reference else None,
             samples=self._saved(context.evidence).name if context.evidence else None,
             record=context.faults.record_of(phone.name),
             until_s=context.stop.at_s if isinstance(context.stop, Deadline) else None,
-        )  # fmt: skip
+        )
         stopping: list[object] = []
 
         def keep_up() -> None:
@@ -206,38 +222,36 @@ class LabSite:
         context.faults.take_over(phone.name, outcome.record)
         return outcome
 
-    def _parcels(self, context: SweepContext) -> list[Parcel]:
+    def _parcels(self, context: SweepContext) -> list[TransferFile]:
         variants = list(context.variants.ready)
         if context.evidence and context.evidence.float_variant:
             variants.append(context.evidence.float_variant)
-        parcels = {variant.sha256: Parcel(variant.sha256, variant.path) for variant in variants}
+        parcels = {variant.sha256: TransferFile(variant.sha256, variant.path) for variant in variants}
         samples = [self._saved(context.evidence)] if context.evidence else []
         return [*parcels.values(), *samples]
 
-    def _saved(self, evidence: Evidence) -> Parcel:
+    def _saved(self, evidence: CheckData) -> TransferFile:
         """Return the labelled samples, which are the same for every phone, as a file."""
         with self._samples_lock:
             if self._samples is None:
-                self._samples = Parcel(*save_samples(evidence.samples, cache_folder() / "lab"))
+                self._samples = TransferFile(*save_samples(evidence.samples, cache_folder() / "lab"))
             return self._samples
 
-    def _send(self, host: LabHost, parcels: Sequence[Parcel]) -> None:
+    def _send(self, host: LabHost, parcels: Sequence[TransferFile]) -> None:
         """Send what a host does not have yet; phones of one host wait here for one another."""
         with self._sending[host.address]:
             names = self._lab.do(host, lacking, [parcel.name for parcel in parcels], while_waiting=_nothing)
             for parcel in parcels:
                 if parcel.name in names:
                     for offset, piece in pieces(parcel):
-                        self._lab.do(
-                            host, keep_piece, parcel.name, self._run_id, offset, piece, while_waiting=_nothing
-                        )  # fmt: skip
+                        self._lab.do(host, keep_piece, parcel.name, self._run_id, offset, piece, while_waiting=_nothing)
                     self._lab.do(host, complete, parcel.name, self._run_id, while_waiting=_nothing)
 
 
-class LabArrivals:
+class NewLabPhones:
     """Phones that come, or come back, while a sweep runs on a lab."""
 
-    def __init__(self, site: LabSite, *, takes_new: bool) -> None:
+    def __init__(self, site: LabSource, *, takes_new: bool) -> None:
         """`takes_new`: whether the sweep is of all phones of the lab, and not of those that were named."""
         self._site = site
         self._takes_new = takes_new

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from harness.errors import NothingToRunOnError
+from harness.errors import MissingPrerequisiteError
 from harness.version import __version__
 
 METRIC = "harness"
@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def require_engine() -> None:
-    """Prepare dask.distributed. Raises `NothingToRunOnError` where it is not installed.
+    """Prepare dask.distributed. Raises `MissingPrerequisiteError` where it is not installed.
 
     Its log is kept off the screen, since what goes wrong is told in harness's own words; `DASK_LOGGING__DISTRIBUTED`
     brings it back.
@@ -30,7 +30,7 @@ def require_engine() -> None:
         import dask
         import distributed  # noqa: F401 - so that its own settings are there to be laid over
     except ModuleNotFoundError as error:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"A lab of several hosts needs a package that is not installed: {error.name}.",
             "Install it on every host: pip install 'harness[lab]'.",
         ) from error

@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness.accuracy.on_device import Evidence
-from harness.accuracy.reference import Reference
+from harness.accuracy.on_device import CheckData
+from harness.accuracy.reference import HostOutputs
 from harness.benchmark.registry import ToolRegistry
 from harness.errors import HarnessError
-from harness.lab.phone_registry import Shelf
-from harness.lab.transfer import Batch, arrived, load_samples, place_of, supplied
+from harness.lab.phone_registry import PhoneRegistry
+from harness.lab.transfer import VariantBatch, arrived, load_samples, place_of, supplied
 from harness.paths import cache_folder
 from harness.progress import DeviceStatus, Observer, SilentObserver
 from harness.spec.sweep import SweepSpec
@@ -23,7 +23,7 @@ from harness.store.store import Store
 from harness.sweep.context import Deadline, SweepContext
 from harness.sweep.device.run import measure_device
 from harness.sweep.fault_log import PhoneRecord
-from harness.sweep.time_budget import night_waves
+from harness.sweep.time_budget import night_groups
 from harness.tflite.variant import VariantCard
 
 PLUGIN = "harness"
@@ -34,7 +34,7 @@ _stopped: set[str] = set()
 
 
 @dataclass(frozen=True)
-class Job:
+class PhoneJob:
     """All that a host needs to know. It is sent as an object, so both sides are of one version."""
 
     run_id: str
@@ -51,7 +51,7 @@ class Job:
     spec: SweepSpec
     job_id: str
     """More variants are handed over to the job under this name."""
-    variants: Batch
+    variants: VariantBatch
     """Those that are made."""
     reference: VariantCard | None
     samples: str | None
@@ -96,7 +96,7 @@ class JobStop(threading.Event):
         return True
 
 
-def run_job(job: Job) -> JobOutcome:
+def run_job(job: PhoneJob) -> JobOutcome:
     """Do a job inside a worker of dask's.
 
     It stops by itself when the worker has lost its scheduler, or the one who asked is gone: then nobody would take
@@ -105,7 +105,7 @@ def run_job(job: Job) -> JobOutcome:
     from distributed import get_worker
 
     worker = get_worker()
-    shelf: Shelf = worker.plugins[PLUGIN].shelf
+    shelf: PhoneRegistry = worker.plugins[PLUGIN].shelf
     key = worker.get_current_task()
     deadline = Deadline(job.until_s)
 
@@ -119,7 +119,7 @@ def run_job(job: Job) -> JobOutcome:
     return do_job(job, shelf, observer, JobStop(is_unwanted))
 
 
-def do_job(job: Job, shelf: Shelf, observer: Observer, stop: JobStop) -> JobOutcome:
+def do_job(job: PhoneJob, shelf: PhoneRegistry, observer: Observer, stop: JobStop) -> JobOutcome:
     """Measure the phone into the store, under its host's lease."""
     try:
         with (
@@ -128,9 +128,17 @@ def do_job(job: Job, shelf: Shelf, observer: Observer, stop: JobStop) -> JobOutc
             supplied(job.job_id, job.variants, stop) as variants,
         ):
             context = SweepContext(
-                job.sweep_id, job.spec, variants, _evidence(job), store, ToolRegistry(), observer, stop,
-                waves=night_waves(store, job.spec, Deadline(job.until_s), observer), host=job.host,
-            )  # fmt: skip
+                job.sweep_id,
+                job.spec,
+                variants,
+                _evidence(job),
+                store,
+                ToolRegistry(),
+                observer,
+                stop,
+                waves=night_groups(store, job.spec, Deadline(job.until_s), observer),
+                host=job.host,
+            )
             context.faults.take_over(job.label, job.record)
             left_work = measure_device(context, job.phone, label=job.label)
             return JobOutcome(left_work, context.faults.record_of(job.label))
@@ -143,12 +151,12 @@ def stop_run(run_id: str) -> None:
     _stopped.add(run_id)
 
 
-def _evidence(job: Job) -> Evidence | None:
+def _evidence(job: PhoneJob) -> CheckData | None:
     if job.samples is None:
         return None
     reference = arrived(job.reference) if job.reference else None
-    outputs = Reference(cache_folder() / "reference")
-    return Evidence(load_samples(place_of(job.samples)), outputs, reference, job.spec.output_limits)
+    outputs = HostOutputs(cache_folder() / "reference")
+    return CheckData(load_samples(place_of(job.samples)), outputs, reference, job.spec.output_limits)
 
 
 _STATUS = TypeAdapter(DeviceStatus)

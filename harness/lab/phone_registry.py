@@ -21,7 +21,7 @@ _ENDING_LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
-class ShelvedPhone:
+class LabPhoneInfo:
     """A phone that has started and can be measured."""
 
     name: str
@@ -38,7 +38,7 @@ class Announcement:
 
     version: str
     """Of harness."""
-    phones: tuple[ShelvedPhone, ...] = ()
+    phones: tuple[LabPhoneInfo, ...] = ()
     problem: str = ""
     """Why there are no phones, such as an adb server that does not start."""
 
@@ -57,7 +57,7 @@ _ANNOUNCEMENT = TypeAdapter(Announcement)
 
 
 @dataclass
-class Shelf:
+class PhoneRegistry:
     """Looks at the adb server time after time; a phone is asked once when it comes, and never while it is measured."""
 
     announcement: Announcement = field(default_factory=lambda: Announcement(version()))
@@ -85,7 +85,7 @@ class Shelf:
             new = [name for name in ready if name in free and name not in self._identities]
             known = {name: identity for name, identity in self._identities.items() if name in ready}
             self._identities = known | identities(new)
-            phones = [ShelvedPhone(name, identity, name in free) for name, identity in self._identities.items()]
+            phones = [LabPhoneInfo(name, identity, name in free) for name, identity in self._identities.items()]
             self.announcement = Announcement(version(), tuple(phones))
         except HarnessError as error:  # the adb server is away: asked again at the next look
             self._identities = {}

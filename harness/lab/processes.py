@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.errors import NothingToRunOnError, UsageError
+from harness.errors import MissingPrerequisiteError, UsageError
 from harness.lab.engine import METRIC, require_engine
 from harness.lab.job import PLUGIN
-from harness.lab.phone_registry import Shelf, host_name
+from harness.lab.phone_registry import PhoneRegistry, host_name
 from harness.sweep.device_pool import MOST_DEVICES
 
 if TYPE_CHECKING:
@@ -25,19 +25,19 @@ _BUSY_LOOK_S = 0.2
 def serve_worker(scheduler: str, name: str | None, tell: Callable[[str], None]) -> None:
     """Work for a lab until Ctrl-C, which lets what is under way finish; join anew where its scheduler went away.
 
-    Raises `NothingToRunOnError` where dask is not installed, `UsageError` for a name that phones cannot be named by.
+    Raises `MissingPrerequisiteError` if dask is not installed, and `UsageError` if `name` cannot be part of a phone's name.
     """
     name = name or host_name()
     if not _NAME.fullmatch(name):
         raise UsageError(f"A host cannot be called {name!r}.", "Name it with --name: letters, digits, - . and _.")
     require_engine()
-    shelf = Shelf()
+    shelf = PhoneRegistry()
     shelf.look()  # whoever sees this host in the lab sees its phones
     shelf.watch()
     asyncio.run(_serve_worker(scheduler, name, shelf, tell))
 
 
-async def _serve_worker(scheduler: str, name: str, shelf: Shelf, tell: Callable[[str], None]) -> None:
+async def _serve_worker(scheduler: str, name: str, shelf: PhoneRegistry, tell: Callable[[str], None]) -> None:
     told = ""
     tell(f"{name} joins the lab at {scheduler}.")
     while True:
@@ -52,7 +52,7 @@ async def _serve_worker(scheduler: str, name: str, shelf: Shelf, tell: Callable[
             await asyncio.sleep(_RETRY_S)
 
 
-async def _work_until_lost(scheduler: str, name: str, shelf: Shelf, tell: Callable[[str], None]) -> None:
+async def _work_until_lost(scheduler: str, name: str, shelf: PhoneRegistry, tell: Callable[[str], None]) -> None:
     worker = _make_worker(scheduler, name, shelf)
     async with worker:
         tell(f"{name} is in the lab at {scheduler}.")
@@ -67,7 +67,7 @@ async def _work_until_lost(scheduler: str, name: str, shelf: Shelf, tell: Callab
     tell(f"{name} lost the lab: what is under way is finished, and nothing more is started until it has joined anew.")
 
 
-def _make_worker(scheduler: str, name: str, shelf: Shelf) -> Worker:
+def _make_worker(scheduler: str, name: str, shelf: PhoneRegistry) -> Worker:
     from distributed import Worker, WorkerPlugin
     from distributed.security import Security
     from distributed.worker import DEFAULT_METRICS
@@ -82,16 +82,21 @@ def _make_worker(scheduler: str, name: str, shelf: Shelf) -> Worker:
 
     security = Security()
     return Worker(
-        scheduler, name=name, nthreads=MOST_DEVICES, memory_limit=0, security=security, plugins=(ShelfPlugin(),),
+        scheduler,
+        name=name,
+        nthreads=MOST_DEVICES,
+        memory_limit=0,
+        security=security,
+        plugins=(ShelfPlugin(),),
         protocol=protocol_of(security.require_encryption),
         metrics={**DEFAULT_METRICS, METRIC: lambda _worker: shelf.announcement.to_message()},
-    )  # fmt: skip
+    )
 
 
 def serve_scheduler(host: str | None, port: int, tell: Callable[[str], None]) -> None:
     """Run a scheduler until Ctrl-C. Where dask's settings require encryption, it speaks TLS alone.
 
-    Raises `NothingToRunOnError` where the port is taken or dask is not installed.
+    Raises `MissingPrerequisiteError` where the port is taken or dask is not installed.
     """
     require_engine()
     asyncio.run(_serve_scheduler(host, port, tell))
@@ -110,7 +115,7 @@ async def _serve_scheduler(host: str | None, port: int, tell: Callable[[str], No
             tell(f"The lab is open at {scheduler.address}. On each host: harness lab worker {scheduler.address}")
             await scheduler.finished()
     except OSError as error:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"No lab can be opened at port {port}: {error.strerror or error}.", "Choose another with --port."
         ) from error
 

@@ -16,7 +16,7 @@ from harness.datasets.labelled import Samples
 from harness.errors import HarnessError, UsageError
 from harness.files import sha256_of
 from harness.paths import cache_folder
-from harness.sweep.variants import VariantSupply
+from harness.sweep.variants import VariantQueue
 from harness.tflite.variant import Variant, VariantCard
 
 PIECE_BYTES = 4_000_000
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[0-9a-f]{64}\.(tflite|npz)")
 
 
 @dataclass(frozen=True)
-class Parcel:
+class TransferFile:
     """A file on the computer that sends it."""
 
     sha256: str
@@ -49,7 +49,7 @@ def lacking(names: Collection[str]) -> list[str]:
     return [name for name in names if not place_of(name).is_file()]
 
 
-def pieces(parcel: Parcel) -> Iterator[tuple[int, bytes]]:
+def pieces(parcel: TransferFile) -> Iterator[tuple[int, bytes]]:
     """Return a file in pieces, each with its offset; an empty file is one empty piece."""
     with parcel.path.open("rb") as file:
         offset = 0
@@ -85,47 +85,47 @@ def _part(name: str, sender: str) -> Path:
     return place_of(name).with_suffix(f".{sender}.part")
 
 
-_supplies: dict[str, VariantSupply] = {}
+_supplies: dict[str, VariantQueue] = {}
 """Of the jobs that are under way on this host, by their names."""
 
 
 @dataclass(frozen=True)
-class Batch:
+class VariantBatch:
     """Variants on their way to one job. Their files are parcels that its host was sent before."""
 
     cards: tuple[VariantCard, ...]
     is_open: bool
     """Whether more may come."""
-    is_whole: bool
+    is_complete: bool
     """Whether these were the last of all."""
 
 
-class Delivery:
+class VariantDelivery:
     """What one job was given, at the side that gives."""
 
-    def __init__(self, supply: VariantSupply) -> None:
+    def __init__(self, supply: VariantQueue) -> None:
         self._supply = supply
         self._given = 0
         self._is_over = False
 
-    def due(self) -> Batch | None:
+    def due(self) -> VariantBatch | None:
         """Return what the job does not know yet; None: nothing."""
         stock = self._supply.stock
         if self._is_over or (stock.is_open and len(stock.ready) == self._given):
             return None
         cards = tuple(variant.card for variant in stock.ready[self._given :])
-        return Batch(cards, stock.is_open, stock.is_whole)
+        return VariantBatch(cards, stock.is_open, stock.is_complete)
 
-    def given(self, batch: Batch) -> None:
+    def given(self, batch: VariantBatch) -> None:
         """Note that the job has it."""
         self._given += len(batch.cards)
         self._is_over = not batch.is_open
 
 
 @contextmanager
-def supplied(job_id: str, first: Batch, stop: threading.Event) -> Iterator[VariantSupply]:
+def supplied(job_id: str, first: VariantBatch, stop: threading.Event) -> Iterator[VariantQueue]:
     """Receive what is handed over to a job, for a `with` block."""
-    supply = VariantSupply(is_open=True, stop=stop)
+    supply = VariantQueue(is_open=True, stop=stop)
     _take(supply, first)
     _supplies[job_id] = supply
     try:
@@ -134,7 +134,7 @@ def supplied(job_id: str, first: Batch, stop: threading.Event) -> Iterator[Varia
         del _supplies[job_id]
 
 
-def hand_over(job_id: str, batch: Batch) -> bool:
+def hand_over(job_id: str, batch: VariantBatch) -> bool:
     """Give a batch to a job on this host; return whether it is under way."""
     supply = _supplies.get(job_id)
     if supply is not None:
@@ -142,11 +142,11 @@ def hand_over(job_id: str, batch: Batch) -> bool:
     return supply is not None
 
 
-def _take(supply: VariantSupply, batch: Batch) -> None:
+def _take(supply: VariantQueue, batch: VariantBatch) -> None:
     for card in batch.cards:
         supply.add(arrived(card))
     if not batch.is_open:
-        supply.close(is_whole=batch.is_whole)
+        supply.close(is_complete=batch.is_complete)
 
 
 def arrived(card: VariantCard) -> Variant:

@@ -18,16 +18,16 @@ from filelock import FileLock, Timeout
 from harness.analysis.comparison import SMALLEST_EFFECT
 from harness.analysis.history.night_check import BY_DEFAULT, NightCheck, Trouble, check_night
 from harness.benchmark.registry import ToolRegistry
-from harness.errors import ExitCode, NothingToRunOnError, UsageError
+from harness.errors import ExitCode, MissingPrerequisiteError, UsageError
 from harness.progress import Observer
 from harness.spec.sweep import SweepSpec
-from harness.store.location import find_place
+from harness.store.location import find_location
 from harness.store.records import SweepStatus
 from harness.store.store import Store
 from harness.sweep.context import Deadline
-from harness.sweep.device_source import AdbSite, Site
+from harness.sweep.device_source import AdbSource, DeviceSource
 from harness.sweep.runner import SweepOutcome, SweepRunner
-from harness.sweep.time_budget import night_waves
+from harness.sweep.time_budget import night_groups
 
 DEFAULT_LEAST_FREE_GB = 2.0
 
@@ -71,7 +71,7 @@ class NightOutcome:
 def run_night(
     settings: NightSettings,
     observer: Observer,
-    source: AbstractContextManager[Site] | None = None,
+    source: AbstractContextManager[DeviceSource] | None = None,
     *,
     registry: ToolRegistry | None = None,
     deadline: Deadline | None = None,
@@ -81,18 +81,18 @@ def run_night(
 
     `then` writes the files of the night while the lock is still held.
 
-    Raises `NothingToRunOnError` where another night is running, there is no room, or nothing can be measured.
+    Raises `MissingPrerequisiteError` where another night is running, there is no room, or nothing can be measured.
     """
-    folder = find_place(settings.results).folder
+    folder = find_location(settings.results).folder
     with night_lock(folder):
         require_space(folder, settings.least_free_gb)
         deadline = deadline or Deadline(settings.until.timestamp() if settings.until else None)
-        with source or nullcontext(AdbSite(settings.spec.hosts)) as site:
+        with source or nullcontext(AdbSource(settings.spec.hosts)) as site:
             targets = site.targets(settings.spec.devices)
             if targets.notice:
                 observer.note(targets.notice)
             with Store.open(settings.results) as store:
-                waves = night_waves(store, settings.spec, deadline, observer)
+                waves = night_groups(store, settings.spec, deadline, observer)
                 runner = SweepRunner(store, observer, registry=registry, stop=deadline, waves=waves, site=site)
                 swept = runner.run(settings.spec, targets.names, takes_new=targets.takes_new)
                 outcome = _judged(store, swept, settings, deadline)
@@ -115,7 +115,7 @@ _HOLDER_NAME = "nightly.holder.json"
 def night_lock(results: Path) -> Iterator[None]:
     """Hold the night of a results folder for a `with` block.
 
-    Raises `NothingToRunOnError` that names who holds it, and `UsageError` where the folder cannot be written.
+    Raises `MissingPrerequisiteError` that names who holds it, and `UsageError` where the folder cannot be written.
     """
     holder = results / _HOLDER_NAME
     lock = FileLock(results / _LOCK_NAME, timeout=0)
@@ -123,7 +123,7 @@ def night_lock(results: Path) -> Iterator[None]:
         results.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"Another night is running in {results}: {_told(holder)}.",
             "Wait until it ends, stop that process, or give this night a folder of its own with --results.",
         ) from None
@@ -174,10 +174,10 @@ def _free_bytes(folder: Path) -> int:
 
 
 def require_space(folder: Path, least_gb: float, *, free_bytes: Callable[[Path], int] = _free_bytes) -> None:
-    """Raise `NothingToRunOnError` where a folder's disk has less room than a night may need."""
+    """Raise `MissingPrerequisiteError` where a folder's disk has less room than a night may need."""
     free_gb = free_bytes(folder) / GIGABYTE
     if free_gb < least_gb:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"Only {free_gb:.1f} GB are free where {folder} lies; a night asks for {least_gb:g} GB.",
             "Free space, or ask for less with --least-free-gb.",
         )

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
-from harness.accuracy.reference import Reference
+from harness.accuracy.on_device import AccuracyTarget, CheckData, measure_accuracy
+from harness.accuracy.reference import HostOutputs
 from harness.analysis.summary import summarize
 from harness.benchmark.benchmark_model.command import offers_op_profile
 from harness.benchmark.benchmark_model.log import parse_log
@@ -97,9 +97,7 @@ def measure_pieces(
 
     `core_mask` is that of the sweep: processor time is measured on the same cores.
     """
-    sweep_id = sweep_variants(
-        [whole, *pieces], spec, device, store=store, registry=registry, observer=observer
-    )  # fmt: skip
+    sweep_id = sweep_variants([whole, *pieces], spec, device, store=store, registry=registry, observer=observer)
     rows = {(row["variant"], row["delegate_requested"]): row for row in to_rows(summarize(store, sweep_id))}
     delegates = list(dict.fromkeys(delegate for _, delegate in rows if delegate))
     judge = _Judge(rows, device, registry, spec, core_mask)
@@ -136,9 +134,13 @@ class _Judge:
     """Decides what may be placed, and measures the processor time of that."""
 
     def __init__(
-        self, rows: Mapping[tuple[str, str], Mapping[str, Any]], device: Device, registry: ToolRegistry,
-        spec: SweepSpec, core_mask: str | None,
-    ) -> None:  # fmt: skip
+        self,
+        rows: Mapping[tuple[str, str], Mapping[str, Any]],
+        device: Device,
+        registry: ToolRegistry,
+        spec: SweepSpec,
+        core_mask: str | None,
+    ) -> None:
         self._rows, self._device, self._spec, self._core_mask = rows, device, spec, core_mask
         self._tool = registry.choose(device.facts())
         self._checked = _Checked(device, self._tool, spec)
@@ -157,9 +159,14 @@ class _Judge:
             return _Found(None, None, (f"{name}: it ran elsewhere, or in part.",))
         time_us = float(row["latency_median_us"])
         used_us = processor_us(
-            self._device, self._tool, self._device.push(variant.path), delegate, threads=self._spec.threads[0],
-            latency_us=time_us, core_mask=self._core_mask,
-        )  # fmt: skip
+            self._device,
+            self._tool,
+            self._device.push(variant.path),
+            delegate,
+            threads=self._spec.threads[0],
+            latency_us=time_us,
+            core_mask=self._core_mask,
+        )
         if used_us is None:
             untold = f"{name}: its processor time could not be measured; one core is taken to be busy all the time."
             return _Found(time_us, time_us, (untold,))
@@ -176,17 +183,23 @@ class _Checked:
 
     def __init__(self, device: Device, tool: Tool, spec: SweepSpec) -> None:
         self._device, self._tool, self._spec = device, tool, spec
-        self._reference = Reference(cache_folder() / "reference")
+        self._reference = HostOutputs(cache_folder() / "reference")
 
     def failure(self, variant: Variant, delegate: str) -> Failure | None:
         """Return what is wrong with the outputs; None where nothing is, or the CPU computed them."""
         if find_delegate(delegate).is_cpu:
             return None
         target = AccuracyTarget(
-            self._device, self._tool, self._device.push(self._tool.path), variant, self._device.push(variant.path),
-            delegate, self._spec.threads[0], self._spec.measurement.timeout_s,
-        )  # fmt: skip
-        evidence = Evidence(random_samples(variant.card.inputs), self._reference, None, self._spec.output_limits)
+            self._device,
+            self._tool,
+            self._device.push(self._tool.path),
+            variant,
+            self._device.push(variant.path),
+            delegate,
+            self._spec.threads[0],
+            self._spec.measurement.timeout_s,
+        )
+        evidence = CheckData(random_samples(variant.card.inputs), self._reference, None, self._spec.output_limits)
         return measure_accuracy(target, evidence).failure
 
 

@@ -104,9 +104,7 @@ def _ways(
 
 def _copied_on(units: Sequence[Unit], measured: MeasuredPieces) -> list[Unit]:
     """Return the cores with the CPU delegate that runs the whole model the fastest."""
-    whole_us = {
-        name: time_us for name, time_us in measured.whole_us.items() if time_us and find_delegate(name).is_cpu
-    }  # fmt: skip
+    whole_us = {name: time_us for name, time_us in measured.whole_us.items() if time_us and find_delegate(name).is_cpu}
     fastest = min(whole_us, key=lambda name: whole_us[name], default=None)
     return [unit for unit in units if unit.delegate == fastest]
 

@@ -12,11 +12,36 @@ from harness.errors import UsageError
 from harness.tflite.flatbuffer import operator_name, read_graph, tensor_type_name
 
 _CONTROL_FLOW = ("WHILE", "IF", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE")
-_STATEFUL = ("CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "HASHTABLE", "HASHTABLE_FIND",
-             "HASHTABLE_IMPORT", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL")  # fmt: skip
+_STATEFUL = (
+    "CALL_ONCE",
+    "VAR_HANDLE",
+    "READ_VARIABLE",
+    "ASSIGN_VARIABLE",
+    "HASHTABLE",
+    "HASHTABLE_FIND",
+    "HASHTABLE_IMPORT",
+    "RANDOM_UNIFORM",
+    "RANDOM_STANDARD_NORMAL",
+    "MULTINOMIAL",
+)
 _SIZED_BY_VALUES = ("WHERE", "UNIQUE")
-_BITS = {"float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "float64": 64, "int64": 64, "uint64": 64, "int8": 8,
-         "uint8": 8, "bool": 8, "int4": 4, "uint4": 4, "int2": 2, "complex64": 64, "complex128": 128}  # fmt: skip
+_BITS = {
+    "float16": 16,
+    "bfloat16": 16,
+    "int16": 16,
+    "uint16": 16,
+    "float64": 64,
+    "int64": 64,
+    "uint64": 64,
+    "int8": 8,
+    "uint8": 8,
+    "bool": 8,
+    "int4": 4,
+    "uint4": 4,
+    "int2": 2,
+    "complex64": 64,
+    "complex128": 128,
+}
 _USUAL_BITS = 32
 
 
@@ -123,10 +148,14 @@ def _main_graph(content: bytes, name: str) -> Graph:
     if variable := next((_name(tensor) for tensor in stored if tensor.IsVariable()), None):
         raise _refusal(f"{name} keeps state between inferences in {variable!r}: a cut would lose it.")
     tensors = tuple(
-        Tensor(_name(tensor), tuple(map(int, tensor.ShapeAsNumpy())) if tensor.ShapeLength() else (),
-               tensor_type_name(tensor), _open_sizes(tensor))
+        Tensor(
+            _name(tensor),
+            tuple(map(int, tensor.ShapeAsNumpy())) if tensor.ShapeLength() else (),
+            tensor_type_name(tensor),
+            _open_sizes(tensor),
+        )
         for tensor in stored
-    )  # fmt: skip
+    )
     operators = tuple(_operator(model, main.Operators(index)) for index in range(main.OperatorsLength()))
     inputs = tuple(main.Inputs(place) for place in range(main.InputsLength()))
     outputs = tuple(main.Outputs(place) for place in range(main.OutputsLength()))

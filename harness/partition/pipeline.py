@@ -91,9 +91,10 @@ class _Search:
     def _is_like_an_earlier(self, unit: Unit, used: Collection[str]) -> bool:
         """Tell whether an equal core is free too: which of them it is changes nothing."""
         free = [
-            other.name for other in self._units
+            other.name
+            for other in self._units
             if other.may_share and other.delegate == unit.delegate and not self._touched(other, used)
-        ]  # fmt: skip
+        ]
         return unit.name in free[1:]
 
     def _touched(self, unit: Unit, used: Collection[str]) -> bool:

@@ -85,9 +85,7 @@ class Placement:
     def busy_us(self) -> dict[str, float]:
         """How long each unit, and each core of a set that several units use, is busy for one result."""
         units = dict.fromkeys(stage.unit for stage in self.stages)
-        busy = {
-            unit.name: sum(stage.predicted_us for stage in self.stages if stage.unit == unit) for unit in units
-        }  # fmt: skip
+        busy = {unit.name: sum(stage.predicted_us for stage in self.stages if stage.unit == unit) for unit in units}
         for cores in shared_cores(list(units)):
             busy[core_names(cores)] = sum(stage.processor_us_inside(cores) for stage in self.stages) / len(cores)
         return busy

@@ -64,9 +64,17 @@ class Prover:
     """Runs ways on one device. `reach` opens it anew for each process that runs at the same time."""
 
     def __init__(
-        self, made: Partition, graph: Graph, measured: MeasuredPieces, reach: Callable[[], Device], tool: Tool,
-        units: Sequence[Unit], folder: Path, *, seconds: float,
-    ) -> None:  # fmt: skip
+        self,
+        made: Partition,
+        graph: Graph,
+        measured: MeasuredPieces,
+        reach: Callable[[], Device],
+        tool: Tool,
+        units: Sequence[Unit],
+        folder: Path,
+        *,
+        seconds: float,
+    ) -> None:
         self._made, self._graph, self._measured = made, graph, measured
         self._reach, self._tool, self._units = reach, tool, tuple(units)
         self._folder, self._seconds = folder, seconds
@@ -85,9 +93,14 @@ class Prover:
         found_us = _latency_us(alone)
         way, name = _taken(alone, unit)
         return Outcome(
-            way, (name,), latency_us, found_us, _rate(latency_us), _rate(found_us),
+            way,
+            (name,),
+            latency_us,
+            found_us,
+            _rate(latency_us),
+            _rate(found_us),
             failure=alone.failure or self._measured.wrong.get(unit.delegate),
-        )  # fmt: skip
+        )
 
     def copies(self, units: Sequence[Unit]) -> Outcome:
         """Run one copy of the model on each unit, each with an input of its own (data parallelism).
@@ -124,9 +137,14 @@ class Prover:
         found_us = self._with_crossing(placement, runs)
         latency_us = sum(us for us in found_us if us) if None not in found_us else None
         return Outcome(
-            "chain", _names(placement), placement.latency_us, latency_us, _rate(placement.latency_us),
-            _rate(latency_us), failure=next((run.failure for run in runs if run.failure), None),
-        )  # fmt: skip
+            "chain",
+            _names(placement),
+            placement.latency_us,
+            latency_us,
+            _rate(placement.latency_us),
+            _rate(latency_us),
+            failure=next((run.failure for run in runs if run.failure), None),
+        )
 
     def pipeline(self, stages: int, *, including: Collection[str] = ()) -> Outcome | None:
         """Run the pipeline of so many stages with the highest predicted rate; None where that is none, or not new.
@@ -161,9 +179,12 @@ class Prover:
         return self._alone[unit]
 
     def _rate_of_pipeline(
-        self, placement: Placement, workers: Sequence[Worker], alone_us: Sequence[float | None],
+        self,
+        placement: Placement,
+        workers: Sequence[Worker],
+        alone_us: Sequence[float | None],
         together_us: Sequence[float | None],
-    ) -> float | None:  # fmt: skip
+    ) -> float | None:
         """Return the results a second that all stages reach at the same time, given what each took."""
         reached, bound = _rate(_slowest(together_us)), _rate(_slowest(alone_us))
         if reached is None or bound is None or not self._share_cores(placement):
@@ -302,9 +323,13 @@ def run_together(
     def run(worker: Worker, request: InvocationRequest, own: Device) -> Invocation:
         threading.Event().wait((slowest_us - worker.start_us) / _US_PER_S)
         return invoke(
-            own, tool, tool_path, request, timeout_s=seconds + _SPARE_S + slowest_us / _US_PER_S,
+            own,
+            tool,
+            tool_path,
+            request,
+            timeout_s=seconds + _SPARE_S + slowest_us / _US_PER_S,
             core_mask=worker.unit.core_mask,
-        )  # fmt: skip
+        )
 
     with ThreadPoolExecutor(len(workers), thread_name_prefix="stage") as pool:
         return list(pool.map(run, workers, requests, devices))
@@ -312,9 +337,15 @@ def run_together(
 
 def _request(path: str, unit: Unit, seconds: float, runs_per_s: float | None) -> InvocationRequest:
     return InvocationRequest(
-        path, unit.delegate, purpose=Pass.SUSTAINED, runs=1, min_s=seconds, max_s=seconds + _SPARE_S, warmup_min_s=0.1,
+        path,
+        unit.delegate,
+        purpose=Pass.SUSTAINED,
+        runs=1,
+        min_s=seconds,
+        max_s=seconds + _SPARE_S,
+        warmup_min_s=0.1,
         runs_per_s=runs_per_s,
-    )  # fmt: skip
+    )
 
 
 _CLOSE = 1.05

@@ -16,7 +16,7 @@ _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[0-9]{1,5})?")
 PresetName = Literal["quick", "standard", "strict"]
 
 
-class Measurement(SpecModel):
+class MeasurementSettings(SpecModel):
     """How one cell is measured."""
 
     invocations: int = Field(ge=5, le=1000)
@@ -49,7 +49,7 @@ class Measurement(SpecModel):
     """Labelled samples a cell, spread evenly over the data set; 0 leaves accuracy and output check out."""
 
     @model_validator(mode="after")
-    def _windows_fit(self) -> Measurement:
+    def _windows_fit(self) -> MeasurementSettings:
         if self.sustained_s and self.sustained_window_s >= self.timeout_s:
             raise ValueError("sustained_window_s must be shorter than timeout_s")
         return self
@@ -85,7 +85,7 @@ class SweepSpec(SpecModel):
     max_drop_points: float | None = Field(default=None, gt=0, le=100)
     """Points of top-1 that quantized variants may lose: their costliest layers get their precision back."""
     devices: tuple[str, ...] = ()
-    """ADB serials, `host`, `virtual` or `virtual:COSTUME`. Empty: every attached phone, else this host."""
+    """ADB serials, `host`, `virtual` or `virtual:RECORDING`. Empty: every attached phone, else this host."""
     hosts: tuple[str, ...] = ()
     """Computers whose adb servers hold the phones, as HOST or HOST:PORT. Empty: the adb server of the environment."""
     delegates: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ class SweepSpec(SpecModel):
     """A row whose accelerator leaves nodes to the CPU fails, instead of being measured and not ranked."""
     threads: tuple[int, ...] = (1,)
     preset: PresetName = "quick"
-    measurement: Measurement
+    measurement: MeasurementSettings
     output_limits: OutputLimits = OutputLimits()
     """How far a delegate's outputs may be from the host's before its row is a failure."""
     seed: int = 1

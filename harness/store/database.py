@@ -21,9 +21,13 @@ CONNECTION_NAME = "harness_connection_name"
 """Key of a PostgreSQL connection's `info`: the name by which the server knows it (`application_name`), and no other."""
 
 _CONNECTING: dict[str, str | int] = {
-    "client_encoding": "utf8", "connect_timeout": 10,
-    "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000,
-}  # fmt: skip
+    "client_encoding": "utf8",
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 """Parameters of PostgreSQL's client (seconds; the last in milliseconds): a cut cable is noticed within a minute."""
 _SERVER_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 """The same for the server's side (seconds), so that what a host that is gone had locked is free after a minute."""

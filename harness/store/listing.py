@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from harness.errors import NothingToRunOnError
+from harness.errors import MissingPrerequisiteError
 from harness.store.location import is_url
 from harness.store.records import FILE_NAME, SweepRecord, record_of
 
@@ -33,7 +33,7 @@ def list_sweeps(place: str | Path) -> list[SweepRecord]:
     try:
         with Store.open(place, must_exist=True) as store:
             return store.sweeps()
-    except NothingToRunOnError:
+    except MissingPrerequisiteError:
         return []
 
 

@@ -17,7 +17,7 @@ _ADVICE = "Give a folder, or a URL such as postgresql+psycopg://USER@HOST/DATABA
 
 
 @dataclass(frozen=True)
-class Place:
+class StoreLocation:
     """A store that may or may not be there yet."""
 
     url: URL
@@ -40,24 +40,24 @@ def is_url(place: str | Path) -> bool:
 
 def title_of(place: str | Path) -> str:
     """Return a place for people: never the URL itself, since it may hold a password."""
-    return find_place(place).title if is_url(place) else str(place)
+    return find_location(place).title if is_url(place) else str(place)
 
 
-def find_place(place: str | Path) -> Place:
+def find_location(place: str | Path) -> StoreLocation:
     """Understand a folder, a `.sqlite3` file or a URL. Raises `UsageError`, which never repeats a URL."""
     from sqlalchemy import URL
 
     if not is_url(place):
         file = Path(place) if Path(place).suffix == ".sqlite3" else Path(place) / FILE_NAME
-        return Place(URL.create("sqlite", database=str(file)), file.parent, str(file.parent))
+        return StoreLocation(URL.create("sqlite", database=str(file)), file.parent, str(file.parent))
     url = _parsed(str(place))
     if url.get_backend_name() == "sqlite":
         file = Path(url.database or "")
-        return Place(url, file.parent, str(file))
+        return StoreLocation(url, file.parent, str(file))
     parts = {name: getattr(url, name) for name in ("drivername", "username", "host", "port", "database")}
     shown = URL.create(**parts).render_as_string()  # without the query: a password may be there too
     server = url.host or "localhost"
-    return Place(url, Path("results") / f"{server}-{url.port or 5432}-{url.database}".replace("/", "_"), shown)
+    return StoreLocation(url, Path("results") / f"{server}-{url.port or 5432}-{url.database}".replace("/", "_"), shown)
 
 
 def _parsed(text: str) -> URL:

@@ -16,23 +16,42 @@ Columns = Sequence[ColumnElement[Any]]
 
 _invocations, _accuracies = schema.invocations.c, schema.accuracies.c
 _INVOCATION: Columns = (
-    _invocations.sweep_id, _invocations.cell_key, _invocations.purpose, _invocations.invocation_index,
-    _invocations.block, _invocations.failure_class, _invocations.latency_median_us, _invocations.latency_avg_us,
-    _invocations.fell_back, _invocations.delegate_achieved, _invocations.peak_memory_mb,
+    _invocations.sweep_id,
+    _invocations.cell_key,
+    _invocations.purpose,
+    _invocations.invocation_index,
+    _invocations.block,
+    _invocations.failure_class,
+    _invocations.latency_median_us,
+    _invocations.latency_avg_us,
+    _invocations.fell_back,
+    _invocations.delegate_achieved,
+    _invocations.peak_memory_mb,
     _invocations.memory_overall_mb,
-)  # fmt: skip
+)
 _ACCURACY: Columns = (
-    _accuracies.sweep_id, _accuracies.cell_key, _accuracies.check_passed, _accuracies.top1, _accuracies.top1_low,
-    _accuracies.top1_high, _accuracies.failure_class,
-)  # fmt: skip
+    _accuracies.sweep_id,
+    _accuracies.cell_key,
+    _accuracies.check_passed,
+    _accuracies.top1,
+    _accuracies.top1_low,
+    _accuracies.top1_high,
+    _accuracies.failure_class,
+)
 _DEVICE: Columns = (
-    schema.devices.c.sweep_id, schema.devices.c.serial, schema.devices.c.title, schema.devices.c.labels,
-    schema.devices.c.failure_class, schema.devices.c.facts["fingerprint"].as_string().label("fingerprint"),
-)  # fmt: skip
+    schema.devices.c.sweep_id,
+    schema.devices.c.serial,
+    schema.devices.c.title,
+    schema.devices.c.labels,
+    schema.devices.c.failure_class,
+    schema.devices.c.facts["fingerprint"].as_string().label("fingerprint"),
+)
 _VARIANT: Columns = (
-    schema.variants.c.sweep_id, schema.variants.c.name, schema.variants.c.size_bytes,
+    schema.variants.c.sweep_id,
+    schema.variants.c.name,
+    schema.variants.c.size_bytes,
     schema.variants.c.card["model"].as_string().label("model"),
-)  # fmt: skip
+)
 
 
 def cells_named(store: Store, names: Mapping[str, object]) -> list[Row]:

@@ -77,9 +77,11 @@ def plan_pruning(
     kinds = [[sweep for sweep in known if not sweep.is_noise]]
     kinds += [[sweep for sweep in known if sweep.is_noise]] if noise else []
     old = [
-        sweep for kind in kinds for sweep in kind[keep or 0 :]
+        sweep
+        for kind in kinds
+        for sweep in kind[keep or 0 :]
         if older_than is None or sweep.started_at < now - older_than
-    ]  # fmt: skip
+    ]
     counts = store.count_invocations()
     running = {sweep.id for sweep in old if _may_run(store, sweep)}
     return Pruning(

@@ -13,7 +13,7 @@ from harness.accuracy.outcome import AccuracyOutcome, Proportion
 from harness.benchmark.invocation import Measurement, Pass
 from harness.errors import Failure, is_final
 from harness.store import schema
-from harness.text import plain
+from harness.text import to_json_value
 
 
 def measurement_values(measurement: Measurement | None) -> dict[str, Any]:
@@ -76,8 +76,14 @@ def counting_attempts(invocations: Iterable[Row]) -> list[Row]:
     """
     rows = list(invocations)
     latest = {_place(row): row for row in rows}
-    own_faults = [row for row in rows if row["purpose"] == Pass.LATENCY and row["failure_class"] is not None
-                  and is_final(row["failure_class"]) and latest[_place(row)] is not row]  # fmt: skip
+    own_faults = [
+        row
+        for row in rows
+        if row["purpose"] == Pass.LATENCY
+        and row["failure_class"] is not None
+        and is_final(row["failure_class"])
+        and latest[_place(row)] is not row
+    ]
     return [*latest.values(), *own_faults]
 
 
@@ -88,4 +94,6 @@ def _place(row: Mapping[str, Any]) -> tuple[object, ...]:
 def to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows as JSON values; every missing, NaN or infinite value is None."""
     rows = table.astype(object).to_dict("records")
-    return [{str(name): None if value is pd.NA else plain(value) for name, value in row.items()} for row in rows]
+    return [
+        {str(name): None if value is pd.NA else to_json_value(value) for name, value in row.items()} for row in rows
+    ]

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from harness.text import storable
 
-SCHEMA_VERSION = 5
+STORE_SCHEMA_VERSION = 5
 """Raised whenever the tables change, with a script in `migrations/versions` that changes older stores.
 
 A store of a newer version is refused, never guessed at. 2 added how phones were prepared, gated and pinned; 3 how cells

@@ -35,21 +35,21 @@ from harness.devices.device import DeviceFacts
 from harness.errors import (
     Failure,
     HarnessError,
-    NothingToRunOnError,
+    MissingPrerequisiteError,
     UsageError,
     is_final,
 )
 from harness.store import schema
 from harness.store.database import make_engine
 from harness.store.errors import explained
-from harness.store.location import Place, find_place
+from harness.store.location import StoreLocation, find_location
 from harness.store.locks import FileSweepLocks, ServerSweepLocks, SweepLocks
 from harness.store.logs import Log, LogFiles, Logs, LogTable, log_path
 from harness.store.records import CARRIED_ON, SET_ASIDE, Cell, SweepRecord, SweepStatus, record_of
 from harness.store.rows import accuracy_values, failure_values, measurement_values, only_columns
 from harness.store.transactions import FileTransactions, Query, ServerTransactions, Transactions
 from harness.store.versions import prepare_tables
-from harness.text import counted, utc_text
+from harness.text import pluralize, utc_text
 from harness.tflite.variant import VariantCard
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ _LATEST = re.compile(r"latest(~(?P<back>\d{1,6}))?")
 class Store:
     """Results of many sweeps: one database with their rows, and their raw logs."""
 
-    def __init__(self, place: Place, *, must_exist: bool = False) -> None:
+    def __init__(self, place: StoreLocation, *, must_exist: bool = False) -> None:
         """Connect, and bring the tables up to date. Raises as `open` does."""
         self.folder = place.folder
         """Files of this host: raw logs and locks beside a SQLite file, and what a night writes."""
@@ -101,14 +101,14 @@ class Store:
     def open(cls, place: str | Path, *, must_exist: bool = False) -> Store:
         """Open a results folder (made where it is missing), a `.sqlite3` file, or a SQLAlchemy URL.
 
-        Raises `UsageError` for what is no results store, `NothingToRunOnError` where `must_exist` and nothing was ever
-        stored there, and `HarnessError` for a server that does not answer.
+        Raises `UsageError` if this is not a results store, `MissingPrerequisiteError` if `must_exist` and nothing was
+        ever stored there, and `HarnessError` if the server does not answer.
         """
-        found = find_place(place)
+        found = find_location(place)
         if found.is_shared:
             return cls(found, must_exist=must_exist)
         if must_exist and not Path(found.url.database or "").is_file():
-            raise NothingToRunOnError(
+            raise MissingPrerequisiteError(
                 f"There are no results in {found.title}.", "Run `harness sweep` first, or name the folder: --results."
             )
         try:
@@ -387,7 +387,7 @@ class Store:
     def done(self, sweep_id: str) -> set[tuple[str, Pass, int]]:
         """Return (cell key, pass, index) of every invocation that need not be repeated.
 
-        The last attempt counts: a failure of the cell itself is done, one from outside (`SAYS_NOTHING_OF_THE_CELL`) is
+        The last attempt counts: a failure of the cell itself is done, one from outside (`NOT_CAUSED_BY_THE_CELL`) is
         not.
         """
         table = schema.invocations
@@ -418,7 +418,7 @@ class Store:
         """
         known = self.sweeps()
         if not known:
-            raise NothingToRunOnError(f"There are no sweeps in {self.title}.", "Run `harness sweep` first.")
+            raise MissingPrerequisiteError(f"There are no sweeps in {self.title}.", "Run `harness sweep` first.")
         if latest := _LATEST.fullmatch(name):
             return self._latest(name, [sweep for sweep in known if not sweep.is_noise], int(latest["back"] or 0))
         exact = [sweep for sweep in known if sweep.id == name]
@@ -432,7 +432,7 @@ class Store:
     def _latest(self, name: str, known: Sequence[SweepRecord], back: int) -> SweepRecord:
         if back >= len(known):
             raise UsageError(
-                f"{name} does not exist: {self.title} holds {counted(len(known), 'sweep')}, A/A sweeps left out.",
+                f"{name} does not exist: {self.title} holds {pluralize(len(known), 'sweep')}, A/A sweeps left out.",
                 "See `harness results list`.",
             )
         return known[back]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, MetaData, Table, insert, inspect, select, text
 
-from harness.errors import NothingToRunOnError, UsageError
+from harness.errors import MissingPrerequisiteError, UsageError
 from harness.store.database import WRITES
-from harness.store.schema import SCHEMA_VERSION, alembic_version, metadata
+from harness.store.schema import STORE_SCHEMA_VERSION, alembic_version, metadata
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 BEFORE_ALEMBIC = "schema_versions"
@@ -20,15 +20,15 @@ _LOCK = 0x6861726E657373
 def prepare_tables(engine: Engine, title: str, *, must_exist: bool = False) -> None:
     """Make the tables where there are none, and change those of an older version.
 
-    Raises `UsageError` for a database that is no results store, or one of a newer harness, and `NothingToRunOnError`
-    where `must_exist` and there are no tables.
+    Raises `UsageError` if the database is not a results store or a newer harness wrote it, and
+    `MissingPrerequisiteError` if `must_exist` and there are no tables.
     """
     with engine.connect() as connection:
         version = find_version(connection, title)
-    if version == SCHEMA_VERSION:
+    if version == STORE_SCHEMA_VERSION:
         return
     if version is None and must_exist:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"There are no results in {title}.", "Run `harness sweep` first, or name another place: --results."
         )
     with engine.execution_options(**{WRITES: True}).begin() as connection:
@@ -37,8 +37,8 @@ def prepare_tables(engine: Engine, title: str, *, must_exist: bool = False) -> N
         version = find_version(connection, title)  # another process may have been here meanwhile
         if version is None:
             metadata.create_all(connection)
-            connection.execute(insert(alembic_version).values(version_num=revision(SCHEMA_VERSION)))
-        elif version < SCHEMA_VERSION:
+            connection.execute(insert(alembic_version).values(version_num=revision(STORE_SCHEMA_VERSION)))
+        elif version < STORE_SCHEMA_VERSION:
             _migrate(connection)
 
 
@@ -56,9 +56,9 @@ def find_version(connection: Connection, title: str) -> int | None:
         raise UsageError(
             f"{title} is a database, but not a results store of harness.", "Choose another place with --results."
         )
-    if version > SCHEMA_VERSION:
+    if version > STORE_SCHEMA_VERSION:
         raise UsageError(
-            f"{title} has schema version {version}; this harness reads version {SCHEMA_VERSION}.",
+            f"{title} has schema version {version}; this harness reads version {STORE_SCHEMA_VERSION}.",
             "Update harness, or choose another place with --results.",
         )
     return version

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.accuracy.on_device import Evidence
+from harness.accuracy.on_device import CheckData
 from harness.benchmark.registry import ToolRegistry
 from harness.progress import Observer
 from harness.spec.sweep import SweepSpec
 from harness.store.store import Store
-from harness.sweep.fault_log import FaultBook
-from harness.sweep.plan import Waves, at_once
+from harness.sweep.fault_log import FaultLog
+from harness.sweep.plan import Groups, at_once
 from harness.sweep.sharing import EachDevice, Scheduling
-from harness.sweep.variants import VariantSupply
+from harness.sweep.variants import VariantQueue
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class SweepContext:
 
     sweep_id: str
     spec: SweepSpec
-    variants: VariantSupply
-    evidence: Evidence | None
+    variants: VariantQueue
+    evidence: CheckData | None
     """Real inputs and reference outputs; None where the spec asks for no accuracy."""
     store: Store
     registry: ToolRegistry
@@ -34,14 +34,14 @@ class SweepContext:
     stop: threading.Event
     """Set when the user interrupts: what is under way is finished, nothing more is started."""
     scheduling: Scheduling = field(default_factory=EachDevice)
-    waves: Waves = at_once
+    waves: Groups = at_once
     host: str = field(default_factory=platform.node)
     """The computer that talks to its phones."""
-    faults: FaultBook = field(init=False)
+    faults: FaultLog = field(init=False)
     """What went wrong with its phones."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "faults", FaultBook(self.spec.most_faults))
+        object.__setattr__(self, "faults", FaultLog(self.spec.most_faults))
 
 
 class Deadline(threading.Event):

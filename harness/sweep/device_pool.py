@@ -14,7 +14,7 @@ MOST_DEVICES = 256
 """Threads are made as they are needed; more phones than this wait for one another."""
 
 
-class Arrivals(Protocol):
+class NewDevices(Protocol):
     """Who can be measured now that could not before. Asked in threads of its own: an answer may take seconds."""
 
     def returned(self, parked: Collection[str]) -> list[str]:
@@ -26,7 +26,7 @@ class Arrivals(Protocol):
         ...
 
 
-class Crew:
+class DevicePool:
     """Measures every device until all are done; what a lost one left is taken up again when it is back.
 
     That is so as long as anything else is under way: nobody waits for a phone that may never come back.
@@ -35,7 +35,7 @@ class Crew:
     def __init__(
         self,
         measure: Callable[[str], bool],
-        arrivals: Arrivals,
+        arrivals: NewDevices,
         stop: threading.Event,
         note: Callable[[str], None],
         *,

@@ -7,18 +7,18 @@ from typing import Protocol
 
 from harness.sweep.context import SweepContext
 from harness.sweep.device.run import measure_device
-from harness.sweep.device_pool import Arrivals
-from harness.sweep.targets import PhoneArrivals, Targets, choose_targets
+from harness.sweep.device_pool import NewDevices
+from harness.sweep.targets import NewPhones, Targets, choose_targets
 
 
-class Site(Protocol):
+class DeviceSource(Protocol):
     """Asked by every device of a sweep, each in its own thread."""
 
     def targets(self, asked: Sequence[str]) -> Targets:
-        """Return the devices that were asked for, else all. Raises `NothingToRunOnError` without any."""
+        """Return the devices that were asked for, else all. Raises `MissingPrerequisiteError` without any."""
         ...
 
-    def arrivals(self, *, takes_new: bool) -> Arrivals:
+    def arrivals(self, *, takes_new: bool) -> NewDevices:
         """Return who tells of phones that come; `takes_new`: whether also those that nobody has named."""
         ...
 
@@ -31,7 +31,7 @@ class Site(Protocol):
         ...
 
 
-class AdbSite:
+class AdbSource:
     """Phones that are reached from this computer, through its own adb server or those of other hosts."""
 
     def __init__(self, hosts: Sequence[str] = ()) -> None:
@@ -42,9 +42,9 @@ class AdbSite:
         """Return what `choose_targets` does."""
         return choose_targets(asked, self._hosts)
 
-    def arrivals(self, *, takes_new: bool) -> PhoneArrivals:
+    def arrivals(self, *, takes_new: bool) -> NewPhones:
         """Return who asks the adb servers."""
-        return PhoneArrivals(takes_new=takes_new, hosts=self._hosts)
+        return NewPhones(takes_new=takes_new, hosts=self._hosts)
 
     def measure(self, context: SweepContext, name: str) -> bool:
         """Measure one device in this process."""

@@ -16,7 +16,7 @@ MOST_RESTARTS = 1
 
 
 @dataclass(frozen=True)
-class Fault:
+class DeviceFault:
     """One time that a phone was away, did not answer, or took what was sent for something else."""
 
     at: datetime
@@ -27,11 +27,11 @@ class Fault:
 class PhoneRecord:
     """All that went wrong with one phone, to be carried to another process."""
 
-    faults: tuple[Fault, ...] = ()
-    restarts: tuple[Fault, ...] = ()
+    faults: tuple[DeviceFault, ...] = ()
+    restarts: tuple[DeviceFault, ...] = ()
 
 
-class FaultBook:
+class FaultLog:
     """The faults of every phone of one sweep. Called from several threads; no phone's faults touch another's."""
 
     def __init__(self, most_faults: int, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -39,15 +39,15 @@ class FaultBook:
         self._most_faults = most_faults
         self._now = now
         self._lock = threading.Lock()
-        self._faults: dict[str, list[Fault]] = {}
-        self._restarts: dict[str, list[Fault]] = {}
+        self._faults: dict[str, list[DeviceFault]] = {}
+        self._restarts: dict[str, list[DeviceFault]] = {}
 
     def note(self, serial: str, failure: Failure) -> None:
         """Write down a fault; the very same one, met again on its way up, is one fault."""
         with self._lock:
             faults = self._faults.setdefault(serial, [])
             if not faults or faults[-1].failure is not failure:
-                faults.append(Fault(self._now(), failure))
+                faults.append(DeviceFault(self._now(), failure))
 
     def judge(self, serial: str, failure: Failure) -> Failure | None:
         """Write down what ended the work on a phone, if it is a fault; then return what `quarantine` does."""
@@ -65,9 +65,11 @@ class FaultBook:
         return Failure(
             last.failure_class,
             f"{serial} is left out of this sweep after {_number(counted)}: {_told(counted)}.",
-            "\n".join(f"{fault.at:%Y-%m-%d %H:%M:%S} UTC {fault.failure.failure_class}: {fault.failure.message}"
-                      for fault in counted),
-        )  # fmt: skip
+            "\n".join(
+                f"{fault.at:%Y-%m-%d %H:%M:%S} UTC {fault.failure.failure_class}: {fault.failure.message}"
+                for fault in counted
+            ),
+        )
 
     def may_restart(self, serial: str) -> bool:
         """Tell whether a phone was restarted fewer times than is allowed."""
@@ -77,7 +79,7 @@ class FaultBook:
     def restarted(self, serial: str, reason: Failure) -> None:
         """Write down that a phone is restarted now, for this reason; its faults until now count no more."""
         with self._lock:
-            self._restarts.setdefault(serial, []).append(Fault(self._now(), reason))
+            self._restarts.setdefault(serial, []).append(DeviceFault(self._now(), reason))
 
     def record_of(self, serial: str) -> PhoneRecord:
         """Return what is written of a phone."""
@@ -94,28 +96,33 @@ class FaultBook:
         with self._lock:
             return {"faults": _plain(self._faults.get(serial, [])), "restarts": _plain(self._restarts.get(serial, []))}
 
-    def _since_restart(self, serial: str) -> list[Fault]:
+    def _since_restart(self, serial: str) -> list[DeviceFault]:
         restarts = self._restarts.get(serial, [])
         return [fault for fault in self._faults.get(serial, []) if not restarts or fault.at > restarts[-1].at]
 
 
-def _number(faults: list[Fault]) -> str:
+def _number(faults: list[DeviceFault]) -> str:
     return "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
 
 
-def _told(faults: list[Fault]) -> str:
+def _told(faults: list[DeviceFault]) -> str:
     """Say which faults, how often and when, the most frequent kind first."""
     times: dict[str, list[str]] = {}
     for fault in faults:
         times.setdefault(fault.failure.failure_class, []).append(f"{fault.at:%H:%M:%S}")
     kinds = sorted(times.items(), key=lambda kind: -len(kind[1]))
-    return "; ".join(f"{name} {len(at)} times (at {', '.join(at)} UTC)" if len(at) > 1 else f"{name} (at {at[0]} UTC)"
-                     for name, at in kinds)  # fmt: skip
+    return "; ".join(
+        f"{name} {len(at)} times (at {', '.join(at)} UTC)" if len(at) > 1 else f"{name} (at {at[0]} UTC)"
+        for name, at in kinds
+    )
 
 
-def _plain(faults: list[Fault]) -> list[dict[str, str]]:
+def _plain(faults: list[DeviceFault]) -> list[dict[str, str]]:
     return [
-        {"at_utc": fault.at.isoformat(timespec="seconds"), "failure_class": str(fault.failure.failure_class),
-         "message": fault.failure.message}
+        {
+            "at_utc": fault.at.isoformat(timespec="seconds"),
+            "failure_class": str(fault.failure.failure_class),
+            "message": fault.failure.message,
+        }
         for fault in faults
-    ]  # fmt: skip
+    ]

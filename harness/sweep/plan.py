@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from harness.benchmark.benchmark_model.command import offers_op_profile
 from harness.benchmark.invocation import Pass
 from harness.benchmark.tool import Tool
-from harness.spec.sweep import Measurement, SweepSpec
+from harness.spec.sweep import MeasurementSettings, SweepSpec
 from harness.store.records import Cell
 
 
@@ -24,7 +24,7 @@ class PlannedInvocation:
     block: int
 
 
-Waves = Callable[[Sequence[Cell]], Sequence[Sequence[Cell]]]
+Groups = Callable[[Sequence[Cell]], Sequence[Sequence[Cell]]]
 """Divides the cells of one device: each wave is measured whole before the next begins."""
 
 
@@ -34,27 +34,27 @@ def at_once(cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
 
 
 @dataclass(frozen=True)
-class PlannedWave:
+class PlannedGroup:
     """Cells that are measured in turns."""
 
     cells: Sequence[Cell]
     invocations: Sequence[PlannedInvocation]
 
 
-def plan_waves(
-    waves: Sequence[Sequence[Cell]], measurement: Measurement, *, seed: int, first_block: int = 0
-) -> list[PlannedWave]:
+def plan_groups(
+    waves: Sequence[Sequence[Cell]], measurement: MeasurementSettings, *, seed: int, first_block: int = 0
+) -> list[PlannedGroup]:
     """Plan one wave after the other. Blocks are counted on, so that only what was measured in turns shares a block."""
-    planned: list[PlannedWave] = []
+    planned: list[PlannedGroup] = []
     for cells in waves:
         invocations = plan_invocations(cells, measurement, seed=seed, first_block=first_block)
-        planned.append(PlannedWave(cells, invocations))
+        planned.append(PlannedGroup(cells, invocations))
         first_block = 1 + max((invocation.block for invocation in invocations), default=first_block - 1)
     return planned
 
 
 def plan_invocations(
-    cells: Sequence[Cell], measurement: Measurement, *, seed: int, first_block: int = 0
+    cells: Sequence[Cell], measurement: MeasurementSettings, *, seed: int, first_block: int = 0
 ) -> tuple[PlannedInvocation, ...]:
     """Order the invocations of one device's cells.
 
@@ -74,12 +74,12 @@ def plan_invocations(
     return tuple(planned)
 
 
-def measured_by(tool: Tool, measurement: Measurement) -> Measurement:
+def measured_by(tool: Tool, measurement: MeasurementSettings) -> MeasurementSettings:
     """Leave out the passes that a tool does not offer."""
     return measurement if offers_op_profile(tool) else measurement.model_copy(update={"op_profile_invocations": 0})
 
 
-def mode_of(measurement: Measurement) -> dict[str, object]:
+def mode_of(measurement: MeasurementSettings) -> dict[str, object]:
     """Return the settings that decide whether two cells were measured alike, as `Cell.mode` holds them."""
     return {
         "runs": measurement.runs,
@@ -136,11 +136,11 @@ def expected_duration_s(rows: Sequence[OutlineRow]) -> float:
     return max(per_device.values(), default=0.0)
 
 
-def window_count(measurement: Measurement) -> int:
+def window_count(measurement: MeasurementSettings) -> int:
     """Return how many windows a cell is run for."""
     return math.ceil(measurement.sustained_s / measurement.sustained_window_s)
 
 
-def is_unfinished(cell: Cell, measurement: Measurement, done: Collection[tuple[str, Pass, int]]) -> bool:
+def is_unfinished(cell: Cell, measurement: MeasurementSettings, done: Collection[tuple[str, Pass, int]]) -> bool:
     """Tell whether any window of a cell is missing. Half a run cannot be carried on, since the phone cooled."""
     return any((cell.key, Pass.SUSTAINED, index) not in done for index in range(window_count(measurement)))

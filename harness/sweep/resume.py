@@ -20,16 +20,16 @@ from harness.compression.recipes import find_recipe
 from harness.devices.device import DeviceFacts
 from harness.errors import DeviceError, Failure, FailureClass, UsageError, is_final
 from harness.spec.loading import validate_spec
-from harness.spec.sweep import Measurement, SweepSpec
+from harness.spec.sweep import MeasurementSettings, SweepSpec
 from harness.store import schema
 from harness.store.records import Cell, SweepRecord
 from harness.store.store import Store
 from harness.sweep.plan import measured_by, mode_of, plan_invocations, window_count
 from harness.sweep.retry import RULES
 from harness.sweep.stopping import Stopping
-from harness.text import contrast, counted
+from harness.text import contrast, pluralize
 
-Place = tuple[str, Pass, int]
+InvocationKey = tuple[str, Pass, int]
 """Cell key, pass and index of an invocation."""
 Row = dict[str, Any]
 
@@ -100,16 +100,16 @@ def labels_so_far(store: Store, sweep_id: str, serial: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class ResumeState:
     """What earlier sittings of a sweep left of one device."""
 
     is_any: bool
     """Whether anything was measured."""
-    reopened: frozenset[Place]
+    reopened: frozenset[InvocationKey]
     """Invocations that are made again: they were cut short and have longer now, or were to be tried once more."""
     stale_checks: frozenset[str]
     """Keys of cells whose outputs are checked again: with other samples or limits, or it was to be tried once more."""
-    given_up: frozenset[str]
+    abandoned: frozenset[str]
     """Keys of cells of which no more is run."""
     next_block: int
     """Blocks are counted on: what is measured now was not measured in turns with what was measured then."""
@@ -144,8 +144,8 @@ class Earlier:
             return f"{kept}; nothing remains."
         pace = "" if self.left_s is None else f", about {max(1, round(self.left_s / 60))} min at the pace so far"
         most = "at most " if is_shared else ""
-        what = f"with {counted(self.processes_left, 'process', 'es')}" if self.processes_left else "to be checked"
-        return f"{kept}; {most}{counted(left, 'cell')} {what} remain{pace}."
+        what = f"with {pluralize(self.processes_left, 'process', 'es')}" if self.processes_left else "to be checked"
+        return f"{kept}; {most}{pluralize(left, 'cell')} {what} remain{pace}."
 
     def as_json(self) -> dict[str, object]:
         """Return the numbers, and what cannot be reused and why, as JSON values."""
@@ -172,14 +172,14 @@ class Earlier:
         return told
 
 
-def look_back(
+def read_state(
     store: Store,
     sweep_id: str,
     cells: Sequence[Cell],
-    measurement: Measurement,
+    measurement: MeasurementSettings,
     *,
     evidence_sha256: str | None,
-) -> Earlier:
+) -> ResumeState:
     """Return what is stored of a device whose planned cells are given; they are all of one serial.
 
     `evidence_sha256` is what outputs are checked with, `UNKNOWN`, or None: not at all.
@@ -193,29 +193,31 @@ def look_back(
     failed_checks = Counter((row["cell_key"], row["failure_class"]) for row in checks)
     failed = Counter((row["cell_key"], row["purpose"], row["invocation_index"], row["failure_class"]) for row in rows)
     reopened = frozenset(
-        place for place, row in last.items()
+        place
+        for place, row in last.items()
         if _was_cut_short(row, measurement)
         or (place[1] in _IN_BLOCKS and _has_tries(row, failed[*place, row["failure_class"]]))
-    )  # fmt: skip
+    )
     done = {place for place, row in last.items() if is_final(row["failure_class"])} - reopened
     stale = frozenset(
-        key for key, row in accuracies.items()
+        key
+        for key, row in accuracies.items()
         if _was_checked_otherwise(row, evidence_sha256) or _has_tries(row, failed_checks[key, row["failure_class"]])
-    )  # fmt: skip
+    )
     checked = {key for key, row in accuracies.items() if is_final(row["failure_class"])} - stale
     planned = {cell.key for cell in cells}
-    given_up = frozenset(place[0] for place in done if place[1] in _IN_BLOCKS and _ends_cell(last[place]))
+    abandoned = frozenset(place[0] for place in done if place[1] in _IN_BLOCKS and _ends_cell(last[place]))
     places = _places(cells, measurement, Stopping(measurement, store.invocations(sweep_id)))
-    left = [place for place in places if place not in done and place[0] not in given_up]
-    unchecked = planned - checked - given_up if evidence_sha256 is not None else set()
+    left = [place for place in places if place not in done and place[0] not in abandoned]
+    unchecked = planned - checked - abandoned if evidence_sha256 is not None else set()
     now = {tuple(getattr(cell, name) for name in IDENTITY): cell for cell in cells}
     others = {key: now.get(tuple(row[name] for name in IDENTITY)) for key, row in stored.items() if key not in planned}
     names = {key: f"{row['variant_name']} {row['delegate']}" for key, row in stored.items()}
-    return Earlier(
+    return ResumeState(
         is_any=bool(rows or accuracies.keys() & stored),
         reopened=reopened,
         stale_checks=stale,
-        given_up=given_up,
+        abandoned=abandoned,
         next_block=1 + max((row["block"] for row in rows if row["purpose"] in _IN_BLOCKS), default=-1),
         set_aside={key: what_changed(Cell.of_row(stored[key]), cell) for key, cell in others.items() if cell},
         names=names,
@@ -228,7 +230,7 @@ def look_back(
     )
 
 
-def look_ahead(store: Store, record: SweepRecord, spec: SweepSpec) -> dict[str, Earlier]:
+def preview(store: Store, record: SweepRecord, spec: SweepSpec) -> dict[str, ResumeState]:
     """Return what each device of a stored sweep would bring along under a spec, as far as it can be told at once.
 
     No device is asked and no variant is made: tool, cores, preparation and the bytes of known variants are taken to be
@@ -241,13 +243,16 @@ def look_ahead(store: Store, record: SweepRecord, spec: SweepSpec) -> dict[str, 
     evidence = UNKNOWN if spec.measurement.accuracy_samples else None
     tools = {row["sha256"]: Tool.model_validate(row["facts"]) for row in store.rows(schema.tools, [record.id])}
     return {
-        serial: look_back(
-            store, record.id, _expected_cells(cells, spec), measured_by(tools[cells[0].tool_sha256], spec.measurement),
+        serial: read_state(
+            store,
+            record.id,
+            _expected_cells(cells, spec),
+            measured_by(tools[cells[0].tool_sha256], spec.measurement),
             evidence_sha256=evidence,
         )
         for serial, cells in devices.items()
         if not spec.devices or serial in spec.devices
-    }  # fmt: skip
+    }
 
 
 def _expected_cells(stored: Sequence[Cell], spec: SweepSpec) -> list[Cell]:
@@ -259,12 +264,17 @@ def _expected_cells(stored: Sequence[Cell], spec: SweepSpec) -> list[Cell]:
     recipes = [find_recipe(name).name for name in spec.recipes]
     return [
         replace(
-            example, variant_name=recipe, variant_sha256=hashes.get(recipe, UNKNOWN), delegate=delegate,
+            example,
+            variant_name=recipe,
+            variant_sha256=hashes.get(recipe, UNKNOWN),
+            delegate=delegate,
             threads=threads,
             mode={**modes.get((recipe, delegate, threads), example.mode), **mode_of(spec.measurement)},
         )
-        for recipe in recipes for delegate in delegates for threads in spec.threads
-    ]  # fmt: skip
+        for recipe in recipes
+        for delegate in delegates
+        for threads in spec.threads
+    ]
 
 
 _HEAVY = ("telemetry_before", "telemetry_during", "telemetry_after", "gate", "operators", "command")
@@ -272,7 +282,7 @@ _IN_BLOCKS = (Pass.LATENCY, Pass.MEMORY, Pass.OP_PROFILE)
 """Passes that are planned in blocks; a cell that fails in any of them is given up."""
 
 
-def _was_cut_short(row: Row, measurement: Measurement) -> bool:
+def _was_cut_short(row: Row, measurement: MeasurementSettings) -> bool:
     """Tell whether a process took less than the time that it now has."""
     return row["failure_class"] == FailureClass.TIMEOUT and float(row["wall_s"]) < measurement.timeout_s
 
@@ -292,7 +302,7 @@ def _ends_cell(row: Row) -> bool:
     return row["failure_class"] is not None and RULES[row["failure_class"]].ends_cell
 
 
-def _places(cells: Sequence[Cell], measurement: Measurement, stopping: Stopping) -> list[Place]:
+def _places(cells: Sequence[Cell], measurement: MeasurementSettings, stopping: Stopping) -> list[InvocationKey]:
     """Return what is to be done in all, without what is not needed since a cell is known well enough."""
     planned = [one for one in plan_invocations(cells, measurement, seed=0) if not stopping.is_enough(one)]
     windows = range(window_count(measurement))

@@ -22,7 +22,7 @@ class Remedy(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rule:
+class RetryRule:
     """What a failure of one class calls for."""
 
     tries: int
@@ -36,12 +36,12 @@ class Rule:
     """Whether it speaks against the phone: one with too many faults is left out of the sweep."""
 
 
-_NEVER = Rule(tries=1)
+_NEVER = RetryRule(tries=1)
 """The same would come again: it lies in the model, the tool or the spec, or needs a person."""
-_ONCE_MORE = Rule(tries=2, remedy=Remedy.LOOK, backoff_s=1.0)
-_GONE = Rule(tries=3, remedy=Remedy.WAIT, backoff_s=1.0, is_fault=True)
+_ONCE_MORE = RetryRule(tries=2, remedy=Remedy.LOOK, backoff_s=1.0)
+_GONE = RetryRule(tries=3, remedy=Remedy.WAIT, backoff_s=1.0, is_fault=True)
 
-RULES: Mapping[FailureClass, Rule] = {
+RULES: Mapping[FailureClass, RetryRule] = {
     FailureClass.UNSUPPORTED_OP: _NEVER,
     FailureClass.UNSUPPORTED_OP_VERSION: _NEVER,
     FailureClass.DELEGATE_UNAVAILABLE: _NEVER,
@@ -49,7 +49,9 @@ RULES: Mapping[FailureClass, Rule] = {
     FailureClass.FELL_BACK: _NEVER,
     FailureClass.WRONG_OUTPUT: _NEVER,
     FailureClass.CRASHED: _ONCE_MORE,
-    FailureClass.OUT_OF_MEMORY: Rule(tries=2, remedy=Remedy.LOOK, backoff_s=5.0),  # until other apps have let go of it
+    FailureClass.OUT_OF_MEMORY: RetryRule(
+        tries=2, remedy=Remedy.LOOK, backoff_s=5.0
+    ),  # until other apps have let go of it
     FailureClass.TIMEOUT: _ONCE_MORE,  # a hung phone looks like a slow tool
     FailureClass.DEVICE_OFFLINE: _GONE,
     FailureClass.DEVICE_UNAUTHORIZED: _GONE,
@@ -60,9 +62,9 @@ RULES: Mapping[FailureClass, Rule] = {
     FailureClass.TOOL_OUTPUT_UNREADABLE: _ONCE_MORE,
     FailureClass.INVALID_MODEL: _NEVER,
     FailureClass.CONVERSION_FAILED: _NEVER,
-    FailureClass.THROTTLED: Rule(tries=3, remedy=Remedy.COOL, ends_cell=False),  # heat says nothing of the cell
+    FailureClass.THROTTLED: RetryRule(tries=3, remedy=Remedy.COOL, ends_cell=False),  # heat says nothing of the cell
     FailureClass.CORES_UNAVAILABLE: _NEVER,
-    FailureClass.PUSH_CORRUPT: Rule(tries=3, remedy=Remedy.LOOK, backoff_s=1.0, is_fault=True),
+    FailureClass.PUSH_CORRUPT: RetryRule(tries=3, remedy=Remedy.LOOK, backoff_s=1.0, is_fault=True),
     FailureClass.DEVICE_CHANGED: _NEVER,
     FailureClass.INTERRUPTED: _NEVER,
     FailureClass.INTERNAL: _NEVER,

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from harness.accuracy.on_device import Evidence
-from harness.accuracy.reference import Reference
+from harness.accuracy.on_device import CheckData
+from harness.accuracy.reference import HostOutputs
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe, within_budget
 from harness.datasets.labelled import Dataset, choose_samples, load_dataset, random_samples, require_fit
 from harness.devices.device import Device
-from harness.errors import NothingToRunOnError
+from harness.errors import MissingPrerequisiteError
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.spec.model import find_model
@@ -25,12 +25,12 @@ from harness.store.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.store.store import Store
 from harness.sweep.context import SweepContext
 from harness.sweep.device.device_run import DeviceRun
-from harness.sweep.device_pool import Crew
-from harness.sweep.device_source import AdbSite, Site
-from harness.sweep.plan import Waves, at_once
+from harness.sweep.device_pool import DevicePool
+from harness.sweep.device_source import AdbSource, DeviceSource
+from harness.sweep.plan import Groups, at_once
 from harness.sweep.resume import changed_settings, changes_sentence
 from harness.sweep.sharing import scheduling_of
-from harness.sweep.variants import FailedVariant, VariantSupply, make_reference, make_variants
+from harness.sweep.variants import FailedVariant, VariantQueue, make_reference, make_variants
 from harness.text import utc_text
 from harness.tflite.variant import Variant
 from harness.version import __version__
@@ -59,8 +59,8 @@ class SweepRunner:
         *,
         registry: ToolRegistry | None = None,
         stop: threading.Event | None = None,
-        waves: Waves = at_once,
-        site: Site | None = None,
+        waves: Groups = at_once,
+        site: DeviceSource | None = None,
     ) -> None:
         """`stop` ends the sweep early when it is set; `waves` divides what has not enough time.
 
@@ -92,41 +92,53 @@ class SweepRunner:
         cache = cache_folder()
         reference = make_reference(
             model, find_recipe(FLOAT_RECIPE), cache=cache, observer=self._observer, stop=self._stop
-        )  # fmt: skip
+        )
         outcomes = make_variants(model, recipes, cache=cache, observer=self._observer, stop=self._stop)
         first = _until_one_is_made(outcomes)
         evidence = _evidence(spec, dataset, first, reference)
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
             carry_on_sweep(self._store, sweep_id, spec)
-        supply = VariantSupply(is_open=True, stop=self._stop)
+        supply = VariantQueue(is_open=True, stop=self._stop)
         for outcome in first:
             self._hand_over(sweep_id, outcome, supply)
         if not supply.ready and not self._stop.is_set():
             self._store.finish_sweep(sweep_id, SweepStatus.FINISHED)
             raise _nothing_made(spec, first)
         scheduling = scheduling_of(
-            spec, self._store, sweep_id, devices=len(devices), stop=self._stop,
+            spec,
+            self._store,
+            sweep_id,
+            devices=len(devices),
+            stop=self._stop,
             evidence_sha256=evidence.sha256 if evidence else None,
-        )  # fmt: skip
+        )
         context = SweepContext(
-            sweep_id, spec, supply, evidence, self._store, self._registry, self._observer, self._stop, scheduling,
+            sweep_id,
+            spec,
+            supply,
+            evidence,
+            self._store,
+            self._registry,
+            self._observer,
+            self._stop,
+            scheduling,
             self._waves,
-        )  # fmt: skip
-        site = self._site or AdbSite(spec.hosts)
+        )
+        site = self._site or AdbSource(spec.hosts)
         make_rest = functools.partial(self._hand_over_all, sweep_id, outcomes, supply)
         status = self._measure(context, devices, site, takes_new=takes_new, beside=make_rest)
         self._store.finish_sweep(sweep_id, status)
         return SweepOutcome(sweep_id, status, tuple(site.unreached(devices)))
 
-    def _hand_over(self, sweep_id: str, outcome: Variant | FailedVariant, supply: VariantSupply) -> None:
+    def _hand_over(self, sweep_id: str, outcome: Variant | FailedVariant, supply: VariantQueue) -> None:
         if isinstance(outcome, Variant):
             self._store.add_variant(sweep_id, outcome.card)
             supply.add(outcome)
         else:
             self._store.add_variant_failure(sweep_id, outcome.recipe, outcome.failure)
 
-    def _hand_over_all(self, sweep_id: str, outcomes: Iterator[Variant | FailedVariant], supply: VariantSupply) -> None:
+    def _hand_over_all(self, sweep_id: str, outcomes: Iterator[Variant | FailedVariant], supply: VariantQueue) -> None:
         """Make the rest of the variants. Raises `HarnessError`, and stops the sweep, for what concerns them all."""
         try:
             for outcome in outcomes:
@@ -135,22 +147,22 @@ class SweepRunner:
             self._stop.set()
             raise
         finally:
-            supply.close(is_whole=not self._stop.is_set())
+            supply.close(is_complete=not self._stop.is_set())
 
     def _measure(
         self,
         context: SweepContext,
         devices: Sequence[str],
-        site: Site,
+        site: DeviceSource,
         *,
         takes_new: bool = False,
         beside: Callable[[], None] = lambda: None,
     ) -> SweepStatus:
         """Measure the devices. Ctrl-C lets what they do finish, ends what goes on beside, and starts nothing more."""
         arrivals = site.arrivals(takes_new=takes_new)
-        crew = Crew(
+        crew = DevicePool(
             lambda name: site.measure(context, name), arrivals, self._stop, self._observer.note, beside=beside
-        )  # fmt: skip
+        )
         crew.work(devices)
         return SweepStatus.INTERRUPTED if self._stop.is_set() else SweepStatus.FINISHED
 
@@ -165,14 +177,14 @@ def _until_one_is_made(outcomes: Iterator[Variant | FailedVariant]) -> list[Vari
     return seen
 
 
-def _nothing_made(spec: SweepSpec, outcomes: Sequence[Variant | FailedVariant]) -> NothingToRunOnError:
+def _nothing_made(spec: SweepSpec, outcomes: Sequence[Variant | FailedVariant]) -> MissingPrerequisiteError:
     failure = next(outcome.failure for outcome in outcomes if isinstance(outcome, FailedVariant))
-    return NothingToRunOnError(f"No variant of {spec.model} could be made: {failure.message}", failure.advice)
+    return MissingPrerequisiteError(f"No variant of {spec.model} could be made: {failure.message}", failure.advice)
 
 
 def _evidence(
     spec: SweepSpec, dataset: Dataset | None, outcomes: Sequence[Variant | FailedVariant], reference: Variant | None
-) -> Evidence | None:
+) -> CheckData | None:
     """Return what outputs are checked with: labelled samples, or random inputs for a model without data.
 
     Raises `UsageError` when the data does not fit the model.
@@ -184,14 +196,18 @@ def _evidence(
     samples = choose_samples(dataset, count) if dataset else random_samples(made.card.inputs)
     if dataset:
         require_fit(samples, made.card)
-    return Evidence(samples, Reference(cache_folder() / "reference"), reference, spec.output_limits)
+    return CheckData(samples, HostOutputs(cache_folder() / "reference"), reference, spec.output_limits)
 
 
 def begin_sweep(store: Store, spec: SweepSpec) -> str:
     """Store a new sweep and return its id."""
     started_at = datetime.now(UTC)
-    host = {"name": platform.node(), "platform": platform.platform(), "python": platform.python_version(),
-            "cores": os.cpu_count()}  # fmt: skip
+    host = {
+        "name": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
     record = SweepRecord(
         new_sweep_id(started_at), started_at, spec.model_dump(mode="json"), spec.preset, spec.seed, host
     )
@@ -206,8 +222,12 @@ def carry_on_sweep(store: Store, sweep_id: str, spec: SweepSpec) -> None:
     """
     changes = changed_settings(store.find_sweep(sweep_id), spec)
     store.resume_sweep(sweep_id)
-    sitting = {"started_at_utc": utc_text(datetime.now(UTC)), "host": platform.node(),
-               "harness_version": __version__, "changes": changes}  # fmt: skip
+    sitting = {
+        "started_at_utc": utc_text(datetime.now(UTC)),
+        "host": platform.node(),
+        "harness_version": __version__,
+        "changes": changes,
+    }
     store.note_sitting(sweep_id, spec.model_dump(mode="json"), sitting)
 
 
@@ -229,7 +249,7 @@ def sweep_variants(
     try:
         for variant in variants:
             store.add_variant(sweep_id, variant.card)
-        supply = VariantSupply(variants)
+        supply = VariantQueue(variants)
         context = SweepContext(sweep_id, spec, supply, None, store, registry, observer, threading.Event())
         DeviceRun(context, device).run()
         status = SweepStatus.FINISHED

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from harness.devices.device import DeviceFacts
-from harness.spec.sweep import Measurement, SweepSpec
+from harness.spec.sweep import MeasurementSettings, SweepSpec
 from harness.store.records import Cell
 from harness.store.store import Store
-from harness.sweep.resume import look_back
+from harness.sweep.resume import read_state
 
-Shares = Generator[Sequence[Cell], None, None]
+Claims = Generator[Sequence[Cell], None, None]
 """Cells, share after share; those of one share are interleaved. To be closed: what was not finished goes to others."""
 _WAKE_EVERY_S = 0.5
 _SHARES_EACH = 2
@@ -24,7 +24,7 @@ _SHARES_EACH = 2
 class Scheduling(Protocol):
     """Asked by every device of a sweep, each in its own thread."""
 
-    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: Measurement) -> Shares:
+    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: MeasurementSettings) -> Claims:
         """Return which of its cells a device measures, as `measurement` says."""
         ...
 
@@ -32,7 +32,7 @@ class Scheduling(Protocol):
 class EachDevice:
     """`per = "device"`: every phone measures every cell."""
 
-    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: Measurement) -> Shares:
+    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: MeasurementSettings) -> Claims:
         """Return all at once."""
         yield cells
 
@@ -63,7 +63,7 @@ class AnyOfModel:
         """Work by what it is, whoever does it, and the serial that began it."""
         self._under_way: set[str] = set()
 
-    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: Measurement) -> Shares:
+    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: MeasurementSettings) -> Claims:
         """Return shares until nothing is open or under way of what this device could do."""
         model = _model(facts.serial, facts.maker, facts.model)
         ordered = sorted(cells, key=lambda cell: (cell.delegate, cell.threads))  # what is compared stays together
@@ -77,7 +77,7 @@ class AnyOfModel:
                 raise
             self._finish(share)
 
-    def _take_in(self, own: dict[str, Cell], model: str, measurement: Measurement) -> None:
+    def _take_in(self, own: dict[str, Cell], model: str, measurement: MeasurementSettings) -> None:
         """Make work known; what a sweep that is carried on has finished is not open."""
         with self._changed:
             if new := [work for work in own if work not in self._known]:
@@ -112,20 +112,23 @@ class AnyOfModel:
             self._open |= dict.fromkeys(share, serial)
             self._changed.notify_all()
 
-    def _stored(self, model: str, measurement: Measurement) -> tuple[dict[str, str], set[str]]:
+    def _stored(self, model: str, measurement: MeasurementSettings) -> tuple[dict[str, str], set[str]]:
         """Return the work that is stored: who began it, and what is finished."""
         begun: dict[str, str] = {}
         finished: set[str] = set()
         devices = self._store.devices(self._sweep_id).to_dict("records")
-        models = {row["serial"]: _model(row["serial"], row["facts"]["maker"], row["facts"]["model"])
-                  for row in devices if isinstance(row["facts"], dict)}  # fmt: skip
+        models = {
+            row["serial"]: _model(row["serial"], row["facts"]["maker"], row["facts"]["model"])
+            for row in devices
+            if isinstance(row["facts"], dict)
+        }
         cells: dict[str, list[Cell]] = {}
         for row in self._store.cells(self._sweep_id).to_dict("records"):
             if models.get(row["serial"]) == model:
                 cell = Cell.of_row(row)
                 cells.setdefault(cell.serial, []).append(cell)
         for serial, own in cells.items():
-            earlier = look_back(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
+            earlier = read_state(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
             begun |= {_work(cell, model): serial for cell in own}
             finished |= {_work(cell, model) for cell in own if cell.key in earlier.finished}
         return begun, finished

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.analysis.statistics import enough
 from harness.benchmark.invocation import Invocation, Pass
-from harness.spec.sweep import Measurement
+from harness.spec.sweep import MeasurementSettings
 from harness.sweep.plan import PlannedInvocation
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Stopping:
     """Collects the latencies of one device's cells; asked between blocks, it says which cells need no more."""
 
-    def __init__(self, measurement: Measurement, stored: pd.DataFrame) -> None:
+    def __init__(self, measurement: MeasurementSettings, stored: pd.DataFrame) -> None:
         """Begin with `stored`: the invocations of a sweep that is carried on, every attempt in the order of time."""
         self._measurement = measurement
         self._latencies: dict[str, dict[int, float]] = {}
@@ -42,6 +42,4 @@ class Stopping:
         if planned.purpose is not Pass.LATENCY or not width:
             return False
         latencies = list(self._latencies.get(planned.cell.key, {}).values())
-        return enough(
-            latencies, width, fewest=self._measurement.fewest_invocations, most=self._measurement.invocations
-        )  # fmt: skip
+        return enough(latencies, width, fewest=self._measurement.fewest_invocations, most=self._measurement.invocations)

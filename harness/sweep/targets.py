@@ -23,11 +23,11 @@ from harness.devices.adb.discovery import (
 )
 from harness.devices.adb.recovery import are_back
 from harness.devices.device import Device
-from harness.devices.device_ref import AdbServer, DeviceName, label_of, server_at
+from harness.devices.device_ref import AdbServer, DeviceRef, label_of, server_at
 from harness.devices.host import HostDevice
 from harness.devices.lease import is_held, lease
 from harness.devices.profiles import GENERIC, load_profiles
-from harness.errors import DeviceError, FailureClass, NothingToRunOnError
+from harness.errors import DeviceError, FailureClass, MissingPrerequisiteError
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import SweepSpec
 
@@ -50,7 +50,7 @@ def choose_targets(asked: Sequence[str], hosts: Sequence[str] = ()) -> Targets:
     """Return what was asked for, else `ANDROID_SERIAL`, else every attached phone, else this host.
 
     With `hosts`, phones are those of the adb servers there, and this host is measured only if it was asked for.
-    Raises `NothingToRunOnError` when phones are attached but none can be used: measuring the host instead would
+    Raises `MissingPrerequisiteError` when phones are attached but none can be used: measuring the host instead would
     answer another question.
     """
     serials = chosen_serials(asked)
@@ -60,7 +60,7 @@ def choose_targets(asked: Sequence[str], hosts: Sequence[str] = ()) -> Targets:
         return Targets(tuple(map(_full_name, serials)))
     try:
         attached = list_devices()
-    except NothingToRunOnError as error:
+    except MissingPrerequisiteError as error:
         return Targets((HOST,), f"No phone can be reached ({str(error).rstrip('.')}): measuring on this host.")
     if not attached:
         return Targets((HOST,), "No phone is attached: measuring on this host.")
@@ -71,7 +71,7 @@ def _usable(attached: Sequence[AttachedDevice]) -> tuple[str, ...]:
     usable = tuple(device.serial for device in attached if device.state is DeviceState.DEVICE)
     if not usable:
         states = ", ".join(f"{device.serial} ({device.state})" for device in attached)
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"No attached phone can be used: {states}.",
             "Run `harness devices` to see what each needs, or measure on this host with `--device host`.",
         )
@@ -87,14 +87,14 @@ def _targets_at(hosts: Sequence[str], serials: Sequence[str]) -> Targets:
     for host in hosts:
         try:
             attached += list_devices(server_at(host), seen=seen)
-        except (DeviceError, NothingToRunOnError):
+        except (DeviceError, MissingPrerequisiteError):
             away.append(host)
             notices.append(f"No adb server answers at {host}: its phones are taken up if it is back in time.")
     if serials:
         return Targets(tuple(at_its_host(serial, attached, hosts, away) for serial in serials), " ".join(notices))
     if not attached:
         where = ", ".join(hosts)
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"No adb server answers at {where}." if len(away) == len(hosts) else f"No phone is attached to {where}.",
             "Start it there with `adb -a nodaemon server`, and see what it lists: `harness devices --host HOST`.",
         )
@@ -108,18 +108,18 @@ def _targets_at(hosts: Sequence[str], serials: Sequence[str]) -> Targets:
 def _full_name(asked: str) -> str:
     """Return the one way to write a device's name. Raises `UsageError` for a phone at no adb server."""
     is_phone = asked != HOST and asked.partition(":")[0] != VIRTUAL
-    return str(DeviceName.parse(asked)) if is_phone else asked
+    return str(DeviceRef.parse(asked)) if is_phone else asked
 
 
 def at_its_host(serial: str, attached: Sequence[AttachedDevice], hosts: Sequence[str], away: Sequence[str]) -> str:
     """Return the name of a phone that was asked for by its serial alone; of one that is away, where it must be."""
     if serial == HOST or serial.partition(":")[0] == VIRTUAL or "@" in serial:
         return _full_name(serial)
-    found = [device.serial for device in attached if DeviceName.parse(device.serial).serial == serial]
-    possible = found or [str(DeviceName(serial, server_at(host))) for host in (away or hosts)]
+    found = [device.serial for device in attached if DeviceRef.parse(device.serial).serial == serial]
+    possible = found or [str(DeviceRef(serial, server_at(host))) for host in (away or hosts)]
     if len(possible) == 1:
         return possible[0]
-    raise NothingToRunOnError(
+    raise MissingPrerequisiteError(
         f"{serial} is attached to {'several' if found else 'none'} of {', '.join(hosts)}.",
         f"Name its host too: {' or '.join(possible)}.",
     )
@@ -153,7 +153,7 @@ def _attached(name: str, label: str | None) -> Device:
         return open_device(name, label=label)
     except DeviceError as error:
         is_unknown = error.failure.failure_class is FailureClass.DEVICE_LOST
-        if not (is_unknown and DeviceName.parse(name).is_on_network):
+        if not (is_unknown and DeviceRef.parse(name).is_on_network):
             raise
     return open_device(connect(name, timeout_s=_CONNECT_TIMEOUT_S), label=label)
 
@@ -161,19 +161,19 @@ def _attached(name: str, label: str | None) -> Device:
 @contextmanager
 def _virtual_phone(name: str, registry: ToolRegistry, broken_gpu: bool) -> Iterator[str]:
     """Run a virtual phone, connected to the adb server, for the length of a `with` block."""
-    from harness.virtual_phone.phone import DEFAULT_COSTUME, virtual_phone
+    from harness.virtual_phone.phone import DEFAULT_RECORDING, virtual_phone
 
     tools = [tool for tool in registry.tools() if tool.system is ToolSystem.VIRTUAL_PHONE]
     vendor = next((tool.vendor_folder for tool in tools if tool.path.is_file()), None)
     if vendor is None:
         gone = f": {tools[0].path} is no longer there" if tools else " is registered, so there is nothing to run on one"
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"No tool for virtual phones{gone}.",
             "Add the archive of the official tools: `harness tools add tflite-tools-VERSION.tar.xz`.",
         )
-    costume = name.partition(":")[2] or DEFAULT_COSTUME
-    phone_name = f"sweep-{os.getpid()}-{Path(costume).stem}"
-    with virtual_phone(phone_name, like=costume, vendor=vendor, broken_gpu=broken_gpu) as phone:
+    recording = name.partition(":")[2] or DEFAULT_RECORDING
+    phone_name = f"sweep-{os.getpid()}-{Path(recording).stem}"
+    with virtual_phone(phone_name, like=recording, vendor=vendor, broken_gpu=broken_gpu) as phone:
         serial = connect(phone.serial)
         try:
             yield serial
@@ -194,7 +194,7 @@ def planned_delegates(spec: SweepSpec) -> dict[str, tuple[str, ...]]:
     return {name: spec.delegates or delegates_of(name) for name in names}
 
 
-class PhoneArrivals:
+class NewPhones:
     """What the adb servers tell, asked so that no phone that is being measured is disturbed."""
 
     def __init__(self, *, takes_new: bool, hosts: Sequence[str] = ()) -> None:
@@ -230,22 +230,25 @@ class PhoneArrivals:
 
     def unreached(self, names: Collection[str]) -> list[str]:
         """Return the hosts that do not answer and of which none of the named phones is: what they hold is not known."""
-        took_part = {DeviceName.parse(name).server for name in names}
-        return [str(server) for server in self._servers
-                if server is not None and server not in took_part and not _answers(server)]  # fmt: skip
+        took_part = {DeviceRef.parse(name).server for name in names}
+        return [
+            str(server)
+            for server in self._servers
+            if server is not None and server not in took_part and not _answers(server)
+        ]
 
 
 def _ready(server: AdbServer | None) -> list[str]:
     """Return what a server holds ready; one that is away for a moment is asked again at the next look."""
     try:
         return ready_devices(server)
-    except (DeviceError, NothingToRunOnError):
+    except (DeviceError, MissingPrerequisiteError):
         return []
 
 
 def _answers(server: AdbServer) -> bool:
     try:
         ready_devices(server)
-    except (DeviceError, NothingToRunOnError):
+    except (DeviceError, MissingPrerequisiteError):
         return False
     return True

@@ -15,10 +15,10 @@ from harness.store.night_rows import time_spent
 from harness.store.records import Cell
 from harness.store.store import Store
 from harness.sweep.context import Deadline
-from harness.sweep.plan import Waves, outline
+from harness.sweep.plan import Groups, outline
 
 
-def night_waves(store: Store, spec: SweepSpec, deadline: Deadline, observer: Observer) -> Waves:
+def night_groups(store: Store, spec: SweepSpec, deadline: Deadline, observer: Observer) -> Groups:
     """Return how to divide the cells of one device: all at once where the time is enough for all."""
 
     def waves(cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
@@ -34,7 +34,7 @@ def night_waves(store: Store, spec: SweepSpec, deadline: Deadline, observer: Obs
         if sum(map(expected_s, cells)) <= deadline.left_s:
             return [cells]
         ordered = most_informative_first(cells, known, datetime.now(UTC))
-        divided = waves_in_time(ordered, expected_s, deadline.left_s)
+        divided = groups_in_time(ordered, expected_s, deadline.left_s)
         observer.note(
             f"{cells[0].serial}: the time is expected to be enough for {len(divided[0])} of {len(cells)} cells; "
             "those of whose latency the least is known come first."
@@ -96,7 +96,7 @@ def most_informative_first(cells: Sequence[Cell], known: Mapping[CellName, CellN
     return sorted(cells, key=key)
 
 
-def waves_in_time(
+def groups_in_time(
     ordered: Sequence[Cell], expected_s: Callable[[Cell], float], time_s: float
 ) -> Sequence[Sequence[Cell]]:
     """Divide cells so that as many as fit into the time are measured in turns, and the others one by one after them.

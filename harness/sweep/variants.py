@@ -66,18 +66,18 @@ _LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
-class Stock:
+class ReadyVariants:
     """What there is at one moment."""
 
     ready: tuple[Variant, ...]
     """Those that are made, in the order of their making."""
     is_open: bool
     """Whether more may come."""
-    is_whole: bool
+    is_complete: bool
     """Whether these are all, and not only since the making was stopped."""
 
 
-class VariantSupply:
+class VariantQueue:
     """Filled by whoever makes the variants, and asked by every device, each in its own thread."""
 
     def __init__(
@@ -86,7 +86,7 @@ class VariantSupply:
         """`is_open`: whether more may come; by default `ready` are all. `stop` ends every wait for them."""
         self._ready = list(ready)
         self._is_open = is_open
-        self._is_whole = not is_open
+        self._is_complete = not is_open
         self._stop = stop or threading.Event()
         self._changed = threading.Condition()
 
@@ -96,17 +96,17 @@ class VariantSupply:
             self._ready.append(variant)
             self._changed.notify_all()
 
-    def close(self, *, is_whole: bool) -> None:
-        """Tell that no more come; `is_whole`: since all are made, and not since the making was stopped."""
+    def close(self, *, is_complete: bool) -> None:
+        """Tell that no more come; `is_complete`: since all are made, and not since the making was stopped."""
         with self._changed:
-            self._is_open, self._is_whole = False, is_whole
+            self._is_open, self._is_complete = False, is_complete
             self._changed.notify_all()
 
     @property
-    def stock(self) -> Stock:
+    def stock(self) -> ReadyVariants:
         """What there is now."""
         with self._changed:
-            return Stock(tuple(self._ready), self._is_open, self._is_whole)
+            return ReadyVariants(tuple(self._ready), self._is_open, self._is_complete)
 
     @property
     def ready(self) -> tuple[Variant, ...]:
@@ -122,7 +122,7 @@ class VariantSupply:
         """Return a variant that is ready."""
         return next(variant for variant in self.ready if variant.name == name)
 
-    def while_open(self) -> Iterator[Variant]:
+    def as_they_come(self) -> Iterator[Variant]:
         """Yield every variant that is ready, and wait for the next, until it is told that no more come."""
         for count in itertools.count():
             with self._changed:
@@ -136,9 +136,9 @@ class VariantSupply:
     def _may_come(self) -> bool:
         return self._is_open and not self._stop.is_set()
 
-    def await_all(self) -> bool:
+    def wait_for_all(self) -> bool:
         """Wait until no more come; tell whether all that could be made are there."""
         with self._changed:
             while self._may_come():
                 self._changed.wait(_LOOK_EVERY_S)
-            return self._is_whole
+            return self._is_complete

@@ -30,9 +30,13 @@ def run_child(
     command = [sys.executable, "-P", "-m", module, *map(str, arguments)]  # no module out of the user's own folder
     try:
         return subprocess.run(
-            command, env={**os.environ, **(environment or {})}, timeout=timeout_s, capture_output=True, text=True,
+            command,
+            env={**os.environ, **(environment or {})},
+            timeout=timeout_s,
+            capture_output=True,
+            text=True,
             check=False,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired as error:
         failure = Failure(FailureClass.TIMEOUT, f"The host needed over {timeout_s:g} s for {name}.")
         raise FailureError(failure) from error

@@ -21,9 +21,10 @@ def tensors_of(model: str, inputs: list[NDArray[Any]]) -> dict[str, Floats]:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
-        model_path=model, experimental_preserve_all_tensors=True,
+        model_path=model,
+        experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )  # fmt: skip
+    )
     interpreter.allocate_tensors()
     written = computed(interpreter._get_ops_details(), [detail["index"] for detail in interpreter.get_input_details()])
     details = [detail for detail in interpreter.get_tensor_details() if detail["index"] in written]

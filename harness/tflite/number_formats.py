@@ -68,6 +68,13 @@ def _grid(tensor: object, written_by: str, kind: str) -> Grid:
         else (None, None)
     )
     return Grid(
-        name, written_by, shape, kind, low, high, (float(steps.min()), float(steps.max())),
-        (int(offsets.min()), int(offsets.max())), len(steps),
-    )  # fmt: skip
+        name,
+        written_by,
+        shape,
+        kind,
+        low,
+        high,
+        (float(steps.min()), float(steps.max())),
+        (int(offsets.min()), int(offsets.max())),
+        len(steps),
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.errors import NothingToRunOnError
+from harness.errors import MissingPrerequisiteError
 
 _STORE_ZERO_THEN_LOAD_ADDRESS = b"\xc6\x00\x00\x48\x8d\x3d"
 """x86-64: `movb $0,(%rax)`, then `lea OFFSET(%rip),%rdi`."""
@@ -18,11 +18,11 @@ _SECTION_SHIFTS = (0, 0x1000, 0x2000, 0x3000)
 
 
 def require_authorization(adbd: Path, patched: Path) -> None:
-    """Write a copy of adbd that asks for a key. Raises `NothingToRunOnError` where the place is not found once."""
+    """Write a copy of adbd that asks for a key. Raises `MissingPrerequisiteError` where the place is not found once."""
     data = bytearray(adbd.read_bytes())
     places = [place for place in _occurrences(data) if _takes_address_of_string(data, place)]
     if len(places) != 1:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"This build of adbd cannot be made to ask for authorization ({len(places)} places found).",
             "Start the phone without --auth.",
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness.errors import NothingToRunOnError
+from harness.errors import MissingPrerequisiteError
 from harness.paths import cache_folder
 from harness.virtual_phone.authentication_patch import require_authorization
 
@@ -70,7 +70,7 @@ def virtual_phone_folder() -> Path:
 
 
 def base_image(report: Callable[[str], None] = lambda _: None) -> Path:
-    """Return the root folder, building it first where it is not cached. Raises `NothingToRunOnError`."""
+    """Return the root folder, building it first where it is not cached. Raises `MissingPrerequisiteError`."""
     target = _images_folder() / f"base-{_fingerprint()}"
     if target.is_dir():
         return target
@@ -93,11 +93,11 @@ def _images_folder() -> Path:
 
 
 def check_programs() -> None:
-    """Raise `NothingToRunOnError` that names every missing program of this machine and its Debian package."""
+    """Raise `MissingPrerequisiteError` that names every missing program of this machine and its Debian package."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     missing = {program: package for program, package in HOST_PROGRAMS.items() if not shutil.which(program, path=path)}
     if missing:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"A virtual phone needs {', '.join(missing)}, which this machine lacks.",
             f"On Debian: apt install {' '.join(dict.fromkeys(missing.values()))}",
         )
@@ -135,10 +135,16 @@ def _download() -> list[Path]:
     (apt / "sources.list").write_text(f"deb {signed_by}{debian_mirror()} {RELEASE} main\n")
     (apt / "status").write_text("")  # apt then takes in the whole closure
     options = [
-        f"Dir::Etc::sourcelist={apt}/sources.list", "Dir::Etc::sourceparts=/dev/null",
-        f"Dir::State::lists={apt}/lists", f"Dir::Cache={apt}/cache", f"Dir::State::status={apt}/status",
-        "Acquire::Languages=none", "APT::Install-Recommends=false", "Debug::NoLocking=1", "APT::Sandbox::User=",
-    ]  # fmt: skip
+        f"Dir::Etc::sourcelist={apt}/sources.list",
+        "Dir::Etc::sourceparts=/dev/null",
+        f"Dir::State::lists={apt}/lists",
+        f"Dir::Cache={apt}/cache",
+        f"Dir::State::status={apt}/status",
+        "Acquire::Languages=none",
+        "APT::Install-Recommends=false",
+        "Debug::NoLocking=1",
+        "APT::Sandbox::User=",
+    ]
     command = ["apt-get", "-qq", *(part for option in options for part in ("-o", option))]
     _run([*command, "update"])
     _run([*command, "-y", "install", "--download-only", *PACKAGES])
@@ -146,7 +152,7 @@ def _download() -> list[Path]:
 
 
 def debian_mirror(apt_folder: Path = Path("/etc/apt")) -> str:
-    """Return the mirror of the machine's own apt sources, of either format. Raises `NothingToRunOnError`."""
+    """Return the mirror of the machine's own apt sources, of either format. Raises `MissingPrerequisiteError`."""
     for file in sorted((apt_folder / "sources.list.d").glob("*.sources")):
         match = re.search(r"^URIs:\s*(\S+)", file.read_text(), re.MULTILINE)
         if match:
@@ -155,7 +161,7 @@ def debian_mirror(apt_folder: Path = Path("/etc/apt")) -> str:
         match = re.search(r"^deb\s+(?:\[[^]]*\]\s+)?(\S+)", file.read_text() if file.exists() else "", re.MULTILINE)
         if match:
             return match[1]
-    raise NothingToRunOnError(
+    raise MissingPrerequisiteError(
         f"No Debian mirror is named in {apt_folder}.", "A virtual phone can be built on Debian and its descendants."
     )
 
@@ -171,7 +177,7 @@ def _unpack(package: Path, root: Path) -> None:
             if name and not name.startswith(_NOT_NEEDED) and "/gconv" not in name and not member.isdir():
                 tar.extract(member, root, set_attrs=True, filter="tar")
     if process.returncode != 0:
-        raise NothingToRunOnError(f"{package.name} cannot be unpacked.", "Run `harness phone build` again.")
+        raise MissingPrerequisiteError(f"{package.name} cannot be unpacked.", "Run `harness phone build` again.")
 
 
 def _lay_out_like_android(root: Path) -> None:
@@ -212,12 +218,12 @@ def _run(command: Sequence[str]) -> None:
     try:
         finished = subprocess.run(command, capture_output=True, text=True, timeout=_APT_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"`{command[0]}` did not end within {_APT_TIMEOUT_S} s.", "Check the network and try again."
         ) from error
     if finished.returncode != 0:
         said = (finished.stderr or finished.stdout).strip().splitlines()
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"Building the virtual phone failed in `{command[0]}`: {said[-1] if said else 'no reason given'}.",
             "Check that the machine's apt sources can be reached (`apt-get update`).",
         )

@@ -24,7 +24,7 @@ Act = Callable[[VirtualPhone], object]
 
 
 @dataclass(frozen=True)
-class Fault:
+class InjectedFault:
     """What is done to a phone, and what mends it."""
 
     make: Act
@@ -52,8 +52,11 @@ def kill_server(_: VirtualPhone) -> None:
 
 def _servers() -> list[psutil.Process]:
     _, port = server_address()
-    listening = {one.pid for one in psutil.net_connections("tcp")
-                 if one.laddr and one.laddr.port == port and one.status == psutil.CONN_LISTEN}  # fmt: skip
+    listening = {
+        one.pid
+        for one in psutil.net_connections("tcp")
+        if one.laddr and one.laddr.port == port and one.status == psutil.CONN_LISTEN
+    }
     return [psutil.Process(process) for process in listening if process]
 
 
@@ -100,19 +103,21 @@ def _lives(process: psutil.Process) -> bool:
 
 FAULTS = MappingProxyType(
     {
-        "adbd crashes": Fault(VirtualPhone.crash_adbd),
-        "adbd hangs": Fault(VirtualPhone.hang, VirtualPhone.unhang, passes=False, is_silent=True),
-        "adbd hangs briefly": Fault(_for_a_moment(VirtualPhone.hang, VirtualPhone.unhang)),
-        "phone goes off": Fault(VirtualPhone.switch_off, VirtualPhone.switch_on, passes=False),
-        "phone reboots": Fault(lambda phone: phone.reboot(_REBOOT_S)),
-        "cable is out": Fault(VirtualPhone.cut_cable, VirtualPhone.plug_cable, passes=False),
-        "cable is out briefly": Fault(_for_a_moment(VirtualPhone.cut_cable, VirtualPhone.plug_cable)),
-        "cable is dead": Fault(VirtualPhone.stop_cable, VirtualPhone.go_cable, passes=False, is_silent=True),
-        "cable is slow": Fault(lambda phone: phone.slow_cable(_SLOW_BYTES_PER_S), lambda phone: phone.slow_cable(None)),
-        "storage is full": Fault(VirtualPhone.fill_storage, VirtualPhone.free_storage),
-        "key is revoked": Fault(VirtualPhone.revoke_keys, VirtualPhone.accept_keys, passes=False),
-        "adb server is killed": Fault(kill_server),
-        "tool crashes": Fault(crash_tool),
+        "adbd crashes": InjectedFault(VirtualPhone.crash_adbd),
+        "adbd hangs": InjectedFault(VirtualPhone.hang, VirtualPhone.unhang, passes=False, is_silent=True),
+        "adbd hangs briefly": InjectedFault(_for_a_moment(VirtualPhone.hang, VirtualPhone.unhang)),
+        "phone goes off": InjectedFault(VirtualPhone.switch_off, VirtualPhone.switch_on, passes=False),
+        "phone reboots": InjectedFault(lambda phone: phone.reboot(_REBOOT_S)),
+        "cable is out": InjectedFault(VirtualPhone.cut_cable, VirtualPhone.plug_cable, passes=False),
+        "cable is out briefly": InjectedFault(_for_a_moment(VirtualPhone.cut_cable, VirtualPhone.plug_cable)),
+        "cable is dead": InjectedFault(VirtualPhone.stop_cable, VirtualPhone.go_cable, passes=False, is_silent=True),
+        "cable is slow": InjectedFault(
+            lambda phone: phone.slow_cable(_SLOW_BYTES_PER_S), lambda phone: phone.slow_cable(None)
+        ),
+        "storage is full": InjectedFault(VirtualPhone.fill_storage, VirtualPhone.free_storage),
+        "key is revoked": InjectedFault(VirtualPhone.revoke_keys, VirtualPhone.accept_keys, passes=False),
+        "adb server is killed": InjectedFault(kill_server),
+        "tool crashes": InjectedFault(crash_tool),
     }
 )
 """For phones with a cable and with keys."""

@@ -19,19 +19,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.errors import NothingToRunOnError, UsageError
+from harness.errors import MissingPrerequisiteError, UsageError
 from harness.virtual_phone import cable as cable_process
 from harness.virtual_phone.base_image import base_image, virtual_phone_folder
 from harness.virtual_phone.recording import (
     dress,
-    load_costume,
+    load_recording,
     set_battery,
     set_screen,
     set_thermal_status,
     set_zone_temperature,
 )
 
-DEFAULT_COSTUME = "pixel-8"
+DEFAULT_RECORDING = "pixel-8"
 START_TIMEOUT_S = 20.0
 _HERE = Path(__file__).parent
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
@@ -60,7 +60,7 @@ class VirtualPhone:
         cls,
         name: str,
         *,
-        like: str = DEFAULT_COSTUME,
+        like: str = DEFAULT_RECORDING,
         port: int | None = None,
         vendor: Path | None = None,
         broken_gpu: bool = False,
@@ -78,20 +78,20 @@ class VirtualPhone:
         `vendor` is the unpacked folder of the official tools; `authorize` makes adbd ask for a key, of which it trusts
         those in `authorized_keys`; `cores` pins it to cores of this machine (taskset's list); `shell_user` runs adbd as
         uid 2000 (root only); an `owned` phone ends with this process, however that ends.
-        Raises `NothingToRunOnError` where a phone cannot run, `UsageError` for a bad or taken name.
+        Raises `MissingPrerequisiteError` where a phone cannot run, `UsageError` for a bad or taken name.
         """
         phone = cls(name)
-        costume = load_costume(like)
+        recording = load_recording(like)
         base = base_image(report)
         with _claim(phone), _one_start_at_a_time:
             _clear(phone.folder)
-            dress(costume, phone.folder, phone_name=name)
+            dress(recording, phone.folder, phone_name=name)
             for part in ("log", "merged", "upper", "work"):
                 (phone.folder / part).mkdir()
             if authorized_keys:
                 shutil.copyfile(authorized_keys, phone.folder / _KEYS_FILE)
             port = port or _free_port()
-            state = {"name": name, "like": costume.name, "port": port, "cable": cable}
+            state = {"name": name, "like": recording.name, "port": port, "cable": cable}
             (phone.folder / _STATE_FILE).write_text(json.dumps(state))
             environment = {
                 "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -135,7 +135,7 @@ class VirtualPhone:
 
     @property
     def like(self) -> str:
-        """The costume's name."""
+        """The recording's name."""
         return str(self._state()["like"])
 
     def stop(self) -> None:
@@ -293,11 +293,22 @@ class VirtualPhone:
         with (self.folder / "log/init.log").open("wb") as log:
             # The owner's end of the pipe stays open as long as this object's process lives.
             self._launcher = subprocess.Popen(
-                [*pin, "sh", str(_HERE / "launch.sh"), str(self.folder / "pid"), *namespaces,
-                 "sh", str(_HERE / "confine.sh"), str(self.folder)],
-                env=environment, stdin=subprocess.PIPE if owned else subprocess.DEVNULL, stdout=log, stderr=log,
+                [
+                    *pin,
+                    "sh",
+                    str(_HERE / "launch.sh"),
+                    str(self.folder / "pid"),
+                    *namespaces,
+                    "sh",
+                    str(_HERE / "confine.sh"),
+                    str(self.folder),
+                ],
+                env=environment,
+                stdin=subprocess.PIPE if owned else subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def _wait_until_listening(self) -> None:
         log = self.folder / "log/adbd.log"
@@ -306,7 +317,7 @@ class VirtualPhone:
             has_ended = self._launcher is not None and self._launcher.poll() is not None
             if has_ended or time.monotonic() > deadline:
                 said = (self.folder / "log/init.log").read_text(errors="replace").strip().splitlines()
-                raise NothingToRunOnError(
+                raise MissingPrerequisiteError(
                     f"The virtual phone {self.name} did not start: {said[-1] if said else 'no reason given'}.",
                     "It needs Linux with user namespaces and overlayfs; `harness doctor` tells what is missing.",
                 )
@@ -315,8 +326,11 @@ class VirtualPhone:
     def _plug_cable(self, port: int) -> None:
         subprocess.Popen(
             [sys.executable, "-m", "harness.virtual_phone.cable", str(port), str(self.folder)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         _wait_for((self.folder / cable_process.PORT_FILE).exists, "the cable")
 
     def _tell_cable(self, command: str) -> None:
@@ -432,7 +446,7 @@ def _free_port() -> int:
             with suppress(OSError):
                 probe.bind(("127.0.0.1", port))
                 return port
-    raise NothingToRunOnError("No free port for a virtual phone.", "Stop some: `harness phone stop --all`.")
+    raise MissingPrerequisiteError("No free port for a virtual phone.", "Stop some: `harness phone stop --all`.")
 
 
 def _clear(folder: Path) -> None:
@@ -446,7 +460,7 @@ def _wait_for(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not condition():
         if time.monotonic() > deadline:
-            raise NothingToRunOnError(
+            raise MissingPrerequisiteError(
                 f"Waited {START_TIMEOUT_S:.0f} s for {what} in vain.", "Run `harness phone list`."
             )
         time.sleep(_POLL_S)

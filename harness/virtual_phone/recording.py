@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import UsageError
 
-COSTUMES = Path(__file__).parent / "recordings"
+RECORDINGS = Path(__file__).parent / "recordings"
 _ABI_OF_MACHINE = {"x86_64": "x86_64", "aarch64": "arm64-v8a", "i686": "x86", "armv7l": "armeabi-v7a"}
 _ZONES = (("cpu-0-0", 35.0), ("gpuss-0", 34.0), ("nsphvx-0", 33.0), ("battery", 29.1))
 """Thermal zones of a phone whose record has none: type and degrees Celsius."""
@@ -19,7 +19,7 @@ _MEMORY_KB = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Costume:
+class Recording:
     """What a phone looks like: `files` holds absolute paths under /proc and /sys with their contents."""
 
     name: str
@@ -27,16 +27,16 @@ class Costume:
     files: dict[str, str] = field(default_factory=dict)
 
 
-def shipped_costumes() -> list[str]:
-    """Return the names of the costumes that harness brings along."""
-    return sorted(file.stem for file in COSTUMES.glob("*.json"))
+def shipped_recordings() -> list[str]:
+    """Return the names of the recordings that harness brings along."""
+    return sorted(file.stem for file in RECORDINGS.glob("*.json"))
 
 
-def load_costume(like: str) -> Costume:
-    """Return a shipped costume by name, or one from a JSON file by path. Raises `UsageError`."""
-    file = Path(like) if "/" in like or like.endswith(".json") else COSTUMES / f"{like}.json"
+def load_recording(like: str) -> Recording:
+    """Return a shipped recording by name, or one from a JSON file by path. Raises `UsageError`."""
+    file = Path(like) if "/" in like or like.endswith(".json") else RECORDINGS / f"{like}.json"
     if not file.is_file():
-        raise UsageError(f"No costume {like!r}.", f"Name a JSON file, or one of: {', '.join(shipped_costumes())}.")
+        raise UsageError(f"No recording {like!r}.", f"Name a JSON file, or one of: {', '.join(shipped_recordings())}.")
     try:
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         properties = {str(key): str(value) for key, value in record["properties"].items()}
@@ -46,7 +46,7 @@ def load_costume(like: str) -> Costume:
             f"{file} is not the record of a phone ({type(error).__name__}: {error}).",
             'It needs the tables "properties" and "files" (absolute path to contents).',
         ) from error
-    return Costume(str(record.get("name", file.stem)), properties, files)
+    return Recording(str(record.get("name", file.stem)), properties, files)
 
 
 def host_abi() -> str:
@@ -54,10 +54,10 @@ def host_abi() -> str:
     return _ABI_OF_MACHINE.get(platform.machine(), platform.machine())
 
 
-def dress(costume: Costume, folder: Path, *, phone_name: str) -> None:
-    """Write a costume into a phone's own folder, where its file tree shows it."""
+def dress(recording: Recording, folder: Path, *, phone_name: str) -> None:
+    """Write a recording into a phone's own folder, where its file tree shows it."""
     properties = {
-        **costume.properties,
+        **recording.properties,
         "ro.serialno": f"VIRTUAL-{phone_name}",
         "sys.boot_completed": "1",
         "ro.harness.virtual": "1",
@@ -65,11 +65,11 @@ def dress(costume: Costume, folder: Path, *, phone_name: str) -> None:
     }
     lines = [f"{key}={value.splitlines()[0] if value else ''}" for key, value in sorted(properties.items())]
     _write(folder / "build.prop", "\n".join(lines) + "\n")
-    for path, text in costume.files.items():
+    for path, text in recording.files.items():
         if path.startswith("/sys/") and ".." not in path:
             _write(folder / path.lstrip("/"), text)
-    _write(folder / "cpuinfo", costume.files.get("/proc/cpuinfo", ""))
-    _write(folder / "meminfo", costume.files.get("/proc/meminfo") or _meminfo(_MEMORY_KB))
+    _write(folder / "cpuinfo", recording.files.get("/proc/cpuinfo", ""))
+    _write(folder / "meminfo", recording.files.get("/proc/meminfo") or _meminfo(_MEMORY_KB))
     (folder / "sys").mkdir(exist_ok=True)
     for index, (kind, degrees_c) in enumerate(_ZONES):
         zone = folder / "sys/class/thermal" / f"thermal_zone{index}"
@@ -141,10 +141,18 @@ def _write(file: Path, text: str) -> None:
 
 def _battery() -> str:
     fields = {
-        "AC powered": "false", "USB powered": "true", "Wireless powered": "false", "status": "2", "health": "2",
-        "present": "true", "level": "87", "scale": "100", "voltage": "4210", "temperature": "291",
+        "AC powered": "false",
+        "USB powered": "true",
+        "Wireless powered": "false",
+        "status": "2",
+        "health": "2",
+        "present": "true",
+        "level": "87",
+        "scale": "100",
+        "voltage": "4210",
+        "temperature": "291",
         "technology": "Li-ion",
-    }  # fmt: skip
+    }
     return "Current Battery Service state:\n" + "".join(f"  {key}: {value}\n" for key, value in fields.items())
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.accuracy.on_device import AccuracyTarget, Evidence, measure_accuracy
+from harness.accuracy.on_device import AccuracyTarget, CheckData, measure_accuracy
 from harness.accuracy.output_check import (
     check_outputs,
     cosines,
@@ -19,7 +19,7 @@ from harness.accuracy.output_check import (
     same_label_hits,
     top_k_hits,
 )
-from harness.accuracy.reference import Reference
+from harness.accuracy.reference import HostOutputs
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import ToolSystem
 from harness.compression.make import make_variant
@@ -55,7 +55,7 @@ def samples():
 
 @pytest.fixture
 def reference(tmp_path):
-    return Reference(tmp_path / "reference")
+    return HostOutputs(tmp_path / "reference")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def target_on(device, tool, name, delegate="cpu", timeout_s=60.0):
 @pytest.mark.parametrize("name", ["pooled-float", "pooled-int8", "pooled-int8-io"])
 def test_many_samples_go_through_one_process_on_the_host(tools, samples, reference, name):
     target = target_on(HostDevice(), tools[ToolSystem.LINUX], name)
-    outcome = measure_accuracy(target, Evidence(samples, reference, variant_of("pooled-float")))
+    outcome = measure_accuracy(target, CheckData(samples, reference, variant_of("pooled-float")))
     assert outcome.failure is None, outcome
     assert outcome.samples_per_process == 200
     assert outcome.check.passed
@@ -91,7 +91,7 @@ def test_many_samples_go_through_one_process_on_the_host(tools, samples, referen
 def test_promise_h14_the_limits_of_the_spec_decide(tools, samples, reference):
     target = target_on(HostDevice(), tools[ToolSystem.LINUX], "pooled-float")
     limits = OutputLimits(floating={"max_relative_error": 0.125})
-    outcome = measure_accuracy(target, Evidence(samples, reference, variant_of("pooled-float"), limits))
+    outcome = measure_accuracy(target, CheckData(samples, reference, variant_of("pooled-float"), limits))
     assert outcome.check.passed
     assert "a cosine of at least 0.99 and an error of at most 12%" in outcome.check.limits
 
@@ -102,7 +102,7 @@ def test_promise_h14_the_limits_of_the_spec_decide(tools, samples, reference):
 def test_a_phone_gives_what_the_host_gives(virtual_phone, tools, samples, reference, delegate):
     device = open_device(virtual_phone.serial)
     target = target_on(device, tools[ToolSystem.VIRTUAL_PHONE], "pooled-float", delegate)
-    outcome = measure_accuracy(target, Evidence(samples, reference, variant_of("pooled-float")))
+    outcome = measure_accuracy(target, CheckData(samples, reference, variant_of("pooled-float")))
     assert outcome.failure is None, outcome
     assert outcome.accuracy.top1.value == outcome.accuracy.float_top1
     assert outcome.check.cosine_min > 0.9999
@@ -115,7 +115,7 @@ def test_a_phone_gives_what_the_host_gives(virtual_phone, tools, samples, refere
 def test_promise_h14_a_broken_driver_is_caught_by_its_outputs(start_phone, official_tools, tools, samples, reference):
     phone = start_phone(vendor=official_tools, broken_gpu=True)
     target = target_on(open_device(phone.serial), tools[ToolSystem.VIRTUAL_PHONE], "pooled-float", "gpu")
-    outcome = measure_accuracy(target, Evidence(samples, reference, variant_of("pooled-float")))
+    outcome = measure_accuracy(target, CheckData(samples, reference, variant_of("pooled-float")))
     assert outcome.failure.failure_class is FailureClass.WRONG_OUTPUT
     assert not outcome.check.passed
 
@@ -123,7 +123,7 @@ def test_promise_h14_a_broken_driver_is_caught_by_its_outputs(start_phone, offic
 @pytest.mark.official_tool
 def test_a_batch_that_cannot_be_resized_falls_back_to_one_sample_a_process_and_says_so(tools, samples, reference):
     target = target_on(HostDevice(), tools[ToolSystem.LINUX], "flatten-float")
-    outcome = measure_accuracy(target, Evidence(samples, reference, variant_of("flatten-float")))
+    outcome = measure_accuracy(target, CheckData(samples, reference, variant_of("flatten-float")))
     assert outcome.failure is None, outcome
     assert outcome.samples_per_process == 1
     assert outcome.accuracy.samples == 50
@@ -134,7 +134,7 @@ def test_a_batch_that_cannot_be_resized_falls_back_to_one_sample_a_process_and_s
 def test_a_model_without_data_is_checked_on_random_inputs(tools, reference):
     target = target_on(HostDevice(), tools[ToolSystem.LINUX], "two-inputs")
     inputs = random_samples(target.variant.card.inputs)
-    outcome = measure_accuracy(target, Evidence(inputs, reference, None))
+    outcome = measure_accuracy(target, CheckData(inputs, reference, None))
     assert outcome.failure is None, outcome
     assert outcome.check.passed
     assert outcome.accuracy is None
@@ -143,7 +143,7 @@ def test_a_model_without_data_is_checked_on_random_inputs(tools, reference):
 @pytest.mark.official_tool
 def test_what_ran_elsewhere_is_said(tools, samples, reference):
     target = target_on(HostDevice(), tools[ToolSystem.LINUX], "pooled-float", "nnapi")
-    outcome = measure_accuracy(target, Evidence(samples, reference, variant_of("pooled-float")))
+    outcome = measure_accuracy(target, CheckData(samples, reference, variant_of("pooled-float")))
     assert outcome.note == "The samples ran on cpu, so they prove nothing about nnapi."
 
 
@@ -153,7 +153,7 @@ def test_a_lost_device_is_a_value(virtual_phone, tools, samples, reference):
     device = open_device(virtual_phone.serial)
     target = target_on(device, tools[ToolSystem.VIRTUAL_PHONE], "pooled-float")
     gone = dataclasses.replace(target, device=type(device)(device._adb._client, "gone"))
-    outcome = measure_accuracy(gone, Evidence(samples, reference, None))
+    outcome = measure_accuracy(gone, CheckData(samples, reference, None))
     assert outcome.failure.failure_class is FailureClass.DEVICE_LOST
 
 

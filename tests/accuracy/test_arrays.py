@@ -26,14 +26,20 @@ def test_all_arrays_or_those_that_are_named(tmp_path):
         ("folder.npz", lambda file: file.mkdir(), "cannot be read (Is a directory)"),
         ("text.npy", lambda file: file.write_text("a text"), "is no NumPy file, or is damaged"),
         ("empty.npz", lambda file: file.touch(), "is no NumPy file, or is damaged"),
-        ("objects.npy", lambda file: np.save(file, np.array([{}]), allow_pickle=True),
-         "holds Python objects, which are never loaded"),
-        ("objects.npz", lambda file: np.savez(file, images=np.array([{}])),
-         "holds Python objects, which are never loaded"),
+        (
+            "objects.npy",
+            lambda file: np.save(file, np.array([{}]), allow_pickle=True),
+            "holds Python objects, which are never loaded",
+        ),
+        (
+            "objects.npz",
+            lambda file: np.savez(file, images=np.array([{}])),
+            "holds Python objects, which are never loaded",
+        ),
         ("other.npz", lambda file: np.savez(file, pixels=IMAGES), "has no array images, labels"),
         ("single.npy", lambda file: np.save(file, IMAGES), "has no array images, labels"),
     ],
-)  # fmt: skip
+)
 def test_what_gives_no_arrays_says_why(tmp_path, name, write, told):
     write(tmp_path / name)
     with pytest.raises(ArraysUnreadableError) as caught:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from results_examples import card
 
-from harness.accuracy.on_device import Evidence
-from harness.accuracy.reference import Reference
+from harness.accuracy.on_device import CheckData
+from harness.accuracy.reference import HostOutputs
 from harness.datasets.labelled import Samples
 from harness.spec.limits import OutputLimits
 from harness.tflite.variant import Variant
@@ -16,7 +16,7 @@ from harness.tflite.variant import Variant
 def evidence(tmp_path, inputs=0.0, labels=(0, 1), model="fp32", **limits):
     samples = Samples((np.full((2, 4), inputs, np.float32),), None if labels is None else np.array(labels))
     variant = Variant(Path("model.tflite"), card(model)) if model else None
-    return Evidence(samples, Reference(tmp_path), variant, OutputLimits.model_validate(limits))
+    return CheckData(samples, HostOutputs(tmp_path), variant, OutputLimits.model_validate(limits))
 
 
 def test_the_same_has_the_same_identity_and_anything_else_another(tmp_path):

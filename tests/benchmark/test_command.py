@@ -12,9 +12,15 @@ from harness.errors import FailureClass, FailureError, UsageError
 
 def tool(*, flags=None, family=ToolFamily.INTERPRETER):
     return Tool(
-        name="t", family=family, system=ToolSystem.ANDROID, abi="arm64-v8a", sha256="0" * 64, path="/t", origin="test",
+        name="t",
+        family=family,
+        system=ToolSystem.ANDROID,
+        abi="arm64-v8a",
+        sha256="0" * 64,
+        path="/t",
+        origin="test",
         flags=flags,
-    )  # fmt: skip
+    )
 
 
 def flags_of(arguments):

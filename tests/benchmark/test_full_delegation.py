@@ -21,8 +21,16 @@ def required(name):
 
 
 def flags_sent(delegate, flags, *, family=ToolFamily.INTERPRETER, require=True):
-    tool = Tool(name="t", family=family, system=ToolSystem.ANDROID, abi="arm64-v8a", sha256="0" * 64, path="/t",
-                origin="test", flags=flags)  # fmt: skip
+    tool = Tool(
+        name="t",
+        family=family,
+        system=ToolSystem.ANDROID,
+        abi="arm64-v8a",
+        sha256="0" * 64,
+        path="/t",
+        origin="test",
+        flags=flags,
+    )
     return build_arguments(tool, "/t", InvocationRequest("/m", delegate, require_full_delegation=require))
 
 

@@ -76,9 +76,14 @@ class PhoneThatIsGone:
 
 def test_promise_h20_a_phone_that_goes_away_is_a_failure_of_the_invocation_and_raises_nothing():
     tool = Tool(
-        name="t", family=ToolFamily.INTERPRETER, system=ToolSystem.ANDROID, abi="arm64-v8a", sha256="0" * 64, path="/t",
+        name="t",
+        family=ToolFamily.INTERPRETER,
+        system=ToolSystem.ANDROID,
+        abi="arm64-v8a",
+        sha256="0" * 64,
+        path="/t",
         origin="test",
-    )  # fmt: skip
+    )
     invocation = invoke(PhoneThatIsGone(), tool, "/t", InvocationRequest("/m", "cpu"), timeout_s=1)
     assert invocation.measurement is None
     assert invocation.failure.failure_class is FailureClass.DEVICE_LOST

@@ -13,11 +13,28 @@ from harness.benchmark.benchmark_model.outcome import judge_log, log_as_dict
 from harness.files import decode_saved
 
 FIELDS = (
-    "init_us", "first_inference_us", "warmup_avg_us", "inference_avg_us", "warmup_stats", "run_stats",
-    "memory_init_mb", "memory_overall_mb", "memory_label", "peak_memory_mb", "delegations", "delegated_nodes",
-    "total_nodes", "partitions", "delegate_kernels", "explicit_apply", "op_profile", "op_profile_nodes",
-    "op_profile_init_nodes", "model_file_mb", "session_init_ms",
-)  # fmt: skip
+    "init_us",
+    "first_inference_us",
+    "warmup_avg_us",
+    "inference_avg_us",
+    "warmup_stats",
+    "run_stats",
+    "memory_init_mb",
+    "memory_overall_mb",
+    "memory_label",
+    "peak_memory_mb",
+    "delegations",
+    "delegated_nodes",
+    "total_nodes",
+    "partitions",
+    "delegate_kernels",
+    "explicit_apply",
+    "op_profile",
+    "op_profile_nodes",
+    "op_profile_init_nodes",
+    "model_file_mb",
+    "session_init_ms",
+)
 """What the log itself says. The other fields of the records (title, device, notes, ...) were written by people."""
 
 DELEGATES = {"GPU": "gpu", "NNAPI": "nnapi", "EXTERNAL": "external:lib.so", "XNNPACK": "cpu", "CPU": "cpu"}
@@ -79,9 +96,15 @@ def test_the_verdict_agrees_with_the_record(identity):
 
 @pytest.mark.parametrize(
     ("identity", "failure_class"),
-    [("015", "delegate_failed"), ("016", "delegate_failed"), ("017", "delegate_failed"), ("020", "delegate_failed"),
-     ("037", "unsupported_op"), ("061", "wrong_abi")],
-)  # fmt: skip
+    [
+        ("015", "delegate_failed"),
+        ("016", "delegate_failed"),
+        ("017", "delegate_failed"),
+        ("020", "delegate_failed"),
+        ("037", "unsupported_op"),
+        ("061", "wrong_abi"),
+    ],
+)
 def test_failed_runs_have_their_class(identity, failure_class):
     runs, _ = runs_of(identity)
     assert judge_log(runs[-1]).error_class == failure_class

@@ -5,12 +5,23 @@ from recorded_logs import as_request, as_result, situations
 
 from harness.benchmark.benchmark_model.command import build_arguments, offers_op_profile
 from harness.benchmark.benchmark_model.outcome import judge
-from harness.benchmark.invocation import InvocationRequest, Pass, Place
+from harness.benchmark.invocation import ExecutedBy, InvocationRequest, Pass
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.errors import FailureClass
 
-FLAGS = frozenset({"graph", "num_threads", "num_runs", "min_secs", "max_secs", "warmup_runs", "warmup_min_secs",
-                   "use_xnnpack", "enable_op_profiling"})  # fmt: skip
+FLAGS = frozenset(
+    {
+        "graph",
+        "num_threads",
+        "num_runs",
+        "min_secs",
+        "max_secs",
+        "warmup_runs",
+        "warmup_min_secs",
+        "use_xnnpack",
+        "enable_op_profiling",
+    }
+)
 
 
 def operators_of(name):
@@ -22,37 +33,47 @@ def operators_of(name):
 
 def test_what_the_delegate_left_over_stands_beside_what_it_took():
     found = operators_of("opprof_partial")
-    assert ("CUMSUM", Place.BUILTIN) in found
-    convolution = found["Convolution (NHWC, F32) IGEMM", Place.DELEGATE]
+    assert ("CUMSUM", ExecutedBy.BUILTIN) in found
+    convolution = found["Convolution (NHWC, F32) IGEMM", ExecutedBy.DELEGATE]
     assert convolution.time_us == pytest.approx(44)  # 22 us, called twice in one inference
-    assert {place for operator, place in found if operator != "CUMSUM"} == {Place.DELEGATE}
+    assert {place for operator, place in found if operator != "CUMSUM"} == {ExecutedBy.DELEGATE}
 
 
 def test_built_in_kernels_are_added_up_by_kind():
     found = operators_of("opprof_cpu")
-    assert {place for _, place in found} == {Place.BUILTIN}
-    assert found["DEPTHWISE_CONV_2D", Place.BUILTIN].nodes == 17
-    assert next(iter(found)) == ("DEPTHWISE_CONV_2D", Place.BUILTIN)  # the slowest first
+    assert {place for _, place in found} == {ExecutedBy.BUILTIN}
+    assert found["DEPTHWISE_CONV_2D", ExecutedBy.BUILTIN].nodes == 17
+    assert next(iter(found)) == ("DEPTHWISE_CONV_2D", ExecutedBy.BUILTIN)  # the slowest first
 
 
 def test_a_gpu_profiles_its_own_steps():
     found = operators_of("gpu_opprof")
-    assert {place for _, place in found} == {Place.DELEGATE}
-    assert found["fully_connected 8 -> relu 9", Place.DELEGATE].time_us == pytest.approx(25)
+    assert {place for _, place in found} == {ExecutedBy.DELEGATE}
+    assert found["fully_connected 8 -> relu 9", ExecutedBy.DELEGATE].time_us == pytest.approx(25)
 
 
 def tool(flags=FLAGS):
     return Tool(
-        name="t", family=ToolFamily.INTERPRETER, system=ToolSystem.ANDROID, abi="arm64-v8a", sha256="0" * 64, path="/t",
-        origin="test", flags=flags,
-    )  # fmt: skip
+        name="t",
+        family=ToolFamily.INTERPRETER,
+        system=ToolSystem.ANDROID,
+        abi="arm64-v8a",
+        sha256="0" * 64,
+        path="/t",
+        origin="test",
+        flags=flags,
+    )
 
 
 def test_promise_h10_the_profile_is_a_pass_of_its_own():
-    profiling = {purpose for purpose in Pass
-                 if "--enable_op_profiling=true"
-                 in build_arguments(tool(FLAGS | {"report_peak_memory_footprint"}), "/t",
-                                    InvocationRequest("/m", "cpu", purpose=purpose))}  # fmt: skip
+    profiling = {
+        purpose
+        for purpose in Pass
+        if "--enable_op_profiling=true"
+        in build_arguments(
+            tool(FLAGS | {"report_peak_memory_footprint"}), "/t", InvocationRequest("/m", "cpu", purpose=purpose)
+        )
+    }
     assert profiling == {Pass.OP_PROFILE}
 
 

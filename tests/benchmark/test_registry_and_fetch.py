@@ -15,7 +15,7 @@ from harness.benchmark.registry import ToolRegistry, flags_in_help, probe_flags
 from harness.benchmark.tool import ToolFamily, ToolSystem, read_binary
 from harness.devices.device import DeviceFacts, DeviceKind
 from harness.devices.host import HostDevice
-from harness.errors import DeviceError, FailureClass, NothingToRunOnError, UsageError
+from harness.errors import DeviceError, FailureClass, MissingPrerequisiteError, UsageError
 
 
 def elf(machine, extra=b""):
@@ -299,7 +299,7 @@ def downloaded(server, target):
 
 def test_what_an_earlier_try_left_is_carried_on(serve, tmp_path):
     server = serve(CONTENT, cuts=7)
-    with pytest.raises(NothingToRunOnError, match="connection broke"):
+    with pytest.raises(MissingPrerequisiteError, match="connection broke"):
         downloaded(server, tmp_path / "out")
     before = len(server.requests)
     assert downloaded(server, tmp_path / "out") == CONTENT
@@ -310,7 +310,7 @@ def test_what_an_earlier_try_left_is_carried_on(serve, tmp_path):
 @pytest.mark.parametrize("version", ['"2"', "", 'W/"1"'])
 def test_two_versions_are_never_put_together(serve, tmp_path, version):
     server = serve(CONTENT, cuts=5, version='"1"' if version == '"2"' else version)
-    with pytest.raises(NothingToRunOnError):
+    with pytest.raises(MissingPrerequisiteError):
         downloaded(server, tmp_path / "out")
     server.content, server.version = CONTENT[::-1], version
     assert downloaded(server, tmp_path / "out") == CONTENT[::-1]
@@ -318,7 +318,7 @@ def test_two_versions_are_never_put_together(serve, tmp_path, version):
 
 def test_a_refusal_is_final_and_clear(serve, registry):
     server = serve(b"", status=404)
-    with pytest.raises(NothingToRunOnError, match="404"):
+    with pytest.raises(MissingPrerequisiteError, match="404"):
         fetch(download(server.url), registry)
     assert len(server.requests) == 1
     assert registry.tools() == []

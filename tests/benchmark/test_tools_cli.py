@@ -65,8 +65,12 @@ def test_several_runs_give_a_list(cli, saved_log):
 def test_standard_input(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "harness", "parse-log", "-", "--json"],
-        input=situations()["nnapi"]["out"].encode(), capture_output=True, timeout=60, check=False, cwd=tmp_path,
-    )  # fmt: skip
+        input=situations()["nnapi"]["out"].encode(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
     assert done.returncode == ExitCode.OK
     assert json.loads(done.stdout)["runs"][0]["inference_avg_us"] > 0
 

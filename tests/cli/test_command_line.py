@@ -13,9 +13,18 @@ import pytest
 from harness.cli.main import VERBS
 
 LIGHT = [
-    ["--help"], ["--version"], *([verb, "--help"] for verb in VERBS), ["devices"], ["doctor"], ["recipes"],
-    ["tools", "list"], ["tools", "fetch"], ["phone", "list"], ["results", "list"], ["sweep", "--dry-run"],
-]  # fmt: skip
+    ["--help"],
+    ["--version"],
+    *([verb, "--help"] for verb in VERBS),
+    ["devices"],
+    ["doctor"],
+    ["recipes"],
+    ["tools", "list"],
+    ["tools", "fetch"],
+    ["phone", "list"],
+    ["results", "list"],
+    ["sweep", "--dry-run"],
+]
 HEAVY = ("tensorflow", "keras", "torch")
 PROBE = """
 import sys
@@ -33,9 +42,14 @@ print("HEAVY:" + ",".join(name for name in {heavy!r} if name in sys.modules), fi
 def test_what_neither_trains_nor_converts_does_not_import_tensorflow(arguments, tmp_path):
     program = PROBE.format(arguments=arguments, heavy=HEAVY)
     finished = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
         env={**os.environ, "ANDROID_ADB_SERVER_PORT": os.environ["ANDROID_ADB_SERVER_PORT"]},
-    )  # fmt: skip
+    )
     assert finished.stderr.rstrip().splitlines()[-1] == "HEAVY:", finished.stderr
 
 

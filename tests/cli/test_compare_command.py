@@ -19,8 +19,8 @@ from results_examples import (
 )
 from results_examples import add as add_invocation
 
-from harness.analysis.cell_comparison import Subject, compare_cells, couple
-from harness.analysis.comparable_cell import CONDITIONS, differences, read_sides
+from harness.analysis.cell_comparison import Subject, compare_cells, pair_cells
+from harness.analysis.comparable_cell import CONDITIONS, differences, read_comparable_cells
 from harness.analysis.comparison import FindingVerdict
 from harness.analysis.device_noise import DeviceNoise, read_noise
 from harness.cli.main import main
@@ -96,9 +96,9 @@ def rows(finished):
 
 
 def findings(store, a=BEFORE, b=AFTER, **options):
-    sides_a, sides_b = read_sides(store, a), read_sides(store, b)
+    sides_a, sides_b = read_comparable_cells(store, a), read_comparable_cells(store, b)
     compared = compare_cells(
-        couple(sides_a, sides_b, Subject.SWEEP), read_noise(store, [*sides_a, *sides_b]), **options
+        pair_cells(sides_a, sides_b, Subject.SWEEP), read_noise(store, [*sides_a, *sides_b]), **options
     )
     return {(cells.cell["variant"], cells.cell["delegate_requested"]): cells for cells in compared}
 
@@ -141,14 +141,14 @@ def test_promise_h9_the_floor_is_that_of_the_phone_as_it_is_now(store):
     for sweep_id in (BEFORE, AFTER):
         begin(store, sweep_id)
         add(store, sweep_id, latencies(7))
-    sides = read_sides(store, BEFORE), read_sides(store, AFTER)
+    sides = read_comparable_cells(store, BEFORE), read_comparable_cells(store, AFTER)
     known = read_noise(store, [*sides[0], *sides[1]])
     assert known.between(sides[0][0], sides[1][0]).value < 0.05
     assert known.within(sides[0][0], sides[0][0], 10).source.startswith("6 A/A sweeps")
     updated = facts()
     begin(store, "20261125-083000-dddd", phone=type(updated)(**(vars(updated) | {"fingerprint": "new/os"})))
     add(store, "20261125-083000-dddd", latencies(8))
-    (after_update,) = read_sides(store, "20261125-083000-dddd")
+    (after_update,) = read_comparable_cells(store, "20261125-083000-dddd")
     assert known.between(sides[0][0], after_update).source.startswith("assumed")
 
 
@@ -164,7 +164,7 @@ def test_promise_h8_variants_of_one_sweep_are_paired_by_block(store, compare):
     assert same == row
     (turned,) = rows(compare("--by", "variant", "--baseline", "int8", "--json"))
     assert turned["verdict"] == "slower"
-    sides = {side.cell["variant"]: side for side in read_sides(store, AFTER)}
+    sides = {side.cell["variant"]: side for side in read_comparable_cells(store, AFTER)}
     torn = DeviceNoise([], list(sides.values())).within(sides["fp32"], sides["int8"], 0)
     assert torn is None  # no block holds both
 
@@ -173,8 +173,10 @@ def test_promise_h8_pairs_hold_only_blocks_that_both_sides_have(store):
     begin(store, AFTER)
     add(store, AFTER, latencies(11), "fp32")
     add(store, AFTER, latencies(12)[:8], "int8")
-    fp32, int8 = (next(s for s in read_sides(store, AFTER) if s.cell["variant"] == name) for name in VARIANTS)
-    (cells,) = compare_cells(couple([fp32], [int8], Subject.VARIANT), DeviceNoise([], [fp32, int8]))
+    fp32, int8 = (
+        next(s for s in read_comparable_cells(store, AFTER) if s.cell["variant"] == name) for name in VARIANTS
+    )
+    (cells,) = compare_cells(pair_cells([fp32], [int8], Subject.VARIANT), DeviceNoise([], [fp32, int8]))
     assert cells.finding.estimate is not None
     assert cells.paired
     assert len(fp32.latencies_us.keys() & int8.latencies_us.keys()) == 8
@@ -275,7 +277,7 @@ def test_promise_h22_another_phone_another_system_and_another_model_are_refused(
 def test_promise_h22_every_condition_is_looked_at(store):
     begin(store, AFTER)
     add(store, AFTER, latencies(1))
-    (side,) = read_sides(store, AFTER)
+    (side,) = read_comparable_cells(store, AFTER)
     assert set(side.conditions) == set(CONDITIONS)
     for name in CONDITIONS:
         changed = type(side)(side.sweep_id, side.cell, {**side.conditions, name: "another"}, side.latencies_us)
@@ -331,7 +333,7 @@ def test_what_was_redone_counts_once(store):
     begin(store, AFTER)
     add(store, AFTER, latencies(1))
     add_invocation(store, cell("int8"), 3, succeeded(5000.0), sweep_id=AFTER)
-    (side,) = read_sides(store, AFTER)
+    (side,) = read_comparable_cells(store, AFTER)
     assert (len(side.latencies_us), side.latencies_us[3]) == (10, 5000.0)
 
 
@@ -380,7 +382,7 @@ def test_findings_as_a_file_for_others(store, compare, form):
         (["--fail-on", "x"], "--fail-on: found 'x'."),
         (["--format", "x"], "--format: found 'x'."),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_compared_is_said_in_one_sentence(store, compare, arguments, sentence):
     for sweep_id in (BEFORE, AFTER):
         begin(store, sweep_id)

@@ -18,17 +18,33 @@ from harness.store.store import Store
 
 PREPARATION = {
     "knobs": [
-        {"name": "fixed_performance", "label": "fixed performance", "outcome": "set", "reason": "",
-         "confirmed": "read back", "restored": "read back"},
-        {"name": "cpu_clocks", "label": "locked", "outcome": "unavailable", "reason": "This phone has no root.",
-         "confirmed": None, "restored": None},
+        {
+            "name": "fixed_performance",
+            "label": "fixed performance",
+            "outcome": "set",
+            "reason": "",
+            "confirmed": "read back",
+            "restored": "read back",
+        },
+        {
+            "name": "cpu_clocks",
+            "label": "locked",
+            "outcome": "unavailable",
+            "reason": "This phone has no root.",
+            "confirmed": None,
+            "restored": None,
+        },
     ],
     "found": [],
-}  # fmt: skip
+}
 LOOK = {
-    "thermal_status": 0, "temperatures_c": {"skin": 31.0}, "battery_percent": 80, "screen_on": True, "load_1min": 0.5,
+    "thermal_status": 0,
+    "temperatures_c": {"skin": 31.0},
+    "battery_percent": 80,
+    "screen_on": True,
+    "load_1min": 0.5,
     "core_frequencies_khz": {"4": 2_370_000},
-}  # fmt: skip
+}
 GATE = {"waited_s": 4.0, "looks": 3, "held_by": "skin at 41.0 °C, limit 38 °C", "open": True, "cool": True}
 PINNED = cell("int8", "cpu", core_mask="f0")
 COMMAND = ("/data/local/tmp/harness/tool", f"--graph=/data/local/tmp/harness/{PINNED.variant_sha256}", "--num_runs=30")
@@ -36,9 +52,17 @@ COMMAND = ("/data/local/tmp/harness/tool", f"--graph=/data/local/tmp/harness/{PI
 
 def add(store, index, invocation, *, look=LOOK, gate=GATE, purpose=Pass.LATENCY, of=PINNED):
     store.add_invocation(
-        store.find_sweep("latest").id, of.key, purpose=purpose, index=index, block=index, invocation=invocation,
-        started_at=START, telemetry_before=look, telemetry_after=look, gate=gate,
-    )  # fmt: skip
+        store.find_sweep("latest").id,
+        of.key,
+        purpose=purpose,
+        index=index,
+        block=index,
+        invocation=invocation,
+        started_at=START,
+        telemetry_before=look,
+        telemetry_after=look,
+        gate=gate,
+    )
 
 
 def process(latency_us=1000.0, command=COMMAND, allowed="f0", **changes):
@@ -90,11 +114,19 @@ def test_one_screen_holds_the_evidence_and_fits(store, explain):
     assert max(map(len, out.splitlines())) <= 80
     flat = re.sub(r"\s+", " ", out)
     for part in (
-        "1.00 ms (95 % interval", "benchmark_model (interpreter) from test", "--num_runs=30", "mask f0",
-        "fixed_performance set, restored: read back", "This phone has no root.", "thermal status 0",
-        "held by skin at 41.0 °C", "latency 0 attempt 1: throttled", "31 of 31 nodes in 1 partition", "cosine 0.999",
+        "1.00 ms (95 % interval",
+        "benchmark_model (interpreter) from test",
+        "--num_runs=30",
+        "mask f0",
+        "fixed_performance set, restored: read back",
+        "This phone has no root.",
+        "thermal status 0",
+        "held by skin at 41.0 °C",
+        "latency 0 attempt 1: throttled",
+        "31 of 31 nodes in 1 partition",
+        "cosine 0.999",
         "H22",
-    ):  # fmt: skip
+    ):
         assert part in flat, part
     assert out.count("●") == 5  # the throttled one is told, not drawn
 

@@ -7,8 +7,8 @@ import pytest
 from results_examples import accuracy_outcome, begin, cell, facts, measure
 from rich.console import Console
 
-from harness.analysis.cell_comparison import Subject, compare_cells, couple
-from harness.analysis.comparable_cell import read_sides
+from harness.analysis.cell_comparison import Subject, compare_cells, pair_cells
+from harness.analysis.comparable_cell import read_comparable_cells
 from harness.analysis.device_noise import read_noise
 from harness.analysis.summary import summarize
 from harness.report.terminal.comparison import comparison_table
@@ -17,8 +17,10 @@ from harness.report.terminal.sweep_table import COLUMNS, sweep_table
 from harness.store.store import Store
 
 COLUMNS_OF_TEST = (
-    FittingColumn("name", 3, may_fold=True), FittingColumn("size\nkB", 1, is_numeric=True), FittingColumn("rank", 2)
-)  # fmt: skip
+    FittingColumn("name", 3, may_fold=True),
+    FittingColumn("size\nkB", 1, is_numeric=True),
+    FittingColumn("rank", 2),
+)
 ROWS = Section([FittingRow(["a name of words", "123456", "first"]), FittingRow(["b", "7", "second"])], "Phone [x]")
 
 
@@ -81,8 +83,10 @@ def test_the_table_of_a_sweep_cuts_nothing(store, width):
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_the_table_of_a_comparison_cuts_nothing(store, width):
-    before, after = (read_sides(store, sweep.id) for sweep in sorted(store.sweeps(), key=lambda sweep: sweep.id))
-    compared = compare_cells(couple(before, after, Subject.SWEEP), read_noise(store, before))
+    before, after = (
+        read_comparable_cells(store, sweep.id) for sweep in sorted(store.sweeps(), key=lambda sweep: sweep.id)
+    )
+    compared = compare_cells(pair_cells(before, after, Subject.SWEEP), read_noise(store, before))
     text = drawn(comparison_table(compared), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text

@@ -30,9 +30,13 @@ def run_in_terminal(folder, *arguments, columns=100, lines=30, **environment):
     hidden = ("COLUMNS", "LINES", "NO_COLOR")
     kept = {name: value for name, value in os.environ.items() if name not in hidden} | {"TERM": "xterm-256color"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness", *arguments], cwd=folder, env=kept | environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=theirs,
-    )  # fmt: skip
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=folder,
+        env=kept | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    )
     os.close(theirs)
     drawn = []
     reader = threading.Thread(target=_read_all, args=(ours, drawn))

@@ -6,24 +6,41 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from harness.progress import DeviceStatus, Heat, News
-from harness.report.terminal.live import Bar, Told, clock, live_view, plain_line, wrapped
+from harness.progress import DeviceEvent, DeviceStatus, Temperature
+from harness.report.terminal.live import Bar, LastStatus, clock, live_view, plain_line, wrapped
 
 RUNNING = DeviceStatus(
-    "192.168.17.41:5555", "Google Pixel 8", News.RUNNING, cell="prune50-int8 nnapi:google-edgetpu 4 threads",
-    doing="op_profile", number=2, of=5, heat=Heat("zone:VIRTUAL-SKIN", 36.44, 0), latency_us=1234.5,
-    latency_cell="int8 gpu", interval_us=(1200.0, 1300.0), steps_done=14, steps=60, left_s=3725.0, redos=1, failures=2,
-    given_up=1,
-)  # fmt: skip
+    "192.168.17.41:5555",
+    "Google Pixel 8",
+    DeviceEvent.RUNNING,
+    cell="prune50-int8 nnapi:google-edgetpu 4 threads",
+    doing="op_profile",
+    number=2,
+    of=5,
+    heat=Temperature("zone:VIRTUAL-SKIN", 36.44, 0),
+    latency_us=1234.5,
+    latency_cell="int8 gpu",
+    interval_us=(1200.0, 1300.0),
+    steps_done=14,
+    steps=60,
+    left_s=3725.0,
+    redos=1,
+    failures=2,
+    abandoned=1,
+)
 COOLING = replace(
-    RUNNING, serial="R58M12ABCDE", title="samsung SM-G960U", news=News.COOLING, wait_left_s=280.0,
+    RUNNING,
+    serial="R58M12ABCDE",
+    title="samsung SM-G960U",
+    news=DeviceEvent.COOLING,
+    wait_left_s=280.0,
     reason="battery at 44.0 °C, limit 40 °C",
-)  # fmt: skip
+)
 
 
 def drawn(devices, bars=(), width=100, height=30, age_s=0.0):
     console = Console(width=width, height=height, file=io.StringIO(), color_system=None, force_terminal=True)
-    console.print(live_view([Told(status, age_s) for status in devices], bars, width=width, height=height))
+    console.print(live_view([LastStatus(status, age_s) for status in devices], bars, width=width, height=height))
     return console.file.getvalue()
 
 
@@ -43,10 +60,16 @@ def test_it_never_leaves_the_terminal(width, height):
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 def test_a_block_says_everything_at_every_width(width):
     text = words(drawn([RUNNING], width=width))
-    told = ["192.168.17.41:5555", "14/60", "1:02:05 left",
-            "prune50-int8 nnapi:google-edgetpu 4 threads: op profile 2/5",
-            "int8 gpu: 1.23 ms", "95 %: 1.20 to 1.30 ms", "VIRTUAL-SKIN 36.4 °C, status 0",
-            "1 redone, 2 failed, 1 cell given up"]  # fmt: skip
+    told = [
+        "192.168.17.41:5555",
+        "14/60",
+        "1:02:05 left",
+        "prune50-int8 nnapi:google-edgetpu 4 threads: op profile 2/5",
+        "int8 gpu: 1.23 ms",
+        "95 %: 1.20 to 1.30 ms",
+        "VIRTUAL-SKIN 36.4 °C, status 0",
+        "1 redone, 2 failed, 1 cell given up",
+    ]
     assert [part for part in told if part not in text] == []
 
 
@@ -75,7 +98,7 @@ def test_no_time_is_told_where_none_is_known(changes):
 
 def test_many_phones_get_a_row_each_and_the_rest_is_counted():
     devices = [replace(RUNNING, serial=f"S{number}") for number in range(5)]
-    devices += [replace(COOLING, serial="S5"), replace(RUNNING, serial="S6", news=News.ENDED)]
+    devices += [replace(COOLING, serial="S5"), replace(RUNNING, serial="S6", news=DeviceEvent.ENDED)]
     rows = drawn(devices, width=120, height=5).splitlines()
     assert [row.split()[0] for row in rows] == ["S0", "S1", "S2", "S3", "and"]
     assert rows[-1] == "and 3 more: 1 running, 1 cooling, 1 ended"
@@ -88,7 +111,7 @@ def test_a_narrow_row_keeps_who_and_how_far():
 
 
 def test_a_phone_that_tells_nothing_has_nothing_made_up():
-    text = drawn([DeviceStatus("host", "host", News.RUNNING, cell="int8 cpu", doing="latency", number=1, of=5)])
+    text = drawn([DeviceStatus("host", "host", DeviceEvent.RUNNING, cell="int8 cpu", doing="latency", number=1, of=5)])
     assert "°C" not in text
     assert "ms" not in text
     assert "left" not in text
@@ -115,9 +138,15 @@ def test_text_is_wrapped_between_words_and_long_words_are_broken():
 
 
 def test_plain_lines_say_each_event_once():
-    stepped = replace(RUNNING, news=News.STEP, latency_us=2000.0, steps_done=15)
-    told = [RUNNING, replace(COOLING, serial="S"), replace(COOLING, serial="S", wait_left_s=200.0), stepped,
-            replace(stepped, news=News.FAILED, reason="crashed"), replace(stepped, news=News.ENDED)]  # fmt: skip
+    stepped = replace(RUNNING, news=DeviceEvent.STEP, latency_us=2000.0, steps_done=15)
+    told = [
+        RUNNING,
+        replace(COOLING, serial="S"),
+        replace(COOLING, serial="S", wait_left_s=200.0),
+        stepped,
+        replace(stepped, news=DeviceEvent.FAILED, reason="crashed"),
+        replace(stepped, news=DeviceEvent.ENDED),
+    ]
     lines = [plain_line(status, before) for status, before in zip(told, [None, *told], strict=False)]
     assert lines == [
         "",

@@ -3,7 +3,7 @@
 from harness.sweep.device.progress import RemainingTime, StepKind, TimeLeft
 
 A, B = ("a", StepKind.PROCESS), ("b", StepKind.PROCESS)
-GROUND = ("a", StepKind.GROUND)
+GROUND = ("a", StepKind.SETUP)
 
 
 class Clock:

@@ -16,8 +16,16 @@ def run_official(
     inputs.tofile(folder / "in.bin")
     shape = ",".join(str(size) for size in inputs.shape)
     command = [
-        tools / "benchmark_model", f"--graph={variant}", "--num_runs=1", "--min_secs=0", "--warmup_runs=0",
-        "--warmup_min_secs=0", "--input_layer=x", f"--input_layer_shape={shape}",
-        f"--input_layer_value_files=x:{folder / 'in.bin'}", f"--output_filepath={folder / 'out.bin'}", *flags,
-    ]  # fmt: skip
+        tools / "benchmark_model",
+        f"--graph={variant}",
+        "--num_runs=1",
+        "--min_secs=0",
+        "--warmup_runs=0",
+        "--warmup_min_secs=0",
+        "--input_layer=x",
+        f"--input_layer_shape={shape}",
+        f"--input_layer_value_files=x:{folder / 'in.bin'}",
+        f"--output_filepath={folder / 'out.bin'}",
+        *flags,
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)

@@ -64,4 +64,4 @@ def static_int8(graph: bytes, samples: list[dict[str, Any]]) -> bytes:
     from harness.compression.graph import quantizer
 
     ranges = quantizer.calibrate(graph, samples, extremes=True)
-    return quantizer.quantize(graph, [quantizer.Rule("int8", "int8")], ranges=ranges)
+    return quantizer.quantize(graph, [quantizer.FormatRule("int8", "int8")], ranges=ranges)

@@ -106,7 +106,8 @@ def test_a_graph_without_dead_channels_keeps_every_byte() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [bytes, *(partial(quantizer.quantize, rules=[quantizer.Rule(weights)]) for weights in ("fp16", "int8"))]
+    "make",
+    [bytes, *(partial(quantizer.quantize, rules=[quantizer.FormatRule(weights)]) for weights in ("fp16", "int8"))],
 )
 def test_graphs_with_float_biases_keep_every_byte(graphs: tuple[bytes, bytes], make: Callable[[bytes], bytes]) -> None:
     other = make(graphs[0])

@@ -14,7 +14,7 @@ from small_graphs import INPUT_SIZE, dense_graph
 
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
-from harness.compression.worker import Job, run_worker
+from harness.compression.worker import CompressionJob, run_worker
 from harness.errors import CompressionError, FailureClass
 from harness.progress import SilentObserver
 from harness.spec.model import Data, ModelSpec, Preprocessing, find_model
@@ -270,11 +270,17 @@ def test_a_cache_that_cannot_be_written(graph_model: ModelMaker, tmp_path: Path)
         _make(graph_model(), "fp16", blocked)
 
 
-def _job(model: ModelSpec, folder: Path) -> Job:
-    return Job(
-        model=model, recipe=RECIPES["fp16"], kept=folder, step_keys=("none", "all"), variant=folder / "variant.tflite",
-        facts=folder / "facts.json", failure=folder / "failure.json", progress=folder / "progress.json",
-    )  # fmt: skip
+def _job(model: ModelSpec, folder: Path) -> CompressionJob:
+    return CompressionJob(
+        model=model,
+        recipe=RECIPES["fp16"],
+        kept=folder,
+        step_keys=("none", "all"),
+        variant=folder / "variant.tflite",
+        facts=folder / "facts.json",
+        failure=folder / "failure.json",
+        progress=folder / "progress.json",
+    )
 
 
 def test_a_worker_that_takes_too_long_is_ended(graph_model: ModelMaker, tmp_path: Path) -> None:

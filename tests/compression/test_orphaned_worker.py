@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
-from harness.compression.worker import Job
+from harness.compression.worker import CompressionJob
 from harness.progress import SilentObserver
 from harness.spec.model import ModelSpec
 
@@ -19,11 +19,16 @@ from harness.spec.model import ModelSpec
 def test_a_worker_ends_when_whoever_gave_the_job_is_gone(tmp_path: Path) -> None:
     endless = tmp_path / "endless.tflite"
     os.mkfifo(endless)  # opening it waits for a writer that never comes
-    job = Job(
+    job = CompressionJob(
         model=_model(endless),
-        recipe=builtin_recipes()["as-is"], kept=tmp_path, step_keys=("a",), variant=tmp_path / "variant.tflite",
-        facts=tmp_path / "facts.json", failure=tmp_path / "failure.json", progress=tmp_path / "progress.json",
-    )  # fmt: skip
+        recipe=builtin_recipes()["as-is"],
+        kept=tmp_path,
+        step_keys=("a",),
+        variant=tmp_path / "variant.tflite",
+        facts=tmp_path / "facts.json",
+        failure=tmp_path / "failure.json",
+        progress=tmp_path / "progress.json",
+    )
     worker = subprocess.Popen([sys.executable, "-P", "-m", "harness.compression.worker"], stdin=subprocess.PIPE)
     assert worker.stdin is not None
     worker.stdin.write(job.model_dump_json().encode() + b"\n")
@@ -40,8 +45,9 @@ def test_a_worker_ends_when_whoever_gave_the_job_is_gone(tmp_path: Path) -> None
 
 
 def _model(path: Path) -> ModelSpec:
-    return ModelSpec.model_validate({"name": "endless", "source": {"kind": "tflite", "path": path.name},
-                                     "folder": path.parent})  # fmt: skip
+    return ModelSpec.model_validate(
+        {"name": "endless", "source": {"kind": "tflite", "path": path.name}, "folder": path.parent}
+    )
 
 
 def test_what_a_killed_harness_left_of_a_variant_is_removed(

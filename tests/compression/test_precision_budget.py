@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.compression import accuracy_budget as precision_budget
 from harness.compression.accuracy_budget import Judge, keep_within, paired_drop
-from harness.compression.graph.quantizer import Rule
+from harness.compression.graph.quantizer import FormatRule
 
 SAMPLES = 2000
 
@@ -44,7 +44,7 @@ class _Model:
         self.spoils = spoils
         self.labels = np.arange(SAMPLES) % 10
 
-    def quantize(self, rules: Sequence[Rule]) -> bytes:
+    def quantize(self, rules: Sequence[FormatRule]) -> bytes:
         def precision(layer: str) -> str:
             return next(rule.weights for rule in reversed(rules) if re.search(rule.match, layer))
 
@@ -62,9 +62,13 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(precision_budget, "run_graph", model.run)
         judge = Judge(np.zeros((SAMPLES, 1)), model.labels, _answers(model.labels, ()))
         return keep_within(
-            model.quantize, [Rule("int4", "int8")], list(spoils), judge,
-            max_drop_points=max_drop_points, progress=lambda *_: None,
-        )  # fmt: skip
+            model.quantize,
+            [FormatRule("int4", "int8")],
+            list(spoils),
+            judge,
+            max_drop_points=max_drop_points,
+            progress=lambda *_: None,
+        )
 
     return search
 

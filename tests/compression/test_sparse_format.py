@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 from numpy.typing import NDArray
 
-from harness.compression.graph.sparse_format import Layout, SparseValues, encode, smallest
+from harness.compression.graph.sparse_format import SparseLayout, SparseValues, encode, smallest
 
 Values = NDArray[Any]
 
@@ -61,11 +61,11 @@ def _tensors(draw: st.DrawFn) -> Values:
 
 
 @st.composite
-def _layouts(draw: st.DrawFn, shape: tuple[int, ...]) -> Layout:
+def _layouts(draw: st.DrawFn, shape: tuple[int, ...]) -> SparseLayout:
     order = tuple(draw(st.permutations(range(len(shape)))))
     sparse = tuple(draw(st.booleans()) for _ in shape)
     block = tuple(draw(st.sampled_from([part for part in (1, 2, 4) if size % part == 0])) for size in shape)
-    return Layout(order, sparse, block)
+    return SparseLayout(order, sparse, block)
 
 
 @settings(max_examples=200)
@@ -75,12 +75,12 @@ def test_every_layout_gives_the_tensor_back(data: st.DataObject, values: Values)
     np.testing.assert_array_equal(_decode(sparse, values.shape), values)
 
 
-def _all_layouts(shape: tuple[int, ...]) -> Iterator[Layout]:
+def _all_layouts(shape: tuple[int, ...]) -> Iterator[SparseLayout]:
     blocks = product(*([part for part in (1, 2, 4, 8) if size % part == 0] for size in shape))
     for block in blocks:
         for order in permutations(range(len(shape))):
             for sparse in product((False, True), repeat=len(shape)):
-                yield Layout(order, sparse, block)
+                yield SparseLayout(order, sparse, block)
 
 
 @settings(max_examples=8)
@@ -99,7 +99,7 @@ def test_no_layout_is_smaller_than_the_one_chosen(shape: tuple[int, ...], seed: 
 
 def test_a_matrix_by_hand() -> None:
     values = np.array([[0, 7, 0, 0], [0, 0, 0, 0], [5, 0, 0, 6]], np.int8)
-    sparse = encode(values, Layout(order=(0, 1), sparse=(False, True), block=(1, 1)))
+    sparse = encode(values, SparseLayout(order=(0, 1), sparse=(False, True), block=(1, 1)))
     rows, columns = sparse.levels
     assert (rows.size, rows.segments) == (3, None)
     assert columns.segments.tolist() == [0, 1, 1, 3]
@@ -112,7 +112,7 @@ def test_a_matrix_of_blocks_by_hand() -> None:
     values = np.zeros((4, 4), np.int8)
     values[:2, 2:] = [[1, 2], [0, 4]]
     values[2:, :2] = [[5, 6], [7, 8]]
-    sparse = encode(values, Layout(order=(0, 1), sparse=(True, True), block=(2, 2)))
+    sparse = encode(values, SparseLayout(order=(0, 1), sparse=(True, True), block=(2, 2)))
     rows, columns, *inside = sparse.levels
     assert (rows.segments.tolist(), rows.indices.tolist()) == ([0, 2], [0, 1])
     assert (columns.segments.tolist(), columns.indices.tolist()) == ([0, 1, 2], [1, 0])
@@ -132,7 +132,7 @@ def test_blocks_are_found_where_zeros_come_in_blocks() -> None:
     [(255, "uint8", "uint8"), (256, "uint8", "uint16"), (257, "uint16", "uint16"), (70_000, "int32", "int32")],
 )
 def test_numbers_take_the_narrowest_type_that_holds_them(size: int, indices: str, segments: str) -> None:
-    sparse = encode(np.ones((1, size), np.int8), Layout((0, 1), (False, True), (1, 1)))
+    sparse = encode(np.ones((1, size), np.int8), SparseLayout((0, 1), (False, True), (1, 1)))
     (level,) = (level for level in sparse.levels if level.indices is not None)
     assert (level.indices.dtype, level.segments.dtype) == (indices, segments)
     assert sparse.bytes == math.prod(sparse.values.shape) + level.indices.nbytes + level.segments.nbytes
@@ -143,9 +143,9 @@ def test_zeros_alone_keep_one_value_since_an_empty_constant_is_none() -> None:
 
 
 def test_zeros_of_either_sign_are_left_out_and_nan_is_kept() -> None:
-    sparse = encode(np.array([-0.0, 0.0, np.nan, 2], np.float32), Layout((0,), (True,), (1,)))
+    sparse = encode(np.array([-0.0, 0.0, np.nan, 2], np.float32), SparseLayout((0,), (True,), (1,)))
     np.testing.assert_array_equal(sparse.values, [np.nan, 2])
 
 
 def test_a_layout_says_what_it_is() -> None:
-    assert str(Layout((1, 0), (False, True), (1, 4))) == "axes 1, 0* in blocks of 1x4 (* sparse)"
+    assert str(SparseLayout((1, 0), (False, True), (1, 4))) == "axes 1, 0* in blocks of 1x4 (* sparse)"

@@ -156,8 +156,8 @@ def test_the_report_counts_the_bytes(stored: tuple[bytes, bytes, SparseReport, s
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda graph: quantizer.quantize(graph, [quantizer.Rule("fp16")]), "a DEQUANTIZE behind DENSIFY"),
-        (lambda graph: quantizer.quantize(graph, [quantizer.Rule("int8")]), "beside float activations"),
+        (lambda graph: quantizer.quantize(graph, [quantizer.FormatRule("fp16")]), "a DEQUANTIZE behind DENSIFY"),
+        (lambda graph: quantizer.quantize(graph, [quantizer.FormatRule("int8")]), "beside float activations"),
         (_static_int8, "refuse dense layers"),
     ],
     ids=["fp16", "dynamic-int8", "int8"],

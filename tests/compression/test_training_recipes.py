@@ -78,9 +78,10 @@ def _codes(variant: Variant) -> list[NDArray[Any]]:
     interpreter = Interpreter(model_path=str(variant.path), experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     constant = [
-        detail for detail in interpreter.get_tensor_details()
+        detail
+        for detail in interpreter.get_tensor_details()
         if detail["dtype"] == np.int8 and len(detail["quantization_parameters"]["scales"]) > 1
-    ]  # fmt: skip
+    ]
     return [interpreter.get_tensor(detail["index"]) for detail in constant]
 
 

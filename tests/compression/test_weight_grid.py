@@ -54,7 +54,7 @@ def test_a_graph_on_a_new_grid_computes_what_its_numbers_say(activations: Any) -
     inputs = random.normal(size=(50, INPUT_SIZE)).astype(np.float32)
     samples = [{"in": row[None]} for row in inputs]
     ranges = quantizer.calibrate(graph, samples, extremes=True)
-    rules = [quantizer.Rule("int4", activations)]
+    rules = [quantizer.FormatRule("int4", activations)]
     plain = quantizer.quantize(graph, rules, ranges=ranges, newest_kernels=True)  # old ones have no int4 here
     finer = regrid(plain, graph, rule="least-error")
     coarse = regrid(plain, graph, int4_bits=2, rule="largest")
@@ -71,7 +71,7 @@ def test_the_formats_that_are_shown_are_those_of_the_file() -> None:
     samples = [{"in": np.linspace(-1, 3, INPUT_SIZE, dtype=np.float32)[None]}]
     made = quantizer.quantize(
         graph,
-        [quantizer.Rule("int8", "int8")],
+        [quantizer.FormatRule("int8", "int8")],
         ranges=quantizer.calibrate(graph, samples, extremes=True),
         float_io=False,
     )
@@ -89,7 +89,7 @@ def test_the_formats_that_are_shown_are_those_of_the_file() -> None:
 def test_fewer_bits_are_for_int4_alone() -> None:
     """Depthwise kernels, and layers that an accuracy budget gives back their precision, are stored as int8."""
     graph = quantizer.ensure_signature(dense_graph())
-    plain = quantizer.quantize(graph, [quantizer.Rule("int8")])
+    plain = quantizer.quantize(graph, [quantizer.FormatRule("int8")])
     inputs = np.random.default_rng(6).normal(size=(20, INPUT_SIZE)).astype(np.float32)
     assert np.array_equal(
         run_graph(regrid(plain, graph, int4_bits=3, rule="largest"), inputs),

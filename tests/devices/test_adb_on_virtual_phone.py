@@ -19,7 +19,7 @@ from harness.devices.device import DeviceKind
 from harness.devices.lease import lease
 from harness.devices.state.labels import preflight_labels
 from harness.devices.state.telemetry import read_telemetry
-from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
+from harness.errors import DeviceError, Failure, FailureClass, MissingPrerequisiteError
 from harness.files import sha256_of
 
 pytestmark = pytest.mark.virtual_phone
@@ -450,7 +450,7 @@ def test_a_remote_server_by_address(device, virtual_phone, monkeypatch):
 def test_a_dead_remote_server_is_told(monkeypatch):
     monkeypatch.setenv("ANDROID_ADB_SERVER_ADDRESS", "127.0.0.3")
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
-    with pytest.raises(NothingToRunOnError, match=r"No adb server answers at 127\.0\.0\.3:1"):
+    with pytest.raises(MissingPrerequisiteError, match=r"No adb server answers at 127\.0\.0\.3:1"):
         list_devices()
 
 
@@ -469,7 +469,7 @@ def test_no_adb_at_all(monkeypatch):
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
     server.adb_program.cache_clear()
     try:
-        with pytest.raises(NothingToRunOnError, match="adb was not found"):
+        with pytest.raises(MissingPrerequisiteError, match="adb was not found"):
             list_devices()
     finally:
         server.adb_program.cache_clear()

@@ -10,9 +10,12 @@ from harness.devices.state.labels import preflight_labels
 from harness.devices.state.telemetry import Telemetry
 
 ORDINARY = Telemetry(
-    thermal_status=0, temperatures_c={"SKIN": 31.0, "zone:cpu-0-0": 55.0}, battery_percent=25,
-    battery_temperature_c=29.1, power_save=False,
-)  # fmt: skip
+    thermal_status=0,
+    temperatures_c={"SKIN": 31.0, "zone:cpu-0-0": 55.0},
+    battery_percent=25,
+    battery_temperature_c=29.1,
+    power_save=False,
+)
 
 
 def labels(kind=DeviceKind.PHONE, build_type="user", **telemetry):

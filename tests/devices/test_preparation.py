@@ -15,7 +15,7 @@ from scripted_sweep import ScriptedSweep
 
 from harness.devices.adb.device import WORK_FOLDER
 from harness.devices.adb.discovery import connect, open_device
-from harness.devices.preparation.change_note import Change, ChangeNote
+from harness.devices.preparation.change_note import ChangeNote, KnobChange
 from harness.devices.preparation.clocks import CpuClocks
 from harness.devices.preparation.knob import KnobRefusedError
 from harness.devices.preparation.knobs import EVERY_KNOB, knobs_of
@@ -82,9 +82,12 @@ def test_promise_h4_a_phone_is_set_up_and_given_back(phone, device):
         assert all(record.restored is None for record in preparation.records)
     assert looks(phone) == before
     assert {record.name: str(record.restored) for record in preparation.records} == {
-        "stay-awake": "read back", "screen": "read back", "fixed-performance": "exit code",
-        "cpu-governor": "read back", "cpu-clocks": "read back",
-    }  # fmt: skip
+        "stay-awake": "read back",
+        "screen": "read back",
+        "fixed-performance": "exit code",
+        "cpu-governor": "read back",
+        "cpu-clocks": "read back",
+    }
     assert not device.run(["ls", NOTE], timeout_s=9).ok
     assert json.loads(json.dumps(preparation.as_dict()))["knobs"][0]["earlier"] == {"stay_on_while_plugged_in": "null"}
 
@@ -299,7 +302,7 @@ def test_clocks_at_a_share_are_the_highest_that_the_kernel_lists_within_it(phone
 
 
 def test_a_note_from_the_phone_writes_clocks_and_nothing_else(device):
-    ChangeNote(device).write([Change("cpu-governor", {"/data/local/tmp/harness/x": "performance"})])
+    ChangeNote(device).write([KnobChange("cpu-governor", {"/data/local/tmp/harness/x": "performance"})])
     (record,) = restore_leftovers(device)
     assert "is no setting of a core's clock" in record.reason
     assert not device.run(["ls", "/data/local/tmp/harness/x"], timeout_s=9).ok

@@ -109,9 +109,16 @@ class Shell:
         environment = {**os.environ, "PATH": programs, "COLUMNS": "100", **given}
         environment.pop("HARNESS_RESULTS", None)  # a reader's results are in the working folder
         return subprocess.run(
-            ["bash", "-c", f"{begin}\n{text}"], env=environment, cwd=self.folder, stdin=subprocess.DEVNULL, timeout=250,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
+            ["bash", "-c", f"{begin}\n{text}"],
+            env=environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            timeout=250,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import typer.main
 
 from harness.analysis.result_row import COLUMNS
 from harness.cli.main import VERBS, app
-from harness.virtual_phone.recording import shipped_costumes
+from harness.virtual_phone.recording import shipped_recordings
 
 ROOT = Path(__file__).parents[2]
 ROOT_PAGES = sorted(ROOT.glob("*.md"))
@@ -67,5 +67,5 @@ def test_every_column_is_documented():
 
 def test_the_shipped_costumes_are_documented():
     text = (ROOT / "docs" / "virtual-phone.md").read_text()
-    for name in shipped_costumes():
+    for name in shipped_recordings():
         assert f"`{name}`" in text

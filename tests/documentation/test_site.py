@@ -18,7 +18,7 @@ from harness.compression.registry import all_techniques
 from harness.errors import FailureClass
 from harness.spec.profile import DeviceProfile
 from harness.spec.recipe import Recipe
-from harness.spec.sweep import Measurement, SweepSpec
+from harness.spec.sweep import MeasurementSettings, SweepSpec
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +63,7 @@ def text_of(site, page):
     ("page", "names"),
     [
         ("command-line", [f"harness {verb}" for verb in VERBS]),
-        ("files", [*SweepSpec.model_fields, *Measurement.model_fields]),
+        ("files", [*SweepSpec.model_fields, *MeasurementSettings.model_fields]),
         ("techniques", [*all_techniques(), *builtin_recipes()]),
         ("delegates", [name.partition(":")[0] for name in DELEGATES]),
         ("columns", list(COLUMNS)),

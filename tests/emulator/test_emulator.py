@@ -18,7 +18,7 @@ from harness.devices.adb.emulator import (
     start_emulator,
     stop_emulator,
 )
-from harness.errors import NothingToRunOnError, UsageError
+from harness.errors import MissingPrerequisiteError, UsageError
 
 RECORDED = Path(__file__).parent / "data"
 STAND_IN = Path(__file__).parent / "stand_in_emulator.py"
@@ -33,8 +33,13 @@ def recorded(name):
 
 def test_names_are_told_from_messages():
     assert parse_avd_names(recorded("list_avds_34.1.19.txt")) == [
-        "Pixel_3a_API_31", "Pixel_5_API_31", "Pixel_6a_API_31", "Pixel_7a_API_34", "Pixel_8_Pro_API_31", "beePhone",
-    ]  # fmt: skip
+        "Pixel_3a_API_31",
+        "Pixel_5_API_31",
+        "Pixel_6a_API_31",
+        "Pixel_7a_API_34",
+        "Pixel_8_Pro_API_31",
+        "beePhone",
+    ]
     assert parse_avd_names(recorded("list_avds_old.txt")) == ["Pixel_XL_API_29", "Pixel_XL_API_33"]
 
 
@@ -47,13 +52,18 @@ def test_no_name_holds_what_the_emulator_would_take_for_two(text):
     ("file", "cause"),
     [
         ("no_acceleration_34.1.20.txt", "x86_64 emulation currently requires hardware acceleration!"),
-        ("broken_system_path_30.3.5.txt", "Broken AVD system path. Check your ANDROID_SDK_ROOT value "
-                                          r"[C:\Users\user\android-toolchain\sdk]!"),
+        (
+            "broken_system_path_30.3.5.txt",
+            "Broken AVD system path. Check your ANDROID_SDK_ROOT value "
+            r"[C:\Users\user\android-toolchain\sdk]!",
+        ),
         ("unknown_avd.txt", "Unknown AVD name [Nexus], use -list-avds to see valid list."),
-        ("same_avd_26.1.3.txt", "There's another emulator instance running with the current AVD 'Nexus5API25'. "
-                                "Exiting..."),
+        (
+            "same_avd_26.1.3.txt",
+            "There's another emulator instance running with the current AVD 'Nexus5API25'. Exiting...",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_cause_is_found_in_its_log(file, cause):
     assert parse_cause(recorded(file)) == cause
 
@@ -94,7 +104,7 @@ def test_without_an_sdk_it_is_said_what_to_do(tmp_path, monkeypatch):
     for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(NothingToRunOnError) as caught:
+    with pytest.raises(MissingPrerequisiteError) as caught:
         start_emulator("Pixel_8")
     assert "ANDROID_HOME" in caught.value.advice
 
@@ -119,14 +129,14 @@ def test_it_is_waited_for_until_android_has_booted(sdk, phone_ready, adb):
 
 @pytest.mark.virtual_phone
 def test_one_that_does_not_boot_is_stopped(sdk, phone_ready, adb):
-    with pytest.raises(NothingToRunOnError, match="did not boot on the emulator Never_Boots within 4 s"):
+    with pytest.raises(MissingPrerequisiteError, match="did not boot on the emulator Never_Boots within 4 s"):
         start_emulator("Never_Boots", timeout_s=4)
     assert running_emulators() == []
 
 
 @pytest.mark.virtual_phone
 def test_one_that_ends_says_why(sdk, adb):
-    with pytest.raises(NothingToRunOnError, match="requires hardware acceleration!"):
+    with pytest.raises(MissingPrerequisiteError, match="requires hardware acceleration!"):
         start_emulator("No_Acceleration", timeout_s=60)
     assert running_emulators() == []
 

@@ -105,8 +105,12 @@ def test_a_typo_in_a_spec(harness_cli, tmp_path):
 def test_data_that_does_not_fit(harness_cli, tmp_path):
     import numpy as np
 
-    np.savez(tmp_path / "data.npz", test_images=np.zeros((3, 8, 8), np.uint8), test_labels=np.zeros(2, np.int64),
-             calibration_images=np.zeros((1, 8, 8), np.uint8))  # fmt: skip
+    np.savez(
+        tmp_path / "data.npz",
+        test_images=np.zeros((3, 8, 8), np.uint8),
+        test_labels=np.zeros(2, np.int64),
+        calibration_images=np.zeros((1, 8, 8), np.uint8),
+    )
     source = shipped("models") / "fashion-dscnn" / "model.keras"
     (tmp_path / "m.toml").write_text(
         f'name = "m"\n[source]\nkind = "keras"\npath = "{source}"\n'
@@ -134,8 +138,9 @@ def test_images_and_labels_that_do_not_fit_the_model(harness_cli, tmp_path):
 
 
 def test_no_adb_is_said_and_the_host_is_measured(harness_cli, tmp_path):
-    finished = harness_cli("sweep", *QUICK, ADBUTILS_ADB_PATH=str(tmp_path / "nosuch"), PATH="/nonexistent",
-                           ANDROID_ADB_SERVER_PORT="1")  # fmt: skip
+    finished = harness_cli(
+        "sweep", *QUICK, ADBUTILS_ADB_PATH=str(tmp_path / "nosuch"), PATH="/nonexistent", ANDROID_ADB_SERVER_PORT="1"
+    )
     one_sentence(finished, 0, "measuring on this host", "fp32")
 
 
@@ -165,8 +170,12 @@ def test_an_unauthorized_phone(harness_cli, start_phone):
 @pytest.mark.virtual_phone
 def test_no_tool_for_the_phone(harness_cli, start_phone):
     phone = start_phone()
-    one_sentence(harness_cli("sweep", "--device", phone.serial, *QUICK), 3, "No registered tool runs on Google Pixel 8",
-                 "harness tools add")  # fmt: skip
+    one_sentence(
+        harness_cli("sweep", "--device", phone.serial, *QUICK),
+        3,
+        "No registered tool runs on Google Pixel 8",
+        "harness tools add",
+    )
     one_sentence(harness_cli("sweep", "--device", "virtual", *QUICK), 3, "No tool for virtual phones is registered")
 
 

@@ -35,8 +35,9 @@ class CarriedOn:
 
     def sweep(self, *arguments):
         """Run `harness sweep` to its end on the phone; return what it printed."""
-        finished = self._cli("sweep", *arguments, "--results", str(self.folder), "--json",
-                             ANDROID_SERIAL=self.phone.serial)  # fmt: skip
+        finished = self._cli(
+            "sweep", *arguments, "--results", str(self.folder), "--json", ANDROID_SERIAL=self.phone.serial
+        )
         assert finished.returncode == 0, finished.stderr
         return json.loads(finished.stdout), finished.stderr
 
@@ -92,8 +93,9 @@ def test_what_is_added_is_measured_and_what_is_there_is_kept(carried_on):
     assert {row["block"] for row in after[:5]}.isdisjoint(row["block"] for row in after[5:])
     rows = {row["variant"]: row for row in document["rows"]}
     assert {name: (row["invocations_ok"], row["sittings"]) for name, row in rows.items()} == {
-        "as-is": (6, "1, 2"), "prune50-untrained": (6, "2")
-    }  # fmt: skip
+        "as-is": (6, "1, 2"),
+        "prune50-untrained": (6, "2"),
+    }
     (sitting,) = document["sweep"]["host"]["carried_on"]
     assert sitting["changes"]["measurement.invocations"] == [5, 6]
     assert document["sweep"]["spec"]["recipes"] == ["as-is", "prune50-untrained"]

@@ -29,9 +29,14 @@ def test_promise_h21_a_killed_process_changes_nothing_but_time(kill_any, phone_r
     victims = [victim for victim in every if victim.name in KINDS]
     with kill_any.witnessed_phone() as phone:
         rounds, _ = kill_any.kill_often(
-            phone, tmp_path / "rounds", rounds=len(victims), seed=2, victims=victims, spec=kill_any.SHORT_SPEC,
+            phone,
+            tmp_path / "rounds",
+            rounds=len(victims),
+            seed=2,
+            victims=victims,
+            spec=kill_any.SHORT_SPEC,
             database=lambda _: postgresql.new_database(f"kill_{secrets.token_hex(4)}"),
-        )  # fmt: skip
+        )
     forget_tools()
     assert [one.victim for one in rounds if one.killed] == list(KINDS)
     assert all(one.is_kept for one in rounds), rounds

@@ -25,9 +25,13 @@ def bench(tmp_path, shared_store_url):
     def start(*arguments):
         process = subprocess.Popen(
             [sys.executable, "-m", "harness", *arguments, "--results", shared_store_url, "--plain"],
-            cwd=tmp_path, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            cwd=tmp_path,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )  # fmt: skip
+        )
         started.append(process)
         return process
 

@@ -55,8 +55,9 @@ def test_ctrl_c_ends_a_training_and_the_sweep_is_carried_on_without_it(start_pho
     phone = start_phone()
     command = [sys.executable, "-m", "harness", "sweep", "sweep.toml", "--results", str(folder / "results")]
     environment = os.environ | {"ANDROID_SERIAL": phone.serial}
-    sweep = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                             text=True)  # fmt: skip
+    sweep = subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     told = []
     reader = threading.Thread(target=lambda: told.extend(sweep.stderr), daemon=True)
     reader.start()
@@ -81,8 +82,16 @@ def test_ctrl_c_ends_a_training_and_the_sweep_is_carried_on_without_it(start_pho
         assert list(store.cells(stored.id)["variant_name"]) == ["fp32"]
         assert store.invocations(stored.id).empty
 
-    finished = harness_cli("sweep", "--resume", "latest", "--recipe", "fp32", "--results", str(folder / "results"),
-                           ANDROID_SERIAL=phone.serial)  # fmt: skip
+    finished = harness_cli(
+        "sweep",
+        "--resume",
+        "latest",
+        "--recipe",
+        "fp32",
+        "--results",
+        str(folder / "results"),
+        ANDROID_SERIAL=phone.serial,
+    )
     assert finished.returncode == 0, finished.stderr
     with Store.open(folder / "results") as store:
         assert len(store.invocations(stored.id)) == 5

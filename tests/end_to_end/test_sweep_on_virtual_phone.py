@@ -50,8 +50,10 @@ def test_four_recipes_on_cpu_gpu_and_nnapi(harness_cli, registered_tools, phone_
 def test_an_explained_row_tells_where_its_time_went(harness_cli, registered_tools, phone_ready, adb, quick):
     options = ["--recipe", "fp32", "--delegate", "cpu", "--delegate", "cpu-builtin", *quick]
     assert harness_cli("sweep", "--device", "virtual", *options).returncode == 0
-    told = {delegate: " ".join(harness_cli("explain", "fp32", delegate).stdout.split())
-            for delegate in ("cpu", "cpu-builtin")}  # fmt: skip
+    told = {
+        delegate: " ".join(harness_cli("explain", "fp32", delegate).stdout.split())
+        for delegate in ("cpu", "cpu-builtin")
+    }
     assert "(delegate)" in told["cpu"]
     assert "(cpu-builtin)" not in told["cpu"]
     assert "DEPTHWISE_CONV_2D" in told["cpu-builtin"]

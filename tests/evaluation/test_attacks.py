@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.accuracy.reference import Reference
+from harness.accuracy.reference import HostOutputs
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.datasets.labelled import Dataset
@@ -95,7 +95,7 @@ def dataset():
 
 @pytest.mark.training
 def test_every_file_is_attacked_by_its_own_gradient(tmp_path, dataset):
-    floats, reference = ready("pooled-float", tmp_path), Reference(tmp_path / "reference")
+    floats, reference = ready("pooled-float", tmp_path), HostOutputs(tmp_path / "reference")
     attacker = Attacker(dataset, 100, floats, reference)
     names = [f"{name} {pixels}/255" for name in ("FGSM", "PGD") for pixels in EPSILONS]
     assert [changed.name for changed in attacker.transferred] == names
@@ -120,7 +120,7 @@ def test_every_file_is_attacked_by_its_own_gradient(tmp_path, dataset):
 
 @pytest.mark.training
 def test_a_graph_without_a_copy_says_why(tmp_path, dataset):
-    attacker = Attacker(dataset, 20, ready("pooled-float", tmp_path), Reference(tmp_path / "reference"))
+    attacker = Attacker(dataset, 20, ready("pooled-float", tmp_path), HostOutputs(tmp_path / "reference"))
     own = attacker.own(ready("two-inputs", tmp_path))
     assert own.changed == ()
     assert own.surrogacy.refusal == "as-is cannot be attacked by its own gradient: it takes 2 inputs."

@@ -191,9 +191,7 @@ def kl(evaluation):
 @pytest.mark.training
 def test_the_suggested_layers_make_a_better_variant_of_the_same_size(harness_cli, tmp_path):
     """Finer scales for the layers that the table names, against as many bytes or more for the quietest layers."""
-    before, eight = evaluated(
-        harness_cli, "-r", "int8-tensor", "-r", "int8", "--mixed", "4", "--finer", "-o", "mixed"
-    )  # fmt: skip
+    before, eight = evaluated(harness_cli, "-r", "int8-tensor", "-r", "int8", "--mixed", "4", "--finer", "-o", "mixed")
     assert len(before["layers"]) > 8
     recipe = tomllib.loads((tmp_path / "mixed/int8-tensor-mixed.toml").read_text())
     with_weights = [layer for layer in before["layers"] if "/convolution" in layer["name"] or "wise" in layer["name"]]

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from harness.datasets.inputs import read_inputs
 from harness.errors import UsageError
-from harness.evaluation.intervals import mean_of, of_sums
+from harness.evaluation.intervals import mean_of, sum_statistic
 from harness.evaluation.task import all_tasks, find_task, task
 from harness.evaluation.tasks.embedding import nearest
 from harness.tflite.variant import TensorType
@@ -58,7 +58,7 @@ def test_an_interval_lies_within_the_values(values):
 
 
 def test_equal_samples_have_an_interval_of_no_width():
-    found = of_sums(np.ones((10, 2)), lambda sums: sums[:, 0] / sums[:, 1])
+    found = sum_statistic(np.ones((10, 2)), lambda sums: sums[:, 0] / sums[:, 1])
     assert (found.value, found.low, found.high) == (1, 1, 1)
 
 

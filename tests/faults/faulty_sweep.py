@@ -12,7 +12,7 @@ from results_examples import card
 from scripted_sweep import LOG, ScriptedSweep
 from traps import BEGUN, HELD_S, HOLD
 
-from harness.accuracy.on_device import Evidence
+from harness.accuracy.on_device import CheckData
 from harness.datasets.labelled import Samples
 from harness.devices.adb.device import WORK_FOLDER
 from harness.tflite.variant import TensorType, Variant
@@ -62,7 +62,7 @@ class FaultySweep(ScriptedSweep):
         described = card("int8").model_copy(update={"inputs": (tensor,), "outputs": (tensor,)})
         self.variants = [Variant(self.variants[0].path, described)]
         inputs = np.random.default_rng(1).normal(size=(4, 8)).astype(np.float32)
-        self.evidence = Evidence(Samples((inputs,), None), SameAsInput(), None)
+        self.evidence = CheckData(Samples((inputs,), None), SameAsInput(), None)
 
     def run_to_its_end(self, *serials):
         """Run it beside the test: a sweep that hangs fails the test instead of stopping it."""

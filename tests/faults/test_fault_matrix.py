@@ -25,8 +25,12 @@ pytestmark = pytest.mark.virtual_phone
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 WAIT_S, WAIT_IN_VAIN_S = 60.0, 0.1
 """For a phone that comes back by itself, however slow this machine is; and for one that does not."""
-WAITS = [(adb_device, "_SHORT_TIMEOUT_S"), (discovery, "_ALIVE_TIMEOUT_S"), (recovery, "_ALIVE_TIMEOUT_S"),
-         (recovery, "_CONNECT_TIMEOUT_S")]  # fmt: skip
+WAITS = [
+    (adb_device, "_SHORT_TIMEOUT_S"),
+    (discovery, "_ALIVE_TIMEOUT_S"),
+    (recovery, "_ALIVE_TIMEOUT_S"),
+    (recovery, "_CONNECT_TIMEOUT_S"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -56,8 +56,11 @@ def test_a_row_that_is_not_the_result_of_its_process_is_found(soak, tmp_path, mo
 def test_a_short_soak_loses_mixes_and_leaks_nothing(phone_ready, adb):
     finished = subprocess.run(
         [sys.executable, str(BENCHMARKS / "soak.py"), "--quick", "--phones", "2", "--seed", "3"],
-        capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     figures = json.loads(finished.stdout.splitlines()[-1])["figures"]
     assert figures["invocations"] + figures["crashed"] == 2 * 4 * 5

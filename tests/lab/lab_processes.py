@@ -45,9 +45,14 @@ class Process:
         self.log = log
         with log.open("ab") as file:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=file, stderr=file, env={**os.environ, **QUICKLY, **environment},
-                cwd=log.parent, start_new_session=True,
-            )  # fmt: skip
+                command,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=file,
+                env={**os.environ, **QUICKLY, **environment},
+                cwd=log.parent,
+                start_new_session=True,
+            )
 
     @property
     def said(self):
@@ -137,9 +142,15 @@ def register_stand_in(folder, sleep_s):
     hold = "while [ -e /data/hold ] && ! rm /data/one 2>/dev/null; do sleep 0.1; done"
     script.write_text(f"#!/system/bin/sh\n{hold}\nsleep {sleep_s}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n")
     tool = Tool(
-        name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
-        sha256=sha256_of(script), path=script, origin="stand-in", flags=frozenset(FLAGS.split()),
-    )  # fmt: skip
+        name="benchmark_model",
+        family=ToolFamily.INTERPRETER,
+        system=ToolSystem.VIRTUAL_PHONE,
+        abi=host_abi(),
+        sha256=sha256_of(script),
+        path=script,
+        origin="stand-in",
+        flags=frozenset(FLAGS.split()),
+    )
     (folder / "tools.json").write_text(json.dumps([json.loads(tool.model_dump_json())]))
 
 
@@ -147,8 +158,16 @@ def write_spec(file, *, invocations=INVOCATIONS, **more):
     """Write a spec of one cell a phone, with latency processes alone."""
     settings = {"model": str(MODEL), "recipes": ["as-is"], "delegates": ["cpu"], "reconnect_wait_s": 2.0, **more}
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
-    measurement = {"invocations": invocations, "runs": RUNS, "accuracy_samples": 0, "memory_invocations": 0,
-                   "op_profile_invocations": 0, "init_pairs": 0, "warmup_max_s": 0, "timeout_s": 300}  # fmt: skip
+    measurement = {
+        "invocations": invocations,
+        "runs": RUNS,
+        "accuracy_samples": 0,
+        "memory_invocations": 0,
+        "op_profile_invocations": 0,
+        "init_pairs": 0,
+        "warmup_max_s": 0,
+        "timeout_s": 300,
+    }
     lines += ["[measurement]", *(f"{key} = {value}" for key, value in measurement.items())]
     file.write_text("\n".join(lines) + "\n")
     return file

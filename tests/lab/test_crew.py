@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from harness.sweep.device_pool import Crew
+from harness.sweep.device_pool import DevicePool
 
 
 class Scripted:
@@ -24,7 +24,7 @@ class Scripted:
 
 def crew(measure, arrivals, stop=None):
     notes = []
-    return Crew(measure, arrivals, stop or threading.Event(), notes.append, look_every_s=0.01), notes
+    return DevicePool(measure, arrivals, stop or threading.Event(), notes.append, look_every_s=0.01), notes
 
 
 def test_a_lost_phone_is_measured_again_when_it_is_back_while_others_work():

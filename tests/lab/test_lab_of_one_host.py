@@ -40,9 +40,10 @@ _sweeps = itertools.count(1)
 
 def start_sweep(tmp_path, scheduler, url, *more):
     return Process(
-        harness("sweep", *more, "--lab", scheduler, "--results", url, "--json"), tmp_path / f"sweep{next(_sweeps)}.log",
+        harness("sweep", *more, "--lab", scheduler, "--results", url, "--json"),
+        tmp_path / f"sweep{next(_sweeps)}.log",
         {"HARNESS_CACHE": str(tmp_path / "cache-here")},
-    )  # fmt: skip
+    )
 
 
 def rows_of(sweep):
@@ -72,8 +73,9 @@ def test_the_phones_of_a_host_are_measured_there_and_files_travel_once(tmp_path,
     later = f"{datetime.now() + timedelta(hours=2):%H:%M}"
     night = Process(
         harness("nightly", spec, "--lab", scheduler, "--results", shared_store_url, "--until", later),
-        tmp_path / "night.log", {"HARNESS_CACHE": str(tmp_path / "cache-here")},
-    )  # fmt: skip
+        tmp_path / "night.log",
+        {"HARNESS_CACHE": str(tmp_path / "cache-here")},
+    )
     assert night.wait() == 0, night.said
     assert all(f"{name}: step" in night.said for name in names)
     assert parcel.stat().st_mtime_ns == before

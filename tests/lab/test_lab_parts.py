@@ -10,18 +10,18 @@ from scripted_sweep import Notebook, ScriptedSweep
 
 from harness.datasets.labelled import Samples
 from harness.devices.lease import lease
-from harness.errors import DeviceError, Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
+from harness.errors import DeviceError, Failure, FailureClass, HarnessError, MissingPrerequisiteError, UsageError
 from harness.files import sha256_of
 from harness.lab import client, engine
 from harness.lab import phone_registry as shelf
 from harness.lab import processes as worker
 from harness.lab.client import HostLostError, Lab, LabHost
-from harness.lab.device_source import LabSite, open_site
+from harness.lab.device_source import LabSource, open_source
 from harness.lab.job import JobStop, SendingObserver, pass_on
-from harness.lab.phone_registry import Announcement, Shelf, ShelvedPhone
+from harness.lab.phone_registry import Announcement, LabPhoneInfo, PhoneRegistry
 from harness.lab.transfer import (
     PIECE_BYTES,
-    Parcel,
+    TransferFile,
     complete,
     keep_piece,
     lacking,
@@ -31,7 +31,7 @@ from harness.lab.transfer import (
     place_of,
     save_samples,
 )
-from harness.progress import DeviceStatus, Heat, News
+from harness.progress import DeviceEvent, DeviceStatus, Temperature
 from harness.spec.sweep import load_sweep_spec
 
 SHARED = "postgresql+psycopg://harness@server/results"
@@ -50,7 +50,7 @@ def own_cache(tmp_path, monkeypatch):
 def test_a_file_arrives_whole_and_only_once(own_cache, tmp_path, size):
     file = tmp_path / "variant.tflite"
     file.write_bytes(np.random.default_rng(1).bytes(size))
-    parcel = Parcel(sha256_of(file), file)
+    parcel = TransferFile(sha256_of(file), file)
     assert lacking([parcel.name]) == [parcel.name]
     for offset, piece in pieces(parcel):
         keep_piece(parcel.name, "run", offset, piece)
@@ -64,7 +64,7 @@ def test_a_file_arrives_whole_and_only_once(own_cache, tmp_path, size):
 def test_a_file_that_arrived_changed_is_not_kept(own_cache, tmp_path):
     file = tmp_path / "variant.tflite"
     file.write_bytes(b"model")
-    parcel = Parcel(sha256_of(file), file)
+    parcel = TransferFile(sha256_of(file), file)
     keep_piece(parcel.name, "run", 0, b"medal")
     with pytest.raises(HarnessError, match="arrived changed"):
         complete(parcel.name, "run")
@@ -103,7 +103,9 @@ def test_samples_arrive_as_they_were(tmp_path, labels):
 def test_what_an_observer_on_a_host_is_told_is_told_here():
     here, messages = Notebook(), []
     there = SendingObserver(messages.append)
-    status = DeviceStatus("R58M", "Phone", News.FINISHED, heat=Heat("skin", 31.0, 0), interval_us=(1.0, 2.0), steps=3)
+    status = DeviceStatus(
+        "R58M", "Phone", DeviceEvent.FINISHED, heat=Temperature("skin", 31.0, 0), interval_us=(1.0, 2.0), steps=3
+    )
     there.note("a note")
     there.warn("a warning")
     there.show(status)
@@ -121,7 +123,7 @@ def shelf_of(monkeypatch, *names):
     monkeypatch.setattr(shelf, "ready_devices", lambda: list(names))
     asked = []
     monkeypatch.setattr(shelf, "identities", lambda new: asked.extend(new) or {name: f"id of {name}" for name in new})
-    return Shelf(), asked
+    return PhoneRegistry(), asked
 
 
 def announced(kept):
@@ -161,7 +163,7 @@ def test_a_host_whose_adb_server_is_away_says_so(monkeypatch):
 
 
 def test_a_job_waits_for_one_that_was_stopped_and_not_for_one_that_goes_on():
-    kept, first, second = Shelf(), threading.Event(), threading.Event()
+    kept, first, second = PhoneRegistry(), threading.Event(), threading.Event()
     got_it = threading.Event()
 
     def take():
@@ -213,12 +215,12 @@ class FakeClient:
 
 
 def phones(*names, is_free=True, version=None):
-    shelved = tuple(ShelvedPhone(name, f"id of {name}", is_free) for name in names)
+    shelved = tuple(LabPhoneInfo(name, f"id of {name}", is_free) for name in names)
     return Announcement(version or engine.version(), shelved)
 
 
 def site_of(notebook=None, **hosts):
-    return LabSite(Lab("tcp://server:8786", FakeClient(**hosts)), SHARED, notebook or Notebook())
+    return LabSource(Lab("tcp://server:8786", FakeClient(**hosts)), SHARED, notebook or Notebook())
 
 
 def test_phones_are_named_by_serial_and_by_host_only_where_they_must_be():
@@ -252,10 +254,10 @@ def test_hosts_of_another_version_are_left_out_and_told_once():
 
 
 def test_a_lab_without_hosts_or_phones_says_so():
-    with pytest.raises(NothingToRunOnError, match=r"No host has joined the lab at tcp://server:8786\."):
+    with pytest.raises(MissingPrerequisiteError, match=r"No host has joined the lab at tcp://server:8786\."):
         client._require_hosts(Lab("tcp://server:8786", FakeClient()))
     silent = Announcement(engine.version(), problem="The program adb was not found.")
-    with pytest.raises(NothingToRunOnError, match=r"any host of the lab \(lab1, lab2\)\. lab2: The program adb"):
+    with pytest.raises(MissingPrerequisiteError, match=r"any host of the lab \(lab1, lab2\)\. lab2: The program adb"):
         site_of(lab1=phones(), lab2=silent).targets([])
 
 
@@ -321,13 +323,16 @@ def test_a_phone_whose_host_is_lost_time_after_time_is_left_out(tmp_path):
     ],
 )
 def test_a_sweep_that_hosts_cannot_do_together_is_refused(results, spec, told):
-    with pytest.raises(UsageError, match=told), open_site("tcp://server:1", results, load_sweep_spec(None, spec), None):
+    with (
+        pytest.raises(UsageError, match=told),
+        open_source("tcp://server:1", results, load_sweep_spec(None, spec), None),
+    ):
         pass
 
 
 def test_a_lab_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(NothingToRunOnError, match="a package that is not installed: distributed") as caught:
+    with pytest.raises(MissingPrerequisiteError, match="a package that is not installed: distributed") as caught:
         engine.require_engine()
     assert "harness[lab]" in caught.value.advice
 

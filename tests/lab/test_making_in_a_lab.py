@@ -7,9 +7,9 @@ from lab_processes import INVOCATIONS, Host, Process, harness, write_spec
 from results_examples import card
 from small_networks import write_model
 
-from harness.lab.transfer import Batch, Delivery, arrived, hand_over, supplied
+from harness.lab.transfer import VariantBatch, VariantDelivery, arrived, hand_over, supplied
 from harness.store.store import Store
-from harness.sweep.variants import VariantSupply
+from harness.sweep.variants import VariantQueue
 from harness.tflite.variant import Variant
 
 TRAINED = """
@@ -25,11 +25,11 @@ def made(name):
 
 
 def test_a_job_gets_every_variant_once_and_is_told_of_the_last():
-    supply = VariantSupply(is_open=True)
+    supply = VariantQueue(is_open=True)
     supply.add(made("fp32"))
-    delivery = Delivery(supply)
+    delivery = VariantDelivery(supply)
     first = delivery.due()
-    assert first == Batch((card("fp32"),), is_open=True, is_whole=False)
+    assert first == VariantBatch((card("fp32"),), is_open=True, is_complete=False)
     delivery.given(first)
     assert delivery.due() is None
     with supplied("job", first, threading.Event()) as there:
@@ -41,21 +41,21 @@ def test_a_job_gets_every_variant_once_and_is_told_of_the_last():
         delivery.given(delivery.due())
         assert there.stock.ready == (arrived(card("fp32")), arrived(card("int8")))
         assert there.is_open
-        supply.close(is_whole=True)
-        assert delivery.due() == Batch((), is_open=False, is_whole=True)
+        supply.close(is_complete=True)
+        assert delivery.due() == VariantBatch((), is_open=False, is_complete=True)
         assert hand_over("job", delivery.due())
-        delivery.given(Batch((), is_open=False, is_whole=True))
+        delivery.given(VariantBatch((), is_open=False, is_complete=True))
         assert delivery.due() is None
-        assert there.await_all()
+        assert there.wait_for_all()
     assert not hand_over("job", first)
 
 
 def test_a_job_that_is_stopped_waits_for_no_variant():
     stop = threading.Event()
-    with supplied("job", Batch((card("fp32"),), is_open=True, is_whole=False), stop) as there:
+    with supplied("job", VariantBatch((card("fp32"),), is_open=True, is_complete=False), stop) as there:
         stop.set()
-        assert list(there.while_open()) == []
-        assert not there.await_all()
+        assert list(there.as_they_come()) == []
+        assert not there.wait_for_all()
 
 
 @pytest.mark.virtual_phone

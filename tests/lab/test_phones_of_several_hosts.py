@@ -9,9 +9,9 @@ from scripted_sweep import ScriptedSweep
 from test_phones_come_and_go import WAIT_FOR_GO, devices, good, let_go, running, until
 
 from harness.devices.adb.discovery import AttachedDevice, DeviceState, connect, list_devices, open_device
-from harness.devices.device_ref import DeviceName, label_of, server_at
+from harness.devices.device_ref import DeviceRef, label_of, server_at
 from harness.devices.lease import is_held, lease
-from harness.errors import DeviceError, FailureClass, NothingToRunOnError, UsageError
+from harness.errors import DeviceError, FailureClass, MissingPrerequisiteError, UsageError
 from harness.spec.sweep import load_sweep_spec
 from harness.sweep.targets import at_its_host, choose_targets, planned_delegates
 
@@ -39,9 +39,12 @@ class Host:
 
     def _do(self, command):
         subprocess.run(
-            [self._adb, command], env={**os.environ, "ANDROID_ADB_SERVER_PORT": str(self.port)}, check=True,
-            capture_output=True, timeout=60,
-        )  # fmt: skip
+            [self._adb, command],
+            env={**os.environ, "ANDROID_ADB_SERVER_PORT": str(self.port)},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def hosts(adb):
 def a_sweep(folder, hosts, **spec):
     return ScriptedSweep(
         folder, WAIT_FOR_GO, prepare=False, reconnect_wait_s=0.5, hosts=[host.name for host in hosts], **spec
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,13 +76,13 @@ def a_sweep(folder, hosts, **spec):
 )
 def test_a_phone_is_called_by_its_serial_where_that_is_enough(name, label):
     assert label_of(name) == label
-    assert DeviceName.parse(label).label == label
+    assert DeviceRef.parse(label).label == label
 
 
 @pytest.mark.parametrize("name", ["R58M@", "R58M@:5037", "R58M@lab1:0", "R58M@lab1:port"])
 def test_a_name_without_a_server_is_refused(name):
     with pytest.raises(UsageError, match="names no adb server"):
-        DeviceName.parse(name)
+        DeviceRef.parse(name)
 
 
 @pytest.mark.parametrize("host", ["", "lab 1", "lab1:port", "@lab1"])
@@ -102,7 +105,7 @@ def test_the_environments_own_server_is_no_other_host(monkeypatch):
 
 def test_a_serial_that_two_phones_have_is_not_guessed():
     attached = [AttachedDevice(f"0123456789ABCDEF@{host}:5037", DeviceState.DEVICE) for host in ("lab1", "lab2")]
-    with pytest.raises(NothingToRunOnError, match="is attached to several of lab1, lab2") as caught:
+    with pytest.raises(MissingPrerequisiteError, match="is attached to several of lab1, lab2") as caught:
         at_its_host("0123456789ABCDEF", attached, ["lab1", "lab2"], away=[])
     assert caught.value.advice == "Name its host too: 0123456789ABCDEF@lab1:5037 or 0123456789ABCDEF@lab2:5037."
 
@@ -149,7 +152,7 @@ def test_a_serial_finds_its_host_and_is_leased(start_phone, hosts):
     phone, addresses = start_phone(connect=False), [host.name for host in hosts]
     name = hosts[1].connect(phone)
     assert choose_targets([phone.serial, "host"], addresses).names == (name, "host")
-    with pytest.raises(NothingToRunOnError, match="R58M is attached to none of"):
+    with pytest.raises(MissingPrerequisiteError, match="R58M is attached to none of"):
         choose_targets(["R58M"], addresses)
     with lease(label_of(name)):
         assert is_held(open_device(name).serial)
@@ -172,7 +175,7 @@ def test_a_host_that_does_not_answer_is_told_in_one_sentence(start_phone, hosts,
     targets = choose_targets([], [here.name, away.name])
     assert targets.names == (name,)
     assert targets.notice == f"No adb server answers at {away.name}: its phones are taken up if it is back in time."
-    with pytest.raises(NothingToRunOnError, match=rf"^No adb server answers at {away.name}\.$"):
+    with pytest.raises(MissingPrerequisiteError, match=rf"^No adb server answers at {away.name}\.$"):
         choose_targets([], [away.name])
     assert choose_targets(["R58M"], [here.name, away.name]).names == (f"R58M@{away.name}",)
     with pytest.raises(DeviceError) as caught:

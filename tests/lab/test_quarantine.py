@@ -46,8 +46,11 @@ def test_a_faulty_phone_is_left_out_with_the_reason_and_the_other_is_measured(st
     assert stored[well.serial]["failure_class"] is None
     assert stored[well.serial]["preparation"]["faults"] == []
     assert not [note for note in sweep.notebook.notes if "is back" in note]
-    told = {row["serial"]: row["failure_message"] for row in summarize(sweep.store, SWEEP).to_dict("records")
-            if row["failure_class"] and not isinstance(row["variant"], str)}  # fmt: skip
+    told = {
+        row["serial"]: row["failure_message"]
+        for row in summarize(sweep.store, SWEEP).to_dict("records")
+        if row["failure_class"] and not isinstance(row["variant"], str)
+    }
     assert told == {faulty.serial: reason}
     sweep.store.close()
     page = tmp_path / "report.html"

@@ -28,8 +28,11 @@ def own_server(monkeypatch):
 
 
 def listening(port):
-    return [psutil.Process(one.pid) for one in psutil.net_connections("tcp")
-            if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid]  # fmt: skip
+    return [
+        psutil.Process(one.pid)
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid
+    ]
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])

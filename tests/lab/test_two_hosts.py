@@ -53,8 +53,9 @@ class TwoHosts:
         self._joined = [worker.said.count("is in the lab") for worker in self.workers]
         return Process(
             harness("sweep", *arguments, "--lab", self.address, "--results", self.url, "--json"),
-            self.folder / f"sweep{self._processes}.log", {"HARNESS_CACHE": str(self.folder / "cache-here")},
-        )  # fmt: skip
+            self.folder / f"sweep{self._processes}.log",
+            {"HARNESS_CACHE": str(self.folder / "cache-here")},
+        )
 
     def start_sweep_of_held_phones(self, spec):
         """Start a sweep; on each phone one process has run, and the next one waits."""

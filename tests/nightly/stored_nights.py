@@ -19,8 +19,7 @@ def sweep_id(night):
     return f"{FIRST_NIGHT + timedelta(days=night):%Y%m%d-%H%M%S}-{night:04x}"
 
 
-def add_night(store, night, latencies_us, *, os="build-1", sha256s=None, version="0.1.0", status="finished",
-              **changes):  # fmt: skip
+def add_night(store, night, latencies_us, *, os="build-1", sha256s=None, version="0.1.0", status="finished", **changes):
     """Store one sweep of one phone; `latencies_us` holds, by variant, the latencies of its processes."""
     started_at = FIRST_NIGHT + timedelta(days=night)
     identity = sweep_id(night)
@@ -49,10 +48,14 @@ def add_failed_night(store, night):
 def made_night(number, latencies_us, *, variant_sha256="a" * 64, **conditions):
     """A night as `read_nights` gives it, without a store."""
     return Night(
-        sweep_id(number), FIRST_NIGHT + timedelta(days=number), "key",
+        sweep_id(number),
+        FIRST_NIGHT + timedelta(days=number),
+        "key",
         {"device": "R58M", "os": "build-1", "tool": "f" * 64, "mode": {"runs": 30}, "ran": "cpu", **conditions},
-        {"variant int8": variant_sha256, "harness": "0.1.0"}, dict(enumerate(latencies_us)), Verdict.RANKED,
-    )  # fmt: skip
+        {"variant int8": variant_sha256, "harness": "0.1.0"},
+        dict(enumerate(latencies_us)),
+        Verdict.RANKED,
+    )
 
 
 def made_cell(nights):

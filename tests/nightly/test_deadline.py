@@ -7,12 +7,12 @@ from results_examples import SWEEP, cell
 from scripted_sweep import ScriptedSweep
 
 from harness.devices.adb.discovery import open_device
-from harness.spec.sweep import PRESETS, Measurement
+from harness.spec.sweep import PRESETS, MeasurementSettings
 from harness.sweep.context import Deadline
 from harness.sweep.device.device_run import DeviceRun
-from harness.sweep.plan import at_once, plan_invocations, plan_waves
+from harness.sweep.plan import at_once, plan_groups, plan_invocations
 
-MEASUREMENT = Measurement(**PRESETS["quick"])
+MEASUREMENT = MeasurementSettings(**PRESETS["quick"])
 CELLS = [cell(name) for name in ("a", "b", "c")]
 
 
@@ -47,12 +47,12 @@ def test_waiting_ends_when_it_is_time():
 
 
 def test_one_wave_is_the_plan_of_every_sweep():
-    (wave,) = plan_waves(at_once(CELLS), MEASUREMENT, seed=3)
+    (wave,) = plan_groups(at_once(CELLS), MEASUREMENT, seed=3)
     assert wave.invocations == plan_invocations(CELLS, MEASUREMENT, seed=3)
 
 
 def test_waves_hold_every_process_once_and_share_no_block():
-    waves = plan_waves([CELLS[:2], CELLS[2:]], MEASUREMENT, seed=3)
+    waves = plan_groups([CELLS[:2], CELLS[2:]], MEASUREMENT, seed=3)
     blocks = [{place.block for place in wave.invocations} for wave in waves]
     assert not blocks[0] & blocks[1]
     places = [(place.cell.key, place.purpose, place.index) for wave in waves for place in wave.invocations]
@@ -65,9 +65,10 @@ def test_waves_hold_every_process_once_and_share_no_block():
 def test_nothing_starts_after_the_deadline_in_any_pass(start_phone, tmp_path, processes):
     device = open_device(start_phone().serial)
     sweep = ScriptedSweep(
-        tmp_path, delegates=["cpu", "cpu-builtin"],
+        tmp_path,
+        delegates=["cpu", "cpu-builtin"],
         measurement={"init_pairs": 1, "warmup_max_s": 2, "warmup_min_s": 0.25},
-    )  # fmt: skip
+    )
     sweep.stop = Deadline(float(processes), clock=lambda: float(len(sweep.invocations)))
     sweep.run(device)
     assert len(sweep.invocations) == processes
@@ -84,5 +85,6 @@ def test_a_wave_is_measured_whole_before_the_next_begins(start_phone, tmp_path):
     assert [delegate[row["cell_key"]] for row in sweep.invocations] == ["cpu-builtin"] * 6 + ["cpu"] * 6
     blocks = [row["block"] for row in sweep.invocations]
     assert len(set(blocks)) == 12
-    assert sweep.store.done(SWEEP) == {(row["cell_key"], row["purpose"], row["invocation_index"])
-                                       for row in sweep.invocations}  # fmt: skip
+    assert sweep.store.done(SWEEP) == {
+        (row["cell_key"], row["purpose"], row["invocation_index"]) for row in sweep.invocations
+    }

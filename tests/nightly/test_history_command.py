@@ -10,7 +10,7 @@ from rich.console import Console
 from stored_nights import add_night, made_cell, made_night, processes, sweep_id
 from typer.testing import CliRunner
 
-from harness.analysis.history.steps import examine, group_by_cause
+from harness.analysis.history.steps import find_shifts, group_by_cause
 from harness.cli.main import app
 from harness.errors import UsageError
 from harness.report.terminal.history import cell_screen, overview_screen
@@ -29,8 +29,12 @@ def results(tmp_path_factory):
         for night in range(NIGHTS):
             updated = night >= UPDATED_AT
             levels = {"fp32": 2200 if updated else 2000, "int8": 1100 if updated else 1000}
-            add_night(store, night, {name: processes(generator, level, noise=0.01) for name, level in levels.items()},
-                      os="build-2" if updated else "build-1")  # fmt: skip
+            add_night(
+                store,
+                night,
+                {name: processes(generator, level, noise=0.01) for name, level in levels.items()},
+                os="build-2" if updated else "build-1",
+            )
     return str(folder)
 
 
@@ -84,9 +88,12 @@ def test_the_screen_fits_a_narrow_terminal(history):
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(["nosuch", "cpu"], "No sweep holds nosuch cpu."), (["int8"], "A cell has two names; found 1."),
-     (["--format", "xml"], "--format: found 'xml'.")],
-)  # fmt: skip
+    [
+        (["nosuch", "cpu"], "No sweep holds nosuch cpu."),
+        (["int8"], "A cell has two names; found 1."),
+        (["--format", "xml"], "--format: found 'xml'."),
+    ],
+)
 def test_what_cannot_be_shown_is_said(history, arguments, sentence):
     error = history(*arguments).exception
     assert isinstance(error, UsageError)
@@ -101,7 +108,7 @@ def test_names_from_outside_do_not_reach_the_terminal_as_they_are():
     hostile = "[red]x[/red]\x1b[31m\x00\n"
     cell = made_cell(made_night(number, [1000.0 + number] * 5, os=hostile * (number // 4)) for number in range(12))
     cell = replace(cell, device=hostile, name=replace(cell.name, variant=hostile, serial=hostile))
-    history = examine(cell)
+    history = find_shifts(cell)
     screen = Console(width=100, file=(written := io.StringIO()))
     screen.print(cell_screen(history, width=100))
     screen.print(overview_screen([history], group_by_cause(history.steps)))

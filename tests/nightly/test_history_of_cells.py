@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from stored_nights import add_failed_night, add_night, made_cell, made_night, processes, sweep_id
 
 from harness.analysis.history.nights import CellName, read_nights
-from harness.analysis.history.steps import Change, HistoryStep, changes, examine, group_by_cause
-from harness.analysis.ratio import Interval, RatioEstimate
+from harness.analysis.history.steps import ConditionChange, HistoryStep, changes, find_shifts, group_by_cause
+from harness.analysis.ratio import RatioEstimate, RatioInterval
 from harness.store.store import Store
 
 
@@ -35,8 +35,10 @@ def test_a_night_holds_what_the_sweeps_own_table_says(store):
     (row,) = summarize(store, identity).to_dict("records")
     (night,) = nights_of(store).nights
     assert (night.latency.value, night.latency.low, night.latency.high) == (
-        row["latency_median_us"], row["latency_low_us"], row["latency_high_us"],
-    )  # fmt: skip
+        row["latency_median_us"],
+        row["latency_low_us"],
+        row["latency_high_us"],
+    )
     assert night.verdict == row["verdict"]
     assert night.memory_mb == row["memory_overall_mb"]
     assert night.size_bytes == row["size_bytes"]
@@ -69,15 +71,21 @@ def test_a_night_without_enough_processes_is_shown_but_does_not_count(store, gen
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [({"os": "build-2"}, "os"), ({"tool": "e" * 64}, "tool"), ({"cores": "f0"}, "cores"),
-     ({"profile": "pixel"}, "profile"), ({"mode": {"runs": 50}}, "mode runs"), ({"ran": "gpu"}, "ran")],
-)  # fmt: skip
+    [
+        ({"os": "build-2"}, "os"),
+        ({"tool": "e" * 64}, "tool"),
+        ({"cores": "f0"}, "cores"),
+        ({"profile": "pixel"}, "profile"),
+        ({"mode": {"runs": 50}}, "mode runs"),
+        ({"ran": "gpu"}, "ran"),
+    ],
+)
 def test_what_makes_nights_unlike_parts_them_and_is_said(generator, change, what):
     cell = made_cell(
         made_night(number, processes(generator, 1500 if number >= 6 else 1000), **(change if number >= 6 else {}))
         for number in range(12)
     )
-    history = examine(cell)
+    history = find_shifts(cell)
     assert [(part.start, part.end) for part in history.stretches] == [(0, 6), (6, 12)]
     (step,) = history.steps
     assert not step.alike
@@ -88,7 +96,7 @@ def test_what_makes_nights_unlike_parts_them_and_is_said(generator, change, what
 
 def test_nights_that_part_without_a_step_have_none(generator):
     nights = [made_night(number, processes(generator, 1000), os=f"build-{number // 6}") for number in range(12)]
-    history = examine(made_cell(nights))
+    history = find_shifts(made_cell(nights))
     assert len(history.stretches) == 2
     assert history.steps == []
 
@@ -96,19 +104,20 @@ def test_nights_that_part_without_a_step_have_none(generator):
 def test_two_nights_after_an_update_are_too_few_for_a_step(generator):
     nights = [made_night(number, processes(generator, 1000)) for number in range(10)]
     nights += [made_night(number, processes(generator, 2000), os="build-2") for number in (10, 11)]
-    assert examine(made_cell(nights)).steps == []
+    assert find_shifts(made_cell(nights)).steps == []
 
 
 def test_a_new_variant_does_not_part_nights_but_explains_their_step(generator):
     nights = [made_night(number, processes(generator, 1000, noise=0.01)) for number in range(15)]
-    nights += [made_night(number, processes(generator, 1100, noise=0.01), variant_sha256="b" * 64)
-               for number in range(15, 30)]  # fmt: skip
-    history = examine(made_cell(nights))
+    nights += [
+        made_night(number, processes(generator, 1100, noise=0.01), variant_sha256="b" * 64) for number in range(15, 30)
+    ]
+    history = find_shifts(made_cell(nights))
     assert len(history.stretches) == 1
     (step,) = history.steps
     assert step.alike
     assert step.is_slower
-    assert step.causes == (Change("variant int8", "a" * 64, "b" * 64),)
+    assert step.causes == (ConditionChange("variant int8", "a" * 64, "b" * 64),)
     assert step.earliest <= sweep_id(15) <= step.latest
 
 
@@ -117,8 +126,8 @@ def test_a_step_smaller_than_what_matters_is_left_out(generator):
         made_night(number, processes(generator, 1010 if number >= 20 else 1000, noise=0.001, spread=0.001))
         for number in range(40)
     )
-    assert examine(cell).steps == []
-    assert len(examine(cell, effect=0.005).steps) == 1
+    assert find_shifts(cell).steps == []
+    assert len(find_shifts(cell, effect=0.005).steps) == 1
 
 
 def test_changes_between_like_nights_are_none(generator):
@@ -132,14 +141,14 @@ def test_a_step_between_stretches_is_of_the_levels_next_to_it(generator):
         made_night(number, processes(generator, level, noise=0.01), os="build-2" if number >= 40 else "build-1")
         for number, level in enumerate(levels)
     )
-    (step,) = examine(cell).steps
+    (step,) = find_shifts(cell).steps
     assert step.sweep_id == sweep_id(20)
 
 
 @given(st.lists(st.tuples(st.floats(1, 1e6), st.sampled_from(["a", "b"])), max_size=30))
 def test_every_night_lies_in_one_stretch_and_every_step_inside_the_series(nights):
     cell = made_cell(made_night(number, [level] * 5, os=os) for number, (level, os) in enumerate(nights))
-    history = examine(cell, effect=0)
+    history = find_shifts(cell, effect=0)
     assert [index for part in history.stretches for index in range(part.start, part.end)] == list(range(len(nights)))
     assert all(0 < step.at < len(nights) for step in history.steps)
     assert [step.at for step in history.steps] == sorted({step.at for step in history.steps})
@@ -147,7 +156,7 @@ def test_every_night_lies_in_one_stretch_and_every_step_inside_the_series(nights
 
 # ---- common causes ----
 
-ESTIMATE = RatioEstimate(1.1, Interval(1.05, 1.15), Interval(1.06, 1.14), 0.001, "ranks")
+ESTIMATE = RatioEstimate(1.1, RatioInterval(1.05, 1.15), RatioInterval(1.06, 1.14), 0.001, "ranks")
 
 
 def step(serial, variant, place, *causes, reach=0):
@@ -156,7 +165,7 @@ def step(serial, variant, place, *causes, reach=0):
 
 
 def test_a_cause_that_cells_share_is_told_once():
-    tool, variant = Change("tool", "a", "b"), Change("variant int8", "c", "d")
+    tool, variant = ConditionChange("tool", "a", "b"), ConditionChange("variant int8", "c", "d")
     steps = [step("A", "int8", 5, tool, variant), step("A", "fp32", 5, tool), step("B", "fp32", 6, tool)]
     (group,) = group_by_cause(steps)
     assert group.change == tool
@@ -172,7 +181,7 @@ def test_without_a_cause_steps_of_one_phone_at_one_time_belong_together():
 
 
 def test_every_step_is_told_once():
-    causes = [Change("os", str(number), str(number + 1)) for number in range(3)]
+    causes = [ConditionChange("os", str(number), str(number + 1)) for number in range(3)]
     steps = [step("A", f"v{number}", number, *causes[: number % 4]) for number in range(10)]
     told = [step for group in group_by_cause(steps) for step in group.steps]
     assert sorted(told, key=lambda step: step.at) == steps

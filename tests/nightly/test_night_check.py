@@ -19,7 +19,7 @@ from harness.export.junit import junit_xml
 from harness.nightly.night import NightOutcome
 from harness.report.terminal.night import night_document, night_message, night_screen
 from harness.store.store import Store
-from harness.text import plain
+from harness.text import to_json_value
 
 XSD = xmlschema.XMLSchema(Path(__file__).parent / "data" / "junit-10.xsd")
 NIGHTS = 6
@@ -40,8 +40,11 @@ def generator():
 def quiet(store, generator):
     """A store with some equal nights of two cells."""
     for night in range(NIGHTS):
-        add_night(store, night, {name: processes(generator, level, noise=0.01)
-                                 for name, level in (("int8", 1000), ("fp32", 2000))})  # fmt: skip
+        add_night(
+            store,
+            night,
+            {name: processes(generator, level, noise=0.01) for name, level in (("int8", 1000), ("fp32", 2000))},
+        )
     return store
 
 
@@ -83,17 +86,19 @@ def test_the_floor_comes_from_the_nights_themselves(quiet, generator):
 
 
 def test_a_step_too_small_for_one_night_is_told_on_the_night_that_shows_it_and_once(generator):
-    nights = [made_night(number, processes(generator, 1060 if number >= 14 else 1000, noise=0.02, spread=0.002))
-              for number in range(26)]  # fmt: skip
-    told = [number for number in range(26)
-            if new_step(made_cell(nights[: number + 1]), sweep_id(number), effect=0.02)]  # fmt: skip
+    nights = [
+        made_night(number, processes(generator, 1060 if number >= 14 else 1000, noise=0.02, spread=0.002))
+        for number in range(26)
+    ]
+    told = [number for number in range(26) if new_step(made_cell(nights[: number + 1]), sweep_id(number), effect=0.02)]
     assert len(told) == 1
     assert told[0] > 14
 
 
 def test_a_step_to_a_faster_level_is_no_trouble(generator):
-    nights = [made_night(number, processes(generator, 900 if number >= 14 else 1000, noise=0.01))
-              for number in range(26)]  # fmt: skip
+    nights = [
+        made_night(number, processes(generator, 900 if number >= 14 else 1000, noise=0.01)) for number in range(26)
+    ]
     assert not any(new_step(made_cell(nights[: number + 1]), sweep_id(number), effect=0.02) for number in range(26))
 
 
@@ -158,8 +163,14 @@ def test_a_delegate_that_falls_back_tonight_is_told(store, generator):
     for night in range(2):
         identity = add_night(store, night, {})
         falls = {"achieved": "cpu", "fell_back": True} if night else {}
-        measure(store, cell(delegate="gpu"), processes(generator, 1000), outcome=accuracy_outcome(),
-                sweep_id=identity, **falls)  # fmt: skip
+        measure(
+            store,
+            cell(delegate="gpu"),
+            processes(generator, 1000),
+            outcome=accuracy_outcome(),
+            sweep_id=identity,
+            **falls,
+        )
         store.add_variant(identity, card())
     checked = check(store, 1)
     assert Trouble.FALLBACK in checked.cells[0].troubles
@@ -209,7 +220,7 @@ def test_names_from_outside_break_neither_xml_nor_screen_nor_json(store, generat
     console = Console(width=120, file=(written := io.StringIO()))
     console.print(night_screen(checked, BY_DEFAULT))
     assert "\x1b[31m" not in written.getvalue()
-    json.dumps(plain(night_document(checked, BY_DEFAULT)), allow_nan=False).encode()
+    json.dumps(to_json_value(night_document(checked, BY_DEFAULT)), allow_nan=False).encode()
     json.dumps(night_message(checked, BY_DEFAULT, 1)).encode()
 
 

@@ -54,21 +54,40 @@ class Lab:
         self.results = folder / "results"
         self.notebook = Notebook()
         self._tool = Tool(
-            name="benchmark_model", family=ToolFamily.INTERPRETER, system=ToolSystem.VIRTUAL_PHONE, abi=host_abi(),
-            sha256=sha256_of(script), path=script, origin="test", flags=frozenset(FLAGS.split()),
-        )  # fmt: skip
+            name="benchmark_model",
+            family=ToolFamily.INTERPRETER,
+            system=ToolSystem.VIRTUAL_PHONE,
+            abi=host_abi(),
+            sha256=sha256_of(script),
+            path=script,
+            origin="test",
+            flags=frozenset(FLAGS.split()),
+        )
 
     def night(self, threads=(1,), deadline=None, **settings):
-        spec = load_sweep_spec(None, {
-            "model": str(MODEL), "recipes": ["as-is"], "devices": [self.phone.serial], "threads": list(threads),
-            "delegates": ["cpu", "cpu-builtin"],
-            "measurement": {"runs": 10, "accuracy_samples": 0, "memory_invocations": 0, "warmup_max_s": 0,
-                            "init_pairs": 0},
-        })  # fmt: skip
+        spec = load_sweep_spec(
+            None,
+            {
+                "model": str(MODEL),
+                "recipes": ["as-is"],
+                "devices": [self.phone.serial],
+                "threads": list(threads),
+                "delegates": ["cpu", "cpu-builtin"],
+                "measurement": {
+                    "runs": 10,
+                    "accuracy_samples": 0,
+                    "memory_invocations": 0,
+                    "warmup_max_s": 0,
+                    "init_pairs": 0,
+                },
+            },
+        )
         return run_night(
-            NightSettings(spec, self.results, **settings), self.notebook, registry=OneTool(self._tool),
+            NightSettings(spec, self.results, **settings),
+            self.notebook,
+            registry=OneTool(self._tool),
             deadline=deadline,
-        )  # fmt: skip
+        )
 
     def processes(self):
         with sqlite3.connect(self.results / "results.sqlite3") as connection:
@@ -168,8 +187,15 @@ def test_a_night_that_is_ended_from_outside_keeps_what_is_done_and_holds_nothing
     tmp_path, registered_tools, virtual_phone, how, code
 ):
     results = tmp_path / "results"
-    command = [sys.executable, "-m", "harness", "nightly", official_spec(tmp_path, virtual_phone, invocations=1000),
-               "--results", str(results)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "nightly",
+        official_spec(tmp_path, virtual_phone, invocations=1000),
+        "--results",
+        str(results),
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as night:
         with Store.open(results) as store:
             while night.poll() is None and len(done := _done(store)) < 2:

@@ -19,17 +19,17 @@ from results_examples import cell
 from stored_nights import FIRST_NIGHT, add_night, processes
 
 from harness.analysis.history.nights import CellName, read_nights
-from harness.errors import NothingToRunOnError, UsageError
+from harness.errors import MissingPrerequisiteError, UsageError
 from harness.nightly.night import next_time, night_lock, require_space
 from harness.nightly.webhook import post, require_webhook
 from harness.store.store import Store
 from harness.sweep.time_budget import (
     BETWEEN_PROCESSES_S,
     MARGIN,
+    groups_in_time,
     most_informative_first,
     seconds_of_cells,
     uncertainty,
-    waves_in_time,
 )
 
 # ---- until ----
@@ -75,7 +75,7 @@ HOLD += "with night_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n   
 def test_two_nights_never_overlap_and_a_killed_one_holds_nothing(tmp_path):
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(NothingToRunOnError, match=f"process {other.pid} on .* since 20"), night_lock(tmp_path):
+        with pytest.raises(MissingPrerequisiteError, match=f"process {other.pid} on .* since 20"), night_lock(tmp_path):
             pass
         os.kill(other.pid, signal.SIGKILL)
         other.wait()
@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 def test_a_night_without_room_is_not_begun(tmp_path):
     require_space(tmp_path, 2.0, free_bytes=lambda _: 2_000_000_000)
-    with pytest.raises(NothingToRunOnError, match=r"Only 1\.9 GB are free"):
+    with pytest.raises(MissingPrerequisiteError, match=r"Only 1\.9 GB are free"):
         require_space(tmp_path, 2.0, free_bytes=lambda _: 1_900_000_000)
 
 
@@ -160,7 +160,7 @@ costs = st.lists(st.floats(0.1, 1000), min_size=1, max_size=12)
 def test_waves_keep_order_and_lose_nothing(seconds, time_s):
     cells = [cell(f"v{number}") for number in range(len(seconds))]
     cost = dict(zip((one.key for one in cells), seconds, strict=True))
-    waves = waves_in_time(cells, lambda one: cost[one.key], time_s)
+    waves = groups_in_time(cells, lambda one: cost[one.key], time_s)
     assert [one for wave in waves for one in wave] == cells
     assert all(len(wave) == 1 for wave in waves[1:])
     if len(waves[0]) > 1:
@@ -170,7 +170,7 @@ def test_waves_keep_order_and_lose_nothing(seconds, time_s):
 
 
 def test_a_device_without_cells_has_no_waves():
-    assert waves_in_time([], lambda _: 1.0, 10.0) == []
+    assert groups_in_time([], lambda _: 1.0, 10.0) == []
 
 
 def test_a_cell_costs_what_its_last_good_night_took(store):

@@ -26,9 +26,7 @@ def test_cuts_by_name_and_bad_ones(harness_cli):
 
 
 def test_an_absent_phone_is_not_answered_with_an_option_of_another_verb(harness_cli):
-    refused = harness_cli(
-        "partition", str(MODELS / "pooled-float.tflite"), "-o", "stages", "--device", "not-attached"
-    )  # fmt: skip
+    refused = harness_cli("partition", str(MODELS / "pooled-float.tflite"), "-o", "stages", "--device", "not-attached")
     assert refused.returncode != 0
     assert "not-attached" in refused.stderr
     assert "start the same sweep" not in refused.stderr
@@ -38,7 +36,7 @@ def test_an_absent_phone_is_not_answered_with_an_option_of_another_verb(harness_
 def test_the_stages_fit_a_narrow_terminal(harness_cli, columns):
     finished = harness_cli(
         "partition", str(MODELS / "pooled-int8.tflite"), "--stages", "3", "-o", "stages", COLUMNS=columns
-    )  # fmt: skip
+    )
     table = finished.stdout.split("as-is-1of3:")[0]
     assert "takes" in table
     assert all(len(line) <= int(columns) for line in table.splitlines())

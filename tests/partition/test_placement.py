@@ -75,9 +75,7 @@ def test_pieces_in_one_file_have_no_seams():
 times = st.lists(st.one_of(st.none(), st.integers(1, 50)), min_size=4, max_size=4)
 
 
-BUILT_IN = tuple(
-    Unit(f"builtin@{core}", "builtin", f"{core + 1}", (core,), may_share=True) for core in (0, 1)
-)  # fmt: skip
+BUILT_IN = tuple(Unit(f"builtin@{core}", "builtin", f"{core + 1}", (core,), may_share=True) for core in (0, 1))
 
 
 def every_pipeline(measured, stages, units=UNITS):
@@ -96,9 +94,10 @@ def test_no_pipeline_is_faster(cpu, gpu, crossing, stages, gpu_cores_busy):
     measured = table([0, *crossing], cpu=cpu, gpu=gpu, gpu_cores_busy=gpu_cores_busy)
     for including in ((), ("gpu",)):
         ways = [
-            way for way in every_pipeline(measured, stages)
+            way
+            for way in every_pipeline(measured, stages)
             if {stage.unit.delegate for stage in way.stages}.issuperset(including)
-        ]  # fmt: skip
+        ]
         best = min((way.interval_us for way in ways), default=None)
         found = fastest_pipeline(measured, UNITS, stages, including=including)
         assert (found and found.interval_us) == (best and pytest.approx(best))

@@ -244,9 +244,11 @@ def test_a_difference_is_told():
 
 def test_stages_are_variants_with_cards(tmp_path):
     whole = make_variant(
-        find_model(str(DATA / "accuracy/data/pooled-int8.tflite")), find_recipe("as-is"), cache=cache_folder(),
+        find_model(str(DATA / "accuracy/data/pooled-int8.tflite")),
+        find_recipe("as-is"),
+        cache=cache_folder(),
         observer=SilentObserver(),
-    )  # fmt: skip
+    )
     graph = read_partitionable(whole.path.read_bytes(), name="pooled")
     made = partition(whole, graph, [3], tmp_path / "stages")
     assert made.exact

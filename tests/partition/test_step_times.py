@@ -20,10 +20,11 @@ def chain_graph(operators, constant=()):
     """Return a graph of operators one after the other; `constant` ones stand beside it and read a constant."""
     tensors = tuple(Tensor(f"t{place}", (1,), "int8") for place in range(2 * operators + 2))
     nodes = tuple(
-        Operator("DEQUANTIZE", (2 * operators + 1,), (operators + 1 + place,)) if place in constant
+        Operator("DEQUANTIZE", (2 * operators + 1,), (operators + 1 + place,))
+        if place in constant
         else Operator("ABS", (max(before for before in range(-1, place) if before not in constant) + 1,), (place + 1,))
         for place in range(operators)
-    )  # fmt: skip
+    )
     return Graph(nodes, tensors, (0,), (operators,), frozenset({2 * operators + 1}))
 
 

@@ -47,8 +47,15 @@ def attacked(store):
     for index, name in enumerate((ATTACK, BREAKOUT)):
         cell = examples.cell(name, serial=BREAKOUT)
         outcome = examples.accuracy_outcome(note=ATTACK)
-        examples.measure(store, cell, [1000.0 + index, 1010, 1020, 990, 1005], outcome=outcome,
-                         memory_overall_mb=math.nan, init_us=math.inf, latency_std_us=-math.inf)  # fmt: skip
+        examples.measure(
+            store,
+            cell,
+            [1000.0 + index, 1010, 1020, 990, 1005],
+            outcome=outcome,
+            memory_overall_mb=math.nan,
+            init_us=math.inf,
+            latency_std_us=-math.inf,
+        )
     failure = Failure(FailureClass.DELEGATE_FAILED, ATTACK, BREAKOUT)
     cell = examples.cell(ATTACK, "gpu", serial=BREAKOUT)
     store.add_cell(examples.SWEEP, cell)

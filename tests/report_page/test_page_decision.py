@@ -4,7 +4,7 @@ import pytest
 import results_examples as examples
 from hostile_sweeps import only_failures, open_store, two_variants
 
-from harness.analysis.decision import Limits, decide
+from harness.analysis.decision import ShipLimits, decide
 from harness.analysis.sweep_data import read_sweep_data
 from harness.report.html.history_figure import ChangePoint, history_figure
 
@@ -17,7 +17,7 @@ def store(tmp_path):
 
 def decided(store, limits=None):
     """Return the decisions of the last sweep."""
-    return decide(read_sweep_data(store, store.find_sweep("latest")), limits or Limits())
+    return decide(read_sweep_data(store, store.find_sweep("latest")), limits or ShipLimits())
 
 
 def test_the_faster_variant_within_the_limits_is_shipped(store):
@@ -28,7 +28,7 @@ def test_the_faster_variant_within_the_limits_is_shipped(store):
 
 
 def test_what_loses_too_much_accuracy_is_not_shipped(store):
-    (decision,) = decided(two_variants(store), Limits(max_drop_points=0.1))
+    (decision,) = decided(two_variants(store), ShipLimits(max_drop_points=0.1))
     assert decision.ship == "fp32 on cpu"
     assert "the model as it is" in decision.headline
 
@@ -36,9 +36,9 @@ def test_what_loses_too_much_accuracy_is_not_shipped(store):
 @pytest.mark.parametrize(
     "limits, words",
     [
-        (Limits(max_latency_ms=0.1), "latency of at most 0.1 ms"),
-        (Limits(max_size_kb=10), "file of at most 10 kB"),
-        (Limits(max_memory_mb=1), "at most 1 MB of memory"),
+        (ShipLimits(max_latency_ms=0.1), "latency of at most 0.1 ms"),
+        (ShipLimits(max_size_kb=10), "file of at most 10 kB"),
+        (ShipLimits(max_memory_mb=1), "at most 1 MB of memory"),
     ],
 )
 def test_limits_that_nothing_meets(store, limits, words):
@@ -82,7 +82,7 @@ def test_unknown_accuracy_is_said_instead_of_judged(store):
 def test_a_noise_sweep_decides_nothing(store):
     store.start_sweep(examples.sweep_record(spec={"model": "fashion-dscnn", "purpose": "noise"}))
     data = read_sweep_data(store, store.find_sweep(examples.SWEEP))
-    assert decide(data, Limits()) == []
+    assert decide(data, ShipLimits()) == []
 
 
 def test_history_marks_change_points_in_the_order_of_time(store):

@@ -22,10 +22,18 @@ def page(tmp_path_factory):
         cells = [examples.cell(name, serial=f"S{device}") for device in range(DEVICES) for name in names]
 
         def fill(connection):
-            connection.execute(insert(schema.variants), [
-                {"sweep_id": examples.SWEEP, "name": name, "sha256": examples.sha256(name), "size_bytes": 1000 + size}
-                for size, name in enumerate(names)
-            ])  # fmt: skip
+            connection.execute(
+                insert(schema.variants),
+                [
+                    {
+                        "sweep_id": examples.SWEEP,
+                        "name": name,
+                        "sha256": examples.sha256(name),
+                        "size_bytes": 1000 + size,
+                    }
+                    for size, name in enumerate(names)
+                ],
+            )
             connection.execute(
                 insert(schema.cells), [asdict(cell) | {"sweep_id": examples.SWEEP, "key": cell.key} for cell in cells]
             )

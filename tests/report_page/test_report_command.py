@@ -57,12 +57,12 @@ def test_a_site_of_all_sweeps(store, tmp_path, harness_cli):
 
 
 def test_the_first_page_of_a_site_in_a_browser(store, tmp_path, open_page):
-    from harness.analysis.decision import Limits
+    from harness.analysis.decision import ShipLimits
     from harness.report.html.site import write_site
 
     attacked(store)
     two_variants(store, sweep_id=SECOND)
-    write_site(store, tmp_path / "site", Limits())
+    write_site(store, tmp_path / "site", ShipLimits())
     opened = open_page((tmp_path / "site/index.html").read_text(encoding="utf-8"))
     assert opened.page.get_by_role("table").get_by_text("2.0\u00d7 faster").is_visible()
     assert opened.violations() == []

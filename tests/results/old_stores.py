@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 
 from harness.store.database import make_engine
-from harness.store.location import find_place
+from harness.store.location import find_location
 from harness.store.records import FILE_NAME
 from harness.store.versions import MIGRATIONS
 
@@ -25,7 +25,7 @@ def restore(dump, folder):
 
 def migrate(place, revision):
     """Bring a store, or an empty database, to a revision by Alembic alone."""
-    engine = make_engine(find_place(place).url)
+    engine = make_engine(find_location(place).url)
     with engine.begin() as connection:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(MIGRATIONS))
@@ -36,7 +36,7 @@ def migrate(place, revision):
 def make_old_on_server(server, url):
     """Make a store of version 4, as a harness without Alembic left it, in an empty database."""
     migrate(url, "0004")
-    database = find_place(url).url.database
+    database = find_location(url).url.database
     server.execute("DROP TABLE alembic_version", database)
     server.execute("CREATE TABLE schema_versions (version BIGINT PRIMARY KEY)", database)
     server.execute("INSERT INTO schema_versions VALUES (4)", database)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analysis.comparison import FindingVerdict, Samples, compare, correct
+from harness.analysis.comparison import FindingVerdict, LatencySamples, compare, correct
 from harness.analysis.noise_floor import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
 from harness.analysis.ratio import estimate_by_mean, estimate_by_rank, smallest_p
 from harness.spec.sweep import PRESETS
@@ -28,7 +28,7 @@ def verdicts(times, count, *, paired=True, with_floor=True, **truth):
     for _ in range(times):
         a, b = sides(generator, count, **truth)
         floor = floor_within_sweep([a, b], count, "itself") if with_floor else None
-        found += [finding.verdict for finding in compare([Samples(a, b, paired, floor)])]
+        found += [finding.verdict for finding in compare([LatencySamples(a, b, paired, floor)])]
     return found
 
 
@@ -89,12 +89,12 @@ def test_swapping_the_sides_turns_the_ratio_round():
 
 
 def test_equal_values_are_no_difference():
-    (finding,) = compare([Samples([100.0] * 10, [100.0] * 10, paired=True)])
+    (finding,) = compare([LatencySamples([100.0] * 10, [100.0] * 10, paired=True)])
     assert finding.verdict is FindingVerdict.SAME
     assert finding.estimate.value == 1.0
-    (finding,) = compare([Samples([100.0] * 5, [100.0] * 5, paired=True)])  # by mean, whose error is then zero
+    (finding,) = compare([LatencySamples([100.0] * 5, [100.0] * 5, paired=True)])  # by mean, whose error is then zero
     assert finding.verdict is FindingVerdict.SAME
-    (finding,) = compare([Samples([100.0] * 5, [200.0] * 5, paired=True)])
+    (finding,) = compare([LatencySamples([100.0] * 5, [200.0] * 5, paired=True)])
     assert finding.verdict is FindingVerdict.SLOWER
 
 
@@ -125,8 +125,8 @@ def test_promise_h8_iterations_of_one_process_would_raise_false_alarms():
     for _ in range(200):
         processes = 1000 * np.exp(generator.normal(0, 0.03, (2, 1, 1)))
         a, b = (list(side.ravel()) for side in processes * np.exp(generator.normal(0, 0.028, (2, 1, 50))))
-        alarms += compare([Samples(a, b, paired=False)])[0].verdict in DIFFERENT
-    assert alarms / 200 > 0.30  # which is why `Samples` takes one value a process
+        alarms += compare([LatencySamples(a, b, paired=False)])[0].verdict in DIFFERENT
+    assert alarms / 200 > 0.30  # which is why `LatencySamples` takes one value a process
 
 
 def test_slow_cores_do_not_hide_a_difference():
@@ -141,15 +141,15 @@ def test_slow_cores_do_not_hide_a_difference():
 
 def test_promise_h9_nothing_under_the_noise_floor_is_called_different():
     a, b = sides(np.random.default_rng(1), 18, ratio=1.06, noise=0.005)
-    assert compare([Samples(a, b, True, NoiseFloor(0.03, "test"))])[0].verdict is FindingVerdict.SLOWER
-    hidden = compare([Samples(a, b, True, NoiseFloor(0.10, "test"))])[0]
+    assert compare([LatencySamples(a, b, True, NoiseFloor(0.03, "test"))])[0].verdict is FindingVerdict.SLOWER
+    hidden = compare([LatencySamples(a, b, True, NoiseFloor(0.10, "test"))])[0]
     assert hidden.verdict is FindingVerdict.INCONCLUSIVE
     assert hidden.why == "Under the noise floor of 10.0%: test."
 
 
 def test_promise_h9_sweeps_that_differ_by_themselves_are_never_called_the_same():
     a, b = sides(np.random.default_rng(1), 18, noise=0.002)
-    quiet, loud = (compare([Samples(a, b, False, NoiseFloor(floor, "test"))])[0] for floor in (0.01, 0.06))
+    quiet, loud = (compare([LatencySamples(a, b, False, NoiseFloor(floor, "test"))])[0] for floor in (0.01, 0.06))
     assert quiet.verdict is FindingVerdict.SAME
     assert loud.verdict is FindingVerdict.INCONCLUSIVE
     assert loud.estimate.interval.high == pytest.approx(loud.estimate.value * 1.06)
@@ -157,12 +157,12 @@ def test_promise_h9_sweeps_that_differ_by_themselves_are_never_called_the_same()
 
 def test_a_difference_that_does_not_matter_is_the_same():
     a, b = sides(np.random.default_rng(1), 18, ratio=1.01, noise=0.002)
-    assert compare([Samples(a, b, True)])[0].verdict is FindingVerdict.SAME
-    assert compare([Samples(a, b, True)], effect=0.005)[0].verdict is FindingVerdict.SLOWER
+    assert compare([LatencySamples(a, b, True)])[0].verdict is FindingVerdict.SAME
+    assert compare([LatencySamples(a, b, True)], effect=0.005)[0].verdict is FindingVerdict.SLOWER
 
 
 def test_promise_h8_fewer_than_five_invocations_conclude_nothing():
-    (finding,) = compare([Samples([1.0, 1.01, 1.02, 1.01], [9.0, 9.1, 9.2, 9.0], paired=True)])
+    (finding,) = compare([LatencySamples([1.0, 1.01, 1.02, 1.01], [9.0, 9.1, 9.2, 9.0], paired=True)])
     assert finding.verdict is FindingVerdict.INCONCLUSIVE
     assert finding.why == "4 pairs are too few; 5 are the least that show a spread."
 
@@ -171,7 +171,7 @@ def test_many_cells_at_once_are_corrected():
     generator = np.random.default_rng(11)
     alarms = uncorrected = 0
     for _ in range(60):
-        samples = [Samples(*sides(generator, 18, noise=0.04), paired=True) for _ in range(20)]
+        samples = [LatencySamples(*sides(generator, 18, noise=0.04), paired=True) for _ in range(20)]
         findings = compare(samples)
         alarms += any(finding.verdict in DIFFERENT for finding in findings)
         uncorrected += any(finding.estimate.p_value <= 0.01 for finding in findings)
@@ -181,8 +181,8 @@ def test_many_cells_at_once_are_corrected():
 
 def test_a_clear_difference_among_many_cells_is_found_even_at_preset_quick():
     generator = np.random.default_rng(12)
-    samples = [Samples(*sides(generator, 5), paired=True) for _ in range(9)]
-    samples.append(Samples(*sides(generator, 5, ratio=2.5), paired=True))
+    samples = [LatencySamples(*sides(generator, 5), paired=True) for _ in range(9)]
+    samples.append(LatencySamples(*sides(generator, 5, ratio=2.5), paired=True))
     assert smallest_p(5, 5, paired=True) > 0.01  # ranks alone could never find it
     assert [finding.verdict for finding in compare(samples)].count(FindingVerdict.SLOWER) == 1
 

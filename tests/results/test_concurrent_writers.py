@@ -41,11 +41,14 @@ def test_processes_write_into_their_own_sweeps_and_into_the_same_cell(kind, tmp_
     own = [f"2026112{day}-083000-ab12" for day in range(5, 5 + PROCESSES)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(PROGRAM), str(place), sweep_id, str(EACH)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            [sys.executable, "-c", textwrap.dedent(PROGRAM), str(place), sweep_id, str(EACH)],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         for sweep_id in own
-    ]  # fmt: skip
+    ]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     for process in processes:

@@ -18,7 +18,7 @@ def test_the_interval_is_the_bootstraps(count):
     values = latencies(count)
     drawn = stats.bootstrap(
         (values,), np.median, n_resamples=100_000, method="percentile", rng=np.random.default_rng(1)
-    ).confidence_interval  # fmt: skip
+    ).confidence_interval
     estimate = median_with_interval(values)
     nearest = np.diff(np.sort(values)).max()  # a drawn end may fall on the next value
     assert estimate.low == pytest.approx(drawn.low, abs=nearest)

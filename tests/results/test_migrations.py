@@ -13,10 +13,10 @@ from old_stores import DUMPS, make_old_on_server, migrate, restore
 from results_examples import SWEEP, begin
 from sqlalchemy import text
 
-from harness.errors import HarnessError, NothingToRunOnError, UsageError
+from harness.errors import HarnessError, MissingPrerequisiteError, UsageError
 from harness.store.listing import list_sweeps
 from harness.store.records import FILE_NAME, SweepStatus
-from harness.store.schema import SCHEMA_VERSION, metadata
+from harness.store.schema import STORE_SCHEMA_VERSION, metadata
 from harness.store.store import Store
 from harness.store.versions import MIGRATIONS, revision
 
@@ -43,8 +43,11 @@ def differences(store):
 def tables(store):
     with store._engine.connect() as connection:
         is_server = connection.dialect.name == "postgresql"
-        names = ("SELECT tablename FROM pg_tables WHERE schemaname = 'public'" if is_server
-                 else "SELECT name FROM sqlite_master WHERE type = 'table'")  # fmt: skip
+        names = (
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+            if is_server
+            else "SELECT name FROM sqlite_master WHERE type = 'table'"
+        )
         versions = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
         return set(connection.execute(text(names)).scalars()), versions
 
@@ -56,24 +59,24 @@ def test_there_are_dumps_of_every_version_before_alembic():
 def test_a_new_store_has_the_tables_of_the_schema(empty_place):
     with Store.open(empty_place) as store:
         assert differences(store) == []
-        assert tables(store) == (set(metadata.tables), [revision(SCHEMA_VERSION)])
+        assert tables(store) == (set(metadata.tables), [revision(STORE_SCHEMA_VERSION)])
 
 
 def test_the_scripts_alone_make_the_tables_of_the_schema(empty_place):
     migrate(empty_place, "head")
     with Store.open(empty_place) as store:
         assert differences(store) == []
-        assert tables(store) == (set(metadata.tables), [revision(SCHEMA_VERSION)])
+        assert tables(store) == (set(metadata.tables), [revision(STORE_SCHEMA_VERSION)])
 
 
 def test_an_old_store_ends_with_the_tables_of_a_new_one(old_place):
     with Store.open(old_place) as store:
         assert differences(store) == []
-        assert tables(store) == (set(metadata.tables), [revision(SCHEMA_VERSION)])
+        assert tables(store) == (set(metadata.tables), [revision(STORE_SCHEMA_VERSION)])
 
 
 def test_the_newest_script_is_the_version_of_the_schema():
-    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [revision(SCHEMA_VERSION)]
+    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [revision(STORE_SCHEMA_VERSION)]
 
 
 @pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
@@ -100,13 +103,13 @@ def test_of_many_that_open_an_old_store_at_once_one_changes_it(kind, tmp_path, r
     opened = open_in_processes(place, 4)
     assert opened == [0, 0, 0, 0]
     with Store.open(place) as store:
-        assert tables(store) == (set(metadata.tables), [revision(SCHEMA_VERSION)])
+        assert tables(store) == (set(metadata.tables), [revision(STORE_SCHEMA_VERSION)])
 
 
 def test_of_many_that_open_a_new_store_at_once_one_makes_it(empty_place):
     assert open_in_processes(empty_place, 4) == [0, 0, 0, 0]
     with Store.open(empty_place) as store:
-        assert tables(store) == (set(metadata.tables), [revision(SCHEMA_VERSION)])
+        assert tables(store) == (set(metadata.tables), [revision(STORE_SCHEMA_VERSION)])
 
 
 def open_in_processes(place, count):
@@ -158,7 +161,7 @@ def test_a_database_of_another_program_is_refused_and_not_touched(empty_place):
 
 
 def test_an_empty_database_holds_no_results_and_stays_empty(shared_store_url, postgresql):
-    with pytest.raises(NothingToRunOnError, match="There are no results in postgresql"):
+    with pytest.raises(MissingPrerequisiteError, match="There are no results in postgresql"):
         Store.open(shared_store_url, must_exist=True)
     assert list_sweeps(shared_store_url) == []
     database = shared_store_url.rsplit("/", 1)[1]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from results_examples import START, SWEEP, accuracy_outcome, begin, cell, measure, succeeded
 
 from harness.analysis.summary import operator_shares, share_in_delegate, summarize
-from harness.benchmark.invocation import OperatorTime, Pass, Place
+from harness.benchmark.invocation import ExecutedBy, OperatorTime, Pass
 from harness.store.store import Store
 
 
@@ -23,8 +23,9 @@ def test_the_median_of_the_processes_counts():
         ]
     )
     assert [(share.operator, share.nodes, share.time_us, share.share) for share in shares] == [
-        ("CONV_2D", 3, 75.0, 0.75), ("CUMSUM", 1, 25.0, 0.25),
-    ]  # fmt: skip
+        ("CONV_2D", 3, 75.0, 0.75),
+        ("CUMSUM", 1, 25.0, 0.25),
+    ]
     assert share_in_delegate(shares) == 0.75
 
 
@@ -44,7 +45,10 @@ def test_the_part_inside_a_delegate_is_never_more_than_the_whole(times_us, outsi
 
 @pytest.mark.parametrize(("proof", "verdict"), [(True, "fell_back"), (False, "ranked"), (None, "unproven")])
 def test_promise_h13_the_profile_proves_what_the_timed_logs_do_not(tmp_path, proof, verdict):
-    operators = (OperatorTime("CONV_2D", Place.DELEGATE, 3, 90.0), OperatorTime("CUMSUM", Place.BUILTIN, 1, 10.0))
+    operators = (
+        OperatorTime("CONV_2D", ExecutedBy.DELEGATE, 3, 90.0),
+        OperatorTime("CUMSUM", ExecutedBy.BUILTIN, 1, 10.0),
+    )
     gpu = cell(delegate="gpu")
     with Store.open(tmp_path) as store:
         begin(store)
@@ -52,9 +56,14 @@ def test_promise_h13_the_profile_proves_what_the_timed_logs_do_not(tmp_path, pro
             store, gpu, [100.0, 101.0, 99.0, 100.0, 102.0], outcome=accuracy_outcome(), requested="gpu", fell_back=None
         )
         store.add_invocation(
-            SWEEP, gpu.key, purpose=Pass.OP_PROFILE, index=0, block=9, started_at=START,
+            SWEEP,
+            gpu.key,
+            purpose=Pass.OP_PROFILE,
+            index=0,
+            block=9,
+            started_at=START,
             invocation=succeeded(150.0, requested="gpu", fell_back=proof, operators=operators),
-        )  # fmt: skip
+        )
         (summary,) = summarize(store, SWEEP).to_dict("records")
     assert summary["verdict"] == verdict
     assert summary["delegate_time_share"] == 0.9

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import HarnessError, UsageError
-from harness.store.location import find_place
+from harness.store.location import find_location
 from harness.store.records import SweepStatus
 from harness.store.store import Store
 
@@ -169,7 +169,7 @@ def test_a_url_that_means_nothing_is_bad_usage_and_not_repeated(url):
 
 
 def test_a_password_is_never_shown(postgresql, users, shared_store_url, harness_cli):
-    database = find_place(shared_store_url).url.database
+    database = find_location(shared_store_url).url.database
     postgresql.execute(f"ALTER DATABASE {database} OWNER TO {WITH_PASSWORD}")
     postgresql.execute("GRANT ALL ON SCHEMA public TO PUBLIC", database)
     url = postgresql.url(database, user=WITH_PASSWORD, password=SECRET)
@@ -221,9 +221,12 @@ def test_without_a_driver_one_sentence_says_what_to_install(shared_store_url):
         f"sys.argv = ['harness', 'results', 'list', '--results', {shared_store_url!r}]\nmain()"
     )
     finished = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"},
-    )  # fmt: skip
+    )
     assert finished.returncode == 2
     assert "needs a driver that is not installed: psycopg" in finished.stderr
     assert "pip install 'harness[postgresql]'" in finished.stderr
@@ -231,7 +234,7 @@ def test_without_a_driver_one_sentence_says_what_to_install(shared_store_url):
 
 
 def test_files_of_a_night_lie_in_a_folder_of_the_store_alone():
-    place = find_place("postgresql://me@lab.example:6000/results")
+    place = find_location("postgresql://me@lab.example:6000/results")
     assert (str(place.folder), place.title) == (
         "results/lab.example-6000-results",
         "postgresql://me@lab.example:6000/results",

@@ -30,7 +30,7 @@ from results_examples import (
 
 import harness
 from harness.benchmark.invocation import Pass
-from harness.errors import Failure, FailureClass, HarnessError, NothingToRunOnError, UsageError
+from harness.errors import Failure, FailureClass, HarnessError, MissingPrerequisiteError, UsageError
 from harness.spec.sweep import load_sweep_spec
 from harness.store.records import SweepStatus, new_sweep_id
 from harness.store.store import Store
@@ -74,9 +74,14 @@ def test_promise_h19_every_row_leads_to_all_that_made_its_number(store):
     assert sweep.spec == sweep_record().spec
     (of_cell,) = store.cells(SWEEP).to_dict("records")
     assert of_cell["key"] == row["cell_key"]
-    devices, variants, tools = ({found[name]: found for found in frame.to_dict("records")} for name, frame in (
-        ("serial", store.devices(SWEEP)), ("name", store.variants(SWEEP)), ("sha256", store.tools(SWEEP)),
-    ))  # fmt: skip
+    devices, variants, tools = (
+        {found[name]: found for found in frame.to_dict("records")}
+        for name, frame in (
+            ("serial", store.devices(SWEEP)),
+            ("name", store.variants(SWEEP)),
+            ("sha256", store.tools(SWEEP)),
+        )
+    )
     assert devices[of_cell["serial"]]["facts"] == json.loads(json.dumps(dataclasses.asdict(told)))
     assert variants[of_cell["variant_name"]]["card"] == card().model_dump(mode="json")
     assert tools[of_cell["tool_sha256"]]["facts"] == tool().model_dump(mode="json")
@@ -189,7 +194,7 @@ def test_promise_h21_kill_9_keeps_every_finished_invocation(tmp_path):
 
 
 def test_places_that_are_no_store(tmp_path):
-    with pytest.raises(NothingToRunOnError, match="There are no results"):
+    with pytest.raises(MissingPrerequisiteError, match="There are no results"):
         Store.open(tmp_path / "nosuch", must_exist=True)
     (tmp_path / "results.sqlite3").write_bytes(b"this is no database" * 100)
     with pytest.raises(HarnessError):
@@ -206,7 +211,7 @@ def test_a_newer_store_is_not_touched(tmp_path):
 
 
 def test_an_unknown_sweep_and_an_unclear_one(store):
-    with pytest.raises(NothingToRunOnError, match="There are no sweeps"):
+    with pytest.raises(MissingPrerequisiteError, match="There are no sweeps"):
         store.find_sweep("latest")
     store.start_sweep(sweep_record("20261124-083000-aaaa"))
     store.start_sweep(sweep_record("20261124-083000-bbbb"))

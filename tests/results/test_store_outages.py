@@ -191,9 +191,12 @@ def test_the_sweep_of_a_killed_process_is_free(store, shared_store_url):
         input()
     """
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as running:  # fmt: skip
+    ) as running:
         assert running.stdout.readline() == "begun\n"
         now = datetime(2027, 1, 1, tzinfo=UTC)
         assert plan_pruning(store, now=now, keep=0).kept_running == [SWEEP, "20261125-083000-ab12"]

@@ -117,8 +117,14 @@ def test_a_cell_that_failed_says_why(store):
     assert row["failure_advice"]
 
 
-GOOD = {"is_cpu": False, "fell_back": False, "check_passed": True, "invocations_ok": 5, "invocations_failed": 0,
-        "has_failure": False}  # fmt: skip
+GOOD = {
+    "is_cpu": False,
+    "fell_back": False,
+    "check_passed": True,
+    "invocations_ok": 5,
+    "invocations_failed": 0,
+    "has_failure": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -143,8 +149,10 @@ def test_verdicts(changes, verdict):
 def test_ties_are_shown_as_ties():
     places = rank({"a": Estimate(10, 9, 12, 5), "b": Estimate(11, 10, 13, 5), "c": Estimate(20, 19, 21, 5)})
     assert {key: (place.place, place.tied) for key, place in places.items()} == {
-        "a": (1, True), "b": (1, True), "c": (3, False),
-    }  # fmt: skip
+        "a": (1, True),
+        "b": (1, True),
+        "c": (3, False),
+    }
 
 
 LATENCIES = st.lists(st.floats(0.001, 1e9), min_size=2, max_size=20)

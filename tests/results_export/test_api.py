@@ -14,7 +14,7 @@ from results_examples import SWEEP, accuracy_outcome, begin, card, cell, facts, 
 import harness
 from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS, kind_of, unit_of
 from harness.cli.main import app
-from harness.errors import Failure, FailureClass, NothingToRunOnError, UsageError
+from harness.errors import Failure, FailureClass, MissingPrerequisiteError, UsageError
 from harness.store import schema
 from harness.store.records import SweepStatus
 from harness.store.store import Store
@@ -103,7 +103,7 @@ def test_a_sweep_that_measured_nothing_has_no_invocations(tmp_path):
 
 
 def test_what_is_not_there_is_told(folder, tmp_path):
-    with pytest.raises(NothingToRunOnError):
+    with pytest.raises(MissingPrerequisiteError):
         harness.load_results(tmp_path / "nosuch")
     with pytest.raises(UsageError, match="fits no sweep"):
         harness.load_results(folder, sweep="nosuch")
@@ -170,9 +170,16 @@ def test_a_table_for_paper_has_few_columns(folder, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--format", "nosuch"], ["--rows", "nosuch"], ["--format", "parquet"], ["--format", "tensorboard"],
-     ["--format", "tensorboard", "--rows", "invocations", "-o", "x"], ["-o", "/nosuch/x.csv"], ["nosuch"]],
-)  # fmt: skip
+    [
+        ["--format", "nosuch"],
+        ["--rows", "nosuch"],
+        ["--format", "parquet"],
+        ["--format", "tensorboard"],
+        ["--format", "tensorboard", "--rows", "invocations", "-o", "x"],
+        ["-o", "/nosuch/x.csv"],
+        ["nosuch"],
+    ],
+)
 def test_bad_exports_are_bad_usage(folder, arguments, capsys):
     with pytest.raises(UsageError):
         export(folder, *arguments)
@@ -198,10 +205,15 @@ def test_python_refuses_other_files(folder, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list", "--json"], ["show", "--json"], ["export", "--format", "json"],
-     ["export", "--format", "json", "--rows", "invocations"], ["prune", "--keep", "1", "--dry-run", "--json"],
-     ["prune", "--keep", "1", "--yes", "--json"]],
-)  # fmt: skip
+    [
+        ["list", "--json"],
+        ["show", "--json"],
+        ["export", "--format", "json"],
+        ["export", "--format", "json", "--rows", "invocations"],
+        ["prune", "--keep", "1", "--dry-run", "--json"],
+        ["prune", "--keep", "1", "--yes", "--json"],
+    ],
+)
 def test_every_json_is_what_its_schema_says(harness_cli, folder, arguments):
     finished = harness_cli("results", *arguments, "--results", str(folder))  # the fixture validates
     assert finished.returncode == 0

@@ -58,10 +58,15 @@ GOOD = {"schema_version": 1, "rows_are": "summary", "columns": ["threads"], "row
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema_version": 2}, {"rows_are": "invocations"}, {"columns": ["nosuch"]}, {"rows": [{"threads": "1"}]},
-        {"rows": [{"nosuch": 1}]}, {"rows": None}, {"more": 1},
+        {"schema_version": 2},
+        {"rows_are": "invocations"},
+        {"columns": ["nosuch"]},
+        {"rows": [{"threads": "1"}]},
+        {"rows": [{"nosuch": 1}]},
+        {"rows": None},
+        {"more": 1},
     ],
-)  # fmt: skip
+)
 def test_what_is_none_is_refused(changes):
     validate("export-summary", GOOD)
     with pytest.raises(jsonschema.ValidationError):

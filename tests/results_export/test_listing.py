@@ -33,7 +33,9 @@ def test_it_says_what_the_store_says(folder):
 
 
 def test_it_reads_the_version_that_the_store_writes():
-    assert revision(schema.SCHEMA_VERSION) == listing.VERSION, "raise it where the table of sweeps has not changed"
+    assert revision(schema.STORE_SCHEMA_VERSION) == listing.VERSION, (
+        "raise it where the table of sweeps has not changed"
+    )
     assert set(listing._COLUMNS) == {column.name for column in schema.sweeps.columns}
 
 

@@ -111,9 +111,12 @@ def test_a_sweep_that_was_killed_goes(store, tmp_path):
         input()
     """
     running = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     assert running.stdout.readline() == "begun\n"
     assert plan_pruning(store, now=NOW, keep=0).kept_running == IDS[:1]
     running.send_signal(signal.SIGKILL)

@@ -95,8 +95,16 @@ def test_markdown_has_one_line_a_row(table):
 
 
 LATEX_COMMANDS = {
-    "begin", "end", "toprule", "midrule", "bottomrule", "textbackslash", "textasciitilde", "textasciicircum", "space",
-}  # fmt: skip
+    "begin",
+    "end",
+    "toprule",
+    "midrule",
+    "bottomrule",
+    "textbackslash",
+    "textasciitilde",
+    "textasciicircum",
+    "space",
+}
 
 
 def test_latex_runs_nothing_from_outside():
@@ -112,9 +120,14 @@ def test_latex_runs_nothing_from_outside():
 def test_latex_aligns_numbers_to_the_right():
     text = to_latex(typed_frame({"variant": ["int8"], "latency_median_us": [1234.5678], "top1": [None]}))
     assert text.splitlines() == [
-        r"\begin{tabular}{lrr}", r"\toprule", r"variant & latency\_median\_us & top1 \\", r"\midrule",
-        r"int8 & 1234.57 &  \\", r"\bottomrule", r"\end{tabular}",
-    ]  # fmt: skip
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"variant & latency\_median\_us & top1 \\",
+        r"\midrule",
+        r"int8 & 1234.57 &  \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
 
 
 @pytest.mark.parametrize(

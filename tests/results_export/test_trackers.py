@@ -40,15 +40,21 @@ def test_mlflow_holds_one_run_a_row(summary, tmp_path):
     assert set(runs) == {"int8", HOSTILE, "prune50"}
     run = runs["int8"]
     assert run.data.params | {"profile": "generic"} == {
-        "device": "Google Pixel 8", "serial": "R58M", "profile": "generic", "variant": "int8",
-        "delegate_requested": "cpu", "threads": "1",
-    }  # fmt: skip
+        "device": "Google Pixel 8",
+        "serial": "R58M",
+        "profile": "generic",
+        "variant": "int8",
+        "delegate_requested": "cpu",
+        "threads": "1",
+    }
     assert run.data.metrics["latency_median_us"] == 101.0
     assert "threads" not in run.data.metrics
     assert run.data.tags["verdict"] == "ranked"
     assert [point.value for point in client.get_metric_history(run.info.run_id, "sustained_curve_us")] == [
-        100.0, 110.0, 130.0,
-    ]  # fmt: skip
+        100.0,
+        110.0,
+        130.0,
+    ]
     assert run.info.start_time == START.timestamp() * 1000
     assert (run.info.status, runs["prune50"].info.status) == ("FINISHED", "FAILED")
     assert runs["prune50"].data.tags["failure_message"] == "No."

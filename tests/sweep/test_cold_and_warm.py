@@ -13,8 +13,16 @@ CACHED = frozenset(["delegate_serialize_dir", "delegate_serialize_token", "xnnpa
 
 
 def tool(flags, family=ToolFamily.INTERPRETER):
-    return Tool(name="t", family=family, system=ToolSystem.ANDROID, abi="arm64-v8a", sha256="0" * 64, path="/t",
-                origin="test", flags=flags)  # fmt: skip
+    return Tool(
+        name="t",
+        family=family,
+        system=ToolSystem.ANDROID,
+        abi="arm64-v8a",
+        sha256="0" * 64,
+        path="/t",
+        origin="test",
+        flags=flags,
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,8 +58,11 @@ def test_promise_h17_cold_is_an_empty_cache_and_warm_a_full_one(start_phone, tmp
     sweep.run(device)
     loads = [(row["purpose"], row["invocation_index"], row["init_us"]) for row in sweep.invocations[:4]]
     assert loads == [
-        ("init_cold", 0, 9000), ("init_warm", 0, 2000), ("init_cold", 1, 9000), ("init_warm", 1, 2000),
-    ]  # fmt: skip
+        ("init_cold", 0, 9000),
+        ("init_warm", 0, 2000),
+        ("init_cold", 1, 9000),
+        ("init_warm", 1, 2000),
+    ]
     assert {row["runs"] for row in sweep.invocations[:4]} == {1}
     assert len(sweep.invocations) == 9
     assert all(not keeps_cache(row["command"]) for row in sweep.invocations[4:])

@@ -10,7 +10,7 @@ from scripted_sweep import ScriptedSweep
 
 from harness.analysis.summary import summarize
 from harness.devices.adb.discovery import connect, disconnect, open_device
-from harness.devices.state.sampling import Samples, parse_samples
+from harness.devices.state.sampling import ClockSamples, parse_samples
 from harness.devices.state.telemetry import Telemetry, read_telemetry
 from harness.devices.state.thermal_gate import ThermalGate, ThermalLimits, body_temperatures, held_back, throttling
 from harness.errors import DeviceError, FailureClass
@@ -213,9 +213,9 @@ def test_promise_h3_a_locked_clock_that_falls_is_throttling_an_idle_one_is_not()
 
 
 def test_promise_h3_a_limit_that_held_only_while_the_tool_ran_is_throttling():
-    during = Samples(count=3, lowest_ceilings_khz={4: 900_000})
+    during = ClockSamples(count=3, lowest_ceilings_khz={4: 900_000})
     assert throttling(COOL, during, COOL, [4]).message.endswith("core 4 at 0.90 of 2.00 GHz.")
-    assert throttling(COOL, Samples(), COOL, [4]) is None
+    assert throttling(COOL, ClockSamples(), COOL, [4]) is None
 
 
 COUNT = "n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count; "
@@ -230,8 +230,14 @@ def test_promise_h3_a_throttled_invocation_is_kept_marked_cooled_and_redone(phon
     sweep = run_in_scripted_time(ScriptedSweep(tmp_path, f"{COUNT}{heat}"), device, cool)
     places = [(row["invocation_index"], row["attempt"], row["failure_class"]) for row in sweep.invocations]
     assert places == [
-        (0, 1, None), (1, 1, "throttled"), (1, 2, "throttled"), (1, 3, None), (2, 1, None), (3, 1, None), (4, 1, None),
-    ]  # fmt: skip
+        (0, 1, None),
+        (1, 1, "throttled"),
+        (1, 2, "throttled"),
+        (1, 3, None),
+        (2, 1, None),
+        (3, 1, None),
+        (4, 1, None),
+    ]
     discarded, redone = sweep.invocations[1], sweep.invocations[3]
     assert discarded["labels"] == ["throttled"]
     assert discarded["latency_avg_us"] == 1000  # kept, with its log
@@ -304,9 +310,9 @@ def test_promise_h16_clocks_are_sampled_while_the_tool_runs(phone, device, tmp_p
 
 
 def test_samples_of_a_phone_that_tells_nothing():
-    assert parse_samples("") == parse_samples("grep: /sys: Permission denied\n") == Samples()
+    assert parse_samples("") == parse_samples("grep: /sys: Permission denied\n") == ClockSamples()
     long_mask = "sample\n/proc/9/status:Cpus_allowed:\t00000000,000000f0\n"
-    assert parse_samples(long_mask) == Samples(count=1, cores_allowed=("f0",))
+    assert parse_samples(long_mask) == ClockSamples(count=1, cores_allowed=("f0",))
 
 
 @pytest.mark.virtual_phone

@@ -14,8 +14,8 @@ from scripted_sweep import TOOL_WITH_CACHE, ScriptedSweep
 
 from harness.devices.adb.discovery import open_device
 from harness.devices.device import DeviceKind
-from harness.progress import News
-from harness.sweep.variants import VariantSupply
+from harness.progress import DeviceEvent
+from harness.sweep.variants import VariantQueue
 from harness.tflite.variant import Variant
 
 pytestmark = pytest.mark.virtual_phone
@@ -40,7 +40,7 @@ class SweepInTheMaking:
     def __init__(self, folder, **spec):
         measurement = {"invocations": 5, "init_pairs": 1, "warmup_max_s": 0.5}
         self.sweep = ScriptedSweep(folder, TOOL_WITH_CACHE, measurement=measurement, **spec)
-        self.sweep.supply = VariantSupply(self.sweep.variants, is_open=True)
+        self.sweep.supply = VariantQueue(self.sweep.variants, is_open=True)
         self._second = Variant(self.sweep.variants[0].path, card("pruned"))
 
     def run_while(self, device, *steps):
@@ -60,7 +60,7 @@ class SweepInTheMaking:
                 step()
         except BaseException:
             self.sweep.stop.set()
-            self.sweep.supply.close(is_whole=False)
+            self.sweep.supply.close(is_complete=False)
             raise
         finally:
             thread.join(60)
@@ -70,12 +70,12 @@ class SweepInTheMaking:
     def finish_making(self):
         """Hand over the second variant, and tell that it is the last."""
         self.sweep.supply.add(self._second)
-        self.sweep.supply.close(is_whole=True)
+        self.sweep.supply.close(is_complete=True)
 
     def stop(self):
         """Do what Ctrl-C does."""
         self.sweep.stop.set()
-        self.sweep.supply.close(is_whole=False)
+        self.sweep.supply.close(is_complete=False)
 
     def await_that(self, holds):
         """Wait until something holds of the rows that are stored."""
@@ -86,7 +86,7 @@ class SweepInTheMaking:
 
     def await_waiting(self):
         """Wait until the device says that it waits."""
-        self.await_that(lambda _rows: self.sweep.notebook.statuses and self.news[-1] is News.WAITING)
+        self.await_that(lambda _rows: self.sweep.notebook.statuses and self.news[-1] is DeviceEvent.WAITING)
 
     def await_ground(self):
         """Wait until the first variant has warmed up, and the device waits for the second."""
@@ -121,7 +121,7 @@ def test_a_phone_lays_the_ground_of_what_is_ready_and_all_variants_take_turns_af
     assert blocks == [[("int8", "latency", index), ("pruned", "latency", index)] for index in range(5)]
     assert len(rows) == 16  # nothing was done twice
     assert making.sweep.notebook.notes == []  # nothing was there before, so nothing is told of it
-    assert making.news[-1] is News.ENDED
+    assert making.news[-1] is DeviceEvent.ENDED
 
 
 def test_a_device_that_shares_a_computer_measures_nothing_while_it_makes_variants(device, tmp_path):
@@ -158,7 +158,7 @@ def test_a_sweep_that_is_stopped_in_the_making_is_carried_on_without_repeating_a
     assert [cell["variant_name"] for cell in making.sweep.cells] == ["int8"]
 
     making.sweep.stop = threading.Event()
-    making.sweep.supply = VariantSupply(making.sweep.variants, is_open=True)
+    making.sweep.supply = VariantQueue(making.sweep.variants, is_open=True)
     making.run_while(device, making.await_waiting, making.finish_making)
     rows = making.rows
     assert rows[: len(before)] == before

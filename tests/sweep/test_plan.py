@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.benchmark.invocation import Pass
-from harness.spec.sweep import Measurement, load_sweep_spec
+from harness.spec.sweep import MeasurementSettings, load_sweep_spec
 from harness.store.records import Cell
 from harness.sweep.plan import expected_duration_s, outline, plan_invocations
 
@@ -14,9 +14,13 @@ def cells(count):
 
 
 COUNTS = st.builds(
-    Measurement, invocations=st.integers(5, 12), runs=st.just(10), accuracy_samples=st.just(0),
-    memory_invocations=st.integers(0, 3), op_profile_invocations=st.integers(0, 2),
-)  # fmt: skip
+    MeasurementSettings,
+    invocations=st.integers(5, 12),
+    runs=st.just(10),
+    accuracy_samples=st.just(0),
+    memory_invocations=st.integers(0, 3),
+    op_profile_invocations=st.integers(0, 2),
+)
 
 
 @given(st.integers(1, 8), COUNTS, st.integers())
@@ -42,7 +46,7 @@ def test_promise_h10_memory_and_profile_come_after_latency_and_the_order_is_the_
 
 
 def test_promise_h8_blocks_differ_and_seeds_differ():
-    measurement = Measurement(invocations=20, runs=1, accuracy_samples=0)
+    measurement = MeasurementSettings(invocations=20, runs=1, accuracy_samples=0)
     one, two = (plan_invocations(cells(5), measurement, seed=seed) for seed in (1, 2))
     orders = {tuple(i.cell.key for i in one if i.block == block) for block in range(20)}
     assert len(orders) > 5

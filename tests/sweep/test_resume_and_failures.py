@@ -61,8 +61,9 @@ def test_promise_h20_a_process_that_fails_is_a_row_with_its_class_and_the_sweep_
     crash = 'case "$*" in *use_gpu=true*) kill -SEGV $$ ;; esac'
     sweep = ScriptedSweep(tmp_path, crash, delegates=["gpu", "cpu"]).run(device)
     delegates = {cell["key"]: cell["delegate"] for cell in sweep.cells}
-    by_delegate = {name: [row for row in sweep.invocations if delegates[row["cell_key"]] == name]
-                   for name in ("gpu", "cpu")}  # fmt: skip
+    by_delegate = {
+        name: [row for row in sweep.invocations if delegates[row["cell_key"]] == name] for name in ("gpu", "cpu")
+    }
     assert {row["failure_class"] for row in by_delegate["gpu"]} == {"crashed"}
     assert "SIGSEGV" in by_delegate["gpu"][0]["failure_message"]
     assert [row["failure_class"] for row in by_delegate["cpu"]] == [None] * 5

@@ -10,8 +10,8 @@ from scripted_sweep import ScriptedSweep
 
 from harness.analysis.summary import summarize
 from harness.devices.adb.discovery import open_device
-from harness.errors import DEVICE_GONE, SAYS_NOTHING_OF_THE_CELL, DeviceError, Failure, FailureClass
-from harness.sweep.fault_log import MOST_RESTARTS, FaultBook
+from harness.errors import DEVICE_GONE, NOT_CAUSED_BY_THE_CELL, DeviceError, Failure, FailureClass
+from harness.sweep.fault_log import MOST_RESTARTS, FaultLog
 from harness.sweep.retry import RULES, Remedy, Tries
 
 COUNT = "n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count; "
@@ -46,7 +46,7 @@ def test_a_rule_makes_sense(failure_class):
     assert 1 <= rule.tries <= 3
     assert (rule.tries > 1) == (rule.remedy is not Remedy.NOTHING)
     assert (rule.remedy is Remedy.WAIT) == (failure_class in DEVICE_GONE)
-    assert not rule.is_fault or failure_class in SAYS_NOTHING_OF_THE_CELL  # what speaks against the phone is not final
+    assert not rule.is_fault or failure_class in NOT_CAUSED_BY_THE_CELL  # what speaks against the phone is not final
 
 
 @given(st.lists(classes, max_size=200), st.text())
@@ -87,7 +87,7 @@ def drawn(failure_class, seed):
 
 
 def test_a_phone_is_left_out_for_its_own_faults_with_what_and_how_often_and_when(clock):
-    book = FaultBook(2, now=clock)
+    book = FaultLog(2, now=clock)
     lost = Failure(FailureClass.DEVICE_LOST, "A: it is not attached.")
     corrupt = Failure(FailureClass.PUSH_CORRUPT, "A: int8 arrived changed.")
     for failure in (lost, corrupt):
@@ -107,7 +107,7 @@ def test_a_phone_is_left_out_for_its_own_faults_with_what_and_how_often_and_when
 
 
 def test_a_restart_forgives_once(clock):
-    book = FaultBook(0, now=clock)
+    book = FaultLog(0, now=clock)
     book.note("A", Failure(FailureClass.DEVICE_LOST, "first"))
     assert book.quarantine("A")
     assert MOST_RESTARTS == 1

@@ -8,11 +8,11 @@ from harness.analysis.summary import summarize
 from harness.benchmark.invocation import Pass
 from harness.devices.adb.discovery import open_device
 from harness.errors import Failure, FailureClass
-from harness.spec.sweep import PRESETS, Measurement, load_sweep_spec
+from harness.spec.sweep import PRESETS, MeasurementSettings, load_sweep_spec
 from harness.sweep.plan import PlannedInvocation
 from harness.sweep.stopping import Stopping
 
-STRICT = Measurement(invocations=30, runs=10, accuracy_samples=0, interval_width=0.02, fewest_invocations=8)
+STRICT = MeasurementSettings(invocations=30, runs=10, accuracy_samples=0, interval_width=0.02, fewest_invocations=8)
 WILD_AND_QUIET = """
 n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count
 average=1000
@@ -78,9 +78,11 @@ def test_only_latency_stops_and_failures_are_no_values(no_rows):
 def test_promise_h8_cells_stop_on_their_own_and_stay_stopped_when_carried_on(start_phone, tmp_path):
     device = open_device(start_phone().serial)
     sweep = ScriptedSweep(
-        tmp_path, WILD_AND_QUIET, delegates=["cpu", "cpu-builtin"],
+        tmp_path,
+        WILD_AND_QUIET,
+        delegates=["cpu", "cpu-builtin"],
         measurement={"invocations": 11, "interval_width": 0.02, "fewest_invocations": 7, "memory_invocations": 1},
-    ).run(device)  # fmt: skip
+    ).run(device)
     made = len(sweep.invocations)
     summary = {row["delegate_requested"]: row for row in summarize(sweep.store, SWEEP).to_dict("records")}
     assert summary["cpu"]["invocations_ok"] == 7

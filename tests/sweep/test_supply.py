@@ -5,7 +5,7 @@ import threading
 import pytest
 from results_examples import card
 
-from harness.sweep.variants import VariantSupply
+from harness.sweep.variants import VariantQueue
 from harness.tflite.variant import Variant
 
 FIRST, SECOND, THIRD = (Variant(name, card(name)) for name in ("fp32", "int8", "fp16"))
@@ -25,43 +25,43 @@ def in_a_thread(call):
 
 
 def test_variants_that_were_all_there_are_waited_for_by_nobody():
-    supply = VariantSupply([FIRST, SECOND])
+    supply = VariantQueue([FIRST, SECOND])
     assert not supply.is_open
-    assert list(supply.while_open()) == []
-    assert supply.await_all()
+    assert list(supply.as_they_come()) == []
+    assert supply.wait_for_all()
     assert supply.ready == (FIRST, SECOND)
     assert supply.named("int8") is SECOND
 
 
-@pytest.mark.parametrize("is_whole", [True, False])
-def test_every_device_is_handed_what_comes_until_no_more_does(is_whole):
-    supply = VariantSupply(is_open=True)
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_every_device_is_handed_what_comes_until_no_more_does(is_complete):
+    supply = VariantQueue(is_open=True)
     supply.add(FIRST)
     seen = [[], []]
     both = threading.Barrier(3)
 
     def work(own):
-        for variant in supply.while_open():
+        for variant in supply.as_they_come():
             own.append(variant)
             both.wait(10)
-        return supply.await_all()
+        return supply.wait_for_all()
 
     ends = [in_a_thread(lambda own=own: work(own)) for own in seen]
     both.wait(10)
     supply.add(SECOND)
     both.wait(10)
-    supply.close(is_whole=is_whole)
-    assert [end() for end in ends] == [is_whole, is_whole]
+    supply.close(is_complete=is_complete)
+    assert [end() for end in ends] == [is_complete, is_complete]
     assert seen == [[FIRST, SECOND]] * 2
 
 
 def test_what_comes_last_is_left_for_when_all_are_there():
-    supply = VariantSupply(is_open=True)
-    handed = supply.while_open()
+    supply = VariantQueue(is_open=True)
+    handed = supply.as_they_come()
     supply.add(FIRST)
     assert next(handed) is FIRST
     supply.add(SECOND)
     supply.add(THIRD)
-    supply.close(is_whole=True)
+    supply.close(is_complete=True)
     assert list(handed) == []
     assert supply.ready == (FIRST, SECOND, THIRD)

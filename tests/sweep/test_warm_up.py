@@ -46,9 +46,10 @@ class Cell:
         self.windows.append(window)
         made = max(window.runs, round(100 * window.seconds))
         return measurement(
-            warmup_runs=made, warmup_window_us=1000 * (1 + self.excess(0, made)),
+            warmup_runs=made,
+            warmup_window_us=1000 * (1 + self.excess(0, made)),
             timed_window_us=1000 * (1 + self.excess(made, made)),
-        )  # fmt: skip
+        )
 
 
 def search(measure, longest_s=8.0):

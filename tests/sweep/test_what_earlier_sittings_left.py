@@ -14,7 +14,7 @@ from harness.errors import DeviceError, Failure, FailureClass, UsageError
 from harness.report.terminal.sweep_table import sweep_table
 from harness.spec.sweep import SweepSpec, change_sweep_spec
 from harness.store.store import Store
-from harness.sweep.resume import UNKNOWN, changed_settings, labels_so_far, look_back, require_same_system
+from harness.sweep.resume import UNKNOWN, changed_settings, labels_so_far, read_state, require_same_system
 
 CELL = cell()
 SPEC = SweepSpec.model_validate({"measurement": {"memory_invocations": 0, "op_profile_invocations": 0}})
@@ -29,7 +29,7 @@ def store(tmp_path):
 
 def earlier(store, *cells, evidence=None, **measurement):
     settings = SPEC.measurement.model_copy(update=measurement)
-    return look_back(store, SWEEP, cells or [CELL], settings, evidence_sha256=evidence)
+    return read_state(store, SWEEP, cells or [CELL], settings, evidence_sha256=evidence)
 
 
 def fail(store, failure_class, index=0, *, wall_s=1.25, times=1):
@@ -46,9 +46,9 @@ def test_what_was_cut_short_is_made_again_once_it_has_longer(store):
     fail(store, FailureClass.TIMEOUT, wall_s=180.2, times=2)
     place = (CELL.key, Pass.LATENCY, 0)
     assert place not in earlier(store, timeout_s=180.0).reopened
-    assert CELL.key in earlier(store, timeout_s=180.0).given_up
+    assert CELL.key in earlier(store, timeout_s=180.0).abandoned
     assert place in earlier(store, timeout_s=300.0).reopened
-    assert CELL.key not in earlier(store, timeout_s=300.0).given_up
+    assert CELL.key not in earlier(store, timeout_s=300.0).abandoned
 
 
 def test_a_try_that_a_kill_prevented_is_made(store):
@@ -57,7 +57,7 @@ def test_a_try_that_a_kill_prevented_is_made(store):
     fail(store, FailureClass.CRASHED)
     left = earlier(store)
     assert not left.reopened
-    assert left.given_up == {CELL.key}
+    assert left.abandoned == {CELL.key}
 
 
 def test_a_cell_that_was_given_up_needs_nothing_more(store):
@@ -70,7 +70,7 @@ def test_a_cell_that_was_given_up_needs_nothing_more(store):
 def test_a_phone_that_was_lost_gives_no_cell_up(store):
     fail(store, FailureClass.DEVICE_LOST, times=3)
     left = earlier(store)
-    assert not left.given_up
+    assert not left.abandoned
     assert left.processes_left == 5
 
 
@@ -128,8 +128,15 @@ def test_a_row_of_another_sitting_is_marked_and_its_rank_is_doubted(store):
     store.note_sitting(SWEEP, SPEC.model_dump(mode="json"), {"started_at_utc": later.isoformat(), "changes": {}})
     store.add_cell(SWEEP, other)
     for index in range(5):
-        store.add_invocation(SWEEP, other.key, purpose=Pass.LATENCY, index=index, block=5 + index,
-                             invocation=succeeded(800.0), started_at=later + timedelta(seconds=index))  # fmt: skip
+        store.add_invocation(
+            SWEEP,
+            other.key,
+            purpose=Pass.LATENCY,
+            index=index,
+            block=5 + index,
+            invocation=succeeded(800.0),
+            started_at=later + timedelta(seconds=index),
+        )
     store.add_accuracy(SWEEP, other.key, accuracy_outcome())
     summary = summarize(store, SWEEP)
     assert dict(zip(summary["variant"], summary["sittings"], strict=True)) == {"int8": "1", "fp16": "2"}

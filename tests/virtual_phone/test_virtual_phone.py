@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from harness.devices.adb.discovery import open_device
-from harness.errors import DeviceError, NothingToRunOnError, UsageError
+from harness.errors import DeviceError, MissingPrerequisiteError, UsageError
 from harness.virtual_phone import base_image
 from harness.virtual_phone.base_image import debian_mirror
 from harness.virtual_phone.faults import commands_on
 from harness.virtual_phone.phone import VirtualPhone, running_phones, virtual_phone
-from harness.virtual_phone.recording import load_costume, shipped_costumes
+from harness.virtual_phone.recording import load_recording, shipped_recordings
 
 pytestmark = pytest.mark.virtual_phone
 
@@ -60,13 +60,13 @@ def test_it_listens_on_the_loopback_alone(virtual_phone):
     assert addresses == {"0000000000000000FFFF00000100007F"}
 
 
-@pytest.mark.parametrize("like", shipped_costumes())
+@pytest.mark.parametrize("like", shipped_recordings())
 def test_every_shipped_costume_fits(start_phone, like):
     phone = start_phone(like=like)
-    costume = load_costume(like)
+    recording = load_recording(like)
     facts = open_device(phone.serial).facts()
-    assert facts.model == costume.properties["ro.product.model"]
-    assert shell(phone, "cat /proc/cpuinfo") == costume.files["/proc/cpuinfo"].strip()
+    assert facts.model == recording.properties["ro.product.model"]
+    assert shell(phone, "cat /proc/cpuinfo") == recording.files["/proc/cpuinfo"].strip()
     assert facts.cores
 
 
@@ -84,12 +84,12 @@ def test_what_is_no_record_is_refused(tmp_path, content):
     file = tmp_path / "x.json"
     file.write_text(content)
     with pytest.raises(UsageError, match="not the record of a phone"):
-        load_costume(str(file))
+        load_recording(str(file))
 
 
 def test_an_unknown_costume_lists_the_known_ones():
     with pytest.raises(UsageError) as caught:
-        load_costume("nokia-3310")
+        load_recording("nokia-3310")
     assert "pixel-8" in caught.value.advice
 
 
@@ -183,9 +183,12 @@ def test_pinned_to_a_core(start_phone):
 def test_the_shell_user(start_phone):
     phone = start_phone(shell_user=True)
     assert shell(phone, "id -u") == "2000"
-    assert "Permission denied" in open_device(phone.serial).run(
-        ["sh", "-c", "echo 1 > /sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq"], timeout_s=9
-    ).stderr  # fmt: skip
+    assert (
+        "Permission denied"
+        in open_device(phone.serial)
+        .run(["sh", "-c", "echo 1 > /sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq"], timeout_s=9)
+        .stderr
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become a plain user")
@@ -235,14 +238,14 @@ def test_the_official_tool_is_the_vendor_partition(virtual_phone):
 
 def test_missing_programs_are_named_with_their_packages(monkeypatch):
     monkeypatch.setattr(base_image.shutil, "which", lambda program, **_: None if program == "g++" else "/bin/x")
-    with pytest.raises(NothingToRunOnError, match=r"needs g\+\+") as caught:
+    with pytest.raises(MissingPrerequisiteError, match=r"needs g\+\+") as caught:
         base_image.check_programs()
     assert caught.value.advice == "On Debian: apt install g++"
 
 
 def test_the_mirror_comes_from_the_machines_own_sources(tmp_path):
     (tmp_path / "sources.list.d").mkdir()
-    with pytest.raises(NothingToRunOnError, match="No Debian mirror"):
+    with pytest.raises(MissingPrerequisiteError, match="No Debian mirror"):
         debian_mirror(tmp_path)
     (tmp_path / "sources.list").write_text("# deb http://no/\ndeb [arch=amd64] http://old.example/debian stable main\n")
     assert debian_mirror(tmp_path) == "http://old.example/debian"
@@ -296,7 +299,7 @@ def test_the_command_line_starts_changes_breaks_and_stops_a_phone(harness_cli, p
         (("phone", "set", "nosuch", "--battery-level", "5"), "'nosuch' is not running"),
         (("phone", "set", "../../x", "--temperature", "0=55"), "no name for a phone"),
         (("phone", "start", "a b"), "'a b' is no name for a phone"),
-        (("phone", "start", "x", "--like", "nokia"), "No costume 'nokia'"),
+        (("phone", "start", "x", "--like", "nokia"), "No recording 'nokia'"),
     ],
 )
 def test_bad_usage_is_one_sentence(harness_cli, phone_ready, arguments, sentence):

@@ -40,7 +40,7 @@ _PLACE_RATIO = -2 * np.log(1 - np.sqrt(0.95))
 
 
 @dataclass(frozen=True)
-class Step:
+class LevelShift:
     """A step between two nights, as positions in the series: `at` is the first night of the new level."""
 
     at: int
@@ -49,7 +49,7 @@ class Step:
     """The 95 % confidence set of `at` lies between these two."""
 
 
-def find_steps(latencies: Sequence[float], *, false_alarms: float = FALSE_ALARMS) -> list[Step]:
+def find_level_shifts(latencies: Sequence[float], *, false_alarms: float = FALSE_ALARMS) -> list[LevelShift]:
     """Return the steps of a series of positive values in the order of time."""
     scores = _normal_scores(np.asarray(latencies, dtype=float))
     cuts = _prune(scores, sorted(_divide(scores, 0, false_alarms)), false_alarms)
@@ -102,7 +102,7 @@ def _prune(scores: Floats, cuts: list[int], false_alarms: float) -> list[int]:
     return cuts
 
 
-def _locate(scores: Floats, before: int, cut: int, after: int) -> Step:
+def _locate(scores: Floats, before: int, cut: int, after: int) -> LevelShift:
     """Return a cut with the other places that the nights between its neighbours make almost as likely."""
     around = scores[before:after]
     sizes = np.arange(1, len(around))
@@ -112,7 +112,7 @@ def _locate(scores: Floats, before: int, cut: int, after: int) -> Step:
     left_over = np.maximum(total - gained, _NOTHING * total)
     chosen = left_over[cut - before - 1]
     likely = sizes[len(around) * np.log(left_over / chosen) <= _PLACE_RATIO] + before
-    return Step(cut, min(int(likely.min()), cut), max(int(likely.max()), cut))
+    return LevelShift(cut, min(int(likely.min()), cut), max(int(likely.max()), cut))
 
 
 # ---- the two statistics, for many series at once: one a column ----
@@ -177,7 +177,13 @@ def _permuted(values: tuple[float, ...], statistic: str, resamples: int) -> Floa
         return _STATISTICS[statistic](np.moveaxis(np.atleast_2d(columns), axis, 0).reshape(len(values), -1)).distance
 
     result = permutation_test(
-        (np.array(values),), distances, permutation_type="pairings", vectorized=True, n_resamples=resamples,
-        batch=5000, alternative="greater", rng=np.random.default_rng(0),
-    )  # fmt: skip
+        (np.array(values),),
+        distances,
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=5000,
+        alternative="greater",
+        rng=np.random.default_rng(0),
+    )
     return np.sort(np.asarray(result.null_distribution, dtype=float).ravel())

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from harness.analysis.cell_comparison import ComparedCells, Couple, Regression, compare_cells
-from harness.analysis.comparable_cell import Side, read_sides
+from harness.analysis.cell_comparison import CellPair, ComparedCells, Regression, compare_cells
+from harness.analysis.comparable_cell import ComparableCell, read_comparable_cells
 from harness.analysis.comparison import SMALLEST_EFFECT
-from harness.analysis.device_noise import LATEST_SWEEPS, DeviceNoise, between_floor, noise_sides
+from harness.analysis.device_noise import LATEST_SWEEPS, DeviceNoise, between_floor, noise_cells
 from harness.analysis.history.nights import LATEST_NIGHTS, CellName, CellNights, Night, read_nights
-from harness.analysis.history.steps import HistoryStep, changes, examine
+from harness.analysis.history.steps import HistoryStep, changes, find_shifts
 from harness.analysis.noise_floor import NoiseFloor
 from harness.analysis.summary import summarize
 from harness.analysis.verdict import FEWEST_INVOCATIONS
@@ -46,7 +46,7 @@ BY_DEFAULT = (Trouble.FAILED, Trouble.SLOWER, Trouble.STEP, Trouble.ACCURACY, Tr
 class CheckedCell:
     """One cell of one night."""
 
-    side: Side
+    side: ComparableCell
     compared: ComparedCells | None
     """None where there was no earlier night, or tonight has too few processes."""
     new_step: HistoryStep | None
@@ -101,7 +101,7 @@ class NightCheck:
         return bool(of_devices) and not tried
 
 
-def name_of(side: Side) -> CellName:
+def name_of(side: ComparableCell) -> CellName:
     """Return what names a side's cell in every sweep."""
     cell = side.cell
     return CellName(cell["serial"], cell["variant"], cell["delegate_requested"], cell["threads"])
@@ -111,7 +111,7 @@ def check_night(
     store: Store, sweep_id: str, *, effect: float = SMALLEST_EFFECT, last: int = LATEST_NIGHTS
 ) -> NightCheck:
     """Compare every cell of a sweep with its last good night that is alike, else refuse the last good one."""
-    sides = read_sides(store, sweep_id)
+    sides = read_comparable_cells(store, sweep_id)
     serials = sorted({side.cell["serial"] for side in sides})
     cells = [cell for serial in serials for cell in read_nights(store, serial=serial, last=last)]
     known = {cell.name: _until(cell, sweep_id) for cell in cells}
@@ -119,7 +119,7 @@ def check_night(
     before = {name: night for name, cell in ours.items() if (night := last_good_night(cell, sweep_id))}
     couples = _couples(store, sides, before)
     at_hand = [side for couple in couples for side in (couple.a, couple.b) if side]
-    noise = NightNoise(ours.values(), noise_sides(store, serials), at_hand)
+    noise = NightNoise(ours.values(), noise_cells(store, serials), at_hand)
     compared = {cells.b.cell["cell_key"]: cells for cells in compare_cells(couples, noise, effect=effect) if cells.b}
     checked = [
         CheckedCell(side, compared.get(side.cell["cell_key"]), new_step(ours[name_of(side)], sweep_id, effect=effect))
@@ -148,14 +148,14 @@ def _is_alike(night: Night, tonight: Night) -> bool:
     return not any(change.parts_nights and change.what != "ran" for change in changes(night, tonight))
 
 
-def _couples(store: Store, sides: Sequence[Side], before: dict[CellName, Night]) -> list[Couple]:
+def _couples(store: Store, sides: Sequence[ComparableCell], before: dict[CellName, Night]) -> list[CellPair]:
     earlier = {
         (sweep_id, name_of(side)): side
         for sweep_id in sorted({night.sweep_id for night in before.values()})
-        for side in read_sides(store, sweep_id)
+        for side in read_comparable_cells(store, sweep_id)
     }
     return [
-        Couple(earlier[before[name_of(side)].sweep_id, name_of(side)], side)
+        CellPair(earlier[before[name_of(side)].sweep_id, name_of(side)], side)
         for side in sides
         if name_of(side) in before and len(side.latencies_us) >= FEWEST_INVOCATIONS
     ]
@@ -169,15 +169,17 @@ def new_step(cell: CellNights, sweep_id: str, *, effect: float) -> HistoryStep |
     if not cell.good or cell.good[-1].sweep_id != sweep_id:
         return None
     for step in reversed(_slower_steps(cell, effect)):
-        earlier = (_slower_steps(CellNights(cell.name, cell.device, cell.good[:end]), effect)
-                   for end in range(len(cell.good) - 1, step.at, -1))  # fmt: skip
+        earlier = (
+            _slower_steps(CellNights(cell.name, cell.device, cell.good[:end]), effect)
+            for end in range(len(cell.good) - 1, step.at, -1)
+        )
         if not any(_same_place(step, old) for steps in earlier for old in steps):
             return step
     return None
 
 
 def _slower_steps(cell: CellNights, effect: float) -> list[HistoryStep]:
-    return [step for step in examine(cell, effect=effect).steps if step.alike and step.is_slower]
+    return [step for step in find_shifts(cell, effect=effect).steps if step.alike and step.is_slower]
 
 
 def _same_place(one: HistoryStep, other: HistoryStep) -> bool:
@@ -191,21 +193,24 @@ FEWEST_SWEEPS = 3
 class NightNoise(DeviceNoise):
     """Takes nights of one cell with the same contents and conditions as A/A sweeps; else what `harness noise` knows."""
 
-    def __init__(self, cells: Iterable[CellNights], noise_sides: Sequence[Side], at_hand: Sequence[Side]) -> None:
+    def __init__(
+        self, cells: Iterable[CellNights], noise_cells: Sequence[ComparableCell], at_hand: Sequence[ComparableCell]
+    ) -> None:
         """`cells` are those whose nights may serve; the nights that are compared (`at_hand`) tell nothing of noise."""
-        super().__init__(noise_sides, at_hand)
+        super().__init__(noise_cells, at_hand)
         compared = {side.sweep_id for side in at_hand}
         nights = (_as_side(cell, night) for cell in cells for night in _since_last_step(cell))
         self._nights = [side for side in nights if side.sweep_id not in compared]
 
-    def between(self, a: Side, b: Side) -> NoiseFloor:
+    def between(self, a: ComparableCell, b: ComparableCell) -> NoiseFloor:
         """Return the floor of two cells of different sweeps: from like cells of the same phone and delegate."""
         wanted = ("os", "device")
         like = [
-            side for side in self._nights
+            side
+            for side in self._nights
             if side.cell["delegate_requested"] == b.cell["delegate_requested"]
             and all(side.conditions[name] == b.conditions[name] for name in wanted)
-        ]  # fmt: skip
+        ]
         sweeps = sorted({side.sweep_id for side in like})
         floor = between_floor(like) if len(sweeps) >= FEWEST_SWEEPS else None
         if floor is None:
@@ -215,13 +220,13 @@ class NightNoise(DeviceNoise):
 
 def _since_last_step(cell: CellNights) -> list[Night]:
     """Leave out what lies before a step: it would pass for noise."""
-    steps = examine(cell, effect=0).steps
+    steps = find_shifts(cell, effect=0).steps
     return cell.good[steps[-1].at if steps else 0 :][-LATEST_SWEEPS:]
 
 
-def _as_side(cell: CellNights, night: Night) -> Side:
+def _as_side(cell: CellNights, night: Night) -> ComparableCell:
     row = {"serial": cell.name.serial, "delegate_requested": cell.name.delegate, "cell_key": night.cell_key}
-    return Side(night.sweep_id, row, night.conditions, night.latencies_us)
+    return ComparableCell(night.sweep_id, row, night.conditions, night.latencies_us)
 
 
 def trouble_sentence(cell: CheckedCell, trouble: Trouble) -> str:

@@ -165,28 +165,42 @@ class _Around:
         kind = "median" if all(row["latency_median_us"] is not None for row in measured) else "average"
         column = "latency_median_us" if kind == "median" else "latency_avg_us"
         return Night(
-            sweep.id, sweep.started_at, cell["key"],
+            sweep.id,
+            sweep.started_at,
+            cell["key"],
             conditions={
-                "device": cell["serial"], "os": device.get("fingerprint"), "tool": cell["tool_sha256"],
-                "cores": cell["core_mask"], "mode": cell["mode"], "profile": cell["profile"],
-                "model": variant.get("model"), "value": kind, "ran": worst.get("delegate_achieved"),
+                "device": cell["serial"],
+                "os": device.get("fingerprint"),
+                "tool": cell["tool_sha256"],
+                "cores": cell["core_mask"],
+                "mode": cell["mode"],
+                "profile": cell["profile"],
+                "model": variant.get("model"),
+                "value": kind,
+                "ran": worst.get("delegate_achieved"),
             },
             circumstances={
-                f"variant {cell['variant_name']}": cell["variant_sha256"], "harness": sweep.harness_version,
-                "host": sweep.host.get("platform"), "labels": ", ".join(sorted(device.get("labels") or [])),
+                f"variant {cell['variant_name']}": cell["variant_sha256"],
+                "harness": sweep.harness_version,
+                "host": sweep.host.get("platform"),
+                "labels": ", ".join(sorted(device.get("labels") or [])),
             },
             latencies_us={row["block"]: row[column] for row in measured},
-            verdict=judge_cell(Facts(
-                is_cpu=find_delegate(cell["delegate"]).is_cpu, fell_back=worst.get("fell_back"),
-                check_passed=accuracy.get("check_passed"), invocations_ok=len(measured),
-                invocations_failed=sum(is_final(row["failure_class"]) for row in timed) - len(measured),
-                has_failure=bool(failures),
-            )),
+            verdict=judge_cell(
+                Facts(
+                    is_cpu=find_delegate(cell["delegate"]).is_cpu,
+                    fell_back=worst.get("fell_back"),
+                    check_passed=accuracy.get("check_passed"),
+                    invocations_ok=len(measured),
+                    invocations_failed=sum(is_final(row["failure_class"]) for row in timed) - len(measured),
+                    has_failure=bool(failures),
+                )
+            ),
             failure_class=next(iter(failures), None),
             size_bytes=variant.get("size_bytes"),
             memory_mb=_memory(rows),
             **{name: accuracy.get(name) for name in ("top1", "top1_low", "top1_high")},
-        )  # fmt: skip
+        )
 
 
 _SEVERITY = {True: 0, None: 1, False: 2}

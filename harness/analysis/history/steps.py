@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.history.change_points import FEWEST_NIGHTS, find_steps
+from harness.analysis.history.change_points import FEWEST_NIGHTS, find_level_shifts
 from harness.analysis.history.nights import CellName, CellNights, Night
 from harness.analysis.ratio import RatioEstimate, estimate_by_mean, estimate_by_rank, smallest_p
 
@@ -17,7 +17,7 @@ LEVEL = 0.01
 
 
 @dataclass(frozen=True, order=True)
-class Change:
+class ConditionChange:
     """Something that is not as it was the night before."""
 
     what: str
@@ -34,12 +34,15 @@ class Change:
 _CIRCUMSTANCES = frozenset({"variant", "harness", "host", "labels"})
 
 
-def changes(before: Night, after: Night) -> tuple[Change, ...]:
+def changes(before: Night, after: Night) -> tuple[ConditionChange, ...]:
     """Return what changed between two nights of one cell."""
     a = dict(_flat({**before.conditions, **before.circumstances}))
     b = dict(_flat({**after.conditions, **after.circumstances}))
-    return tuple(Change(name, _text(a.get(name)), _text(b.get(name)))
-                 for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name))  # fmt: skip
+    return tuple(
+        ConditionChange(name, _text(a.get(name)), _text(b.get(name)))
+        for name in dict.fromkeys([*a, *b])
+        if a.get(name) != b.get(name)
+    )
 
 
 def _flat(values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
@@ -79,7 +82,7 @@ class HistoryStep:
     """Sweeps between which the step lies in 95 % of the cases."""
     estimate: RatioEstimate
     """The new level over the old one. Since the place was chosen by the data, it is a little too far from 1."""
-    causes: tuple[Change, ...]
+    causes: tuple[ConditionChange, ...]
     """What is stored to have changed there; empty where nothing is."""
     alike: bool
     """False: nights before and after it are not alike, so that it may be no change of the model's own speed."""
@@ -100,7 +103,7 @@ class CellHistory:
     """In the order of time."""
 
 
-def examine(cell: CellNights, *, effect: float = SMALLEST_STEP) -> CellHistory:
+def find_shifts(cell: CellNights, *, effect: float = SMALLEST_STEP) -> CellHistory:
     """Cut the nights of a cell where they are not alike, and find the steps inside the stretches and between them."""
     stretches = _stretches(cell.good)
     steps: list[HistoryStep] = []
@@ -123,9 +126,10 @@ def _distance(estimate: RatioEstimate) -> float:
 
 def _stretches(nights: Sequence[Night]) -> list[Stretch]:
     parted = [
-        index for index in range(1, len(nights))
+        index
+        for index in range(1, len(nights))
         if any(change.parts_nights for change in changes(nights[index - 1], nights[index]))
-    ]  # fmt: skip
+    ]
     edges = [0, *parted, len(nights)] if nights else []
     return [Stretch(a, b) for a, b in itertools.pairwise(edges)]
 
@@ -133,17 +137,25 @@ def _stretches(nights: Sequence[Night]) -> list[Stretch]:
 def _steps_inside(cell: CellNights, stretch: Stretch) -> list[HistoryStep]:
     nights = cell.good[stretch.start : stretch.end]
     values = [night.middle_us for night in nights]
-    found = find_steps(values)
+    found = find_level_shifts(values)
     edges = [0, *(step.at for step in found), len(values)]
     steps = []
     for index, step in enumerate(found):
         estimate = _estimate(values[edges[index] : step.at], values[step.at : edges[index + 2]])
         around = range(max(step.earliest, 1), step.latest + 1)
         causes = [change for place in around for change in changes(nights[place - 1], nights[place])]
-        steps.append(HistoryStep(
-            cell.name, stretch.start + step.at, nights[step.at].sweep_id, nights[step.earliest].sweep_id,
-            nights[step.latest].sweep_id, estimate, tuple(dict.fromkeys(causes)), alike=True,
-        ))  # fmt: skip
+        steps.append(
+            HistoryStep(
+                cell.name,
+                stretch.start + step.at,
+                nights[step.at].sweep_id,
+                nights[step.earliest].sweep_id,
+                nights[step.latest].sweep_id,
+                estimate,
+                tuple(dict.fromkeys(causes)),
+                alike=True,
+            )
+        )
     return steps
 
 
@@ -171,7 +183,7 @@ def _estimate(before: Sequence[float], after: Sequence[float]) -> RatioEstimate:
 class CommonCause:
     """Steps that one change may explain; without a change, steps of one device at the same time."""
 
-    change: Change | None
+    change: ConditionChange | None
     steps: Sequence[HistoryStep]
 
 
@@ -189,8 +201,8 @@ def group_by_cause(steps: Iterable[HistoryStep]) -> list[CommonCause]:
     return groups + sorted(_at_the_same_time(open_steps), key=lambda group: -len(group.steps))
 
 
-def _by_change(steps: Iterable[HistoryStep]) -> dict[Change, list[HistoryStep]]:
-    found: dict[Change, list[HistoryStep]] = {}
+def _by_change(steps: Iterable[HistoryStep]) -> dict[ConditionChange, list[HistoryStep]]:
+    found: dict[ConditionChange, list[HistoryStep]] = {}
     for step in steps:
         for change in step.causes:
             found.setdefault(change, []).append(step)

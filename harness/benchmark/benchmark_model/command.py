@@ -148,6 +148,7 @@ def mask_failure(mask: str, allowed: str | None) -> Failure | None:
         return None
     told = f"allowed {allowed}" if allowed else "told nothing"
     return Failure(
-        FailureClass.CORES_UNAVAILABLE, f"The tool was to run on the cores of mask {mask}; the phone's kernel {told}.",
+        FailureClass.CORES_UNAVAILABLE,
+        f"The tool was to run on the cores of mask {mask}; the phone's kernel {told}.",
         f"Cpus_allowed: {allowed or 'not told'}",
-    )  # fmt: skip
+    )

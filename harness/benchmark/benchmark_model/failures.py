@@ -15,7 +15,7 @@ from harness.errors import Failure, FailureClass
 
 
 @dataclass(frozen=True)
-class Rule:
+class LogPattern:
     """A pattern in a line, the class it proves, and what to tell the user; `{0}` is the pattern's first group."""
 
     pattern: re.Pattern[str]
@@ -23,11 +23,11 @@ class Rule:
     message: str
 
 
-def _rule(pattern: str, failure_class: FailureClass, message: str) -> Rule:
-    return Rule(re.compile(pattern), failure_class, message)
+def _rule(pattern: str, failure_class: FailureClass, message: str) -> LogPattern:
+    return LogPattern(re.compile(pattern), failure_class, message)
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[LogPattern, ...] = (
     _rule(
         r"not executable: \d+-bit ELF file|[Ee]xec format error|cannot execute binary file|no closing quote"
         r"|syntax error: .*unexpected|\x7fELF",  # a shell that reads the binary as a script names its first bytes

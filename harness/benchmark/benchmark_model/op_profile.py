@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.benchmark.benchmark_model.log_lines import LogLine
 from harness.benchmark.delegates import DELEGATES
-from harness.benchmark.invocation import OperatorTime, Place
+from harness.benchmark.invocation import ExecutedBy, OperatorTime
 
 _SUMMARY_TITLE = "Summary by node type"
 _FIGURES = re.compile(
@@ -121,7 +121,7 @@ def operator_times(nodes: Iterable[ProfiledNode]) -> tuple[OperatorTime, ...]:
 
     A delegate that does not profile its own steps is one node under the delegate's name.
     """
-    totals: dict[tuple[str, Place], tuple[int, float]] = {}
+    totals: dict[tuple[str, ExecutedBy], tuple[int, float]] = {}
     for node in nodes:
         key = (node.node_type, _place(node))
         count, time_us = totals.get(key, (0, 0.0))
@@ -130,6 +130,6 @@ def operator_times(nodes: Iterable[ProfiledNode]) -> tuple[OperatorTime, ...]:
     return tuple(sorted(times, key=lambda time: -time.time_us))
 
 
-def _place(node: ProfiledNode) -> Place:
+def _place(node: ProfiledNode) -> ExecutedBy:
     is_delegate = any(name in node.node_type for delegate in DELEGATES.values() for name in delegate.log_names)
-    return Place.DELEGATE if is_delegate or node.name.startswith(_INSIDE_A_DELEGATE) else Place.BUILTIN
+    return ExecutedBy.DELEGATE if is_delegate or node.name.startswith(_INSIDE_A_DELEGATE) else ExecutedBy.BUILTIN

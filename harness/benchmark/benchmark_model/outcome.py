@@ -46,9 +46,10 @@ def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Fa
     last_words = "\n".join(line.raw for line in error_lines(log.lines)[-3:])
     if result.timed_out:
         return Failure(
-            FailureClass.TIMEOUT, f"The tool did not end within its time limit; stopped after {result.wall_s:.0f} s.",
+            FailureClass.TIMEOUT,
+            f"The tool did not end within its time limit; stopped after {result.wall_s:.0f} s.",
             last_words,
-        )  # fmt: skip
+        )
     completed = result.exit_code == 0 and log.inference_avg_us is not None
     failure = find_failure(log.lines)
     if failure and (not completed or failure.failure_class is FailureClass.TOOL_REJECTED_FLAG):
@@ -192,12 +193,32 @@ def log_as_dict(log: BenchmarkLog, requested: str | None = None) -> dict[str, An
     """Return one run as plain values for JSON, with the field names of the design."""
     values: dict[str, Any] = dataclasses.asdict(judge_log(log, requested))
     for field in (
-        "init_us", "first_inference_us", "warmup_avg_us", "inference_avg_us", "warmup_stats", "run_stats",
-        "memory_init_mb", "memory_overall_mb", "memory_label", "peak_memory_mb", "delegations", "delegated_nodes",
-        "total_nodes", "partitions", "explicit_apply", "delegate_kernels", "op_profile", "op_profile_nodes",
-        "op_profile_init_nodes", "model_file_mb", "session_init_ms", "unconsumed_flags", "option_runs",
-        "litert_results", "accelerator_counter",
-    ):  # fmt: skip
+        "init_us",
+        "first_inference_us",
+        "warmup_avg_us",
+        "inference_avg_us",
+        "warmup_stats",
+        "run_stats",
+        "memory_init_mb",
+        "memory_overall_mb",
+        "memory_label",
+        "peak_memory_mb",
+        "delegations",
+        "delegated_nodes",
+        "total_nodes",
+        "partitions",
+        "explicit_apply",
+        "delegate_kernels",
+        "op_profile",
+        "op_profile_nodes",
+        "op_profile_init_nodes",
+        "model_file_mb",
+        "session_init_ms",
+        "unconsumed_flags",
+        "option_runs",
+        "litert_results",
+        "accelerator_counter",
+    ):
         values[field] = _plain(getattr(log, field))
     return values
 

@@ -33,12 +33,18 @@ def build_arguments(request: InvocationRequest) -> list[str]:
             )
         )
     return [
-        sys.executable, "-m", "harness.benchmark.litert_python.child",
-        "--model", request.model,
-        "--num_threads", str(request.threads),
-        "--num_runs", str(request.runs),
-        "--warmup_runs", str(max(request.warmup_runs, MIN_WARMUP_RUNS)),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "harness.benchmark.litert_python.child",
+        "--model",
+        request.model,
+        "--num_threads",
+        str(request.threads),
+        "--num_runs",
+        str(request.runs),
+        "--warmup_runs",
+        str(max(request.warmup_runs, MIN_WARMUP_RUNS)),
+    ]
 
 
 def invoke(device: Device, request: InvocationRequest, *, timeout_s: float) -> Invocation:

@@ -26,7 +26,7 @@ app = typer.Typer(add_completion=False, help="Measure one .tflite file as it is.
 def bench(
     file: Annotated[Path, typer.Argument(help="The .tflite file.")],
     device: Annotated[
-        list[str] | None, typer.Option(help="An ADB serial, host, virtual or virtual:COSTUME; repeat for several.")
+        list[str] | None, typer.Option(help="An ADB serial, host, virtual or virtual:RECORDING; repeat for several.")
     ] = None,
     delegate: Annotated[
         list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
@@ -47,9 +47,14 @@ def bench(
     if file.suffix != ".tflite":
         raise UsageError(f"{file} is not a .tflite file.", "For other models: harness sweep --model MODEL.")
     overrides = {
-        "model": str(file), "recipes": [AS_IS_RECIPE], "devices": device, "delegates": delegate, "threads": threads,
-        "preset": preset, "require_full_delegation": require_full_delegation,
+        "model": str(file),
+        "recipes": [AS_IS_RECIPE],
+        "devices": device,
+        "delegates": delegate,
+        "threads": threads,
+        "preset": preset,
+        "require_full_delegation": require_full_delegation,
         "measurement": {"sustained_s": duration_s(sustained)} if sustained else None,
-    }  # fmt: skip
+    }
     spec = load_sweep_spec(None, {key: value for key, value in overrides.items() if value})
     run_sweep(spec, results=results, as_json=as_json, quiet=quiet, plain=plain)

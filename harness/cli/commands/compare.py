@@ -14,8 +14,8 @@ from harness.errors import ExitCode, UsageError
 from harness.paths import default_results
 
 if TYPE_CHECKING:
-    from harness.analysis.cell_comparison import ComparedCells, Couple, Subject
-    from harness.analysis.comparable_cell import Side
+    from harness.analysis.cell_comparison import CellPair, ComparedCells, Subject
+    from harness.analysis.comparable_cell import ComparableCell
     from harness.store.store import Store
 
 app = typer.Typer(
@@ -65,10 +65,11 @@ def compare(
     with Store.open(results or default_results(), must_exist=True) as store:
         subject = Subject(by)
         couples = (
-            _between(store, a or "latest~1", b or "latest") if subject is Subject.SWEEP
+            _between(store, a or "latest~1", b or "latest")
+            if subject is Subject.SWEEP
             else _inside(store, a or "latest", b, subject, baseline)
-        )  # fmt: skip
-        at_hand = [side for couple in couples for side in (couple.a, couple.b) if side]
+        )
+        at_hand = [side for pair_cells in couples for side in (pair_cells.a, pair_cells.b) if side]
         compared = compare_cells(couples, read_noise(store, at_hand), effect=effect / 100, allow=allow or ())
     if not compared:
         raise UsageError("A and B have no cell in common.", "See `harness results show SWEEP` for what each holds.")
@@ -88,15 +89,15 @@ class _Operand:
 
     sweep_id: str
     variant: str | None
-    sides: Sequence[Side]
+    sides: Sequence[ComparableCell]
 
 
 def _operand(store: Store, text: str) -> _Operand:
-    from harness.analysis.comparable_cell import read_sides
+    from harness.analysis.comparable_cell import read_comparable_cells
 
     name, _, variant = text.partition(":")
     sweep_id = store.find_sweep(name).id
-    sides = read_sides(store, sweep_id)
+    sides = read_comparable_cells(store, sweep_id)
     if not sides:
         raise UsageError(f"Sweep {sweep_id} has no cells: nothing was measured.", "See `harness results list`.")
     if not variant:
@@ -107,12 +108,12 @@ def _operand(store: Store, text: str) -> _Operand:
     return _Operand(sweep_id, variant, chosen)
 
 
-def _names(sides: Sequence[Side], column: str) -> str:
+def _names(sides: Sequence[ComparableCell], column: str) -> str:
     return ", ".join(dict.fromkeys(str(side.cell[column]) for side in sides))
 
 
-def _between(store: Store, a: str, b: str) -> list[Couple]:
-    from harness.analysis.cell_comparison import Subject, couple
+def _between(store: Store, a: str, b: str) -> list[CellPair]:
+    from harness.analysis.cell_comparison import Subject, pair_cells
 
     first, second = _operand(store, a), _operand(store, b)
     if (first.variant is None) != (second.variant is None):
@@ -120,12 +121,12 @@ def _between(store: Store, a: str, b: str) -> list[Couple]:
     if (first.sweep_id, first.variant) == (second.sweep_id, second.variant):
         raise UsageError(f"{a} and {b} are the same.", "Name two sweeps, or compare inside one: --by variant.")
     subject = Subject.VARIANT if first.variant else Subject.SWEEP
-    return couple(first.sides, second.sides, subject)
+    return pair_cells(first.sides, second.sides, subject)
 
 
-def _inside(store: Store, a: str, b: str | None, subject: Subject, baseline: str | None) -> list[Couple]:
+def _inside(store: Store, a: str, b: str | None, subject: Subject, baseline: str | None) -> list[CellPair]:
     """Couple every variant or delegate of one sweep with the baseline."""
-    from harness.analysis.cell_comparison import COLUMN_OF, couple
+    from harness.analysis.cell_comparison import COLUMN_OF, pair_cells
 
     if b is not None:
         raise UsageError(f"--by {subject} compares inside one sweep; found a second one: {b}.", "Leave it out.")
@@ -138,7 +139,7 @@ def _inside(store: Store, a: str, b: str | None, subject: Subject, baseline: str
     if len(names) == 1:
         raise UsageError(f"Sweep {operand.sweep_id} has one {subject} only: {base}.", "Name a sweep with several.")
     groups = {name: [side for side in operand.sides if side.cell[column] == name] for name in names}
-    couples = [found for name in names if name != base for found in couple(groups[base], groups[name], subject)]
+    couples = [found for name in names if name != base for found in pair_cells(groups[base], groups[name], subject)]
     return [found for found in couples if found.a and found.b]  # in one sweep, a cell that was not planned is no loss
 
 

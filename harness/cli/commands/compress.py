@@ -196,11 +196,13 @@ def _show(variant: Variant) -> None:
     for grid in read_grids(variant.path.read_bytes()):
         spread = "" if grid.scales <= 1 else f"\n({grid.scales} steps)"
         table.add_row(
-            Text(_short(grid.tensor)), grid.written_by, grid.type,
+            Text(_short(grid.tensor)),
+            grid.written_by,
+            grid.type,
             "-" if grid.low is None else _range(grid.low, grid.high or 0.0),
             "-" if grid.steps is None else _range(*grid.steps) + spread,
             "-" if grid.offsets is None else _range(*grid.offsets),
-        )  # fmt: skip
+        )
     console().print(table)
 
 

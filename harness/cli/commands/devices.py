@@ -69,8 +69,9 @@ def devices(
         else:
             error_console().print(
                 "No device is attached. Plug in a phone with USB debugging on, or start a virtual one: "
-                "harness phone start", soft_wrap=True,
-            )  # fmt: skip
+                "harness phone start",
+                soft_wrap=True,
+            )
         if not rows:
             raise typer.Exit(ExitCode.NOTHING_TO_RUN_ON)
 

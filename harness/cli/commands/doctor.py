@@ -16,7 +16,7 @@ from harness.errors import ExitCode, HarnessError
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing that was looked for."""
 
     what: str
@@ -27,7 +27,7 @@ class Finding:
     advice: str = ""
 
 
-def examine() -> list[Finding]:
+def run_checks() -> list[Check]:
     """Look for everything, the most important first."""
     return [
         _package("tensorflow", needed=True, why="makes variants"),
@@ -40,41 +40,41 @@ def examine() -> list[Finding]:
     ]
 
 
-def _package(name: str, *, needed: bool, why: str) -> Finding:
+def _package(name: str, *, needed: bool, why: str) -> Check:
     there = find_spec(name) is not None
     advice = "" if there else "Install harness anew: pip install harness"
-    return Finding(f"package {name} ({why})", there, needed, "installed" if there else "", advice)
+    return Check(f"package {name} ({why})", there, needed, "installed" if there else "", advice)
 
 
-def _adb() -> Finding:
+def _adb() -> Check:
     from harness.devices.adb.server import adb_program
 
     try:
-        return Finding("adb", True, False, adb_program())
+        return Check("adb", True, False, adb_program())
     except HarnessError as error:
-        return Finding("adb", False, False, str(error), error.advice)
+        return Check("adb", False, False, str(error), error.advice)
 
 
-def _devices() -> Finding:
+def _devices() -> Check:
     from harness.devices.adb.discovery import DeviceState, list_devices
 
     try:
         devices = list_devices()
     except HarnessError as error:
-        return Finding("attached phones", False, False, str(error), error.advice)
+        return Check("attached phones", False, False, str(error), error.advice)
     ready = [device for device in devices if device.state is DeviceState.DEVICE]
     found = ", ".join(f"{device.serial} ({device.state})" for device in devices) or "none"
-    return Finding("attached phones", bool(ready), False, found, "" if ready else "Plug one in; see `harness devices`.")
+    return Check("attached phones", bool(ready), False, found, "" if ready else "Plug one in; see `harness devices`.")
 
 
-def _tools() -> list[Finding]:
+def _tools() -> list[Check]:
     from harness.benchmark.registry import ToolRegistry
     from harness.benchmark.tool import ToolSystem
 
     try:
         tools = ToolRegistry().tools()
     except HarnessError as error:
-        return [Finding("registered tools", False, False, str(error), error.advice)]
+        return [Check("registered tools", False, False, str(error), error.advice)]
     advice = {
         ToolSystem.ANDROID: "harness tools fetch android-arm64",
         ToolSystem.LINUX: "harness tools fetch linux-x86_64 (without it, LiteRT's Python benchmark measures the CPU)",
@@ -83,29 +83,29 @@ def _tools() -> list[Finding]:
     findings = []
     for system, how in advice.items():
         found = ", ".join(f"{tool.abi} {tool.sha256[:12]}" for tool in tools if tool.system is system)
-        findings.append(Finding(f"benchmark_model for {system}", bool(found), False, found, "" if found else how))
+        findings.append(Check(f"benchmark_model for {system}", bool(found), False, found, "" if found else how))
     return findings
 
 
-def _virtual_phone() -> Finding:
+def _virtual_phone() -> Check:
     from harness.virtual_phone.base_image import check_programs
 
     if platform.system() != "Linux":
-        return Finding("virtual phones", False, False, platform.system(), "They need Linux.")
+        return Check("virtual phones", False, False, platform.system(), "They need Linux.")
     try:
         check_programs()
     except HarnessError as error:
-        return Finding("virtual phones", False, False, str(error), error.advice)
-    return Finding("virtual phones", True, False, shutil.which("unshare") or "unshare")
+        return Check("virtual phones", False, False, str(error), error.advice)
+    return Check("virtual phones", True, False, shutil.which("unshare") or "unshare")
 
 
-def _user_namespaces() -> Finding:
+def _user_namespaces() -> Check:
     what = "namespaces for virtual phones"
     if os.geteuid() == 0:
-        return Finding(what, True, False, "root needs no user namespaces")
+        return Check(what, True, False, "root needs no user namespaces")
     limit = Path("/proc/sys/user/max_user_namespaces")
     allowed = limit.exists() and limit.read_text().strip() != "0"
-    return Finding(
+    return Check(
         what,
         allowed,
         False,
@@ -122,7 +122,7 @@ def doctor(as_json: bool = JsonOption) -> None:
     """Tell what is missing on this machine and how to get it; exit code 3 when the main job cannot run."""
     from rich.markup import escape
 
-    findings = examine()
+    findings = run_checks()
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings]})
     else:

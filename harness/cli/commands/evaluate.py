@@ -12,10 +12,10 @@ from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.progress import watch
 from harness.errors import ExitCode
 from harness.paths import cache_folder
-from harness.text import plain
+from harness.text import to_json_value
 
 if TYPE_CHECKING:
-    from harness.evaluation.run import Evaluated
+    from harness.evaluation.run import EvaluationResult
     from harness.evaluation.suite import Evaluation
 
 app = typer.Typer(add_completion=False, help="Evaluate variants against the float model.")
@@ -45,7 +45,7 @@ def evaluate(
         bool, typer.Option("--attack", help="Also adversarial images (FGSM, PGD); loads TensorFlow, takes minutes.")
     ] = False,
     device: Annotated[
-        str | None, typer.Option(help="Also through a phone: its serial, virtual or virtual:COSTUME.")
+        str | None, typer.Option(help="Also through a phone: its serial, virtual or virtual:RECORDING.")
     ] = None,
     delegate: Annotated[list[str] | None, typer.Option(help="With --device: cpu, gpu, nnapi, ...; repeat.")] = None,
     mixed: Annotated[
@@ -65,12 +65,21 @@ def evaluate(
     The float model always runs on this host, on the same samples; variants run here, and with --device there too.
     """
     from harness.evaluation.layers import write_mixed_recipe
-    from harness.evaluation.run import SALIENCY_IMAGES, Asked, evaluate
+    from harness.evaluation.run import SALIENCY_IMAGES, EvaluationRequest, evaluate
 
-    asked = Asked(
-        model, tuple(variants or ()), tuple(recipe or ()), task, inputs, samples, suite_samples if suite else 0,
-        suite_samples if attack else 0, SALIENCY_IMAGES if report else 0, device, tuple(delegate or ()),
-    )  # fmt: skip
+    asked = EvaluationRequest(
+        model,
+        tuple(variants or ()),
+        tuple(recipe or ()),
+        task,
+        inputs,
+        samples,
+        suite_samples if suite else 0,
+        suite_samples if attack else 0,
+        SALIENCY_IMAGES if report else 0,
+        device,
+        tuple(delegate or ()),
+    )
     with watch() as watcher:
         found = evaluate(asked, cache=cache_folder(), observer=watcher)
     on_host = [one for one in found.evaluations if one.layers]
@@ -82,8 +91,14 @@ def evaluate(
         written.append(write_page(report, render_evaluation(found)).path)
     if as_json:
         documents = [_as_json(one) for one in found.evaluations]
-        print_json({"model": found.model.name, "task": found.task.name, "evaluations": documents,
-                    "files": [str(path) for path in written]})  # fmt: skip
+        print_json(
+            {
+                "model": found.model.name,
+                "task": found.task.name,
+                "evaluations": documents,
+                "files": [str(path) for path in written],
+            }
+        )
     else:
         _print(found)
         for path in written:
@@ -95,10 +110,10 @@ def evaluate(
 def _as_json(evaluation: Evaluation) -> dict[str, object]:
     card = evaluation.variant.card
     variant = {"variant": card.recipe, "sha256": card.sha256, "size_bytes": card.size_bytes}
-    return {key: plain(value) for key, value in (asdict(evaluation) | variant).items()}
+    return {key: to_json_value(value) for key, value in (asdict(evaluation) | variant).items()}
 
 
-def _print(found: Evaluated) -> None:
+def _print(found: EvaluationResult) -> None:
     from harness.evaluation.suite import HOST
     from harness.report.terminal.evaluation import (
         attack_tables,

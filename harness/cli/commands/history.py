@@ -42,7 +42,7 @@ def history(
     changed, that is said.
     """
     from harness.analysis.history.nights import read_nights
-    from harness.analysis.history.steps import examine
+    from harness.analysis.history.steps import find_shifts
     from harness.store.store import Store
 
     names = cell or []
@@ -52,13 +52,11 @@ def history(
         raise UsageError(f"--format: found {form!r}.", f"Allowed are: {', '.join(FORMATS)}.")
     variant, delegate = names or (None, None)
     with Store.open(results or default_results(), must_exist=True) as store:
-        found = read_nights(
-            store, variant=variant, delegate=delegate, serial=device, threads=threads, last=last
-        )  # fmt: skip
+        found = read_nights(store, variant=variant, delegate=delegate, serial=device, threads=threads, last=last)
     if not found:
         wanted = " ".join([*names, *(["--device", device] if device else [])])
         raise UsageError(f"No sweep holds {wanted or 'any cell'}.", "See `harness results show latest` for the names.")
-    _print([examine(nights, effect=effect / 100) for nights in found], "json" if as_json else form, one=bool(names))
+    _print([find_shifts(nights, effect=effect / 100) for nights in found], "json" if as_json else form, one=bool(names))
 
 
 def _print(histories: Sequence[CellHistory], form: str, *, one: bool) -> None:

@@ -60,7 +60,7 @@ def nightly(
     One night at a time on one computer in one store. The sweep is kept like any other: see `harness history`.
     """
     from harness.cli.progress import watch
-    from harness.lab.device_source import open_site
+    from harness.lab.device_source import open_source
     from harness.nightly.night import NightSettings, next_time, run_night
     from harness.nightly.webhook import post, require_webhook
     from harness.report.html.night_page import write_night_files
@@ -70,17 +70,20 @@ def nightly(
     watcher = watch(quiet=quiet, plain=plain)
     url = require_webhook(webhook) if webhook else None
     settings = NightSettings(
-        load_sweep_spec(spec_file, {}), results or default_results(),
+        load_sweep_spec(spec_file, {}),
+        results or default_results(),
         until=next_time(until, datetime.now()) if until else None,  # without a zone: the clock on the wall
-        fail_on=_troubles(fail_on), effect=effect / 100, least_free_gb=least_free_gb,
-    )  # fmt: skip
+        fail_on=_troubles(fail_on),
+        effect=effect / 100,
+        least_free_gb=least_free_gb,
+    )
 
     def then(store: Store, outcome: NightOutcome) -> None:
         write_night_files(store, outcome, _say, junit=junit, page=page)
 
     try:
         with watcher:
-            source = open_site(lab, str(settings.results), settings.spec, watcher)
+            source = open_source(lab, str(settings.results), settings.spec, watcher)
             outcome = run_night(settings, watcher, source, then=then)
     except HarnessError as error:
         if url:

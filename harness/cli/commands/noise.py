@@ -8,7 +8,7 @@ import typer
 
 from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, print_json
-from harness.errors import ExitCode, NothingToRunOnError, UsageError
+from harness.errors import ExitCode, MissingPrerequisiteError, UsageError
 from harness.paths import default_results
 
 if TYPE_CHECKING:
@@ -64,9 +64,14 @@ def _spec(device: str, delegates: list[str] | None, model: str | None, preset: s
     from harness.spec.sweep import load_sweep_spec
 
     overrides: dict[str, Any] = {
-        "model": model, "recipes": [RECIPE], "devices": [device], "delegates": delegates or ["cpu"], "preset": preset,
-        "purpose": "noise", "measurement": {"accuracy_samples": 0, "memory_invocations": 0, "init_pairs": 0},
-    }  # fmt: skip
+        "model": model,
+        "recipes": [RECIPE],
+        "devices": [device],
+        "delegates": delegates or ["cpu"],
+        "preset": preset,
+        "purpose": "noise",
+        "measurement": {"accuracy_samples": 0, "memory_invocations": 0, "init_pairs": 0},
+    }
     return load_sweep_spec(None, {key: value for key, value in overrides.items() if value})
 
 
@@ -89,14 +94,14 @@ def _measure(store: Store, spec: SweepSpec, device: str, sweeps: int) -> set[str
 
 
 def _measured(store: Store, sweep_id: str, device: str) -> set[str]:
-    """Return the serials that a sweep measured. Raises `NothingToRunOnError`: what fails once fails ten times."""
-    from harness.analysis.comparable_cell import read_sides
+    """Return the serials that a sweep measured. Raises `MissingPrerequisiteError`: what fails once fails ten times."""
+    from harness.analysis.comparable_cell import read_comparable_cells
 
-    serials = {side.cell["serial"] for side in read_sides(store, sweep_id) if side.latencies_us}
+    serials = {side.cell["serial"] for side in read_comparable_cells(store, sweep_id) if side.latencies_us}
     if not serials:
         failures = [*store.devices(sweep_id)["failure_message"], *store.invocations(sweep_id)["failure_message"]]
         reason = next((message for message in failures if isinstance(message, str)), "no process succeeded.")
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"{device} could not be measured: {reason}", "Run `harness devices` to see its state."
         )
     return serials
@@ -104,9 +109,9 @@ def _measured(store: Store, sweep_id: str, device: str) -> set[str]:
 
 def _floors(store: Store, serials: set[str]) -> list[dict[str, Any]]:
     """Return one row a device and delegate, from all A/A sweeps that are stored of it as it is now."""
-    from harness.analysis.device_noise import between_floor, noise_sides, within_floor
+    from harness.analysis.device_noise import between_floor, noise_cells, within_floor
 
-    measured = [side for side in noise_sides(store, serials) if side.latencies_us]
+    measured = [side for side in noise_cells(store, serials) if side.latencies_us]
     newest = {side.cell["serial"]: side.conditions["os"] for side in reversed(measured)}
     groups: dict[tuple[str, str], list[Any]] = {}
     for side in measured:
@@ -115,14 +120,16 @@ def _floors(store: Store, serials: set[str]) -> list[dict[str, Any]]:
     rows = []
     for (serial, delegate), sides in groups.items():
         pairs = len(sides[0].latencies_us)
-        rows.append({
-            "serial": serial,
-            "delegate": delegate,
-            "sweeps": len(sides),
-            "pairs": pairs,
-            "floor_within_sweep": _value(within_floor(sides, pairs)),
-            "floor_between_sweeps": _value(between_floor(sides)),
-        })  # fmt: skip
+        rows.append(
+            {
+                "serial": serial,
+                "delegate": delegate,
+                "sweeps": len(sides),
+                "pairs": pairs,
+                "floor_within_sweep": _value(within_floor(sides, pairs)),
+                "floor_between_sweeps": _value(between_floor(sides)),
+            }
+        )
     return rows
 
 

@@ -12,7 +12,7 @@ from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.progress import watch
 from harness.errors import ExitCode, UsageError
 from harness.paths import cache_folder, default_results
-from harness.text import plain
+from harness.text import to_json_value
 
 if TYPE_CHECKING:
     from harness.partition.experiment import Experiment
@@ -73,7 +73,7 @@ def partition(
         options = {"delegates": delegate, "preset": preset} if delegate else {"preset": preset}
         found = _experiment(made, graph, device, most, options, seconds, results)
     if as_json:
-        print_json(_as_json(made) | ({"experiment": plain(found.as_dict())} if found else {}))
+        print_json(_as_json(made) | ({"experiment": to_json_value(found.as_dict())} if found else {}))
     elif found:
         _print_experiment(found)
     if not made.exact:
@@ -114,11 +114,15 @@ def _as_json(made: Partition) -> dict[str, object]:
         "exact": made.exact,
         "differences": made.differences,
         "stages": [
-            {"file": str(stage.variant.path), "steps": stage.steps, "taken_bytes": stage.taken_bytes,
-             "card": stage.variant.card.model_dump(mode="json")}
+            {
+                "file": str(stage.variant.path),
+                "steps": stage.steps,
+                "taken_bytes": stage.taken_bytes,
+                "card": stage.variant.card.model_dump(mode="json"),
+            }
             for stage in made.stages
         ],
-    }  # fmt: skip
+    }
 
 
 def _print(made: Partition) -> None:
@@ -132,8 +136,15 @@ def _print(made: Partition) -> None:
         error_console().print(f"{kernels}: {verdict}", markup=False)
 
 
-def _experiment(made: Partition, graph: Graph, device: str, stages: int, options: dict[str, Any], seconds: float,
-                results: str | None) -> Experiment:  # fmt: skip
+def _experiment(
+    made: Partition,
+    graph: Graph,
+    device: str,
+    stages: int,
+    options: dict[str, Any],
+    seconds: float,
+    results: str | None,
+) -> Experiment:
     from harness.partition.experiment import experiment
     from harness.spec.sweep import load_sweep_spec
     from harness.store.store import Store
@@ -142,8 +153,9 @@ def _experiment(made: Partition, graph: Graph, device: str, stages: int, options
     spec = load_sweep_spec(None, {**options, "measurement": measurement})
     folder = made.stages[0].variant.path.parent
     with Store.open(results or default_results()) as store, watch() as watcher:
-        return experiment(made, graph, spec, device, stages=stages, seconds=seconds, folder=folder, store=store,
-                          observer=watcher)  # fmt: skip
+        return experiment(
+            made, graph, spec, device, stages=stages, seconds=seconds, folder=folder, store=store, observer=watcher
+        )
 
 
 def _print_experiment(found: Experiment) -> None:

@@ -23,7 +23,7 @@ _SEE_LIST = "Run `harness phone list`."
 NameArgument = Annotated[str, typer.Argument(help="The phone's name.")]
 
 
-class Fault(StrEnum):
+class FaultOption(StrEnum):
     """What can be done to a running phone."""
 
     CRASH = "crash"
@@ -55,7 +55,7 @@ def build() -> None:
 def start(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A name of your choice.")] = "phone",
-    like: Annotated[str, typer.Option(help="A shipped costume, or the JSON record of a phone.")] = "pixel-8",
+    like: Annotated[str, typer.Option(help="A shipped recording, or the JSON record of a phone.")] = "pixel-8",
     port: Annotated[int | None, typer.Option(help="Where adbd listens; default: the first free one.")] = None,
     tools: Annotated[
         Path | None, typer.Option(help="Folder of the official tools; default: the registered one, if any.")
@@ -81,9 +81,19 @@ def start(
     from harness.virtual_phone.phone import VirtualPhone
 
     phone = VirtualPhone.start(
-        name, like=like, port=port, vendor=tools or _registered_tools(), broken_gpu=broken_gpu, data_size=data_size,
-        authorize=auth, authorized_keys=keys, cable=cable, cores=cores, shell_user=shell_user, report=_tell,
-    )  # fmt: skip
+        name,
+        like=like,
+        port=port,
+        vendor=tools or _registered_tools(),
+        broken_gpu=broken_gpu,
+        data_size=data_size,
+        authorize=auth,
+        authorized_keys=keys,
+        cable=cable,
+        cores=cores,
+        shell_user=shell_user,
+        report=_tell,
+    )
     if as_json:
         print_json({"name": phone.name, "serial": phone.serial, "like": phone.like})
     else:
@@ -117,18 +127,18 @@ def stop(
 
 @app.command("list", epilog="Example: harness phone list --json")
 def list_phones(as_json: bool = JsonOption) -> None:
-    """List the running phones and emulators, and the costumes that are shipped."""
+    """List the running phones and emulators, and the recordings that are shipped."""
     from rich.markup import escape
     from rich.table import Table
 
     from harness.devices.adb.emulator import running_emulators
     from harness.virtual_phone.phone import running_phones
-    from harness.virtual_phone.recording import shipped_costumes
+    from harness.virtual_phone.recording import shipped_recordings
 
     phones = [{"name": phone.name, "serial": phone.serial, "like": phone.like} for phone in running_phones()]
     emulators = [{"name": emulator.name, "serial": emulator.serial} for emulator in running_emulators()]
     if as_json:
-        print_json({"phones": phones, "emulators": emulators, "costumes": shipped_costumes()})
+        print_json({"phones": phones, "emulators": emulators, "recordings": shipped_recordings()})
         return
     if phones or emulators:
         table = Table("name", "serial", "like")
@@ -139,7 +149,7 @@ def list_phones(as_json: bool = JsonOption) -> None:
         console().print(table)
     else:
         console().print("No virtual phone runs, and no emulator that harness started.")
-    error_console().print(f"Costumes: {', '.join(shipped_costumes())}", markup=False)
+    error_console().print(f"Recordings: {', '.join(shipped_recordings())}", markup=False)
 
 
 @app.command("set", epilog="Example: harness phone set desk --battery-level 12 --thermal-status 3")
@@ -179,7 +189,7 @@ def set_state(
 @app.command(epilog="Example: harness phone fault desk reboot --seconds 5")
 def fault(
     name: NameArgument,
-    what: Annotated[Fault, typer.Argument(help="What happens to the phone.")],
+    what: Annotated[FaultOption, typer.Argument(help="What happens to the phone.")],
     seconds: Annotated[float, typer.Option(help="How long a reboot takes.")] = 2.0,
     rate: Annotated[float, typer.Option(help="Bytes a second of a slow cable; 0 lifts the limit.")] = 100_000.0,
 ) -> None:
@@ -188,21 +198,21 @@ def fault(
 
     phone = VirtualPhone(name)
     actions = {
-        Fault.CRASH: phone.crash_adbd,
-        Fault.HANG: phone.hang,
-        Fault.UNHANG: phone.unhang,
-        Fault.OFF: phone.switch_off,
-        Fault.ON: phone.switch_on,
-        Fault.REBOOT: lambda: phone.reboot(seconds),
-        Fault.FILL_STORAGE: phone.fill_storage,
-        Fault.FREE_STORAGE: phone.free_storage,
-        Fault.SLOW_CABLE: lambda: phone.slow_cable(rate or None),
-        Fault.STOP_CABLE: phone.stop_cable,
-        Fault.GO_CABLE: phone.go_cable,
-        Fault.CUT_CABLE: phone.cut_cable,
-        Fault.PLUG_CABLE: phone.plug_cable,
-        Fault.REVOKE_KEYS: phone.revoke_keys,
-        Fault.ACCEPT_KEYS: phone.accept_keys,
+        FaultOption.CRASH: phone.crash_adbd,
+        FaultOption.HANG: phone.hang,
+        FaultOption.UNHANG: phone.unhang,
+        FaultOption.OFF: phone.switch_off,
+        FaultOption.ON: phone.switch_on,
+        FaultOption.REBOOT: lambda: phone.reboot(seconds),
+        FaultOption.FILL_STORAGE: phone.fill_storage,
+        FaultOption.FREE_STORAGE: phone.free_storage,
+        FaultOption.SLOW_CABLE: lambda: phone.slow_cable(rate or None),
+        FaultOption.STOP_CABLE: phone.stop_cable,
+        FaultOption.GO_CABLE: phone.go_cable,
+        FaultOption.CUT_CABLE: phone.cut_cable,
+        FaultOption.PLUG_CABLE: phone.plug_cable,
+        FaultOption.REVOKE_KEYS: phone.revoke_keys,
+        FaultOption.ACCEPT_KEYS: phone.accept_keys,
     }
     actions[what]()
     console().print(f"{name}: {what}.", markup=False)

@@ -39,7 +39,7 @@ def report(
     as_json: bool = JsonOption,
 ) -> None:
     """Write a page that says what to ship on each device, within the limits, and all that stands behind it."""
-    from harness.analysis.decision import Limits
+    from harness.analysis.decision import ShipLimits
     from harness.analysis.sweep_data import read_sweep_data
     from harness.report.html.history_figure import read_changes
     from harness.report.html.page import ReportOptions, render_report
@@ -48,7 +48,7 @@ def report(
 
     if index and sweeps:
         raise UsageError("--index writes all sweeps; found names of some too.", "Leave out the names, or --index.")
-    limits = Limits(max_drop, max_size, max_latency, max_memory)
+    limits = ShipLimits(max_drop, max_size, max_latency, max_memory)
     with Store.open(results or default_results(), must_exist=True) as store:
         if index:
             files = write_site(store, index, limits)

@@ -186,7 +186,7 @@ def prune(
     from harness.cli.options import duration_s
     from harness.store import pruning as pruner
     from harness.store.store import Store
-    from harness.text import counted
+    from harness.text import pluralize
 
     if as_json and not (yes or dry_run):
         raise UsageError("--json cannot ask.", "Add --yes or --dry-run.")
@@ -202,33 +202,35 @@ def prune(
                 _ask()
             gone = list(pruner.prune(store, pruning))
     if as_json:
-        print_json({
-            "dry_run": dry_run,
-            "sweeps": [sweep.as_json() for sweep in gone],
-            "kept_running": list(pruning.kept_running),
-            "leftovers": [folder.name for folder in pruning.leftovers],
-        })  # fmt: skip
+        print_json(
+            {
+                "dry_run": dry_run,
+                "sweeps": [sweep.as_json() for sweep in gone],
+                "kept_running": list(pruning.kept_running),
+                "leftovers": [folder.name for folder in pruning.leftovers],
+            }
+        )
     elif dry_run:
         error_console().print("Nothing was removed.")
     else:
-        error_console().print(f"Removed: {counted(len(gone), 'sweep')}.")
+        error_console().print(f"Removed: {pluralize(len(gone), 'sweep')}.")
 
 
 def _print_pruning(pruning: Pruning) -> None:
     from rich.table import Table
 
-    from harness.text import counted
+    from harness.text import pluralize
 
     table = Table("sweep", "started (UTC)", "status", "processes", "raw logs")
     for sweep in pruning.sweeps:
         record = sweep.record
-        logs = f"{counted(sweep.log_files, 'file')}, {sweep.log_bytes / 1e6:.1f} MB"
+        logs = f"{pluralize(sweep.log_files, 'file')}, {sweep.log_bytes / 1e6:.1f} MB"
         table.add_row(record.id, f"{record.started_at:%Y-%m-%d %H:%M}", record.status, str(sweep.invocations), logs)
     if pruning.sweeps:
         console().print(table)
     processes = sum(sweep.invocations for sweep in pruning.sweeps)
     logs = f"{pruning.log_bytes / 1e6:.1f} MB of raw logs"
-    notes = [f"{counted(len(pruning.sweeps), 'sweep')} to remove: {processes} processes of the tool, {logs}."]
+    notes = [f"{pluralize(len(pruning.sweeps), 'sweep')} to remove: {processes} processes of the tool, {logs}."]
     notes += [f"Kept, since it is running or may be on another computer: {name}" for name in pruning.kept_running]
     notes += [f"Left over by a prune that was killed: {folder}" for folder in pruning.leftovers]
     for note in notes:

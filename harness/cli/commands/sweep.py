@@ -47,7 +47,7 @@ def sweep(
     ] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(help="An ADB serial, host, virtual or virtual:COSTUME; repeat for several."),
+        typer.Option(help="An ADB serial, host, virtual or virtual:RECORDING; repeat for several."),
     ] = None,
     host: Annotated[
         list[str] | None,
@@ -109,15 +109,30 @@ def sweep(
     if allow_code:
         let_code_run()
     place = results or default_results()
-    measurement = {"invocations": invocations, "runs": runs, "accuracy_samples": accuracy_samples,
-                   "timeout_s": timeout_s, "sustained_s": duration_s(sustained) if sustained else None}  # fmt: skip
+    measurement = {
+        "invocations": invocations,
+        "runs": runs,
+        "accuracy_samples": accuracy_samples,
+        "timeout_s": timeout_s,
+        "sustained_s": duration_s(sustained) if sustained else None,
+    }
     overrides: dict[str, Any] = {
-        "model": model, "recipes": recipe, "devices": device, "hosts": host, "delegates": delegate, "threads": threads,
-        "max_drop_points": max_drop, "preset": preset, "seed": seed, "broken_gpu": broken_gpu or None,
-        "require_full_delegation": require_full_delegation or None, "prepare": None if prepare else False,
-        "may_reboot": may_reboot or None, "per": per,
+        "model": model,
+        "recipes": recipe,
+        "devices": device,
+        "hosts": host,
+        "delegates": delegate,
+        "threads": threads,
+        "max_drop_points": max_drop,
+        "preset": preset,
+        "seed": seed,
+        "broken_gpu": broken_gpu or None,
+        "require_full_delegation": require_full_delegation or None,
+        "prepare": None if prepare else False,
+        "may_reboot": may_reboot or None,
+        "per": per,
         "measurement": {key: value for key, value in measurement.items() if value is not None} or None,
-    }  # fmt: skip
+    }
     given = {key: value for key, value in overrides.items() if value or value is False}
     if resume:
         spec, resume = _changed_spec(place, resume, spec_file, given)
@@ -130,9 +145,7 @@ def sweep(
     if dry_run:
         _print_plan(spec, as_json)
         return
-    run_sweep(
-        spec, results=place, lab=lab, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain
-    )  # fmt: skip
+    run_sweep(spec, results=place, lab=lab, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
 
 
 def _changed_spec(place: str, sweep_id: str, spec_file: Path | None, given: dict[str, Any]) -> tuple[SweepSpec, str]:
@@ -188,12 +201,12 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
 def _print_rest(place: str, sweep_id: str, spec: SweepSpec, as_json: bool) -> None:
     """Print what a stored sweep brings along and what remains, as far as it can be told without asking a device."""
     from harness.store.store import Store
-    from harness.sweep.resume import changed_settings, changes_sentence, look_ahead
+    from harness.sweep.resume import changed_settings, changes_sentence, preview
 
     with Store.open(place, must_exist=True) as store:
         record = store.find_sweep(sweep_id)
         changes = changed_settings(record, spec)
-        devices = look_ahead(store, record, spec)
+        devices = preview(store, record, spec)
     if as_json:
         rest = [{"serial": serial, **earlier.as_json()} for serial, earlier in devices.items()]
         print_json({"sweep_id": sweep_id, "changes": changes, "devices": rest, "spec": spec.model_dump(mode="json")})

@@ -21,16 +21,38 @@ Untyped: TypeAlias = Any
 MAKERS = ("Conv2D", "Conv1D", "Conv2DTranspose", "SeparableConv2D", "Dense")
 """Layers whose output channels are new ones."""
 _PASS_ON = {
-    "Activation", "ReLU", "LeakyReLU", "ELU", "Dropout", "SpatialDropout2D", "GaussianNoise", "Rescaling",
-    "MaxPooling2D", "AveragePooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D",
-    "UpSampling2D", "Relu", "Relu6", "HardSigmoid", "HardSilu", "HardSwish", "Sigmoid", "Silu", "Swish", "Tanh", "Gelu",
+    "Activation",
+    "ReLU",
+    "LeakyReLU",
+    "ELU",
+    "Dropout",
+    "SpatialDropout2D",
+    "GaussianNoise",
+    "Rescaling",
+    "MaxPooling2D",
+    "AveragePooling2D",
+    "GlobalAveragePooling2D",
+    "GlobalMaxPooling2D",
+    "ZeroPadding2D",
+    "Cropping2D",
+    "UpSampling2D",
+    "Relu",
+    "Relu6",
+    "HardSigmoid",
+    "HardSilu",
+    "HardSwish",
+    "Sigmoid",
+    "Silu",
+    "Swish",
+    "Tanh",
+    "Gelu",
     "Identity",
-}  # fmt: skip
+}
 _COMBINE = {"Add", "Multiply", "Subtract", "Average", "Maximum", "Minimum", "Divide", "TrueDivide"}
 
 
 @dataclass(frozen=True)
-class Layout:
+class ChannelLayout:
     """What lies along a tensor's last axis: pieces, each of one space, the whole repeated (after a Flatten)."""
 
     pieces: tuple[int, ...]
@@ -55,9 +77,9 @@ class ChannelGraph:
     """A functional network with the layout of every layer's channels."""
 
     model: Untyped
-    reads: dict[Untyped, Layout] = field(default_factory=dict)
+    reads: dict[Untyped, ChannelLayout] = field(default_factory=dict)
     """What each layer or other operation reads first."""
-    makes: dict[Untyped, Layout] = field(default_factory=dict)
+    makes: dict[Untyped, ChannelLayout] = field(default_factory=dict)
     """What each layer or other operation writes."""
     sizes: dict[int, int] = field(default_factory=dict)
     """Channels of each space."""
@@ -71,20 +93,20 @@ class ChannelGraph:
             space = self._parents[space]
         return space
 
-    def new_space(self, channels: int, *, fixed: str = "") -> Layout:
+    def new_space(self, channels: int, *, fixed: str = "") -> ChannelLayout:
         """Return the layout of channels that were not there before."""
         number = len(self._parents)
         self._parents[number], self.sizes[number] = number, channels
         if fixed:
             self.fixed[number] = fixed
-        return Layout((number,))
+        return ChannelLayout((number,))
 
-    def fix(self, layout: Layout, reason: str) -> None:
+    def fix(self, layout: ChannelLayout, reason: str) -> None:
         """Leave every piece of a layout whole."""
         for space in layout.pieces:
             self.fixed.setdefault(self.find(space), reason)
 
-    def join(self, one: Layout, other: Layout) -> None:
+    def join(self, one: ChannelLayout, other: ChannelLayout) -> None:
         """Make two layouts' channels stay or go together; leave both whole where their pieces do not match."""
         if one.repeats != other.repeats or self._widths(one) != self._widths(other):
             for layout in (one, other):
@@ -97,7 +119,7 @@ class ChannelGraph:
                 if joined in self.fixed:
                     self.fixed.setdefault(root, self.fixed[joined])
 
-    def _widths(self, layout: Layout) -> list[int]:
+    def _widths(self, layout: ChannelLayout) -> list[int]:
         return [self.sizes[self.find(space)] for space in layout.pieces]
 
     @property
@@ -134,7 +156,7 @@ def analyse(model: Untyped) -> ChannelGraph:
     if foremost:
         raise _refused(f"The model has its channels first ({foremost[0]}): build it with channels last.")
     graph = ChannelGraph(model)
-    layouts: dict[int, Layout] = {}
+    layouts: dict[int, ChannelLayout] = {}
     for tensor in model.inputs:
         layouts[id(tensor)] = graph.new_space(_channels(tensor), fixed="an input of the model")
     for node in _nodes(model):
@@ -153,7 +175,7 @@ def _nodes(model: Untyped) -> Iterable[Untyped]:
         yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
 
 
-def _follow(graph: ChannelGraph, layouts: dict[int, Layout], node: Untyped) -> None:
+def _follow(graph: ChannelGraph, layouts: dict[int, ChannelLayout], node: Untyped) -> None:
     operation, kind = node.operation, type(node.operation).__name__
     inputs = [layouts[id(tensor)] for tensor in node.input_tensors]
     output = node.outputs[0]
@@ -171,7 +193,7 @@ def _follow(graph: ChannelGraph, layouts: dict[int, Layout], node: Untyped) -> N
         layouts[id(tensor)] = made
 
 
-def _layout(graph: ChannelGraph, node: Untyped, kind: str, inputs: list[Layout]) -> Layout:
+def _layout(graph: ChannelGraph, node: Untyped, kind: str, inputs: list[ChannelLayout]) -> ChannelLayout:
     """Return what an operation writes, and note what it demands of what it reads."""
     operation, output = node.operation, node.outputs[0]
     last_axis = (-1, len(output.shape) - 1)
@@ -190,17 +212,17 @@ def _layout(graph: ChannelGraph, node: Untyped, kind: str, inputs: list[Layout])
     if kind in _COMBINE and inputs and not mixes:
         return _combined(graph, node, inputs)
     if kind == "Concatenate" and operation.axis in last_axis:
-        return Layout(tuple(space for layout in inputs for space in layout.pieces), inputs[0].repeats)
+        return ChannelLayout(tuple(space for layout in inputs for space in layout.pieces), inputs[0].repeats)
     if kind == "Flatten" and inputs[0].repeats == 1:
         source = node.input_tensors[0]
-        return Layout(inputs[0].pieces, _channels(output) // _channels(source))
+        return ChannelLayout(inputs[0].pieces, _channels(output) // _channels(source))
     reason = f"{operation.name} ({kind}) may mix or count channels"
     for layout in inputs:
         graph.fix(layout, reason)
     return graph.new_space(_channels(output), fixed=reason)
 
 
-def _combined(graph: ChannelGraph, node: Untyped, inputs: list[Layout]) -> Layout:
+def _combined(graph: ChannelGraph, node: Untyped, inputs: list[ChannelLayout]) -> ChannelLayout:
     """Join what is combined element by element; what has a single channel is spread over the others'."""
     width = _channels(node.outputs[0])
     wide = [layout for tensor, layout in zip(node.input_tensors, inputs, strict=True) if _channels(tensor) == width]

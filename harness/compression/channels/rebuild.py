@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.channels.groups import ChannelGraph, Layout, Untyped, analyse
+from harness.compression.channels.groups import ChannelGraph, ChannelLayout, Untyped, analyse
 from harness.compression.channels.selection import Kept
 from harness.compression.training.kernels import copy_adapted, set_weights
 
@@ -74,7 +74,7 @@ def _with_widths(graph: ChannelGraph, widths: Mapping[int, int]) -> Untyped:
     """Return a fresh network in which each group has so many channels."""
     import keras
 
-    def width(layout: Layout) -> int:
+    def width(layout: ChannelLayout) -> int:
         roots = [graph.find(space) for space in layout.pieces]
         return layout.repeats * sum(widths.get(root, graph.sizes[root]) for root in roots)
 
@@ -93,7 +93,7 @@ def _with_widths(graph: ChannelGraph, widths: Mapping[int, int]) -> Untyped:
     return keras.models.clone_model(graph.model, clone_function=clone)
 
 
-def _axes(graph: ChannelGraph, layer: Untyped) -> list[dict[int, Layout]]:
+def _axes(graph: ChannelGraph, layer: Untyped) -> list[dict[int, ChannelLayout]]:
     """Return, for each of a layer's weights in Keras's order, which of its axes follow which layout."""
     kind = type(layer).__name__
     reads, makes = graph.reads[layer], graph.makes[layer]
@@ -101,7 +101,7 @@ def _axes(graph: ChannelGraph, layer: Untyped) -> list[dict[int, Layout]]:
     if getattr(layer, "groups", 1) != 1 or getattr(layer, "depth_multiplier", 1) != 1:
         return [{}] * count
     bias = {0: makes}
-    axes: dict[str, list[dict[int, Layout]]] = {
+    axes: dict[str, list[dict[int, ChannelLayout]]] = {
         "Conv1D": [{1: reads, 2: makes}, bias],
         "Conv2D": [{2: reads, 3: makes}, bias],
         "Dense": [{0: reads, 1: makes}, bias],
@@ -113,7 +113,7 @@ def _axes(graph: ChannelGraph, layer: Untyped) -> list[dict[int, Layout]]:
     return axes.get(kind, [{}] * count)[:count]
 
 
-def _indices(graph: ChannelGraph, layout: Layout, kept: Kept) -> Indices:
+def _indices(graph: ChannelGraph, layout: ChannelLayout, kept: Kept) -> Indices:
     """Return which places along an axis of a layout stay."""
     pieces: list[Any] = []
     start = 0

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.channels.groups import MAKERS, ChannelGraph, Layout, Untyped
+from harness.compression.channels.groups import MAKERS, ChannelGraph, ChannelLayout, Untyped
 from harness.errors import CompressionError, Failure, FailureClass
 
 Scores = dict[int, NDArray[np.floating[Any]]]
@@ -64,7 +64,7 @@ def _strongest(score: NDArray[Any], strength: float, scope: str, multiple: int) 
 def cost(graph: ChannelGraph, counts: Mapping[int, int]) -> int:
     """Return the network's multiply-adds for one input, with so many channels left in some groups."""
 
-    def width(layout: Layout) -> int:
+    def width(layout: ChannelLayout) -> int:
         roots = [graph.find(space) for space in layout.pieces]
         return layout.repeats * sum(counts.get(root, graph.sizes[root]) for root in roots)
 

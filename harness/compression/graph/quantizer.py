@@ -58,7 +58,7 @@ def ensure_signature(graph: bytes) -> bytes:
 
 
 @dataclass(frozen=True)
-class Rule:
+class FormatRule:
     """The number formats of the operators whose scope matches; a later rule overrides an earlier one."""
 
     weights: Literal["float", "fp16", "int8", "int4"]
@@ -71,7 +71,7 @@ class Rule:
 
 def quantize(
     graph: bytes,
-    rules: Sequence[Rule],
+    rules: Sequence[FormatRule],
     *,
     ranges: Ranges | None = None,
     float_io: bool = True,
@@ -109,7 +109,7 @@ def calibrate(graph: bytes, samples: list[Sample], *, extremes: bool) -> Ranges:
     from litert_quantizer.utils import qsv_utils
 
     recipe = _new_recipe()
-    _add_rule(recipe, Rule("int8", "int8"), newest_kernels=False)
+    _add_rule(recipe, FormatRule("int8", "int8"), newest_kernels=False)
     update = {"qsv_update_func": qsv_utils.min_max_update} if extremes else {}
     calibrator = Calibrator(bytearray(graph), num_threads=1, **update)
     calibrator.calibrate({_signature_of(graph): samples}, recipe)
@@ -118,7 +118,7 @@ def calibrate(graph: bytes, samples: list[Sample], *, extremes: bool) -> Ranges:
     }
 
 
-def _add_rule(recipe: Any, rule: Rule, newest_kernels: bool) -> None:  # noqa: ANN401 - the library has no types
+def _add_rule(recipe: Any, rule: FormatRule, newest_kernels: bool) -> None:  # noqa: ANN401 - the library has no types
     from litert_quantizer import qtyping
 
     names = qtyping.TFLOperationName
@@ -138,7 +138,7 @@ def _add_rule(recipe: Any, rule: Rule, newest_kernels: bool) -> None:  # noqa: A
                 recipe.add_static_config(rule.match, names.FULLY_CONNECTED, bits, 4, grain)
 
 
-def _add_dynamic(recipe: Any, rule: Rule, newest_kernels: bool) -> None:  # noqa: ANN401 - as above
+def _add_dynamic(recipe: Any, rule: FormatRule, newest_kernels: bool) -> None:  # noqa: ANN401 - as above
     from litert_quantizer import qtyping
 
     names, grains = qtyping.TFLOperationName, qtyping.QuantGranularity
@@ -175,7 +175,7 @@ def _leave_float(recipe: Any, match: str, *operations: str) -> None:  # noqa: AN
         recipe.add_quantization_config(match, qtyping.TFLOperationName[operation], algorithm_key="no_quantize")
 
 
-def _granularity(rule: Rule) -> Any:  # noqa: ANN401 - as above
+def _granularity(rule: FormatRule) -> Any:  # noqa: ANN401 - as above
     from litert_quantizer import qtyping
 
     names = {"channel": "CHANNELWISE", "tensor": "TENSORWISE"}

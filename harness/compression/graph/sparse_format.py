@@ -26,7 +26,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Layout:
+class SparseLayout:
     """How a tensor of some rank is walked."""
 
     order: tuple[int, ...]
@@ -66,7 +66,7 @@ class Level:
 class SparseValues:
     """A tensor in the sparse format."""
 
-    layout: Layout
+    layout: SparseLayout
     levels: tuple[Level, ...]
     """The axes in the layout's order, then the insides of the blocks."""
 
@@ -79,7 +79,7 @@ class SparseValues:
         return int(self.values.nbytes) + sum(int(array.nbytes) for array in places)
 
 
-def encode(values: NDArray[Any], layout: Layout) -> SparseValues:
+def encode(values: NDArray[Any], layout: SparseLayout) -> SparseValues:
     """Store a tensor in a layout. Zeros of either sign are left out, unless a dense level has to keep them."""
     grid = _grid(values.shape, layout.block)
     nodes, kept = (_in_walking_order(array, layout).reshape(1, -1) for array in (values, _kept(values)))
@@ -94,7 +94,7 @@ def encode(values: NDArray[Any], layout: Layout) -> SparseValues:
     return SparseValues(layout, tuple(levels), nodes.reshape(-1))
 
 
-def _in_walking_order(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
+def _in_walking_order(values: NDArray[Any], layout: SparseLayout) -> NDArray[Any]:
     """Return the values with one axis a level: those of the blocks as the layout walks them, then their insides."""
     outer = [2 * axis for axis in layout.order]
     inner = [2 * axis + 1 for axis in range(values.ndim)]
@@ -140,7 +140,7 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     return product(*([part for part in BLOCK_SIZES if size % part == 0] for size in shape))
 
 
-def _sizes(kept: Mask, block: tuple[int, ...], itemsize: int) -> Iterator[tuple[int, Layout]]:
+def _sizes(kept: Mask, block: tuple[int, ...], itemsize: int) -> Iterator[tuple[int, SparseLayout]]:
     """Yield each layout with one block and its size in bytes, counted without storing anything.
 
     What a level holds depends only on which axes come before it: below how many of their places a value stands.
@@ -164,7 +164,7 @@ def _sizes(kept: Mask, block: tuple[int, ...], itemsize: int) -> Iterator[tuple[
             size += (nodes + 1) * _index_bytes(children) + children * _index_bytes(grid[axis] - 1)
             nodes = children
         size += nodes * math.prod(block) * itemsize
-        yield size, Layout(flat + order, (False,) * len(flat) + sparse, block)
+        yield size, SparseLayout(flat + order, (False,) * len(flat) + sparse, block)
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.compression.recipe_state import Workpiece
+from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 
@@ -30,7 +30,7 @@ class ChannelPruningSettings(TrainingSettings):
 
 
 @technique("channel-pruning", ChannelPruningSettings, refused_after=dict.fromkeys(("pruning", "clustering"), _SHAPES))
-def prune_channels(work: Workpiece, settings: ChannelPruningSettings) -> None:
+def prune_channels(work: RecipeState, settings: ChannelPruningSettings) -> None:
     """Remove whole channels across the network, residual connections included, and rebuild it smaller."""
     from harness.compression import channels
     from harness.compression.training.fit import Plan, train
@@ -53,7 +53,7 @@ def prune_channels(work: Workpiece, settings: ChannelPruningSettings) -> None:
     )
 
 
-def _evidence(work: Workpiece, settings: ChannelPruningSettings) -> dict[str, Any]:
+def _evidence(work: RecipeState, settings: ChannelPruningSettings) -> dict[str, Any]:
     """Return the images and labels that a gradient needs."""
     if settings.importance != "taylor":
         return {}

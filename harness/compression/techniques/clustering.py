@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.compression.recipe_state import Workpiece
+from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 
@@ -21,7 +21,7 @@ class ClusteringSettings(TrainingSettings):
 
 
 @technique("clustering", ClusteringSettings)
-def cluster(work: Workpiece, settings: ClusteringSettings) -> None:
+def cluster(work: RecipeState, settings: ClusteringSettings) -> None:
     """Replace the weights of a tensor by a few shared values, found by k-means; zeros stay zero."""
     if work.is_graph:
         _cluster_constants(work, settings)
@@ -32,7 +32,7 @@ def cluster(work: Workpiece, settings: ClusteringSettings) -> None:
     work.report(clusters=settings.clusters)
 
 
-def _cluster_keras(work: Workpiece, settings: ClusteringSettings) -> None:
+def _cluster_keras(work: RecipeState, settings: ClusteringSettings) -> None:
     from harness.compression.training.fit import Plan, train
     from harness.compression.training.kernels import keras_kernels
     from harness.compression.training.views import settle, shared_view, zeros_view
@@ -49,7 +49,7 @@ def _cluster_keras(work: Workpiece, settings: ClusteringSettings) -> None:
         settle(kernels, views)
 
 
-def _cluster_constants(work: Workpiece, settings: ClusteringSettings) -> None:
+def _cluster_constants(work: RecipeState, settings: ClusteringSettings) -> None:
     from harness.compression.training.kernels import graph_weights
     from harness.compression.weights.clusters import share
     from harness.tflite.weights import replace_weights

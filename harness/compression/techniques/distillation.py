@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.compression.recipe_state import Workpiece
+from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 from harness.errors import CompressionError, Failure, FailureClass
@@ -38,7 +38,7 @@ class DistillationSettings(TrainingSettings):
         _DENSE_ONLY,
     ),
 )
-def distil(work: Workpiece, settings: DistillationSettings) -> None:
+def distil(work: RecipeState, settings: DistillationSettings) -> None:
     """Train a smaller network on the model's own answers as well as the labels."""
     from harness.compression.training.fit import Plan, train
     from harness.compression.training.learner import Lesson
@@ -53,7 +53,7 @@ def distil(work: Workpiece, settings: DistillationSettings) -> None:
     work.report(student_parameters=int(student.count_params()), teacher_parameters=int(teacher.count_params()))
 
 
-def _student(work: Workpiece, settings: DistillationSettings, teacher: Any) -> Any:  # noqa: ANN401 - Keras has no types
+def _student(work: RecipeState, settings: DistillationSettings, teacher: Any) -> Any:  # noqa: ANN401 - Keras has no types
     if settings.student is None:
         from harness.compression.channels import scaled_width
 
@@ -70,7 +70,7 @@ def _student(work: Workpiece, settings: DistillationSettings, teacher: Any) -> A
     return student
 
 
-def _require_hints(work: Workpiece, settings: DistillationSettings, teacher: Any, student: Any) -> None:  # noqa: ANN401 - as above
+def _require_hints(work: RecipeState, settings: DistillationSettings, teacher: Any, student: Any) -> None:  # noqa: ANN401 - as above
     for network, who in ((teacher, "teacher"), (student, "student")):
         names = {layer.name for layer in network.layers}
         missing = [name for name in settings.hints if name not in names]

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.compression.recipe_state import Workpiece
+from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 from harness.errors import CompressionError, Failure, FailureClass
@@ -28,7 +28,7 @@ class LowRankSettings(TrainingSettings):
         ("pruning", "clustering"), "factors are dense, so zeros and shared values would be lost; factorize first"
     ),
 )
-def factorize(work: Workpiece, settings: LowRankSettings) -> None:
+def factorize(work: RecipeState, settings: LowRankSettings) -> None:
     """Split convolutions and dense layers into two thinner ones by singular value decomposition."""
     from harness.compression.training.factorization import factorized
     from harness.compression.training.fit import Plan, train

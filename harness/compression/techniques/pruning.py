@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.compression.recipe_state import Workpiece
+from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 from harness.errors import CompressionError, Failure, FailureClass
@@ -60,7 +60,7 @@ class PruningSettings(TrainingSettings):
     PruningSettings,
     refused_after={"clustering": "clusters would lose members to zero; prune first, clustering keeps the zeros"},
 )
-def prune(work: Workpiece, settings: PruningSettings) -> None:
+def prune(work: RecipeState, settings: PruningSettings) -> None:
     """Set the smallest weights to zero, by magnitude."""
     if work.is_graph:
         _prune_constants(work, settings)
@@ -69,7 +69,7 @@ def prune(work: Workpiece, settings: PruningSettings) -> None:
     work.keeps_zeros = True
 
 
-def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
+def _prune_keras(work: RecipeState, settings: PruningSettings) -> None:
     from harness.compression.training.fit import Plan, train
     from harness.compression.training.kernels import keras_kernels
     from harness.compression.training.views import Masked, settle
@@ -98,7 +98,7 @@ def _prune_keras(work: Workpiece, settings: PruningSettings) -> None:
     work.report(sparsity=round(sparsity_of({kernel.name: kernel.variable.numpy() for kernel in every}), 4))
 
 
-def _prune_constants(work: Workpiece, settings: PruningSettings) -> None:
+def _prune_constants(work: RecipeState, settings: PruningSettings) -> None:
     from harness.compression.training.kernels import graph_weights
     from harness.compression.weights.masks import sparsity_of
     from harness.tflite.weights import replace_weights
@@ -114,7 +114,7 @@ def _prune_constants(work: Workpiece, settings: PruningSettings) -> None:
     work.report(sparsity=round(sparsity_of(every | pruned), 4))
 
 
-def _spread(work: Workpiece, settings: PruningSettings, pruned: Sequence[Any], every: Sequence[Any]) -> float:
+def _spread(work: RecipeState, settings: PruningSettings, pruned: Sequence[Any], every: Sequence[Any]) -> float:
     """Return by how much more the pruned kernels must give, since the others give nothing."""
     spread = float(sum(kernel.size for kernel in every) / sum(kernel.size for kernel in pruned))
     if settings.sparsity * spread >= 1:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from harness.compression.calibration import CalibrationRequest, calibration_samples
-from harness.compression.recipe_state import Workpiece
-from harness.compression.registry import Stage, TechniqueSettings, technique
+from harness.compression.recipe_state import RecipeState
+from harness.compression.registry import TechniqueSettings, TechniqueStage, technique
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.loading import SpecModel
 from harness.tflite.flatbuffer import is_quantized, operator_scopes, read_graph
@@ -18,7 +18,7 @@ from harness.tflite.runtimes import CURRENT
 
 if TYPE_CHECKING:
     from harness.compression.accuracy_budget import Judge, Kept
-    from harness.compression.graph.quantizer import Ranges, Rule
+    from harness.compression.graph.quantizer import FormatRule, Ranges
 
 Weights = Literal["float", "fp16", "int8", "int4", "int3"]
 Activations = Literal["float", "int8", "int16"]
@@ -90,13 +90,13 @@ class QuantizationSettings(TechniqueSettings):
 @technique(
     "quantization",
     QuantizationSettings,
-    stage=Stage.GRAPH,
+    stage=TechniqueStage.GRAPH,
     refused_after={
         "quantization": "the weights are quantized already",
         "sparse-storage": "the quantizer does not read sparse tensors",
     },
 )
-def quantize(work: Workpiece, settings: QuantizationSettings) -> None:
+def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
     """Store weights, and compute, in fewer bits, without training."""
     from harness.compression.graph import quantizer
     from harness.compression.weights.rounding import regrid
@@ -106,27 +106,27 @@ def quantize(work: Workpiece, settings: QuantizationSettings) -> None:
     ranges = _ranges(work, graph, settings)
     int4_bits = 3 if "int3" in (settings.weights, *(layer.weights for layer in settings.layers)) else 4
 
-    def make(rules: Sequence[Rule], *, float_io: bool = True) -> bytes:
+    def make(rules: Sequence[FormatRule], *, float_io: bool = True) -> bytes:
         newest = work.target_runtime == CURRENT
         made = quantizer.quantize(graph, rules, ranges=ranges, float_io=float_io, newest_kernels=newest)
         # int4 goes through here for its channels of zeros alone too, which the quantizer gives an impossible scale.
         own_grid = settings.scale == "least-error" or any(rule.weights == "int4" for rule in rules)
         return regrid(made, graph, int4_bits=int4_bits, rule=settings.scale) if own_grid else made
 
-    rules: Sequence[Rule] = [_rule(settings, ".*"), *(_rule(layer, layer.match) for layer in settings.layers)]
+    rules: Sequence[FormatRule] = [_rule(settings, ".*"), *(_rule(layer, layer.match) for layer in settings.layers)]
     if settings.max_drop_points is not None:
         rules = _within_budget(work, settings, graph, make, rules)
     work.replace_graph(make(rules, float_io=settings.io == "float"))
 
 
-def _rule(formats: QuantizationSettings | LayerFormat, match: str) -> Rule:
-    from harness.compression.graph.quantizer import Rule
+def _rule(formats: QuantizationSettings | LayerFormat, match: str) -> FormatRule:
+    from harness.compression.graph.quantizer import FormatRule
 
     weights = "int4" if formats.weights == "int3" else formats.weights
-    return Rule(weights, formats.activations, formats.granularity, match)
+    return FormatRule(weights, formats.activations, formats.granularity, match)
 
 
-def _ranges(work: Workpiece, graph: bytes, settings: QuantizationSettings) -> Ranges | None:
+def _ranges(work: RecipeState, graph: bytes, settings: QuantizationSettings) -> Ranges | None:
     """Return the activations' ranges: measured once for a graph and its samples, then kept for the next recipe."""
     from harness.compression.graph import quantizer
     from harness.compression.graph.quantizer import ranges_file, read_ranges, write_ranges
@@ -144,20 +144,24 @@ def _ranges(work: Workpiece, graph: bytes, settings: QuantizationSettings) -> Ra
 
 
 def _within_budget(
-    work: Workpiece,
+    work: RecipeState,
     settings: QuantizationSettings,
     graph: bytes,
-    make: Callable[[Sequence[Rule]], bytes],
-    rules: Sequence[Rule],
-) -> Sequence[Rule]:
+    make: Callable[[Sequence[FormatRule]], bytes],
+    rules: Sequence[FormatRule],
+) -> Sequence[FormatRule]:
     from harness.compression.accuracy_budget import keep_within
 
     assert settings.max_drop_points is not None  # noqa: S101 - the caller has looked
     judge, source = _judge(work)
     kept = keep_within(
-        make, rules, operator_scopes(graph), judge, max_drop_points=settings.max_drop_points,
+        make,
+        rules,
+        operator_scopes(graph),
+        judge,
+        max_drop_points=settings.max_drop_points,
         progress=lambda total, done, more: work.progress("ranking layers by their cost", total, done, more),
-    )  # fmt: skip
+    )
     work.report(**_budget_facts(settings.max_drop_points, kept, len(judge.labels), source))
     return kept.rules
 
@@ -174,7 +178,7 @@ def _budget_facts(points: float, kept: Kept, samples: int, source: str) -> dict[
     }
 
 
-def _judge(work: Workpiece) -> tuple[Judge, str]:
+def _judge(work: RecipeState) -> tuple[Judge, str]:
     """Return labelled samples with the float model's answers: held-back training images, else the test images."""
     from harness.compression.accuracy_budget import Judge, run_graph
     from harness.datasets.labelled import choose_samples, load_dataset
@@ -202,7 +206,7 @@ def _judge(work: Workpiece) -> tuple[Judge, str]:
     return Judge(inputs, labels, run_graph(reference, inputs)), source
 
 
-def _require_matches(work: Workpiece, graph: bytes, settings: QuantizationSettings) -> None:
+def _require_matches(work: RecipeState, graph: bytes, settings: QuantizationSettings) -> None:
     scopes = operator_scopes(graph)
     for layer in settings.layers:
         if not any(re.search(layer.match, scope) for scope in scopes):
@@ -213,7 +217,7 @@ def _require_matches(work: Workpiece, graph: bytes, settings: QuantizationSettin
             raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
 
 
-def _float_graph(work: Workpiece) -> bytes:
+def _float_graph(work: RecipeState) -> bytes:
     graph = work.graph()
     facts = read_graph(graph, name=work.model.name)
     if is_quantized(facts.weight_types):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from harness.compression.recipe_state import Workpiece
+from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 
@@ -18,7 +18,7 @@ class QuantizationAwareTrainingSettings(TrainingSettings):
 
 
 @technique("quantization-aware-training", QuantizationAwareTrainingSettings)
-def train_for_quantization(work: Workpiece, settings: QuantizationAwareTrainingSettings) -> None:
+def train_for_quantization(work: RecipeState, settings: QuantizationAwareTrainingSettings) -> None:
     """Train with rounded weights and activations; zeros and clusters of earlier steps are kept."""
     from harness.compression.training.fit import Plan, train
     from harness.compression.training.kernels import find_kernels

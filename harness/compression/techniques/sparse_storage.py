@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.compression.recipe_state import Workpiece
-from harness.compression.registry import Stage, TechniqueSettings, technique
+from harness.compression.recipe_state import RecipeState
+from harness.compression.registry import TechniqueSettings, TechniqueStage, technique
 
 
 class SparseStorageSettings(TechniqueSettings):
@@ -17,8 +17,8 @@ class SparseStorageSettings(TechniqueSettings):
     """Number the tensors instead of naming them; operator profiles and `--show` then tell less."""
 
 
-@technique("sparse-storage", SparseStorageSettings, stage=Stage.GRAPH)
-def store(work: Workpiece, settings: SparseStorageSettings) -> None:
+@technique("sparse-storage", SparseStorageSettings, stage=TechniqueStage.GRAPH)
+def store(work: RecipeState, settings: SparseStorageSettings) -> None:
     """Store pruned weights as sparse tensors, which the runtime unpacks when it loads the model."""
     from harness.compression.graph.sparse_storage import store_sparse
     from harness.tflite.flatbuffer import with_short_names

@@ -8,8 +8,15 @@ import keras
 import tensorflow as tf
 
 _MOMENTUM = 0.99
-_FUSED_AFTER = {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose", "Conv1D", "Dense",
-                "BatchNormalization"}  # fmt: skip
+_FUSED_AFTER = {
+    "Conv2D",
+    "DepthwiseConv2D",
+    "SeparableConv2D",
+    "Conv2DTranspose",
+    "Conv1D",
+    "Dense",
+    "BatchNormalization",
+}
 _FUSED_INTO = {"BatchNormalization", "ReLU", "Activation"}
 _UNCHANGED = {"Dropout", "Flatten", "Reshape", "MaxPooling2D", "ZeroPadding2D", "Softmax"}
 

@@ -25,7 +25,7 @@ from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import Augmentation, Preprocessing
 
 if TYPE_CHECKING:
-    from harness.compression.recipe_state import Workpiece
+    from harness.compression.recipe_state import RecipeState
 
 
 MEMORY_UNIT_BYTES = 1024
@@ -48,7 +48,7 @@ class Plan:
     lesson: Lesson | None = None
 
 
-def train(work: Workpiece, settings: TrainingSettings, plan: Plan) -> None:
+def train(work: RecipeState, settings: TrainingSettings, plan: Plan) -> None:
     """Train the workpiece's Keras model in place. Raises `CompressionError`.
 
     A training that was finished before is read from its folder; one that was interrupted goes on after its last epoch.
@@ -76,14 +76,22 @@ def train(work: Workpiece, settings: TrainingSettings, plan: Plan) -> None:
 
 
 def _fit(
-    work: Workpiece, settings: TrainingSettings, plan: Plan, kernels: Sequence[Kernel], data: TrainingData, folder: Path
+    work: RecipeState,
+    settings: TrainingSettings,
+    plan: Plan,
+    kernels: Sequence[Kernel],
+    data: TrainingData,
+    folder: Path,
 ) -> dict[str, Any]:
     assert work.model.training is not None  # noqa: S101 - the data was just loaded
     keras.utils.set_random_seed(settings.seed)
     batches = Batches(
-        data.training, work.model.preprocessing, work.model.training.augmentation,
-        batch=settings.batch, seed=settings.seed,
-    )  # fmt: skip
+        data.training,
+        work.model.preprocessing,
+        work.model.training.augmentation,
+        batch=settings.batch,
+        seed=settings.seed,
+    )
     validation = as_input(data.validation.images, work.model.preprocessing), data.validation.labels
     learner = Learner(plan.network or work.keras_model(), kernels, plan.views, plan.lesson or _lesson(work, settings))
     learner(validation[0][:1])  # builds the variables, which a taken-up training fills
@@ -96,9 +104,13 @@ def _fit(
     watcher = _Watcher(work, plan.doing, batches, settings.epochs)
     start = time.monotonic()
     history = learner.fit(
-        batches, epochs=settings.epochs, validation_data=validation, validation_batch_size=1000, verbose=0,
+        batches,
+        epochs=settings.epochs,
+        validation_data=validation,
+        validation_batch_size=1000,
+        verbose=0,
         callbacks=[*_keepers(folder, settings), *plan.callbacks, watcher],
-    )  # fmt: skip
+    )
     accuracy = learner.evaluate(*validation, batch_size=1000, verbose=0, return_dict=True)["top1"]
     return {
         "training": plan.doing,
@@ -131,7 +143,7 @@ def _keepers(folder: Path, settings: TrainingSettings) -> list[Any]:
 class _Watcher(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
     """Tells the progress, keeps the order of images right after a break, and ends a training that has gone wrong."""
 
-    def __init__(self, work: Workpiece, doing: str, batches: Batches, epochs: int) -> None:
+    def __init__(self, work: RecipeState, doing: str, batches: Batches, epochs: int) -> None:
         super().__init__()
         self._work, self._doing, self._batches, self._epochs = work, doing, batches, epochs
         self._epoch = 0
@@ -162,20 +174,20 @@ class _Watcher(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
             self._score = f", top-1 {100 * logs['val_top1']:.1f} %"
 
 
-def _lesson(work: Workpiece, settings: TrainingSettings) -> Lesson | None:
+def _lesson(work: RecipeState, settings: TrainingSettings) -> Lesson | None:
     if not settings.teacher_share:
         return None
     return Lesson(work.float_model(), settings.teacher_share, settings.temperature)
 
 
-def _refuse_bad_weights(work: Workpiece, network: Any) -> None:  # noqa: ANN401 - Keras has no types
+def _refuse_bad_weights(work: RecipeState, network: Any) -> None:  # noqa: ANN401 - Keras has no types
     for variable in network.variables:
         if not np.isfinite(variable.numpy()).all():
             message = f"{work.model.name}: the weight {variable.path} holds NaN or infinite values."
             raise CompressionError(Failure(FailureClass.INVALID_MODEL, message))
 
 
-def _require_labels_fit(work: Workpiece, network: Any, data: TrainingData) -> None:  # noqa: ANN401 - as above
+def _require_labels_fit(work: RecipeState, network: Any, data: TrainingData) -> None:  # noqa: ANN401 - as above
     shape = tuple(network.outputs[0].shape[1:])
     highest = int(max(data.training.labels.max(), data.validation.labels.max()))
     if len(network.outputs) != 1 or len(shape) != 1 or highest >= shape[0] or data.training.labels.min() < 0:

@@ -10,7 +10,7 @@ from harness.errors import CompressionError, Failure, FailureClass
 from harness.tflite.weights import Weight, weights
 
 if TYPE_CHECKING:
-    from harness.compression.recipe_state import Workpiece
+    from harness.compression.recipe_state import RecipeState
 
 
 _KERNELS: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
@@ -85,7 +85,7 @@ def copy_adapted(network: Any, other: Any) -> None:  # noqa: ANN401 - as above
             set_weights(other.get_layer(layer.name), layer.get_weights())
 
 
-def keras_kernels(work: Workpiece) -> list[Kernel]:
+def keras_kernels(work: RecipeState) -> list[Kernel]:
     """Return the kernels of the Keras model. Raises `CompressionError` where it has none."""
     kernels = find_kernels(work.keras_model())
     if not kernels:
@@ -93,7 +93,7 @@ def keras_kernels(work: Workpiece) -> list[Kernel]:
     return kernels
 
 
-def graph_weights(work: Workpiece, *, epochs: int) -> dict[str, Weight]:
+def graph_weights(work: RecipeState, *, epochs: int) -> dict[str, Weight]:
     """Return the float kernels of the graph, which cannot be trained: `epochs` must be 0. Raises `CompressionError`."""
     if epochs:
         raise _refused(f"{work.model.name} is a graph, which cannot be trained: set epochs = 0.")

@@ -18,7 +18,7 @@ from harness.compression.training.kernels import Kernel
 from harness.compression.weights.clusters import Sharing, share
 
 if TYPE_CHECKING:
-    from harness.compression.recipe_state import Workpiece
+    from harness.compression.recipe_state import RecipeState
 
 
 SMALLEST_SCALE = 1e-12
@@ -93,12 +93,12 @@ def settle(kernels: Sequence[Kernel], views: Mapping[str, Sequence[View]]) -> No
         kernel.variable.assign(value)
 
 
-def kept_structure(work: Workpiece, kernels: Sequence[Kernel]) -> dict[str, list[View]]:
+def kept_structure(work: RecipeState, kernels: Sequence[Kernel]) -> dict[str, list[View]]:
     """Return, by kernel, views under which zeros stay zero and weights of one value stay equal."""
     return {kernel.name: [*zeros_view(work, kernel), *_clusters_view(work, kernel)] for kernel in kernels}
 
 
-def zeros_view(work: Workpiece, kernel: Kernel) -> list[View]:
+def zeros_view(work: RecipeState, kernel: Kernel) -> list[View]:
     """Return the view that keeps zeros, where a step has pruned."""
     return [Masked(kernel.variable.numpy() != 0)] if work.keeps_zeros else []
 
@@ -110,7 +110,7 @@ def shared_view(kernel: Kernel, values: int, *, per_tensor: bool) -> View:
     return Shared(share(weight, values, reduced_axes=axes))
 
 
-def _clusters_view(work: Workpiece, kernel: Kernel) -> list[View]:
+def _clusters_view(work: RecipeState, kernel: Kernel) -> list[View]:
     if work.keeps_clusters is None:
         return []
     return [shared_view(kernel, work.keeps_clusters, per_tensor=work.clusters_per_tensor)]

@@ -15,7 +15,7 @@ import adbutils
 
 from harness.devices.adb.transport import LOSSES, ShellOutput, TimedDevice, describe_loss, shell_v1, shell_v2
 from harness.devices.device import CommandResult, DeviceFacts, DeviceKind
-from harness.devices.device_ref import DeviceName
+from harness.devices.device_ref import DeviceRef
 from harness.devices.facts import FACTS_SCRIPT, facts_from_output
 from harness.errors import DeviceError, Failure, FailureClass
 from harness.files import sha256_of
@@ -37,10 +37,10 @@ class AdbDevice:
     """One phone by its serial. Everything that it writes there lies under `work_folder`."""
 
     def __init__(
-        self, client: adbutils.AdbClient, serial: str, *, name: DeviceName | None = None, label: str | None = None
+        self, client: adbutils.AdbClient, serial: str, *, name: DeviceRef | None = None, label: str | None = None
     ) -> None:
         """Talk to the phone that the adb server calls `serial`; results call it by `label`, or else by its name's."""
-        self.name = name or DeviceName(serial)
+        self.name = name or DeviceRef(serial)
         """Where it is attached, and as what."""
         self._serial = label or self.name.label
         self._adb = TimedDevice(client, serial=serial)

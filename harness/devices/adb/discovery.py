@@ -15,8 +15,8 @@ from harness.devices.adb.device import AdbDevice
 from harness.devices.adb.server import adb_client, server_address
 from harness.devices.adb.transport import LOSSES, describe_loss
 from harness.devices.device import Device, DeviceFacts
-from harness.devices.device_ref import AdbServer, DeviceName
-from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
+from harness.devices.device_ref import AdbServer, DeviceRef
+from harness.errors import DeviceError, Failure, FailureClass, MissingPrerequisiteError
 
 _LIST_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 15.0
@@ -86,7 +86,7 @@ def parse_device_list(text: str) -> list[AttachedDevice]:
 def list_devices(
     server: AdbServer | None = None, *, with_facts: bool = False, seen: set[str] | None = None
 ) -> list[AttachedDevice]:
-    """Return what is attached, in every state. Raises `NothingToRunOnError` without an adb server.
+    """Return what is attached, in every state. Raises `MissingPrerequisiteError` without an adb server.
 
     One phone may be listed twice, such as by cable and by address; the second is left out. `seen` remembers phones
     from one server to the next.
@@ -95,7 +95,7 @@ def list_devices(
     found: list[AttachedDevice] = []
     seen = set() if seen is None else seen
     for serial, state in _server_list(client, server):
-        name = DeviceName(serial, server)
+        name = DeviceRef(serial, server)
         device = AttachedDevice(str(name), _state(state))
         if device.state is DeviceState.DEVICE:
             device, identity = _look_closer(AdbDevice(client, serial, name=name), with_facts)
@@ -109,12 +109,12 @@ def list_devices(
 def open_device(name: str, *, label: str | None = None) -> AdbDevice:
     """Return an attached device that is ready, to be called `label`. Raises `DeviceError` of what its state means.
 
-    Without the environment's adb server it raises `NothingToRunOnError`; any other one may come back.
+    Without the environment's adb server it raises `MissingPrerequisiteError`; any other one may come back.
     """
-    device = DeviceName.parse(name)
+    device = DeviceRef.parse(name)
     try:
         client = adb_client(device.server)
-    except NothingToRunOnError as error:
+    except MissingPrerequisiteError as error:
         if device.server is None:
             raise
         message = f"{device.label}: no adb server answers at {device.server}."
@@ -140,11 +140,11 @@ def reachable(names: Collection[str]) -> Iterator[AdbDevice]:
     """Return the devices whose adb server answers. Each server is asked once, since one that is off takes seconds."""
     clients: dict[AdbServer | None, adbutils.AdbClient | None] = {}
     for name in names:
-        device = DeviceName.parse(name)
+        device = DeviceRef.parse(name)
         if device.server not in clients:
             try:
                 clients[device.server] = adb_client(device.server)
-            except NothingToRunOnError:
+            except MissingPrerequisiteError:
                 clients[device.server] = None
         if client := clients[device.server]:
             yield AdbDevice(client, device.serial, name=device)
@@ -156,7 +156,7 @@ def connect(name: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
     The server's answer alone proves nothing: "already connected" may be a device that is offline or hangs, and
     connecting right after a disconnect may race. Only a command that comes back does. Raises `DeviceError`.
     """
-    device = DeviceName.parse(name)
+    device = DeviceRef.parse(name)
     client, address = adb_client(device.server), device.serial
     deadline = time.monotonic() + timeout_s
     answer, state = "", None
@@ -196,10 +196,10 @@ def _runs_commands(client: adbutils.AdbClient, address: str, deadline: float) ->
 def ready_devices(server: AdbServer | None = None) -> list[str]:
     """Return the names of what an adb server holds ready; no device is asked.
 
-    Raises `DeviceError`, `NothingToRunOnError`.
+    Raises `DeviceError`, `MissingPrerequisiteError`.
     """
     listed = _server_list(adb_client(server), server)
-    return [str(DeviceName(serial, server)) for serial, state in listed if _state(state) is DeviceState.DEVICE]
+    return [str(DeviceRef(serial, server)) for serial, state in listed if _state(state) is DeviceState.DEVICE]
 
 
 def identities(names: Collection[str]) -> dict[str, str]:
@@ -213,7 +213,7 @@ def identities(names: Collection[str]) -> dict[str, str]:
 
 def disconnect(name: str) -> None:
     """Take a network device off the server's list; one that is not there is fine."""
-    device = DeviceName.parse(name)
+    device = DeviceRef.parse(name)
     try:
         adb_client(device.server).disconnect(device.serial)
     except LOSSES as error:
@@ -232,7 +232,7 @@ def reconnect(name: str, *, timeout_s: float) -> None:
 
     A device on the network is gone from the server's list until it is connected to. Raises `DeviceError`.
     """
-    device = DeviceName.parse(name)
+    device = DeviceRef.parse(name)
     try:
         with adb_client(device.server).make_connection(timeout=timeout_s) as connection:
             connection.send_command(f"host-serial:{device.serial}:reconnect")
@@ -244,9 +244,9 @@ def reconnect(name: str, *, timeout_s: float) -> None:
 def state_of(name: str) -> DeviceState | None:
     """Return in which state its server lists a device; None: not at all.
 
-    Raises `DeviceError` and `NothingToRunOnError`.
+    Raises `DeviceError` and `MissingPrerequisiteError`.
     """
-    device = DeviceName.parse(name)
+    device = DeviceRef.parse(name)
     states = dict(_server_list(adb_client(device.server), device.server))
     return _state(states[device.serial]) if device.serial in states else None
 

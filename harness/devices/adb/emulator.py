@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from harness.devices.adb.discovery import identities
 from harness.devices.adb.server import adb_client
-from harness.errors import HarnessError, NothingToRunOnError, UsageError
+from harness.errors import HarnessError, MissingPrerequisiteError, UsageError
 from harness.paths import cache_folder
 
 BOOT_TIMEOUT_S = 300.0
@@ -54,8 +54,8 @@ def start_emulator(
 ) -> Emulator:
     """Start the SDK's virtual device `name` and wait until Android has booted on it.
 
-    Raises `UsageError` for an unknown or running one, `NothingToRunOnError` without an SDK or when it does not boot;
-    then nothing is left running.
+    Raises `UsageError` if it is unknown or already running, and `MissingPrerequisiteError` if there is no SDK or the
+    device does not boot; then nothing is left running.
     """
     program = emulator_program()
     require_avd(program, name)
@@ -100,8 +100,11 @@ def _launch(program: Path, name: str, folder: Path) -> Emulator:
     with (folder / _LOG_FILE).open("wb") as log:
         process = subprocess.Popen(
             [program, "-avd", name, "-port", str(port), *_OPTIONS],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     emulator = Emulator(name, f"emulator-{port}", process.pid, psutil.Process(process.pid).create_time())
     (folder / _STATE_FILE).write_text(json.dumps(asdict(emulator)), encoding="utf-8")
     return emulator
@@ -112,12 +115,12 @@ def _await_boot(emulator: Emulator, folder: Path, timeout_s: float) -> None:
     while emulator.serial not in identities([emulator.serial]):
         log = (folder / _LOG_FILE).read_text(encoding="utf-8", errors="replace")
         if not emulator.running:
-            raise NothingToRunOnError(
+            raise MissingPrerequisiteError(
                 f"{emulator.name} ended before Android had booted: {parse_cause(log) or 'it said nothing'}",
                 f"Its log is {folder / _LOG_FILE}.",
             )
         if time.monotonic() >= deadline:
-            raise NothingToRunOnError(
+            raise MissingPrerequisiteError(
                 f"Android did not boot on the emulator {emulator.name} within {timeout_s:.0f} s.",
                 f"Its log is {folder / _LOG_FILE}; give it longer with --boot-timeout.",
             )
@@ -176,16 +179,19 @@ _ERROR = re.compile(r"^(?:emulator: )?(?:PANIC|ERROR|FATAL)\s*[:|]\s*(?P<text>\S
 
 
 def emulator_program() -> Path:
-    """Return the SDK's emulator, by its variables, the PATH or its usual folders. Raises `NothingToRunOnError`."""
+    """Return the SDK's emulator, by its variables, the PATH or its usual folders. Raises `MissingPrerequisiteError`."""
     named = [Path(os.environ[name]) for name in _SDK_VARIABLES if os.environ.get(name)]
     usual = [Path.home() / folder for folder in _SDK_FOLDERS]
     on_path = shutil.which("emulator")
-    places = [*(sdk / "emulator/emulator" for sdk in named), *([Path(on_path)] if on_path else []),
-              *(sdk / "emulator/emulator" for sdk in usual)]  # fmt: skip
+    places = [
+        *(sdk / "emulator/emulator" for sdk in named),
+        *([Path(on_path)] if on_path else []),
+        *(sdk / "emulator/emulator" for sdk in usual),
+    ]
     for place in places:
         if os.access(place, os.X_OK) and place.is_file():
             return place
-    raise NothingToRunOnError(
+    raise MissingPrerequisiteError(
         "The emulator of the Android SDK was not found.",
         "Install it (`sdkmanager emulator`) and set ANDROID_HOME to the SDK's folder; without it, "
         "`harness phone start` starts a virtual phone.",
@@ -198,7 +204,7 @@ def parse_avd_names(text: str) -> list[str]:
 
 
 def require_avd(program: Path, name: str) -> None:
-    """Raise `UsageError` unless the SDK knows this virtual device, `NothingToRunOnError` where it cannot be asked."""
+    """Raise `UsageError` if the SDK has no such virtual device, `MissingPrerequisiteError` if it cannot be asked."""
     known = _avd_names(program)
     if name not in known:
         raise UsageError(
@@ -218,12 +224,12 @@ def _avd_names(program: Path) -> list[str]:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"{program} did not list its virtual devices within {LIST_TIMEOUT_S:.0f} s.",
             "Run it by hand with -list-avds and read what it says.",
         ) from error
     except OSError as error:
-        raise NothingToRunOnError(f"{program} cannot be started: {error.strerror}.", "Install it anew.") from error
+        raise MissingPrerequisiteError(f"{program} cannot be started: {error.strerror}.", "Install it anew.") from error
     return parse_avd_names(finished.stdout)
 
 

@@ -24,8 +24,8 @@ from harness.devices.adb.server import adb_client, listens
 from harness.devices.adb.server_repair import mend_server
 from harness.devices.adb.transport import LOSSES, TimedDevice, describe_loss
 from harness.devices.device import Device
-from harness.devices.device_ref import DeviceName
-from harness.errors import DeviceError, Failure, FailureClass, NothingToRunOnError
+from harness.devices.device_ref import DeviceRef
+from harness.errors import DeviceError, Failure, FailureClass, MissingPrerequisiteError
 
 _ALIVE_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 5.0
@@ -68,10 +68,10 @@ def await_device(
 def answers(device: Device) -> bool:
     """Tell whether a device runs commands, connecting anew to one on the network."""
     try:
-        if DeviceName.parse(name_of(device)).is_on_network:
+        if DeviceRef.parse(name_of(device)).is_on_network:
             connect(name_of(device), timeout_s=_CONNECT_TIMEOUT_S)
         return device.run_script("true", timeout_s=_ALIVE_TIMEOUT_S).ok
-    except (DeviceError, NothingToRunOnError):
+    except (DeviceError, MissingPrerequisiteError):
         return False
 
 
@@ -84,23 +84,23 @@ def _why_away(device: Device, failure: Failure) -> Failure:
     """Return what the advice is needed for: no cable mends a phone that was lost and now asks to be trusted."""
     try:
         now = failure_of_state(device.serial, state_of(name_of(device)))
-    except (DeviceError, NothingToRunOnError):
+    except (DeviceError, MissingPrerequisiteError):
         return failure
     return now if now.failure_class is FailureClass.DEVICE_UNAUTHORIZED else failure
 
 
 def _mend_server(device: Device) -> str:
-    if server := DeviceName.parse(name_of(device)).server:
+    if server := DeviceRef.parse(name_of(device)).server:
         return "" if listens(server.host, server.port) else f"No adb server answers at {server}: it is waited for."
     try:
         return mend_server(last_listed())
-    except NothingToRunOnError as error:
+    except MissingPrerequisiteError as error:
         return str(error)
 
 
 def _reconnect(name: str) -> None:
     """Make one phone's connection anew. `adb reconnect offline` is not used: it would touch phones of others."""
-    with suppress(DeviceError, NothingToRunOnError):  # found out by the next look
+    with suppress(DeviceError, MissingPrerequisiteError):  # found out by the next look
         if state_of(name) in _SILENT:
             reconnect(name, timeout_s=_CONNECT_TIMEOUT_S)
 
@@ -120,7 +120,7 @@ def restart(device: Device, *, stop: threading.Event, boot_timeout_s: float = BO
     a phone that answers proves it. Raises `DeviceError` for a phone that cannot be told, does not go down, or does not
     come back.
     """
-    serial, name = device.serial, DeviceName.parse(name_of(device))
+    serial, name = device.serial, DeviceRef.parse(name_of(device))
     adb = TimedDevice(adb_client(name.server), serial=name.serial)
     adb.limit_s = _ANSWER_TIMEOUT_S
     try:

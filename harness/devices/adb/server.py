@@ -12,7 +12,7 @@ import adbutils
 from adbutils.errors import AdbConnectionError, AdbTimeout
 
 from harness.devices.device_ref import AdbServer
-from harness.errors import NothingToRunOnError
+from harness.errors import MissingPrerequisiteError
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 10.0
@@ -50,7 +50,7 @@ def server_address() -> tuple[str, int]:
 
 
 def adb_client(server: AdbServer | None = None) -> adbutils.AdbClient:
-    """Return a client of a running adb server, by default the environment's. Raises `NothingToRunOnError`.
+    """Return a client of a running adb server, by default the environment's. Raises `MissingPrerequisiteError`.
 
     Only the environment's own server is started where it does not run, and only on this computer.
     """
@@ -58,7 +58,7 @@ def adb_client(server: AdbServer | None = None) -> adbutils.AdbClient:
     if not listens(chosen.host, chosen.port):
         if server or not chosen.is_local:
             remedy = "leave that host out" if server else "unset ANDROID_ADB_SERVER_ADDRESS"
-            raise NothingToRunOnError(
+            raise MissingPrerequisiteError(
                 f"No adb server answers at {chosen}.", f"Start it there with `adb -a nodaemon server`, or {remedy}."
             )
         start_server(chosen.port)
@@ -75,7 +75,7 @@ def listens(host: str, port: int) -> bool:
 
 
 def start_server(port: int) -> None:
-    """Start a server on this host, unless another thread or process has just done so. Raises `NothingToRunOnError`."""
+    """Start a server on this host unless another thread or process just did. Raises `MissingPrerequisiteError`."""
     with _one_start_at_a_time:
         if not listens("127.0.0.1", port):
             _start_server(port)
@@ -87,19 +87,23 @@ def _start_server(port: int) -> None:
     try:
         finished = subprocess.run(
             [adb_program(), "start-server"],
-            env=environment, timeout=START_TIMEOUT_S, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env=environment,
+            timeout=START_TIMEOUT_S,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"`adb start-server` did not end within {START_TIMEOUT_S:.0f} s.", "Run it by hand and read what it says."
         ) from error
     except OSError as error:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"{adb_program()} cannot be started: {error.strerror}.", "Install Android's platform-tools."
         ) from error
     if not listens("127.0.0.1", port):
         said = (finished.stderr or finished.stdout).strip().splitlines()
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             f"The adb server cannot be started: {said[-1] if said else 'no reason given'}.",
             "Run `adb start-server` by hand, or set ANDROID_ADB_SERVER_PORT to a free port.",
         )
@@ -107,10 +111,10 @@ def _start_server(port: int) -> None:
 
 @cache
 def adb_program() -> str:
-    """Return the path of adb: `$ADBUTILS_ADB_PATH`, the PATH, or adbutils's own. Raises `NothingToRunOnError`."""
+    """Return the path of adb: `$ADBUTILS_ADB_PATH`, the PATH, or adbutils's own. Raises `MissingPrerequisiteError`."""
     try:
         return str(adbutils.adb_path())
     except Exception as error:
-        raise NothingToRunOnError(
+        raise MissingPrerequisiteError(
             "The program adb was not found.", "Install Android's platform-tools (Debian: `apt install adb`)."
         ) from error

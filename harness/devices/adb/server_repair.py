@@ -32,7 +32,7 @@ def mend_server(serials: Collection[str]) -> str:
     """Start a server that ended; end one that hangs and start it anew, if nobody else has phones on it.
 
     `serials` are the phones that it listed when it last answered. Return in one sentence what was done, or why nothing
-    was; empty for a server that answers. Raises `NothingToRunOnError` where none can be started.
+    was; empty for a server that answers. Raises `MissingPrerequisiteError` where none can be started.
     """
     host, port = server.server_address()
     with _one_at_a_time:
@@ -82,8 +82,7 @@ def _other_clients(sockets: list[Any], port: int) -> list[str]:
     A client that gave up on the server has closed its end, and the server's is no longer `ESTABLISHED`.
     """
     by_client_port = {one.laddr.port: one.pid for one in sockets if one.raddr and one.raddr.port == port}
-    connected = [one.raddr.port for one in sockets
-                 if one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED]  # fmt: skip
+    connected = [one.raddr.port for one in sockets if one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED]
     return sorted({_name(process) for process in map(by_client_port.get, connected) if process != os.getpid()})
 
 

@@ -20,7 +20,7 @@ _WRITE = 'mkdir -p "$1" && printf %s "$3" >"$2.part" && mv "$2.part" "$2" || { r
 
 
 @dataclass(frozen=True)
-class Change:
+class KnobChange:
     """One knob that was turned, and how it stood before."""
 
     knob: str
@@ -34,7 +34,7 @@ class ChangeNote:
         self._device = device
         self._file = f"{device.work_folder}/{_NAME}"
 
-    def read(self) -> list[Change]:
+    def read(self) -> list[KnobChange]:
         """Return what was changed and not given back, in the order of the changes. Raises `DeviceError`."""
         result = self._device.run(["cat", self._file], timeout_s=_TIMEOUT_S)
         if not result.ok:
@@ -42,7 +42,7 @@ class ChangeNote:
         try:
             entries = json.loads(result.stdout)["changes"]
             return [
-                Change(str(entry["knob"]), {str(key): str(value) for key, value in entry["earlier"].items()})
+                KnobChange(str(entry["knob"]), {str(key): str(value) for key, value in entry["earlier"].items()})
                 for entry in entries
             ]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -55,7 +55,7 @@ class ChangeNote:
                 )
             ) from error
 
-    def write(self, changes: Sequence[Change]) -> None:
+    def write(self, changes: Sequence[KnobChange]) -> None:
         """Write down what is changed now; nothing removes the note. Raises `DeviceError` where it cannot be written."""
         if not changes:
             self._device.remove(self._file)
@@ -67,7 +67,8 @@ class ChangeNote:
         if not result.ok:
             raise DeviceError(
                 Failure(
-                    FailureClass.STORAGE_FULL, f"{self._device.serial}: the note {self._file} cannot be written.",
+                    FailureClass.STORAGE_FULL,
+                    f"{self._device.serial}: the note {self._file} cannot be written.",
                     result.stderr.strip(),
                 )
-            )  # fmt: skip
+            )

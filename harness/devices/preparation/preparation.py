@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from harness.devices.adb.recovery import await_commands
 from harness.devices.device import Device
-from harness.devices.preparation.change_note import Change, ChangeNote
+from harness.devices.preparation.change_note import ChangeNote, KnobChange
 from harness.devices.preparation.knob import Knob, KnobRefusedError, State
 from harness.devices.preparation.knobs import EVERY_KNOB
 from harness.errors import DeviceError, Failure
@@ -88,16 +88,16 @@ class Preparation:
         *,
         report: Callable[[str], None] = lambda _: None,
         sleep: Callable[[float], object] = time.sleep,
-        is_back: Callable[[Failure], bool] = lambda _: False,
+        wait_until_back: Callable[[Failure], bool] = lambda _: False,
     ) -> None:
-        """`is_back` waits for a phone that went away while it is given back, and tells whether it answers again."""
+        """`wait_until_back` waits for a phone that went away during restoring; it returns True if the phone answers."""
         self._device = device
         self._knobs = knobs
         self._report = report
         self._sleep = sleep
-        self._is_back = is_back
+        self._wait_until_back = wait_until_back
         self._note = ChangeNote(device)
-        self._changes: list[Change] = []
+        self._changes: list[KnobChange] = []
         self.records: list[KnobRecord] = []
         self.found: list[KnobRecord] = []
         """What an earlier harness left changed, and how it was given back."""
@@ -159,7 +159,7 @@ class Preparation:
         if knob.readable and _reads(knob, self._device) == wanted and earlier == wanted:
             return replace(record, outcome=KnobOutcome.ALREADY, confirmed=Confirmation.READ_BACK)
         if knob.name not in (change.knob for change in self._changes):
-            self._changes.append(Change(knob.name, earlier))
+            self._changes.append(KnobChange(knob.name, earlier))
         self._note.write(self._changes)  # before the change, so that nothing is ever changed that is not written down
         confirmed, reason = self._write(knob, wanted)
         if confirmed.sure:
@@ -175,7 +175,9 @@ class Preparation:
     def _give_back(self) -> None:
         """Restore in the opposite order; a phone that is gone keeps its note, and is restored at the next start."""
         by_name = {knob.name: knob for knob in self._knobs}
-        restored = _restore(self._device, self._note, self._changes, by_name, self._report, self._sleep, self._is_back)
+        restored = _restore(
+            self._device, self._note, self._changes, by_name, self._report, self._sleep, self._wait_until_back
+        )
         self._changes = []
         for index, record in enumerate(self.records):
             if outcome := restored.get(record.name):
@@ -200,21 +202,25 @@ def restore_leftovers(
     restored = _restore(device, note, changes, knobs, report, sleep)
     return [
         KnobRecord(
-            change.knob, change.knob, KnobOutcome.SET, reason=restored[change.knob][1], earlier=change.earlier,
+            change.knob,
+            change.knob,
+            KnobOutcome.SET,
+            reason=restored[change.knob][1],
+            earlier=change.earlier,
             restored=restored[change.knob][0],
         )
         for change in changes
-    ]  # fmt: skip
+    ]
 
 
 def _restore(
     device: Device,
     note: ChangeNote,
-    changes: Sequence[Change],
+    changes: Sequence[KnobChange],
     knobs: dict[str, Knob],
     report: Callable[[str], None],
     sleep: Callable[[float], object],
-    is_back: Callable[[Failure], bool] = lambda _: False,
+    wait_until_back: Callable[[Failure], bool] = lambda _: False,
 ) -> dict[str, tuple[Confirmation, str]]:
     """Restore the last change first, and strike off the note what is sure to be restored; tell what is not."""
     if changes:
@@ -222,7 +228,7 @@ def _restore(
     left = list(changes)
     outcomes: dict[str, tuple[Confirmation, str]] = {}
     for change in reversed(changes):
-        outcome = outcomes[change.knob] = _restore_one(device, change, knobs.get(change.knob), sleep, is_back)
+        outcome = outcomes[change.knob] = _restore_one(device, change, knobs.get(change.knob), sleep, wait_until_back)
         if not outcome[0].sure:
             report(
                 f"{device.serial}: {change.knob} was not given back: {outcome[1]} It is tried again at the next start, "
@@ -239,10 +245,10 @@ def _restore(
 
 def _restore_one(
     device: Device,
-    change: Change,
+    change: KnobChange,
     knob: Knob | None,
     sleep: Callable[[float], object],
-    is_back: Callable[[Failure], bool],
+    wait_until_back: Callable[[Failure], bool],
 ) -> tuple[Confirmation, str]:
     """Turn one knob back, again where the phone went away meanwhile and is back."""
     if knob is None:
@@ -251,7 +257,7 @@ def _restore_one(
         try:
             return _write_and_read_back(knob, device, change.earlier, sleep)
         except DeviceError as error:
-            if not is_back(error.failure):
+            if not wait_until_back(error.failure):
                 return Confirmation.FAILED, str(error)
 
 

@@ -46,7 +46,7 @@ _ALLOWED = re.compile(r"Cpus_allowed:\s*([0-9a-f,]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Samples:
+class ClockSamples:
     """What was seen while one tool ran. Empty: the phone does not tell."""
 
     count: int = 0
@@ -70,14 +70,14 @@ def sampled(device: Device, arguments: Sequence[str], cores: Collection[int]) ->
     return ["sh", "-c", _SCRIPT, "sh", f"{device.work_folder}/{_FILE}", *clocks, "--", *arguments]
 
 
-def take_samples(device: Device) -> Samples:
+def take_samples(device: Device) -> ClockSamples:
     """Fetch what was written down since the last call, and remove it. Raises `DeviceError`."""
     file = f"{device.work_folder}/{_FILE}"
     take = 'cat "$1" 2>/dev/null; rm -f "$1"'
     return parse_samples(device.run(["sh", "-c", take, "sh", file], timeout_s=_TIMEOUT_S).stdout)
 
 
-def parse_samples(text: str) -> Samples:
+def parse_samples(text: str) -> ClockSamples:
     """Parse what the shell beside the tool wrote."""
     peaks: dict[int, int] = {}
     ceilings: dict[int, int] = {}
@@ -88,4 +88,4 @@ def parse_samples(text: str) -> Samples:
         else:
             ceilings[index] = min(value, ceilings.get(index, value))
     allowed = dict.fromkeys(mask.replace(",", "").lstrip("0") or "0" for mask in _ALLOWED.findall(text))
-    return Samples(text.count("sample\n"), peaks, ceilings, tuple(allowed))
+    return ClockSamples(text.count("sample\n"), peaks, ceilings, tuple(allowed))

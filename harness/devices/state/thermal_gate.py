@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.devices.device import Device
 from harness.devices.state.reference_workload import ReferenceWorkload, tells_nothing
-from harness.devices.state.sampling import Samples
+from harness.devices.state.sampling import ClockSamples
 from harness.devices.state.telemetry import Telemetry, read_telemetry
 from harness.errors import DeviceError, Failure, FailureClass
 from harness.spec.profile import DeviceProfile
@@ -63,8 +63,14 @@ class GateRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {"waited_s": round(self.waited_s, 1), "looks": self.looks, "held_by": self.held_by,
-                "open": self.open, "cool": self.cool, "workload_ratio": self.workload_ratio}  # fmt: skip
+        return {
+            "waited_s": round(self.waited_s, 1),
+            "looks": self.looks,
+            "held_by": self.held_by,
+            "open": self.open,
+            "cool": self.cool,
+            "workload_ratio": self.workload_ratio,
+        }
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ def hottest(look: Telemetry) -> tuple[str, float] | None:
 
 
 def throttling(
-    before: Telemetry | None, during: Samples | None, after: Telemetry | None, cores: Collection[int]
+    before: Telemetry | None, during: ClockSamples | None, after: Telemetry | None, cores: Collection[int]
 ) -> Failure | None:
     """Tell from the looks around an invocation whether the phone held back while it ran; None: nothing says so."""
     if after is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.accuracy.output_check import max_abs_errors
-from harness.evaluation.intervals import Floats, of_sums
+from harness.evaluation.intervals import Floats, sum_statistic
 from harness.evaluation.layers import decibels
 from harness.evaluation.task import Comparison, Labels, Measure, Outputs, task
 from harness.tflite.tensors import FloatArray
@@ -14,17 +14,15 @@ from harness.tflite.tensors import FloatArray
 @task("tensors")
 def tensors(found: Outputs, floats: Outputs, labels: Labels | None) -> Comparison:
     """Any numbers: signal to noise, largest error and correlation of each output."""
-    return Comparison(
-        tuple(measure for name, exact in floats.items() for measure in _of(name, found[name], exact))
-    )  # fmt: skip
+    return Comparison(tuple(measure for name, exact in floats.items() for measure in _of(name, found[name], exact)))
 
 
 def _of(name: str, found: FloatArray, exact: FloatArray) -> list[Measure]:
     new, old = (array.reshape(len(array), -1).astype(np.float64) for array in (found, exact))
     with np.errstate(invalid="ignore", over="ignore"):  # outputs that are not finite are told as such
         powers = np.column_stack([np.square(old).sum(axis=1), np.square(new - old).sum(axis=1)])
-        ratio = of_sums(powers, lambda sums: decibels(sums[:, 0], sums[:, 1]))
-        alike = of_sums(_moments(new - old.mean(), old - old.mean()), _correlation)
+        ratio = sum_statistic(powers, lambda sums: decibels(sums[:, 0], sums[:, 1]))
+        alike = sum_statistic(_moments(new - old.mean(), old - old.mean()), _correlation)
     return [
         Measure("signal to noise", "dB", ratio.value, ratio.low, ratio.high, name),
         Measure("largest error", "", float(max_abs_errors(found, exact).max()), output=name),

@@ -30,7 +30,7 @@ from harness.text import printable
 if TYPE_CHECKING:
     from harness.evaluation.layers import LayerError
     from harness.evaluation.occlusion import FlippedInput
-    from harness.evaluation.run import Evaluated
+    from harness.evaluation.run import EvaluationResult
 
 
 _ROW_HEIGHT_PX = 18
@@ -59,7 +59,7 @@ class SaliencyOnPage:
     legend: str
 
 
-def render_evaluation(found: Evaluated) -> str:
+def render_evaluation(found: EvaluationResult) -> str:
     """Return the page."""
     layers = [(place_name(one), layer_chart(one.layers)) for one in found.evaluations if one.layers]
     return render_template(
@@ -74,7 +74,7 @@ def render_evaluation(found: Evaluated) -> str:
     )
 
 
-def _tables(found: Evaluated) -> Iterator[TableOnPage]:
+def _tables(found: EvaluationResult) -> Iterator[TableOnPage]:
     for data in found.data:
         table = comparison_table(found.evaluations, data)
         yield _on_page(f"Against the float model: {data}", table, notes_on_data(found.evaluations, data))
@@ -115,18 +115,33 @@ def layer_chart(errors: Sequence[LayerError]) -> str:
     import vl_convert
 
     rows = [
-        {"place": place, "layer": f"{place + 1} {printable(short_layer_name(error.name))[:40]}",
-         "db": error.signal_to_noise_db, "added": 100 * error.added_noise}
+        {
+            "place": place,
+            "layer": f"{place + 1} {printable(short_layer_name(error.name))[:40]}",
+            "db": error.signal_to_noise_db,
+            "added": 100 * error.added_noise,
+        }
         for place, error in enumerate(errors)
-    ]  # fmt: skip
-    order: dict[str, Any] = {"field": "layer", "type": "nominal", "sort": {"field": "place"}, "title": None,
-                             "axis": {"labelLimit": 320}}  # fmt: skip
+    ]
+    order: dict[str, Any] = {
+        "field": "layer",
+        "type": "nominal",
+        "sort": {"field": "place"},
+        "title": None,
+        "axis": {"labelLimit": 320},
+    }
     bars = [
-        {"mark": "bar", "width": 300, "height": {"step": _ROW_HEIGHT_PX},
-         "encoding": {"y": order if first else {**order, "axis": None},
-                      "x": {"field": field, "type": "quantitative", "title": title}}}
+        {
+            "mark": "bar",
+            "width": 300,
+            "height": {"step": _ROW_HEIGHT_PX},
+            "encoding": {
+                "y": order if first else {**order, "axis": None},
+                "x": {"field": field, "type": "quantitative", "title": title},
+            },
+        }
         for first, field, title in ((True, "db", "signal to noise, dB"), (False, "added", "noise added, %"))
-    ]  # fmt: skip
+    ]
     svg = vl_convert.vegalite_to_svg({"data": {"values": rows}, "hconcat": bars, "background": "white"})
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 

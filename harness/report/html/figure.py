@@ -20,7 +20,7 @@ MOST_MARKS = 4000
 
 
 @dataclass(frozen=True)
-class Figure:
+class Chart:
     """One chart, for a group (such as a device) and a view (such as a pair of axes) that the reader chooses."""
 
     identity: str
@@ -68,8 +68,14 @@ class Axis:
     def channel(self, **more: object) -> dict[str, Any]:
         """Return the encoding of the values."""
         # The page's script makes the scale logarithmic where the data spread over more than a decade.
-        return {"field": self.field_name, "type": "quantitative", "title": self.title,
-                "scale": {"zero": False, "nice": True}, "axis": {"tickCount": 8}, **more}  # fmt: skip
+        return {
+            "field": self.field_name,
+            "type": "quantitative",
+            "title": self.title,
+            "scale": {"zero": False, "nice": True},
+            "axis": {"tickCount": 8},
+            **more,
+        }
 
 
 def tooltip(*fields: tuple[str, str]) -> list[dict[str, str]]:

@@ -9,20 +9,26 @@ from harness.analysis.summary import latency_column
 from harness.analysis.sweep_data import Row, SweepData, grouped
 from harness.benchmark.invocation import Pass
 from harness.errors import FailureClass
-from harness.report.html.figure import Figure, by_device, thinned, tooltip
+from harness.report.html.figure import Chart, by_device, thinned, tooltip
 from harness.report.html.latencies import hottest_c
 from harness.text import printable
 
 _HEIGHT_PX = 110
 _EVIDENCE = tooltip(
-    ("cell", "cell"), ("purpose", "pass"), ("at", "started"), ("relative_percent", "latency against the median, %"),
-    ("hottest_before_c", "hottest before, °C"), ("hottest_after_c", "hottest after, °C"),
-    ("thermal_status", "thermal status after"), ("clock_ghz", "highest clock seen, GHz"),
-    ("ceiling_ghz", "lowest limit of a clock, GHz"), ("outcome", "outcome"),
-)  # fmt: skip
+    ("cell", "cell"),
+    ("purpose", "pass"),
+    ("at", "started"),
+    ("relative_percent", "latency against the median, %"),
+    ("hottest_before_c", "hottest before, °C"),
+    ("hottest_after_c", "hottest after, °C"),
+    ("thermal_status", "thermal status after"),
+    ("clock_ghz", "highest clock seen, GHz"),
+    ("ceiling_ghz", "lowest limit of a clock, GHz"),
+    ("outcome", "outcome"),
+)
 
 
-def heat_figure(data: SweepData, identity: str) -> Figure:
+def heat_figure(data: SweepData, identity: str) -> Chart:
     """Return latency against the cell's median, temperature and clocks, one above the other over one axis of time."""
     of_cell = grouped(data.invocations, "cell_key")
     groups = {device: thinned(_looks(data, rows, of_cell)) for device, rows in by_device(data, data.cell_rows).items()}
@@ -32,7 +38,7 @@ def heat_figure(data: SweepData, identity: str) -> Figure:
         _panel("hottest_before_c", "hottest, °C", "line"),
         _panel("clock_ghz", "clock, GHz", "line", limit="ceiling_ghz"),
     ]
-    return Figure(
+    return Chart(
         identity,
         "Heat and clocks",
         "Each invocation in the order of time (UTC): its latency against the median of its cell (crosses: thrown out), "
@@ -40,11 +46,18 @@ def heat_figure(data: SweepData, identity: str) -> Figure:
         "the kernel set (dashed).",
         {"time": {"vconcat": panels, "resolve": {"scale": {"x": "shared"}}, "spacing": 12}},
         groups,
-        [("at", "started, UTC"), ("cell", "cell"), ("purpose", "pass"),
-         ("relative_percent", "latency against the median, %"), ("hottest_before_c", "hottest before, °C"),
-         ("clock_ghz", "clock, GHz"), ("ceiling_ghz", "limit, GHz"), ("outcome", "outcome")],
+        [
+            ("at", "started, UTC"),
+            ("cell", "cell"),
+            ("purpose", "pass"),
+            ("relative_percent", "latency against the median, %"),
+            ("hottest_before_c", "hottest before, °C"),
+            ("clock_ghz", "clock, GHz"),
+            ("ceiling_ghz", "limit, GHz"),
+            ("outcome", "outcome"),
+        ],
         unavailable="No device of this sweep tells its temperatures or clocks.",
-    )  # fmt: skip
+    )
 
 
 def _panel(field: str, title: str, mark: str, limit: str = "") -> dict[str, Any]:
@@ -58,25 +71,36 @@ def _panel(field: str, title: str, mark: str, limit: str = "") -> dict[str, Any]
     y = {"field": field, "type": "quantitative", "title": title.split("\n"), "scale": {"zero": False}}
     present = [{"filter": {"field": field, "valid": True}}]
     if mark == "point":
-        shape = {"field": "outcome", "type": "nominal", "title": "outcome",
-                 "scale": {"domain": ["counted", "thrown out"], "range": ["circle", "cross"]}}  # fmt: skip
+        shape = {
+            "field": "outcome",
+            "type": "nominal",
+            "title": "outcome",
+            "scale": {"domain": ["counted", "thrown out"], "range": ["circle", "cross"]},
+        }
         layers: list[dict[str, Any]] = [
             {"mark": {"type": "rule", "opacity": 0.4}, "encoding": {"y": {"datum": 0}}},
-            {"transform": present, "mark": {"type": "point", "size": 26, "opacity": 0.8},
-             "encoding": {"x": x, "y": y, "shape": shape, "tooltip": _EVIDENCE}},
-        ]  # fmt: skip
+            {
+                "transform": present,
+                "mark": {"type": "point", "size": 26, "opacity": 0.8},
+                "encoding": {"x": x, "y": y, "shape": shape, "tooltip": _EVIDENCE},
+            },
+        ]
     else:
         layers = [
-            {"transform": present,
-             "mark": {"type": "line", "interpolate": "step-after", "point": {"size": 14}},
-             "encoding": {"x": x, "y": y, "tooltip": _EVIDENCE}},
-        ]  # fmt: skip
+            {
+                "transform": present,
+                "mark": {"type": "line", "interpolate": "step-after", "point": {"size": 14}},
+                "encoding": {"x": x, "y": y, "tooltip": _EVIDENCE},
+            },
+        ]
     if limit:
-        layers.append({
-            "transform": [{"filter": {"field": limit, "valid": True}}],
-            "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [4, 3], "opacity": 0.7},
-            "encoding": {"x": x, "y": {**y, "field": limit}},
-        })  # fmt: skip
+        layers.append(
+            {
+                "transform": [{"filter": {"field": limit, "valid": True}}],
+                "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [4, 3], "opacity": 0.7},
+                "encoding": {"x": x, "y": {**y, "field": limit}},
+            }
+        )
     return {"width": "container", "height": _HEIGHT_PX, "layer": layers}
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.history.nights import read_nights
-from harness.analysis.history.steps import examine
+from harness.analysis.history.steps import find_shifts
 from harness.analysis.sweep_data import Row, SweepData
-from harness.report.html.figure import Axis, Figure, cell_point, delegate_scale, tooltip
+from harness.report.html.figure import Axis, Chart, cell_point, delegate_scale, tooltip
 from harness.store.store import Store
 from harness.text import printable
 
@@ -35,15 +35,20 @@ def read_changes(store: Store) -> list[ChangePoint]:
     """Return the steps that `harness history` finds in the cells of a store."""
     return [
         ChangePoint(
-            step.cell.serial, step.cell.variant, step.cell.delegate, step.cell.threads, step.sweep_id,
-            step.estimate.value, ", ".join(printable(change.what) for change in step.causes),
+            step.cell.serial,
+            step.cell.variant,
+            step.cell.delegate,
+            step.cell.threads,
+            step.sweep_id,
+            step.estimate.value,
+            ", ".join(printable(change.what) for change in step.causes),
         )
         for nights in read_nights(store)
-        for step in examine(nights).steps
-    ]  # fmt: skip
+        for step in find_shifts(nights).steps
+    ]
 
 
-def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], identity: str) -> Figure:
+def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], identity: str) -> Chart:
     """Return the figure, one group a device and variant, one line a delegate and number of threads.
 
     A line breaks where the cell's key changes: tool, cores, mode or the variant's file are not what they were.
@@ -56,28 +61,47 @@ def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], 
                 name = f"{printable(row['device'])} ({printable(row['serial'])}), {printable(row['variant'])}"
                 if name in groups or len(groups) < MOST_GROUPS:
                     groups.setdefault(name, []).append(_night(data, row, marks))
-    color = {"field": "delegate", "type": "nominal", "title": "delegate",
-             "scale": delegate_scale([row for data in sweeps for row in data.cell_rows])}  # fmt: skip
+    color = {
+        "field": "delegate",
+        "type": "nominal",
+        "title": "delegate",
+        "scale": delegate_scale([row for data in sweeps for row in data.cell_rows]),
+    }
     x = {"field": "at", "type": "temporal", "title": "start of the sweep, UTC", "scale": {"type": "utc"}}
     spec = {
         "width": "container",
         "height": 280,
         "encoding": {"x": x, "color": color},
         "layer": [
-            {"mark": {"type": "line", "opacity": 0.8},
-             "encoding": {"y": _LATENCY.channel(), "detail": {"field": "key"}}},
-            {"mark": {"type": "rule", "opacity": 0.4},
-             "encoding": {"y": _LATENCY.channel(field="latency_low_ms"), "y2": {"field": "latency_high_ms"}}},
-            {"mark": {"type": "point", "filled": True, "size": 45},
-             "encoding": {"y": _LATENCY.channel(), "tooltip": tooltip(
-                 ("cell", "cell"), ("sweep", "sweep"), ("latency", "latency"), ("invocations", "invocations"),
-                 ("change", "change"))}},
-            {"transform": [{"filter": "datum.change !== ''"}],
-             "mark": {"type": "text", "dy": -14, "fontWeight": "bold", "style": "change"},
-             "encoding": {"y": _LATENCY.channel(), "text": {"field": "mark"}}},
+            {
+                "mark": {"type": "line", "opacity": 0.8},
+                "encoding": {"y": _LATENCY.channel(), "detail": {"field": "key"}},
+            },
+            {
+                "mark": {"type": "rule", "opacity": 0.4},
+                "encoding": {"y": _LATENCY.channel(field="latency_low_ms"), "y2": {"field": "latency_high_ms"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 45},
+                "encoding": {
+                    "y": _LATENCY.channel(),
+                    "tooltip": tooltip(
+                        ("cell", "cell"),
+                        ("sweep", "sweep"),
+                        ("latency", "latency"),
+                        ("invocations", "invocations"),
+                        ("change", "change"),
+                    ),
+                },
+            },
+            {
+                "transform": [{"filter": "datum.change !== ''"}],
+                "mark": {"type": "text", "dy": -14, "fontWeight": "bold", "style": "change"},
+                "encoding": {"y": _LATENCY.channel(), "text": {"field": "mark"}},
+            },
         ],
-    }  # fmt: skip
-    return Figure(
+    }
+    return Chart(
         identity,
         "History",
         "Median of each sweep with its 95 % interval. A line breaks where tool, cores, mode or the variant's file "
@@ -85,11 +109,17 @@ def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], 
         "that is the noise floor between sweeps.",
         {"time": spec},
         groups,
-        [("at", "started, UTC"), ("cell", "cell"), ("latency", "latency"), ("invocations", "invocations"),
-         ("change", "change"), ("sweep", "sweep")],
+        [
+            ("at", "started, UTC"),
+            ("cell", "cell"),
+            ("latency", "latency"),
+            ("invocations", "invocations"),
+            ("change", "change"),
+            ("sweep", "sweep"),
+        ],
         group_name="Cell",
         unavailable="No cell was measured.",
-    )  # fmt: skip
+    )
 
 
 def _night(data: SweepData, row: Row, marks: Mapping[tuple[str, str, str, str, int], ChangePoint]) -> Row:

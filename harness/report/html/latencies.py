@@ -12,7 +12,7 @@ from harness.report.html.figure import (
     MOST_CELLS,
     ROW_HEIGHT_PX,
     Axis,
-    Figure,
+    Chart,
     by_device,
     cell_point,
     delegate_points,
@@ -29,12 +29,14 @@ def _color(data: SweepData) -> dict[str, Any]:
     return {"field": "delegate", "type": "nominal", "title": "delegate", "scale": delegate_scale(data.cell_rows)}
 
 
-def invocation_figure(data: SweepData, identity: str) -> Figure:
+def invocation_figure(data: SweepData, identity: str) -> Chart:
     """Return one dot an invocation of the latency pass, in one line a cell, over median and interval."""
     measured = [row for row in data.cell_rows if row["latency_median_us"] is not None]
     of_cell = grouped(_counted(data), "cell_key")
-    groups = {device: [point for row in rows[:MOST_CELLS] for point in _dots(data, row, of_cell)]
-              for device, rows in by_device(data, measured).items()}  # fmt: skip
+    groups = {
+        device: [point for row in rows[:MOST_CELLS] for point in _dots(data, row, of_cell)]
+        for device, rows in by_device(data, measured).items()
+    }
     cut = any(len(rows) > MOST_CELLS for rows in by_device(data, measured).values())
     first = f" Shown are the first {MOST_CELLS} cells of each device, in the order of rank." if cut else ""
     color = _color(data)
@@ -46,30 +48,50 @@ def invocation_figure(data: SweepData, identity: str) -> Figure:
         "encoding": {"y": _CELL},
         "layer": [
             {**once, "mark": {"type": "bar", "opacity": 0.22, "height": 12}, "encoding": {**ends, "color": color}},
-            {**once, "mark": {"type": "tick", "thickness": 2, "size": 16, "style": "median"},
-             "encoding": {"x": _LATENCY.channel(field="median_ms")}},
-            {"mark": {"type": "circle", "size": 34, "opacity": 0.85},
-             "encoding": {"x": _LATENCY.channel(), "color": color, "tooltip": tooltip(
-                 ("cell", "cell"), ("latency_ms", "this invocation, ms"), ("invocation", "invocation"),
-                 ("started_at", "started"), ("hottest_c", "hottest before it, °C"), ("latency", "all of the cell"))}},
+            {
+                **once,
+                "mark": {"type": "tick", "thickness": 2, "size": 16, "style": "median"},
+                "encoding": {"x": _LATENCY.channel(field="median_ms")},
+            },
+            {
+                "mark": {"type": "circle", "size": 34, "opacity": 0.85},
+                "encoding": {
+                    "x": _LATENCY.channel(),
+                    "color": color,
+                    "tooltip": tooltip(
+                        ("cell", "cell"),
+                        ("latency_ms", "this invocation, ms"),
+                        ("invocation", "invocation"),
+                        ("started_at", "started"),
+                        ("hottest_c", "hottest before it, °C"),
+                        ("latency", "all of the cell"),
+                    ),
+                },
+            },
         ],
-    }  # fmt: skip
-    return Figure(
+    }
+    return Chart(
         identity,
         "Latency by invocation",
         f"Each dot is one process of its own; the tick is their median, the band its 95 % interval.{first}",
         {"latency": spec},
         groups,
-        [("cell", "cell"), ("invocation", "invocation"), ("latency_ms", "latency, ms"), ("started_at", "started, UTC"),
-         ("hottest_c", "hottest before it, °C")],
+        [
+            ("cell", "cell"),
+            ("invocation", "invocation"),
+            ("latency_ms", "latency, ms"),
+            ("started_at", "started, UTC"),
+            ("hottest_c", "hottest before it, °C"),
+        ],
         unavailable="No invocation of the latency pass gave a measurement.",
-    )  # fmt: skip
+    )
 
 
 def _counted(data: SweepData) -> list[Row]:
     """Return the invocations of the latency pass that count: the last attempts that succeeded."""
-    latest = {(row["cell_key"], row["invocation_index"]): row
-              for row in data.invocations if row["purpose"] == Pass.LATENCY}  # fmt: skip
+    latest = {
+        (row["cell_key"], row["invocation_index"]): row for row in data.invocations if row["purpose"] == Pass.LATENCY
+    }
     return [row for row in latest.values() if row["failure_class"] is None]
 
 
@@ -79,13 +101,16 @@ def _dots(data: SweepData, row: Row, of_cell: dict[Any, list[Row]]) -> list[Row]
     shared["median_ms"] = point["latency_ms"]
     column = latency_column(row["latency_of"])
     return [
-        shared | {
-            "place": place, "latency_ms": milliseconds(invocation[column]),
-            "invocation": invocation["invocation_index"] + 1, "started_at": invocation["started_at_utc"],
+        shared
+        | {
+            "place": place,
+            "latency_ms": milliseconds(invocation[column]),
+            "invocation": invocation["invocation_index"] + 1,
+            "started_at": invocation["started_at_utc"],
             "hottest_c": hottest_c(invocation["telemetry_before"]),
         }
         for place, invocation in enumerate(of_cell.get(row["cell_key"], []))
-    ]  # fmt: skip
+    ]
 
 
 def hottest_c(look: Row | None) -> float | None:
@@ -93,7 +118,7 @@ def hottest_c(look: Row | None) -> float | None:
     return max(((look or {}).get("temperatures_c") or {}).values(), default=None)
 
 
-def delegate_figure(data: SweepData, identity: str) -> Figure:
+def delegate_figure(data: SweepData, identity: str) -> Chart:
     """Return each variant's latency on every delegate beside each other."""
     measured = [row for row in data.cell_rows if row["latency_median_us"] is not None]
     groups = {device: _of_variants(data, rows) for device, rows in by_device(data, measured).items()}
@@ -105,23 +130,39 @@ def delegate_figure(data: SweepData, identity: str) -> Figure:
         "height": {"step": ROW_HEIGHT_PX + 6},
         "layer": [
             {"mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.3}, "encoding": {"y": y, "color": color, **ends}},
-            *delegate_points(data.cell_rows, "datum.ranked === 'ranked'", {
-                "y": y, "x": _LATENCY.channel(),
-                "tooltip": tooltip(("cell", "cell"), ("latency", "latency"), ("ran", "ran"),
-                                   ("invocations", "invocations"), ("verdict", "verdict"))}),
+            *delegate_points(
+                data.cell_rows,
+                "datum.ranked === 'ranked'",
+                {
+                    "y": y,
+                    "x": _LATENCY.channel(),
+                    "tooltip": tooltip(
+                        ("cell", "cell"),
+                        ("latency", "latency"),
+                        ("ran", "ran"),
+                        ("invocations", "invocations"),
+                        ("verdict", "verdict"),
+                    ),
+                },
+            ),
         ],
-    }  # fmt: skip
-    return Figure(
+    }
+    return Chart(
         identity,
         "Delegates",
         "Median latency of each variant on every delegate, with its 95 % interval. Hollow: the row has no rank, such "
         "as one that fell back, and is no figure of that delegate.",
         {"latency": spec},
         groups,
-        [("variant", "variant"), ("delegate", "delegate asked for"), ("ran", "ran"), ("latency", "latency"),
-         ("verdict", "verdict")],
+        [
+            ("variant", "variant"),
+            ("delegate", "delegate asked for"),
+            ("ran", "ran"),
+            ("latency", "latency"),
+            ("verdict", "verdict"),
+        ],
         unavailable="Nothing was measured.",
-    )  # fmt: skip
+    )
 
 
 def _of_variants(data: SweepData, rows: Sequence[Row]) -> list[Row]:
@@ -131,43 +172,66 @@ def _of_variants(data: SweepData, rows: Sequence[Row]) -> list[Row]:
     return [cell_point(data, row) for variant in shown for row in of_variant[variant]]
 
 
-def sustained_figure(data: SweepData, identity: str) -> Figure:
+def sustained_figure(data: SweepData, identity: str) -> Chart:
     """Return the curve of each cell that was run for minutes."""
     curves = [row for row in data.cell_rows if len(row["sustained_curve_us"] or []) > 1]
-    groups = {device: [point for row in rows[:MOST_CELLS] for point in _windows(data, row)]
-              for device, rows in by_device(data, curves).items()}  # fmt: skip
+    groups = {
+        device: [point for row in rows[:MOST_CELLS] for point in _windows(data, row)]
+        for device, rows in by_device(data, curves).items()
+    }
     spec = {
         "width": "container",
         "height": 280,
         "mark": {"type": "line", "point": True},
         "encoding": {
-            "x": {"field": "window", "type": "quantitative", "title": "window",
-                  "axis": {"tickMinStep": 1, "format": "d"}, "scale": {"zero": False}},
+            "x": {
+                "field": "window",
+                "type": "quantitative",
+                "title": "window",
+                "axis": {"tickMinStep": 1, "format": "d"},
+                "scale": {"zero": False},
+            },
             "y": _LATENCY.channel(),
-            "color": _color(data), "detail": {"field": "cell"}, "strokeDash": {"field": "variant", "type": "nominal"},
-            "tooltip": tooltip(("cell", "cell"), ("window", "window"), ("latency_ms", "latency, ms"),
-                               ("change_percent", "against the first window, %")),
+            "color": _color(data),
+            "detail": {"field": "cell"},
+            "strokeDash": {"field": "variant", "type": "nominal"},
+            "tooltip": tooltip(
+                ("cell", "cell"),
+                ("window", "window"),
+                ("latency_ms", "latency, ms"),
+                ("change_percent", "against the first window, %"),
+            ),
         },
-    }  # fmt: skip
+    }
     window_s = (data.record.spec.get("measurement") or {}).get("sustained_window_s")  # type: ignore[attr-defined]
     length = f" of {window_s:g} s" if isinstance(window_s, int | float) else ""
-    return Figure(
+    return Chart(
         identity,
         "Sustained",
         f"Latency of windows{length} in a row without a pause: what a phone gives away as it heats up.",
         {"latency": spec},
         groups,
-        [("cell", "cell"), ("window", "window"), ("latency_ms", "latency, ms"),
-         ("change_percent", "against the first window, %")],
+        [
+            ("cell", "cell"),
+            ("window", "window"),
+            ("latency_ms", "latency, ms"),
+            ("change_percent", "against the first window, %"),
+        ],
         unavailable="No cell was run for minutes; the option --sustained of harness sweep does that.",
-    )  # fmt: skip
+    )
 
 
 def _windows(data: SweepData, row: Row) -> list[Row]:
     point = cell_point(data, row)
     first = row["sustained_curve_us"][0]
     return [
-        {"cell": point["cell"], "variant": point["variant"], "delegate": point["delegate"], "window": index + 1,
-         "latency_ms": milliseconds(latency_us), "change_percent": 100 * (latency_us / first - 1)}
+        {
+            "cell": point["cell"],
+            "variant": point["variant"],
+            "delegate": point["delegate"],
+            "window": index + 1,
+            "latency_ms": milliseconds(latency_us),
+            "change_percent": 100 * (latency_us / first - 1),
+        }
         for index, latency_us in enumerate(row["sustained_curve_us"])
-    ]  # fmt: skip
+    ]

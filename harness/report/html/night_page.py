@@ -43,9 +43,14 @@ def write_night_page(store: Store, check: NightCheck, path: Path) -> None:
     before = {cell.compared.a.sweep_id for cell in check.cells if cell.compared and cell.compared.a}
     newest_first = [check.sweep_id, *sorted(before, reverse=True)]
     changes = [
-        ChangePoint(**vars(step.cell), sweep_id=step.sweep_id, ratio=step.estimate.value,
-                    cause=", ".join(change.what for change in step.causes))
-        for step in (cell.new_step for cell in check.cells) if step
-    ]  # fmt: skip
+        ChangePoint(
+            **vars(step.cell),
+            sweep_id=step.sweep_id,
+            ratio=step.estimate.value,
+            cause=", ".join(change.what for change in step.causes),
+        )
+        for step in (cell.new_step for cell in check.cells)
+        if step
+    ]
     sweeps = [read_sweep_data(store, store.find_sweep(sweep_id)) for sweep_id in newest_first]
     write_page(path, render_report(sweeps, ReportOptions(changes=changes)))

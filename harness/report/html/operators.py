@@ -8,38 +8,50 @@ from typing import Any
 
 from harness.analysis.summary import operator_shares
 from harness.analysis.sweep_data import Row, SweepData, grouped
-from harness.report.html.figure import MOST_CELLS, ROW_HEIGHT_PX, Figure, by_device, cell_point, tooltip
+from harness.report.html.figure import MOST_CELLS, ROW_HEIGHT_PX, Chart, by_device, cell_point, tooltip
 from harness.text import printable
 
 _OWN_COLORS = 7
 
 
-def operator_figure(data: SweepData, identity: str) -> Figure:
+def operator_figure(data: SweepData, identity: str) -> Chart:
     """Return one stacked bar a cell; one sentence where nothing was profiled."""
     of_cell = {key: operator_shares(rows) for key, rows in grouped(data.invocations, "cell_key").items()}
     profiled = [row for row in data.cell_rows if of_cell.get(row["cell_key"])]
     groups: dict[str, list[Row]] = {
         device: [
-            {"cell": cell_point(data, row)["cell"], "operator": printable(share.operator), "place": str(share.place),
-             "nodes": share.nodes, "time_us": share.time_us, "share_percent": 100 * share.share}
+            {
+                "cell": cell_point(data, row)["cell"],
+                "operator": printable(share.operator),
+                "place": str(share.place),
+                "nodes": share.nodes,
+                "time_us": share.time_us,
+                "share_percent": 100 * share.share,
+            }
             for row in rows[:MOST_CELLS]
             for share in of_cell[row["cell_key"]]
         ]
         for device, rows in by_device(data, profiled).items()
-    }  # fmt: skip
+    }
     groups = {device: _with_colors(points) for device, points in groups.items()}
-    return Figure(
+    return Chart(
         identity,
         "Where the time goes",
         "Shares of the profiled time of one inference, from a pass of its own: the profiler disturbs what it measures, "
         "so read shares, never latencies.",
         {"operator": _bars("color", "operator"), "place": _bars("place", "place")},
         groups,
-        [("cell", "cell"), ("operator", "operator"), ("place", "place"), ("nodes", "nodes"), ("time_us", "time, µs"),
-         ("share_percent", "share, %")],
+        [
+            ("cell", "cell"),
+            ("operator", "operator"),
+            ("place", "place"),
+            ("nodes", "nodes"),
+            ("time_us", "time, µs"),
+            ("share_percent", "share, %"),
+        ],
         view_name="Coloured by",
         unavailable="No pass of this sweep profiled the operators.",
-    )  # fmt: skip
+    )
 
 
 def _with_colors(points: Sequence[Row]) -> list[Row]:
@@ -58,11 +70,21 @@ def _bars(color: str, title: str) -> dict[str, Any]:
         "mark": {"type": "bar", "height": 14, "stroke": "white", "strokeWidth": 0.5},
         "encoding": {
             "y": {"field": "cell", "type": "nominal", "title": None, "sort": None},
-            "x": {"field": "share_percent", "type": "quantitative", "title": "share of the profiled time, %",
-                  "scale": {"domainMax": 100}},
+            "x": {
+                "field": "share_percent",
+                "type": "quantitative",
+                "title": "share of the profiled time, %",
+                "scale": {"domainMax": 100},
+            },
             "color": {"field": color, "type": "nominal", "title": title, "legend": {"columns": 3, "labelLimit": 300}},
             "order": {"field": "share_percent", "sort": "descending"},
-            "tooltip": tooltip(("cell", "cell"), ("operator", "operator"), ("place", "place"), ("nodes", "nodes"),
-                               ("time_us", "time, µs"), ("share_percent", "share, %")),
+            "tooltip": tooltip(
+                ("cell", "cell"),
+                ("operator", "operator"),
+                ("place", "place"),
+                ("nodes", "nodes"),
+                ("time_us", "time, µs"),
+                ("share_percent", "share, %"),
+            ),
         },
-    }  # fmt: skip
+    }

@@ -15,10 +15,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.analysis.decision import Decision, Limits, decide
+from harness.analysis.decision import Decision, ShipLimits, decide
 from harness.analysis.sweep_data import SweepData
 from harness.paths import cache_folder
-from harness.report.html.figure import Figure
+from harness.report.html.figure import Chart
 from harness.report.html.heat import heat_figure
 from harness.report.html.history_figure import ChangePoint, history_figure
 from harness.report.html.latencies import delegate_figure, invocation_figure, sustained_figure
@@ -46,8 +46,8 @@ class SweepSections:
 
     data: SweepData
     decisions: Sequence[Decision]
-    trade_offs: Figure
-    figures: Sequence[Figure]
+    trade_offs: Chart
+    figures: Sequence[Chart]
     findings: Sequence[DelegateFinding]
     more_findings: int
     failures: Sequence[FailureGroup]
@@ -60,7 +60,7 @@ class SweepSections:
 class ReportOptions:
     """What a report is made of beside the sweeps themselves."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: ShipLimits = field(default_factory=ShipLimits)
     changes: Sequence[ChangePoint] = ()
     """Change points of cells over the sweeps."""
 

@@ -56,17 +56,20 @@ def _sweep(data: SweepData) -> Origin:
     record = data.record
     host = ", ".join(f"{name} {value}" for name, value in record.machine.items())
     finished = record.finished_at.strftime("%Y-%m-%d %H:%M UTC") if record.finished_at else "not finished"
-    return _origin(record.id, [
-        ("model", record.spec.get("model")),
-        ("started", record.started_at.strftime("%Y-%m-%d %H:%M UTC")),
-        ("finished", finished),
-        ("carried on", "; ".join(map(_sitting, record.carried_on))),
-        ("status", record.status),
-        ("preset", record.preset),
-        ("seed", record.seed),
-        ("host", host),
-        ("harness", record.harness_version),
-    ])  # fmt: skip
+    return _origin(
+        record.id,
+        [
+            ("model", record.spec.get("model")),
+            ("started", record.started_at.strftime("%Y-%m-%d %H:%M UTC")),
+            ("finished", finished),
+            ("carried on", "; ".join(map(_sitting, record.carried_on))),
+            ("status", record.status),
+            ("preset", record.preset),
+            ("seed", record.seed),
+            ("host", host),
+            ("harness", record.harness_version),
+        ],
+    )
 
 
 def _sitting(sitting: Mapping[str, Any]) -> str:
@@ -78,24 +81,27 @@ def _device(row: Row) -> Origin:
     facts = row["facts"] or {}
     preparation = row["preparation"] or {}
     knobs = [f"{knob['name']} {knob['outcome']}" for knob in preparation.get("knobs", [])]
-    return _origin(row["title"], [
-        ("serial", row["serial"]),
-        ("kind", row["kind"]),
-        ("labels", ", ".join(row["labels"] or [])),
-        ("profile", row["profile"]),
-        ("SoC", facts.get("soc") or facts.get("board")),
-        ("GPU", facts.get("gpu")),
-        ("Android", facts.get("android_version")),
-        ("API level", facts.get("api_level")),
-        ("fingerprint", facts.get("fingerprint")),
-        ("build", facts.get("build_type")),
-        ("memory", f"{number(facts['memory_mb'], 4)} MB" if facts.get("memory_mb") else None),
-        ("prepared", ", ".join(knobs)),
-        ("measured from", preparation.get("host")),
-        ("faults", _events(preparation.get("faults", []))),
-        ("restarted", _events(preparation.get("restarts", []))),
-        ("failure", row["failure_message"]),
-    ])  # fmt: skip
+    return _origin(
+        row["title"],
+        [
+            ("serial", row["serial"]),
+            ("kind", row["kind"]),
+            ("labels", ", ".join(row["labels"] or [])),
+            ("profile", row["profile"]),
+            ("SoC", facts.get("soc") or facts.get("board")),
+            ("GPU", facts.get("gpu")),
+            ("Android", facts.get("android_version")),
+            ("API level", facts.get("api_level")),
+            ("fingerprint", facts.get("fingerprint")),
+            ("build", facts.get("build_type")),
+            ("memory", f"{number(facts['memory_mb'], 4)} MB" if facts.get("memory_mb") else None),
+            ("prepared", ", ".join(knobs)),
+            ("measured from", preparation.get("host")),
+            ("faults", _events(preparation.get("faults", []))),
+            ("restarted", _events(preparation.get("restarts", []))),
+            ("failure", row["failure_message"]),
+        ],
+    )
 
 
 def _events(events: Iterable[Row]) -> str:
@@ -106,23 +112,29 @@ def _events(events: Iterable[Row]) -> str:
 def _variant(row: Row) -> Origin:
     card = row["card"] or {}
     steps = " → ".join(str(step.get("technique")) for step in card.get("steps", [])) if card else None
-    return _origin(row["name"], [
-        ("SHA-256", row["sha256"]),
-        ("made of", f"{card['model']}, SHA-256 {card['model_sha256']}" if card else None),
-        ("steps", (steps or "none: the model as it is") if card else None),
-        ("calibration", card.get("calibration")),
-        ("training data", card.get("training_data")),
-        ("made with", ", ".join(f"{name} {version}" for name, version in card.get("libraries", {}).items())),
-        ("failure", row["failure_message"]),
-    ])  # fmt: skip
+    return _origin(
+        row["name"],
+        [
+            ("SHA-256", row["sha256"]),
+            ("made of", f"{card['model']}, SHA-256 {card['model_sha256']}" if card else None),
+            ("steps", (steps or "none: the model as it is") if card else None),
+            ("calibration", card.get("calibration")),
+            ("training data", card.get("training_data")),
+            ("made with", ", ".join(f"{name} {version}" for name, version in card.get("libraries", {}).items())),
+            ("failure", row["failure_message"]),
+        ],
+    )
 
 
 def _tool(row: Row) -> Origin:
     facts = row["facts"] or {}
-    return _origin(row["name"], [
-        ("SHA-256", row["sha256"]),
-        ("family", row["family"]),
-        ("system", facts.get("system")),
-        ("ABI", facts.get("abi")),
-        ("origin", facts.get("origin")),
-    ])  # fmt: skip
+    return _origin(
+        row["name"],
+        [
+            ("SHA-256", row["sha256"]),
+            ("family", row["family"]),
+            ("system", facts.get("system")),
+            ("ABI", facts.get("abi")),
+            ("origin", facts.get("origin")),
+        ],
+    )

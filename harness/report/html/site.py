@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from harness.analysis.decision import Limits, decide
+from harness.analysis.decision import ShipLimits, decide
 from harness.analysis.sweep_data import SweepData, read_sweep_data
 from harness.errors import UsageError
 from harness.report.html.page import ReportOptions, render_index, render_report
@@ -36,7 +36,7 @@ def write_page(path: Path, text: str) -> WrittenFile:
     return WrittenFile(path, path.stat().st_size)
 
 
-def write_site(store: Store, folder: Path, limits: Limits) -> list[WrittenFile]:
+def write_site(store: Store, folder: Path, limits: ShipLimits) -> list[WrittenFile]:
     """Write `index.html` and a report for each sweep of the store; the first page comes first in the list."""
     entries, reports = [], []
     for record in store.sweeps():
@@ -47,7 +47,7 @@ def write_site(store: Store, folder: Path, limits: Limits) -> list[WrittenFile]:
     return [write_page(folder / "index.html", render_index(entries)), *reports]
 
 
-def _entry(data: SweepData, link: str, limits: Limits) -> Mapping[str, object]:
+def _entry(data: SweepData, link: str, limits: ShipLimits) -> Mapping[str, object]:
     decisions = [decision.headline for decision in decide(data, limits)]
     return {
         "link": link,

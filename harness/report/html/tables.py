@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.cell_comparison import ComparedCells, Subject, compare_cells, couple, footprint_mb
+from harness.analysis.cell_comparison import ComparedCells, Subject, compare_cells, footprint_mb, pair_cells
 from harness.analysis.promises import judge_promises, promise_titles
 from harness.analysis.sweep_data import Row, SweepData, all_evidence
 from harness.report.html.figure import milliseconds, ran, verdict_text
@@ -78,12 +78,18 @@ def row_table(sweeps: Sequence[SweepData]) -> dict[str, Any]:
     used = [index for index, column in enumerate(COLUMNS) if _is_used(column, [row[index] for row in rows])]
     return {
         "columns": [
-            {"name": column.name, "heading": column.heading, "unit": column.unit, "kind": column.kind,
-             "filter": column.has_filter, "hidden": column.name in _HIDDEN}
+            {
+                "name": column.name,
+                "heading": column.heading,
+                "unit": column.unit,
+                "kind": column.kind,
+                "filter": column.has_filter,
+                "hidden": column.name in _HIDDEN,
+            }
             for column in (COLUMNS[index] for index in used)
         ],
         "rows": [[row[index] for index in used] for row in rows],
-    }  # fmt: skip
+    }
 
 
 def _short(value: object) -> object:
@@ -127,8 +133,11 @@ def failure_groups(data: SweepData) -> tuple[list[FailureGroup], int]:
     for (failure_class, message), failed in sorted(rows.items(), key=lambda item: -len(item[1])):
         places = list(dict.fromkeys(place for place, _, _ in failed))
         _, advice, evidence = failed[0]
-        groups.append(FailureGroup(failure_class, message, advice, evidence, places[:MOST_PLACES],
-                                   max(0, len(places) - MOST_PLACES)))  # fmt: skip
+        groups.append(
+            FailureGroup(
+                failure_class, message, advice, evidence, places[:MOST_PLACES], max(0, len(places) - MOST_PLACES)
+            )
+        )
     return groups[:MOST_GROUPS], max(0, len(groups) - MOST_GROUPS)
 
 
@@ -197,7 +206,7 @@ def delegate_findings(data: SweepData) -> tuple[list[DelegateFinding], int]:
     couples = [
         found
         for delegate in dict.fromkeys(side.cell["delegate_requested"] for side in others)
-        for found in couple(
+        for found in pair_cells(
             on_cpu, [side for side in others if side.cell["delegate_requested"] == delegate], Subject.DELEGATE
         )
         if found.a and found.b

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.analysis.sweep_data import Row, SweepData
 from harness.analysis.verdict import Verdict
-from harness.report.html.figure import Axis, Figure, by_device, cell_point, delegate_points, delegate_scale, tooltip
+from harness.report.html.figure import Axis, Chart, by_device, cell_point, delegate_points, delegate_scale, tooltip
 
 _MOST_POINTS = 400
 _LATENCY = Axis("latency", "latency_ms", "latency, ms", "latency_low_ms", "latency_high_ms")
@@ -15,19 +15,30 @@ _ACCURACY = Axis("accuracy", "top1_percent", "top-1 accuracy, %", "top1_low_perc
 _SIZE = Axis("size", "size_kb", "file, kB")
 _MEMORY = Axis("memory", "memory_mb", "memory, MB")
 _PAIRS = (
-    (_LATENCY, _ACCURACY), (_SIZE, _ACCURACY), (_MEMORY, _ACCURACY),
-    (_LATENCY, _SIZE), (_LATENCY, _MEMORY), (_SIZE, _MEMORY),
-)  # fmt: skip
+    (_LATENCY, _ACCURACY),
+    (_SIZE, _ACCURACY),
+    (_MEMORY, _ACCURACY),
+    (_LATENCY, _SIZE),
+    (_LATENCY, _MEMORY),
+    (_SIZE, _MEMORY),
+)
 _EVIDENCE = tooltip(
-    ("cell", "cell"), ("latency", "latency"), ("invocations", "invocations"), ("ran", "ran"), ("size_kb", "file, kB"),
-    ("memory_mb", "memory, MB"), ("top1_percent", "top-1, %"), ("verdict", "verdict"), ("front", "Pareto front"),
-)  # fmt: skip
+    ("cell", "cell"),
+    ("latency", "latency"),
+    ("invocations", "invocations"),
+    ("ran", "ran"),
+    ("size_kb", "file, kB"),
+    ("memory_mb", "memory, MB"),
+    ("top1_percent", "top-1, %"),
+    ("verdict", "verdict"),
+    ("front", "Pareto front"),
+)
 
 
-def trade_off_figure(data: SweepData, identity: str) -> Figure:
+def trade_off_figure(data: SweepData, identity: str) -> Chart:
     """Return the figure: one point a ranked cell; hollow where another cell beats it in every measure."""
     ranked = [row for row in data.cell_rows if row["verdict"] == Verdict.RANKED]
-    return Figure(
+    return Chart(
         identity,
         "Trade-offs",
         "Each point is a ranked cell. Filled: on the Pareto front, no other cell of this device is at least as good in "
@@ -35,10 +46,16 @@ def trade_off_figure(data: SweepData, identity: str) -> Figure:
         "axes shown. Bars are 95 % intervals: cells whose bars overlap are not told apart.",
         {f"{x.name} and {y.name}": _spec(x, y, data.cell_rows) for x, y in _PAIRS},
         {device: _points(data, rows) for device, rows in by_device(data, ranked).items()},
-        [("cell", "cell"), ("latency", "latency"), ("size_kb", "file, kB"), ("memory_mb", "memory, MB"),
-         ("top1_percent", "top-1, %"), ("front", "Pareto front")],
+        [
+            ("cell", "cell"),
+            ("latency", "latency"),
+            ("size_kb", "file, kB"),
+            ("memory_mb", "memory, MB"),
+            ("top1_percent", "top-1, %"),
+            ("front", "Pareto front"),
+        ],
         unavailable="No cell was ranked, so there is nothing to weigh.",
-    )  # fmt: skip
+    )
 
 
 def _points(data: SweepData, rows: Sequence[Row]) -> Sequence[Row]:
@@ -56,8 +73,11 @@ def _points(data: SweepData, rows: Sequence[Row]) -> Sequence[Row]:
 
 def _measures(point: Row, points: Sequence[Row]) -> list[float | None]:
     """Return the four measures; one that no cell of the device has is left out."""
-    axes = [axis for axis in (_LATENCY, _SIZE, _MEMORY, _ACCURACY)
-            if any(other[axis.field_name] is not None for other in points)]  # fmt: skip
+    axes = [
+        axis
+        for axis in (_LATENCY, _SIZE, _MEMORY, _ACCURACY)
+        if any(other[axis.field_name] is not None for other in points)
+    ]
     return [_less_is_better(point, axis) for axis in axes]
 
 
@@ -82,16 +102,20 @@ def _spec(x: Axis, y: Axis, rows: Sequence[Row]) -> dict[str, Any]:
     for axis, channel, other in ((x, "x", y), (y, "y", x)):
         if axis.low:
             ends = {channel: axis.channel(field=axis.low), f"{channel}2": {"field": axis.high}}
-            layers.append({
-                "mark": {"type": "rule", "opacity": 0.35},
-                "encoding": {**ends, ("y" if channel == "x" else "x"): other.channel(), "color": color},
-            })  # fmt: skip
+            layers.append(
+                {
+                    "mark": {"type": "rule", "opacity": 0.35},
+                    "encoding": {**ends, ("y" if channel == "x" else "x"): other.channel(), "color": color},
+                }
+            )
     encoding = {"x": x.channel(), "y": y.channel(), "tooltip": _EVIDENCE}
-    layers.append({
-        "transform": [{"filter": {"field": _line_field(x, y), "equal": True}}],
-        "mark": {"type": "text", "align": "left", "dx": 8, "dy": -9, "style": "name", "limit": 160},
-        "encoding": {"x": x.channel(), "y": y.channel(), "text": {"field": "variant"}},
-    })  # fmt: skip
+    layers.append(
+        {
+            "transform": [{"filter": {"field": _line_field(x, y), "equal": True}}],
+            "mark": {"type": "text", "align": "left", "dx": 8, "dy": -9, "style": "name", "limit": 160},
+            "encoding": {"x": x.channel(), "y": y.channel(), "text": {"field": "variant"}},
+        }
+    )
     layers += delegate_points(rows, "datum.front === 'on the front'", encoding)
     return {"width": "container", "height": 340, "layer": layers}
 

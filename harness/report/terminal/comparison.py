@@ -149,14 +149,17 @@ def _device_tables(compared: Sequence[ComparedCells]) -> FittedTable:
         devices.setdefault(cells.cell["serial"], []).append(cells)
     sections = [
         Section(
-            [FittingRow([column.show(cells) for column in columns], _STYLES.get(cells.finding.verdict, ""))
-             for cells in of_device],
+            [
+                FittingRow([column.show(cells) for column in columns], _STYLES.get(cells.finding.verdict, ""))
+                for cells in of_device
+            ],
             f"{printable(of_device[0].cell['device'])} ({printable(serial)})",
         )
         for serial, of_device in devices.items()
-    ]  # fmt: skip
-    fitting = [FittingColumn(column.heading, column.worth, column.numeric, may_fold=not column.numeric)
-               for column in columns]  # fmt: skip
+    ]
+    fitting = [
+        FittingColumn(column.heading, column.worth, column.numeric, may_fold=not column.numeric) for column in columns
+    ]
     return FittedTable(fitting, sections)
 
 
@@ -166,8 +169,9 @@ def _reasons(compared: Sequence[ComparedCells]) -> list[RenderableType]:
     for cells in compared:
         if cells.finding.verdict in (FindingVerdict.REFUSED, FindingVerdict.INCONCLUSIVE):
             groups.setdefault((cells.finding.verdict, cells.finding.why), []).append(_place(cells))
-    return [Text(f"{verdict}: {printable(why)}\n  where: {', '.join(places)}")
-            for (verdict, why), places in groups.items()]  # fmt: skip
+    return [
+        Text(f"{verdict}: {printable(why)}\n  where: {', '.join(places)}") for (verdict, why), places in groups.items()
+    ]
 
 
 def _place(cells: ComparedCells) -> str:
@@ -190,9 +194,11 @@ def plain_findings(compared: Sequence[ComparedCells]) -> pd.DataFrame:
     import pandas as pd
 
     columns = _columns(compared)
-    return pd.DataFrame([
-        {"device": printable(cells.cell["device"])}
-        | {" ".join(column.heading.split()): column.show(cells) for column in columns}
-        | {"why": cells.finding.why}
-        for cells in compared
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {"device": printable(cells.cell["device"])}
+            | {" ".join(column.heading.split()): column.show(cells) for column in columns}
+            | {"why": cells.finding.why}
+            for cells in compared
+        ]
+    )

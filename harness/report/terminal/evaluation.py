@@ -123,9 +123,12 @@ def _attack_table(evaluations: Sequence[Evaluation], attack: str, names: Sequenc
             found = {condition.kind: condition for condition in one.conditions if condition.name == name}
             transferred = found.get(TRANSFERRED)
             table.add_row(
-                name.partition(" ")[2] if place == 0 else "", _name(one), _top1(transferred), _top1(found.get(OWN)),
+                name.partition(" ")[2] if place == 0 else "",
+                _name(one),
+                _top1(transferred),
+                _top1(found.get(OWN)),
                 f"{100 * transferred.float_top1:.1f}" if transferred else "-",
-            )  # fmt: skip
+            )
     return table
 
 

@@ -15,7 +15,7 @@ from harness.analysis.evidence import Row, RowEvidence
 from harness.analysis.promises import Promise
 from harness.analysis.summary import latency_column, operator_shares
 from harness.store.records import CARRIED_ON
-from harness.text import counted, number, printable
+from harness.text import number, pluralize, printable
 
 _PLOT_COLUMNS = 40
 _SHORT_HASH = 16
@@ -88,7 +88,7 @@ def _latency(summary: Row) -> str:
     if summary["latency_low_us"] is None:
         return median
     low, high = (number(summary[f"latency_{end}_us"] / 1000) for end in ("low", "high"))
-    return f"{median} (95 % interval {low}..{high}), {counted(summary['invocations_ok'], 'invocation')}"
+    return f"{median} (95 % interval {low}..{high}), {pluralize(summary['invocations_ok'], 'invocation')}"
 
 
 def _verdict(summary: Row) -> str:
@@ -118,7 +118,7 @@ def _cores(evidence: RowEvidence) -> str:
     mask = evidence.cell["core_mask"]
     told = sorted({row["cores_allowed"] for row in evidence.measured() if row["cores_allowed"]})
     asked = f"mask {mask}" if mask else "not pinned"
-    return f"{asked}, {counted(evidence.cell['threads'], 'thread')}; the kernel told {', '.join(told) or 'nothing'}"
+    return f"{asked}, {pluralize(evidence.cell['threads'], 'thread')}; the kernel told {', '.join(told) or 'nothing'}"
 
 
 def _knobs(preparation: Row | None) -> str:
@@ -164,24 +164,27 @@ def _gates(invocations: Sequence[Row]) -> str:
     waited_s = sum(gate["waited_s"] for gate in gates)
     ratios = [gate["workload_ratio"] for gate in gates if gate.get("workload_ratio")]
     return (
-        f"{counted(len(gates), 'gate')}, {waited_s:.1f} s waited in all"
+        f"{pluralize(len(gates), 'gate')}, {waited_s:.1f} s waited in all"
         + (f", held by {reasons}" if reasons else "")
         + (f"; reference workload up to {max(ratios):.2f} times its first time" if ratios else "")
     )
 
 
 def _discarded(discarded: Sequence[Row]) -> str:
-    return "; ".join(
-        f"{row['purpose']} {row['invocation_index']} attempt {row['attempt']}: "
-        f"{row['failure_class']}: {row['failure_message']} ({row['log_path']})"
-        for row in discarded
-    ) or "nothing"  # fmt: skip
+    return (
+        "; ".join(
+            f"{row['purpose']} {row['invocation_index']} attempt {row['attempt']}: "
+            f"{row['failure_class']}: {row['failure_message']} ({row['log_path']})"
+            for row in discarded
+        )
+        or "nothing"
+    )
 
 
 def _delegate(summary: Row) -> str:
     nodes = ""
     if summary["delegated_nodes"] is not None:
-        parts = "" if summary["partitions"] is None else f" in {counted(summary['partitions'], 'partition')}"
+        parts = "" if summary["partitions"] is None else f" in {pluralize(summary['partitions'], 'partition')}"
         all_nodes = "all" if summary["total_nodes"] is None else summary["total_nodes"]
         nodes = f", {summary['delegated_nodes']} of {all_nodes} nodes{parts}"
     reason = f": {summary['fell_back_reason']}" if summary.get("fell_back_reason") else ""
@@ -205,7 +208,7 @@ def _outputs(accuracies: Sequence[Row]) -> str:
     passed = "agree" if check["passed"] else "DIFFER"
     signs = [words for key, words in (("all_zero", "all zero"), ("not_finite", "not finite")) if check[key]]
     return (
-        f"{', '.join([passed, *signs])}: {counted(check['samples'], 'sample')}, "
+        f"{', '.join([passed, *signs])}: {pluralize(check['samples'], 'sample')}, "
         f"smallest cosine {number(check['cosine_min'], 4)}, largest difference {number(check['max_abs_error'])}; "
         f"limits: {check['limits']}"
     )

@@ -86,10 +86,15 @@ class FittedTable:
 
     def _table(self, section: Section, kept: Sequence[FittingColumn], *, with_title: bool = True) -> Table:
         table = Table(
-            title=Text(section.title) if section.title and with_title else None, title_justify="left",
-            title_style="bold", box=None if self.is_plain else SIMPLE_HEAD, show_header=not self.is_plain,
-            pad_edge=False, collapse_padding=True, padding=(0, 1, 0, 0),
-        )  # fmt: skip
+            title=Text(section.title) if section.title and with_title else None,
+            title_justify="left",
+            title_style="bold",
+            box=None if self.is_plain else SIMPLE_HEAD,
+            show_header=not self.is_plain,
+            pad_edge=False,
+            collapse_padding=True,
+            padding=(0, 1, 0, 0),
+        )
         indexes = [index for index, column in enumerate(self.columns) if column in kept]
         for index in indexes:
             column = self.columns[index]

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.history.nights import Night
-from harness.analysis.history.steps import CellHistory, Change, CommonCause, HistoryStep, changes
+from harness.analysis.history.steps import CellHistory, CommonCause, ConditionChange, HistoryStep, changes
 from harness.report.terminal.fitting import curve
-from harness.text import counted, number, plain, printable
+from harness.text import number, pluralize, printable, to_json_value
 
 _PLOT_COLUMNS = 30
 _SHORT_HASH = 12
@@ -62,8 +62,8 @@ def _night_document(night: Night) -> dict[str, Any]:
         "top1": night.top1,
         "top1_low": night.top1_low,
         "top1_high": night.top1_high,
-        "conditions": plain(dict(night.conditions)),
-        "circumstances": plain(dict(night.circumstances)),
+        "conditions": to_json_value(dict(night.conditions)),
+        "circumstances": to_json_value(dict(night.circumstances)),
     }
 
 
@@ -87,19 +87,21 @@ def _step_document(step: HistoryStep) -> dict[str, Any]:
 def cell_screen(history: CellHistory, *, width: int) -> RenderableType:
     """Return one cell's nights with a plot, then its steps in words. Nights that are not alike stand apart."""
     cell = history.cell
-    title = f"{cell.name.variant} {cell.name.delegate}, {counted(cell.name.threads, 'thread')}, on {cell.device}"
+    title = f"{cell.name.variant} {cell.name.delegate}, {pluralize(cell.name.threads, 'thread')}, on {cell.device}"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, padding=(0, 1, 0, 0))
     columns = [column for column in _COLUMNS if width >= column.from_width]
     for column in columns:
-        table.add_column(column.heading, justify="right" if column.numeric else "left", no_wrap=column.no_wrap,
-                         overflow="fold")  # fmt: skip
+        table.add_column(
+            column.heading, justify="right" if column.numeric else "left", no_wrap=column.no_wrap, overflow="fold"
+        )
     plots = _plots(cell.good)
     for row in _night_rows(history):
         if row["parted"]:
             table.add_section()
         shown = row | {
-            "plot": plots.get(row["sweep"], ""), "what": "; ".join(filter(None, [row["step"], row["changed"]])),
-        }  # fmt: skip
+            "plot": plots.get(row["sweep"], ""),
+            "what": "; ".join(filter(None, [row["step"], row["changed"]])),
+        }
         table.add_row(*(Text(shown[column.key]) for column in columns), style=row["style"])
     heading = Text(printable(f"{title} ({cell.name.serial})"), style="bold")
     return Group(heading, table, *_step_lines(history))
@@ -189,7 +191,7 @@ def _step_lines(history: CellHistory) -> list[Text]:
     if not history.cell.good:
         return [Text("No night of this cell holds a latency.")]
     if not history.steps:
-        return [Text(f"No step in {counted(len(history.cell.good), 'night')}.")]
+        return [Text(f"No step in {pluralize(len(history.cell.good), 'night')}.")]
     nights = {night.sweep_id: night for night in history.cell.good}
     return [Text(printable(line)) for step in history.steps for line in _step_sentences(step, nights)]
 
@@ -214,7 +216,7 @@ def _causes(step: HistoryStep) -> str:
     return f"what changed there: {told}" if told else "Nothing that is stored changed there."
 
 
-def _change(change: Change) -> str:
+def _change(change: ConditionChange) -> str:
     return printable(f"{change.what}: {_short(change.before)} -> {_short(change.after)}")
 
 
@@ -240,9 +242,14 @@ def overview_screen(histories: Sequence[CellHistory], causes: Sequence[CommonCau
 def _device_table(histories: Sequence[CellHistory]) -> Table:
     title = Text(f"{printable(histories[0].cell.device)} ({printable(histories[0].cell.name.serial)})")
     table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
         padding=(0, 1, 0, 0),
-    )  # fmt: skip
+    )
     table.add_column("variant")
     table.add_column("delegate")
     for heading in ("threads", "nights", "last\nms"):
@@ -251,8 +258,9 @@ def _device_table(histories: Sequence[CellHistory]) -> Table:
     table.add_column("last step")
     for history in histories:
         row = _overview_row(history)
-        table.add_row(*map(Text, [*row.values()][2:6]), Text(row["last ms"]), Text(_curve(history)),
-                      Text(row["last step"]))  # fmt: skip
+        table.add_row(
+            *map(Text, [*row.values()][2:6]), Text(row["last ms"]), Text(_curve(history)), Text(row["last step"])
+        )
     return table
 
 
@@ -284,7 +292,7 @@ def _curve(history: CellHistory) -> str:
 def _cause_lines(causes: Sequence[CommonCause]) -> list[Text]:
     lines = []
     for group in causes:
-        cells = counted(len(group.steps), "step")
+        cells = pluralize(len(group.steps), "step")
         if group.change:
             apart = " (nights before and after are not alike)" if group.change.parts_nights else ""
             lines.append(Text(f"{cells} where {_change(group.change)}{apart}", style="bold"))
@@ -292,10 +300,8 @@ def _cause_lines(causes: Sequence[CommonCause]) -> list[Text]:
             lines.append(Text(f"{cells} where nothing that is stored changed", style="bold"))
         for step in group.steps:
             name = step.cell
-            lines.append(Text(printable(
-                f"  {_percent(step.estimate.value)} {name.variant} {name.delegate} t{name.threads} on {name.serial}, "
-                f"sweep {step.sweep_id}"
-            )))  # fmt: skip
+            place = f"{name.variant} {name.delegate} t{name.threads} on {name.serial}"
+            lines.append(Text(printable(f"  {_percent(step.estimate.value)} {place}, sweep {step.sweep_id}")))
     return lines
 
 
@@ -304,8 +310,17 @@ def _cause_lines(causes: Sequence[CommonCause]) -> list[Text]:
 
 def plain_nights(history: CellHistory) -> pd.DataFrame:
     """Return one cell's nights as text, for a pull request."""
-    shown = {"night": "night (UTC)", "sweep": "sweep", "ms": "ms", "interval": "95 % interval", "top1": "top-1 %",
-             "size": "size kB", "memory": "memory MB", "step": "step", "changed": "what changed"}  # fmt: skip
+    shown = {
+        "night": "night (UTC)",
+        "sweep": "sweep",
+        "ms": "ms",
+        "interval": "95 % interval",
+        "top1": "top-1 %",
+        "size": "size kB",
+        "memory": "memory MB",
+        "step": "step",
+        "changed": "what changed",
+    }
     return pd.DataFrame([{heading: row[name] for name, heading in shown.items()} for row in _night_rows(history)])
 
 

@@ -14,22 +14,36 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.progress import DeviceStatus, Heat, News
+from harness.progress import DeviceEvent, DeviceStatus, Temperature
 from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section
-from harness.text import counted, number, printable
+from harness.text import number, pluralize, printable
 
 _BAR_WIDTHS = (10, 30)
 """The narrowest and the widest bar."""
 _SEPARATOR = " · "
 _ROW_COLUMNS = tuple(
     FittingColumn(heading, worth)
-    for heading, worth in {"serial": 8, "steps": 7, "left": 6, "doing": 5, "latency": 3, "interval": 1, "heat": 2,
-                           "counts": 4}.items()
-)  # fmt: skip
+    for heading, worth in {
+        "serial": 8,
+        "steps": 7,
+        "left": 6,
+        "doing": 5,
+        "latency": 3,
+        "interval": 1,
+        "heat": 2,
+        "counts": 4,
+    }.items()
+)
 """Of one row; the headings are not drawn."""
 _MEASURE = Console(file=io.StringIO())
 """Rich wraps texts on behalf of a console, of which it only asks how wide letters are."""
-_STYLES = {News.WAITING: "yellow", News.COOLING: "yellow", News.AWAY: "yellow", News.FAILED: "red", News.ENDED: "dim"}
+_STYLES = {
+    DeviceEvent.WAITING: "yellow",
+    DeviceEvent.COOLING: "yellow",
+    DeviceEvent.AWAY: "yellow",
+    DeviceEvent.FAILED: "red",
+    DeviceEvent.ENDED: "dim",
+}
 
 
 @dataclass(frozen=True)
@@ -43,14 +57,14 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Told:
+class LastStatus:
     """What a device told, and how long ago."""
 
     status: DeviceStatus
     age_s: float
 
 
-def live_view(devices: Sequence[Told], bars: Sequence[Bar], *, width: int, height: int) -> RenderableType:
+def live_view(devices: Sequence[LastStatus], bars: Sequence[Bar], *, width: int, height: int) -> RenderableType:
     """Return at most `height` lines of at most `width` columns: a block a device, or a row each where that is long."""
     making = [line for bar in bars for line in _bar_lines(bar, width)][:height]
     left = height - len(making)
@@ -60,7 +74,7 @@ def live_view(devices: Sequence[Told], bars: Sequence[Bar], *, width: int, heigh
     return Group(*(line for block in blocks for line in block), *making)
 
 
-def _block(device: Told, width: int) -> list[RenderableType]:
+def _block(device: LastStatus, width: int) -> list[RenderableType]:
     """Return a device's lines: who it is and how far, what it does, what was seen."""
     status = device.status
     progress = ", ".join(filter(None, [f"{status.steps_done}/{status.steps}" if status.steps else "", eta(device)]))
@@ -113,7 +127,7 @@ def _flow(parts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _rows(devices: Sequence[Told], height: int) -> list[RenderableType]:
+def _rows(devices: Sequence[LastStatus], height: int) -> list[RenderableType]:
     """Return one row a device, with the columns that fit; those without a row are counted in the last line."""
     shown = devices if len(devices) <= height else devices[: max(0, height - 1)]
     lines: list[RenderableType] = []
@@ -127,7 +141,7 @@ def _rows(devices: Sequence[Told], height: int) -> list[RenderableType]:
     return lines
 
 
-def _row(device: Told) -> list[str]:
+def _row(device: LastStatus) -> list[str]:
     """Return the texts of `_ROW_COLUMNS`."""
     status = device.status
     steps = f"{status.steps_done}/{status.steps}" if status.steps else ""
@@ -136,26 +150,26 @@ def _row(device: Told) -> list[str]:
 
 
 def _state(status: DeviceStatus) -> str:
-    told = (News.WAITING, News.COOLING, News.AWAY, News.ENDED)
+    told = (DeviceEvent.WAITING, DeviceEvent.COOLING, DeviceEvent.AWAY, DeviceEvent.ENDED)
     return status.news.value if status.news in told else "running"
 
 
-_BEFORE_WORK = {News.BEGAN: "getting ready", News.WAITING: "waiting for variants that are being made"}
+_BEFORE_WORK = {DeviceEvent.BEGAN: "getting ready", DeviceEvent.WAITING: "waiting for variants that are being made"}
 
 
-def doing(device: Told) -> str:
+def doing(device: LastStatus) -> str:
     """Return what a device does now, with a countdown where it is waited for."""
     status = device.status
     if status.news in _BEFORE_WORK:
         return _BEFORE_WORK[status.news]
-    if status.news is News.PLANNED:
-        return f"{counted(status.steps, 'step')} planned"
-    if status.news is News.ENDED:
+    if status.news is DeviceEvent.PLANNED:
+        return f"{pluralize(status.steps, 'step')} planned"
+    if status.news is DeviceEvent.ENDED:
         return "done" if status.steps_done >= status.steps else "ended early"
-    if status.news is News.COOLING:
+    if status.news is DeviceEvent.COOLING:
         left_s = max(0.0, (status.wait_left_s or 0.0) - device.age_s)
         return f"cooling, at most {clock(left_s)}: {printable(status.reason)}"
-    if status.news is News.AWAY:
+    if status.news is DeviceEvent.AWAY:
         return f"away: {printable(status.reason)}"
     return work(status)
 
@@ -182,7 +196,7 @@ def interval(status: DeviceStatus) -> str:
     return f"95 %: {low} to {high} ms"
 
 
-def heat(seen: Heat | None) -> str:
+def heat(seen: Temperature | None) -> str:
     """Return the hottest sensor and the thermal status, as far as the device tells them."""
     if seen is None:
         return ""
@@ -194,13 +208,13 @@ def counts(status: DeviceStatus) -> str:
     """Return what did not go well, counted; empty where all did."""
     said = {"redone": status.redos, "failed": status.failures}
     parts = [f"{count} {what}" for what, count in said.items() if count]
-    return ", ".join(parts + ([f"{counted(status.given_up, 'cell')} given up"] if status.given_up else []))
+    return ", ".join(parts + ([f"{pluralize(status.abandoned, 'cell')} given up"] if status.abandoned else []))
 
 
-def eta(device: Told) -> str:
+def eta(device: LastStatus) -> str:
     """Return how much time is left in words; empty where nothing was timed yet, or nothing is left."""
     status = device.status
-    if status.left_s is None or status.news is News.ENDED:
+    if status.left_s is None or status.news is DeviceEvent.ENDED:
         return ""
     left_s = max(0.0, status.left_s - device.age_s)
     if status.is_lower_bound:
@@ -208,7 +222,7 @@ def eta(device: Told) -> str:
     return f"{'at most ' if status.is_upper_bound else ''}{clock(left_s)} left"
 
 
-def _short_eta(device: Told) -> str:
+def _short_eta(device: LastStatus) -> str:
     return eta(device).replace("at least ", ">").replace("at most ", "<").removesuffix(" left")
 
 
@@ -221,15 +235,15 @@ def clock(seconds: float) -> str:
 
 def plain_line(status: DeviceStatus, before: DeviceStatus | None) -> str:
     """Return the line that a status is worth in a log; empty for none, such as a wait that goes on."""
-    told = Told(status, 0.0)
+    told = LastStatus(status, 0.0)
     match status.news:
-        case News.BEGAN | News.WAITING | News.PLANNED | News.ENDED:
+        case DeviceEvent.BEGAN | DeviceEvent.WAITING | DeviceEvent.PLANNED | DeviceEvent.ENDED:
             said = doing(told)
-        case News.COOLING:
-            said = "" if before and before.news is News.COOLING else doing(told)
-        case News.FAILED:
+        case DeviceEvent.COOLING:
+            said = "" if before and before.news is DeviceEvent.COOLING else doing(told)
+        case DeviceEvent.FAILED:
             said = f"{work(status)}: failed: {printable(status.reason)}"
-        case News.STEP:
+        case DeviceEvent.STEP:
             is_new = before is not None and status.latency_us is not before.latency_us
             seen = [latency(status), interval(status)] if is_new else [work(status)]
             parts = [*seen, heat(status.heat), counts(status), eta(told)]

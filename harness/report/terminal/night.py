@@ -11,7 +11,7 @@ from rich.text import Text
 from harness.analysis.history.night_check import CheckedCell, NightCheck, Trouble, trouble_sentence
 from harness.errors import HarnessError
 from harness.report.terminal.comparison import comparison_table, finding_rows
-from harness.text import counted, printable
+from harness.text import pluralize, printable
 
 _MOST_LINES = 10
 """Of a summary for a chat."""
@@ -42,7 +42,7 @@ def _place(cell: CheckedCell) -> str:
 def headline(check: NightCheck) -> str:
     """Return the night in one sentence."""
     well = sum(not cell.troubles for cell in check.cells)
-    parts = [f"{well} of {counted(len(check.cells), 'cell')} well"]
+    parts = [f"{well} of {pluralize(len(check.cells), 'cell')} well"]
     parts += [f"{len(cells)} {trouble}" for trouble in Trouble if (cells := check.troubled(trouble))]
     if check.other_failures:
         parts.append(f"{len(check.other_failures)} devices or recipes failed")
@@ -77,8 +77,12 @@ def _cell_document(cell: CheckedCell) -> dict[str, Any]:
 def night_message(check: NightCheck, fail_on: Collection[Trouble], exit_code: int) -> dict[str, Any]:
     """Return a short summary for a webhook; `text` is what Slack, Mattermost and others show."""
     lines = [f"{_of_row(row)}" for row in check.other_failures if Trouble.FAILED in fail_on]
-    lines += [f"{_place(cell)}: {trouble_sentence(cell, trouble)}"
-              for trouble in Trouble if trouble in fail_on for cell in check.troubled(trouble)]  # fmt: skip
+    lines += [
+        f"{_place(cell)}: {trouble_sentence(cell, trouble)}"
+        for trouble in Trouble
+        if trouble in fail_on
+        for cell in check.troubled(trouble)
+    ]
     shown = [printable(line) for line in lines[:_MOST_LINES]]
     if len(lines) > _MOST_LINES:
         shown.append(f"and {len(lines) - _MOST_LINES} more")

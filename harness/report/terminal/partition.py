@@ -27,9 +27,13 @@ _UNDISTURBED = 0.8
 def stage_table(made: Partition) -> FittedTable:
     """Return one row a stage."""
     columns = (
-        FittingColumn("stage", 12), FittingColumn("operators", 5, is_numeric=True), FittingColumn("from", 6),
-        FittingColumn("to", 7), FittingColumn("takes", 9, is_numeric=True), FittingColumn("size", 8, is_numeric=True),
-    )  # fmt: skip
+        FittingColumn("stage", 12),
+        FittingColumn("operators", 5, is_numeric=True),
+        FittingColumn("from", 6),
+        FittingColumn("to", 7),
+        FittingColumn("takes", 9, is_numeric=True),
+        FittingColumn("size", 8, is_numeric=True),
+    )
     rows = []
     for place, stage in enumerate(made.stages, start=1):
         takes = decimal(stage.taken_bytes) if stage.taken_bytes else "the input"
@@ -68,20 +72,32 @@ def piece_table(found: Experiment) -> FittedTable:
 def outcome_table(outcomes: Sequence[Outcome]) -> FittedTable:
     """Return one row a way to run the model, the most results a second first."""
     columns = (
-        FittingColumn("way", 12), FittingColumn("units", 11, may_fold=True),
-        FittingColumn("results\n/s", 10, is_numeric=True), FittingColumn("predicted\n/s", 8, is_numeric=True),
-        FittingColumn("error\n%", 9, is_numeric=True), FittingColumn("latency\nms", 7, is_numeric=True),
-        FittingColumn("predicted\nms", 5, is_numeric=True), FittingColumn("error\n%", 6, is_numeric=True),
+        FittingColumn("way", 12),
+        FittingColumn("units", 11, may_fold=True),
+        FittingColumn("results\n/s", 10, is_numeric=True),
+        FittingColumn("predicted\n/s", 8, is_numeric=True),
+        FittingColumn("error\n%", 9, is_numeric=True),
+        FittingColumn("latency\nms", 7, is_numeric=True),
+        FittingColumn("predicted\nms", 5, is_numeric=True),
+        FittingColumn("error\n%", 6, is_numeric=True),
         FittingColumn("beside others\ntimes", 3, is_numeric=True),
-    )  # fmt: skip
+    )
     rows = [
-        FittingRow((
-            outcome.way, ", ".join(outcome.units), number(outcome.measured_per_s), number(outcome.predicted_per_s),
-            _percent(outcome.prediction_error), _milliseconds(outcome.measured_latency_us),
-            _milliseconds(outcome.predicted_latency_us), _percent(outcome.latency_error), number(outcome.contention),
-        ))
+        FittingRow(
+            (
+                outcome.way,
+                ", ".join(outcome.units),
+                number(outcome.measured_per_s),
+                number(outcome.predicted_per_s),
+                _percent(outcome.prediction_error),
+                _milliseconds(outcome.measured_latency_us),
+                _milliseconds(outcome.predicted_latency_us),
+                _percent(outcome.latency_error),
+                number(outcome.contention),
+            )
+        )
         for outcome in sorted(outcomes, key=lambda outcome: -(outcome.measured_per_s or 0))
-    ]  # fmt: skip
+    ]
     return FittedTable(columns, [Section(rows)])
 
 
@@ -122,9 +138,7 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     rate, rival = _compared(cut, uncut, lambda outcome: outcome.measured_per_s)
     single = [outcome for outcome in uncut if outcome.way != "copies"]
     latency, quick_rival = _compared(cut, single, lambda outcome: _inverse(outcome.measured_latency_us))
-    pays = [
-        words for words, times in (("for results a second", rate), ("for latency", latency)) if times > 1 + _MARGIN
-    ]  # fmt: skip
+    pays = [words for words, times in (("for results a second", rate), ("for latency", latency)) if times > 1 + _MARGIN]
     found = f"Cutting {'pays here ' + ' and '.join(pays) if pays else 'does not pay here'}: "
     found += (
         f"{rate:.2f} times the results a second of {rival}, and {1 / latency:.2f} times the latency of {quick_rival}."

@@ -118,10 +118,11 @@ def _device_tables(cells: list[Row]) -> FittedTable:
     for row in cells:
         devices.setdefault(row["serial"], []).append(row)
     sections = [
-        Section([FittingRow([column.show(row) for column in columns], _style(row)) for row in rows],
-                _device_title(rows[0]))
+        Section(
+            [FittingRow([column.show(row) for column in columns], _style(row)) for row in rows], _device_title(rows[0])
+        )
         for rows in devices.values()
-    ]  # fmt: skip
+    ]
     return FittedTable([column.fitting for column in columns], sections)
 
 

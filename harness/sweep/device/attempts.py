@@ -11,9 +11,9 @@ from harness.errors import DeviceError, Failure, FailureClass
 from harness.store.records import Cell
 from harness.sweep.context import SweepContext
 from harness.sweep.device.cell_setup import WarmUp
-from harness.sweep.device.gated_tool import GuardedInvocation, GuardedTool
+from harness.sweep.device.gated_tool import GatedInvocation, GatedTool
 from harness.sweep.device.progress import DeviceProgress
-from harness.sweep.device.recovery import DeviceCare
+from harness.sweep.device.recovery import DeviceRecovery
 from harness.sweep.plan import PlannedInvocation
 from harness.sweep.retry import RULES, Remedy, anything
 
@@ -27,8 +27,8 @@ class Attempts:
         self,
         context: SweepContext,
         device: Device,
-        guarded: GuardedTool,
-        care: DeviceCare,
+        guarded: GatedTool,
+        recovery: DeviceRecovery,
         progress: DeviceProgress,
         warm_ups: Mapping[str, WarmUp],
     ) -> None:
@@ -36,7 +36,7 @@ class Attempts:
         self._context = context
         self._device = device
         self._guarded = guarded
-        self._care = care
+        self._recovery = recovery
         self._progress = progress
         self._warm_ups = warm_ups
         self._gates_shut = 0
@@ -52,9 +52,9 @@ class Attempts:
         """Make an invocation, again as long as its failure is `worth` it and the rules say so (promise H3 among them).
 
         Returns the last attempt, None when the user interrupted before one could start. Raises `DeviceError` for a
-        device that does not cool, time after time, and what `DeviceCare.mend` raises.
+        device that does not cool, time after time, and what DeviceRecovery.recover` raises.
         """
-        tries = self._care.tries(f"{planned.cell.key}/{planned.purpose}/{planned.index}", worth=worth)
+        tries = self._recovery.tries(f"{planned.cell.key}/{planned.purpose}/{planned.index}", worth=worth)
         while not self._context.stop.is_set():
             self._progress.running(planned.cell, planned.purpose, planned.index)
             is_gated = planned.purpose is not Pass.SUSTAINED or planned.index == 0
@@ -69,13 +69,13 @@ class Attempts:
             if failure is None:
                 return guarded.invocation
             self._note(planned.cell, guarded, failure, is_made_again=pause_s is not None)
-            self._care.mend(failure)
+            self._recovery.recover(failure)
             if pause_s is None:
                 return guarded.invocation
-            self._care.pause(pause_s)
+            self._recovery.pause(pause_s)
         return None
 
-    def _note(self, cell: Cell, guarded: GuardedInvocation, failure: Failure, *, is_made_again: bool) -> None:
+    def _note(self, cell: Cell, guarded: GatedInvocation, failure: Failure, *, is_made_again: bool) -> None:
         """Say what becomes of a failure that the phone came through; whoever waits for one that is away says so."""
         remedy = RULES[failure.failure_class].remedy
         if guarded.throttled:
@@ -88,14 +88,12 @@ class Attempts:
             f"{self._device.serial}: {cell.variant_name} {cell.delegate}: {failure.message} {what_now}"
         )
 
-    def _count_shut_gates(self, guarded: GuardedInvocation) -> None:
+    def _count_shut_gates(self, guarded: GatedInvocation) -> None:
         self._gates_shut = 0 if guarded.gate.open else self._gates_shut + 1
         if self._gates_shut >= SHUT_GATES_BEFORE_GIVING_UP and guarded.invocation.failure:
             raise DeviceError(guarded.invocation.failure)
 
-    def _store_guarded(
-        self, planned: PlannedInvocation, request: InvocationRequest, guarded: GuardedInvocation
-    ) -> None:
+    def _store_guarded(self, planned: PlannedInvocation, request: InvocationRequest, guarded: GatedInvocation) -> None:
         label_if = {"throttled": guarded.throttled, "hot": guarded.gate.open and not guarded.gate.cool}
         labels = [label for label, holds in label_if.items() if holds]
         self.store(planned, guarded.invocation, guarded.started_at, guarded, labels, request.warmup_runs)
@@ -105,7 +103,7 @@ class Attempts:
         planned: PlannedInvocation,
         invocation: Invocation,
         started_at: datetime,
-        guarded: GuardedInvocation | None = None,
+        guarded: GatedInvocation | None = None,
         labels: Sequence[str] = (),
         warmup_runs: int | None = None,
     ) -> None:

@@ -11,7 +11,7 @@ from harness.benchmark.benchmark_model.command import cache_flags
 from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
 from harness.benchmark.tool import Tool
 from harness.devices.device import Device, fresh_folder
-from harness.spec.sweep import Measurement
+from harness.spec.sweep import MeasurementSettings
 from harness.store.records import Cell
 from harness.store.store import Store
 from harness.sweep.plan import PlannedInvocation
@@ -32,14 +32,14 @@ def stored_searches(store: Store, sweep_id: str) -> dict[str, dict[int, StoredWi
     return searches
 
 
-class Groundwork:
+class CellSetup:
     """The first processes of the cells of one device. One that fails decides nothing: the latency pass will."""
 
     def __init__(
         self,
         device: Device,
         tool: Tool,
-        measurement: Measurement,
+        measurement: MeasurementSettings,
         request: Callable[[PlannedInvocation], InvocationRequest],
         invoke: Callable[[PlannedInvocation, InvocationRequest], Invocation | None],
     ) -> None:
@@ -71,9 +71,7 @@ class Groundwork:
                 return
 
     def _loads(self, planned: PlannedInvocation, cache_folder: str | None) -> bool:
-        request = replace(
-            self._request(planned), runs=1, warmup_runs=1, warmup_min_s=0.0, cache_folder=cache_folder
-        )  # fmt: skip
+        request = replace(self._request(planned), runs=1, warmup_runs=1, warmup_min_s=0.0, cache_folder=cache_folder)
         outcome = self._invoke(planned, request)
         return outcome is not None and outcome.failure is None
 
@@ -87,16 +85,21 @@ class Groundwork:
                 return earlier[index]
             planned = PlannedInvocation(cell, Pass.WARM_UP, index, block=index)
             request = replace(
-                self._request(planned), runs=window.runs, min_s=window.seconds, warmup_runs=window.runs,
+                self._request(planned),
+                runs=window.runs,
+                min_s=window.seconds,
+                warmup_runs=window.runs,
                 warmup_min_s=window.seconds,
-            )  # fmt: skip
+            )
             outcome = self._invoke(planned, request)
             return None if outcome is None or outcome.failure else outcome.measurement
 
         return find_warm_up(
-            measure, limit=self._measurement.warmup_limit, shortest_s=self._measurement.warmup_min_s,
+            measure,
+            limit=self._measurement.warmup_limit,
+            shortest_s=self._measurement.warmup_min_s,
             longest_s=self._measurement.warmup_max_s,
-        )  # fmt: skip
+        )
 
 
 FEWEST_RUNS = 5
@@ -112,7 +115,7 @@ class Window:
 
 
 class Windows(Protocol):
-    """What one process of the search showed: part of a `Measurement`."""
+    """What one process of the search showed: part of a `MeasurementSettings`."""
 
     @property
     def warmup_runs(self) -> int | None:
@@ -161,7 +164,7 @@ def find_warm_up(
     while True:
         measured = measure(window)
         if measured is None or (difference := window_difference(measured)) is None:
-            return untested(shortest_s)
+            return default_warm_up(shortest_s)
         made = measured.warmup_runs or window.runs
         if abs(difference) <= limit:
             return WarmUp(made, 0.0, converged=True)
@@ -170,7 +173,7 @@ def find_warm_up(
         window = Window(2 * window.runs, 2 * window.seconds)
 
 
-def untested(min_s: float) -> WarmUp:
+def default_warm_up(min_s: float) -> WarmUp:
     """Return the warm-up of a cell where none was looked for: the tool's own way, one run and a shortest time."""
     return WarmUp(1, min_s, converged=None)
 

@@ -11,20 +11,20 @@ from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
 from harness.benchmark.invoke import invoke
 from harness.benchmark.tool import Tool
 from harness.devices.device import Device
-from harness.devices.state.sampling import Samples, take_samples
+from harness.devices.state.sampling import ClockSamples, take_samples
 from harness.devices.state.telemetry import Telemetry, read_telemetry
 from harness.devices.state.thermal_gate import GateRecord, ThermalGate, throttled, throttling
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
 
 
 @dataclass(frozen=True)
-class GuardedInvocation:
+class GatedInvocation:
     """An invocation and the state of the device around it; a look is None where the device did not answer."""
 
     invocation: Invocation
     started_at: datetime
     before: Telemetry | None
-    during: Samples | None
+    during: ClockSamples | None
     after: Telemetry | None
     gate: GateRecord
 
@@ -35,7 +35,7 @@ class GuardedInvocation:
         return failure is not None and failure.failure_class is FailureClass.THROTTLED and self.gate.open
 
 
-class GuardedTool:
+class GatedTool:
     """The tool on one device, behind that device's thermal gate."""
 
     def __init__(
@@ -59,7 +59,7 @@ class GuardedTool:
         self._sampled_cores = cores if sample else ()
         self._last_look: Telemetry | None = None
 
-    def invoke(self, request: InvocationRequest, core_mask: str | None, *, gated: bool = True) -> GuardedInvocation:
+    def invoke(self, request: InvocationRequest, core_mask: str | None, *, gated: bool = True) -> GatedInvocation:
         """Wait for a cool device, run the tool once and look again. Never raises for what tool or device did.
 
         One look stands between two invocations: it is the first one's after and the second one's before. Without
@@ -69,18 +69,23 @@ class GuardedTool:
         started_at = datetime.now(UTC)
         if not gate.open:
             self._last_look = None
-            return GuardedInvocation(_too_hot(gate), started_at, before, None, None, gate)
+            return GatedInvocation(_too_hot(gate), started_at, before, None, None, gate)
         invocation = invoke(
-            self._device, self._tool, self._tool_path, request, timeout_s=self._timeout_s, core_mask=core_mask,
+            self._device,
+            self._tool,
+            self._tool_path,
+            request,
+            timeout_s=self._timeout_s,
+            core_mask=core_mask,
             sampled_cores=self._sampled_cores,
-        )  # fmt: skip
+        )
         lost = invocation.failure is not None and invocation.failure.failure_class in DEVICE_GONE
         during = None if lost else self._samples()
         after = self._last_look = None if lost else self._look()
         if invocation.measurement and (failure := self._judge(before, during, after, core_mask, request.purpose)):
             invocation = replace(invocation, failure=failure)
         gate = replace(gate, workload_ratio=self._gate.workload_ratio)
-        return GuardedInvocation(invocation, started_at, before, during, after, gate)
+        return GatedInvocation(invocation, started_at, before, during, after, gate)
 
     def _pass_gate(self) -> tuple[Telemetry | None, GateRecord]:
         held_by = self._gate.held_by(self._last_look) if self._last_look else ""
@@ -89,7 +94,7 @@ class GuardedTool:
     def _judge(
         self,
         before: Telemetry | None,
-        during: Samples | None,
+        during: ClockSamples | None,
         after: Telemetry | None,
         core_mask: str | None,
         purpose: Pass,
@@ -108,7 +113,7 @@ class GuardedTool:
             return throttled(after, sign)
         return None
 
-    def _samples(self) -> Samples | None:
+    def _samples(self) -> ClockSamples | None:
         try:
             return take_samples(self._device) if self._sampled_cores else None
         except DeviceError:

@@ -14,9 +14,9 @@ from harness.benchmark.invocation import Pass
 from harness.devices.device import DeviceFacts
 from harness.devices.state.telemetry import Telemetry
 from harness.devices.state.thermal_gate import Cooling, hottest
-from harness.progress import DeviceStatus, Heat, News, Observer
+from harness.progress import DeviceEvent, DeviceStatus, Observer, Temperature
 from harness.store.records import Cell
-from harness.sweep.device.gated_tool import GuardedInvocation
+from harness.sweep.device.gated_tool import GatedInvocation
 from harness.sweep.plan import PlannedInvocation
 
 
@@ -32,7 +32,7 @@ class DeviceProgress:
         self._may_grow = False
         self._has_worked = False
         """Whether anything was run since the last step ended."""
-        self._tell(News.BEGAN)
+        self._tell(DeviceEvent.BEGAN)
 
     def plan(
         self,
@@ -41,14 +41,14 @@ class DeviceProgress:
         *,
         windows: int,
         done: Collection[tuple[str, Pass, int]],
-        grounded: Collection[str],
-        given_up: Collection[str],
+        set_up: Collection[str],
+        abandoned: Collection[str],
         may_end_early: bool,
         may_grow: bool,
     ) -> None:
         """Take in all that is to be done, of which `done` is not done again.
 
-        `windows` is how many a cell is run for without a pause; `grounded` and `given_up` hold keys of cells. Planned
+        `windows` is how many a cell is run for without a pause; `set_up` and `abandoned` hold keys of cells. Planned
         again, what is new comes on top; `may_grow` says that it may happen.
         """
         places = [(place.cell.key, place.purpose, place.index) for place in planned]
@@ -60,74 +60,74 @@ class DeviceProgress:
             for key, purpose, index in places
             if (key, purpose, index) not in done
         )
-        steps.update((cell.key, StepKind.GROUND) for cell in cells if cell.key not in grounded)
+        steps.update((cell.key, StepKind.SETUP) for cell in cells if cell.key not in set_up)
         self._remaining.plan(steps)
-        for key in given_up:
+        for key in abandoned:
             self._remaining.drop(key)
         self._tell(
-            News.PLANNED, steps=self._status.steps_done + len(cells) + len(places), given_up=len(given_up),
+            DeviceEvent.PLANNED,
+            steps=self._status.steps_done + len(cells) + len(places),
+            abandoned=len(abandoned),
             is_upper_bound=may_end_early,
-        )  # fmt: skip
+        )
 
     def running(self, cell: Cell, doing: str, index: int | None = None) -> None:
         """Tell that a process begins, the one of this index of its pass; or something else, called `doing`."""
         self._has_worked = True
         number = 0 if index is None else index + 1
         of = self._counts[cell.key, doing]
-        self._tell(News.RUNNING, cell=_name(cell), doing=doing, number=number, of=of, reason="")
+        self._tell(DeviceEvent.RUNNING, cell=_name(cell), doing=doing, number=number, of=of, reason="")
 
     def cooling(self, wait: Cooling) -> None:
         """Tell that it is waited for until the device is cool."""
-        self._tell(News.COOLING, reason=wait.reason, wait_left_s=wait.left_s, heat=_heat(wait.look))
+        self._tell(DeviceEvent.COOLING, reason=wait.reason, wait_left_s=wait.left_s, heat=_heat(wait.look))
 
     def waiting(self) -> None:
         """Tell that the device has nothing to do until more variants are made."""
-        self._tell(News.WAITING)
+        self._tell(DeviceEvent.WAITING)
 
-    def finished(self, guarded: GuardedInvocation, *, is_made_again: bool) -> None:
+    def finished(self, guarded: GatedInvocation, *, is_made_again: bool) -> None:
         """Tell how a process ended."""
         status, failure = self._status, guarded.invocation.failure
         look = guarded.after or guarded.before
         heat = _heat(look) if look else status.heat
         if failure is None:
-            self._tell(News.FINISHED, heat=heat)
+            self._tell(DeviceEvent.FINISHED, heat=heat)
         elif is_made_again:
-            self._tell(News.AGAIN, heat=heat, reason=failure.message, redos=status.redos + 1)
+            self._tell(DeviceEvent.AGAIN, heat=heat, reason=failure.message, redos=status.redos + 1)
         else:
-            self._tell(News.FAILED, heat=heat, reason=failure.failure_class, failures=status.failures + 1)
+            self._tell(DeviceEvent.FAILED, heat=heat, reason=failure.failure_class, failures=status.failures + 1)
 
     def away(self, reason: str) -> None:
         """Tell that it is waited for until the device answers again."""
-        self._tell(News.AWAY, reason=reason)
+        self._tell(DeviceEvent.AWAY, reason=reason)
 
-    def given_up(self, cell: Cell) -> None:
+    def abandoned(self, cell: Cell) -> None:
         """Leave out what is open of a cell."""
         self._remaining.drop(cell.key)
-        self._status = replace(self._status, given_up=self._status.given_up + 1)
+        self._status = replace(self._status, abandoned=self._status.abandoned + 1)
 
     def step_done(self, cell: Cell, kind: StepKind, latencies_us: Sequence[float] = ()) -> None:
         """Tell that a step is over. `latencies_us` are all of its cell, with the one of this step as the last."""
         self._remaining.done((cell.key, kind), is_timed=self._has_worked)
         changes: dict[str, Any] = {"steps_done": self._status.steps_done + 1}
-        is_measured = self._status.news is News.FINISHED
+        is_measured = self._status.news is DeviceEvent.FINISHED
         if is_measured and latencies_us and (estimate := median_with_interval(latencies_us)):
             interval = None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
             changes |= {"latency_us": latencies_us[-1], "latency_cell": _name(cell), "interval_us": interval}
-        news = News.STEP if self._has_worked else News.SKIPPED
+        news = DeviceEvent.STEP if self._has_worked else DeviceEvent.SKIPPED
         self._has_worked = False
         self._tell(news, **changes)
 
     def ended(self) -> None:
         """Tell that nothing more is done on the device."""
-        self._tell(News.ENDED, reason="")
+        self._tell(DeviceEvent.ENDED, reason="")
 
-    def _tell(self, news: News, **changes: Any) -> None:  # noqa: ANN401 - the fields of a status
+    def _tell(self, news: DeviceEvent, **changes: Any) -> None:  # noqa: ANN401 - the fields of a status
         left = self._remaining.left()
         changes = {"wait_left_s": None, **changes}
         is_lower_bound = left.is_lower_bound or self._may_grow
-        self._status = replace(
-            self._status, news=news, left_s=left.seconds, is_lower_bound=is_lower_bound, **changes
-        )  # fmt: skip
+        self._status = replace(self._status, news=news, left_s=left.seconds, is_lower_bound=is_lower_bound, **changes)
         self._observer.show(self._status)
 
 
@@ -136,15 +136,15 @@ def _name(cell: Cell) -> str:
     return f"{cell.variant_name} {cell.delegate}{threads}"
 
 
-def _heat(look: Telemetry) -> Heat:
+def _heat(look: Telemetry) -> Temperature:
     sensor, degrees_c = hottest(look) or (None, None)
-    return Heat(sensor, degrees_c, look.thermal_status)
+    return Temperature(sensor, degrees_c, look.thermal_status)
 
 
 class StepKind(StrEnum):
     """Steps of one kind and cell take about as long as one another."""
 
-    GROUND = "ground"
+    SETUP = "setup"
     """How a cell loads and warms up, and what its outputs are."""
     PROCESS = "process"
     """One process of any pass with the spec's number of runs."""

@@ -17,11 +17,11 @@ from harness.sweep.retry import RULES, Remedy, Tries, anything
 T = TypeVar("T")
 
 
-class DeviceGivenUpError(FailureError):
+class DeviceAbandonedError(FailureError):
     """Nothing more is done with a device in this sweep, or until it is back: no `DeviceError` that anything mends."""
 
 
-class DeviceCare:
+class DeviceRecovery:
     """Carries out `RULES` on one device."""
 
     def __init__(self, context: SweepContext, device: Device) -> None:
@@ -37,26 +37,26 @@ class DeviceCare:
         """Return fresh tries of one thing, for failures that are `worth` it."""
         return Tries(f"{self._context.spec.seed}/{self._device.serial}/{what}", worth)
 
-    def insist(self, call: Callable[[], T], what: str) -> T:
+    def retry(self, call: Callable[[], T], what: str) -> T:
         """Call until it works, or its failure is one that no further try mends.
 
-        Raises that failure's `DeviceError`, or what `mend` raises.
+        Raises that failure's `DeviceError`, or what `recover` raises.
         """
         tries = self.tries(what)
         while True:
             try:
                 return call()
             except DeviceError as error:
-                self.mend(error.failure)
+                self.recover(error.failure)
                 pause_s = tries.failed(error.failure.failure_class)
                 if pause_s is None or self._context.stop.is_set():
                     raise
                 self.pause(pause_s)
 
-    def mend(self, failure: Failure) -> None:
+    def recover(self, failure: Failure) -> None:
         """Do what a failure calls for before anything else runs on the device.
 
-        Raises `DeviceGivenUpError` for a device that does not come back, or has had too many faults.
+        Raises `DeviceAbandonedError` for a device that does not come back, or has had too many faults.
         """
         rule = RULES[failure.failure_class]
         if rule.remedy is Remedy.LOOK and not answers(self._device):
@@ -69,9 +69,9 @@ class DeviceCare:
             self._wait(failure)
         if quarantine := self._context.faults.quarantine(self._device.serial):
             self._is_given_up = True
-            raise DeviceGivenUpError(quarantine)
+            raise DeviceAbandonedError(quarantine)
 
-    def is_back(self, failure: Failure) -> bool:
+    def wait_until_back(self, failure: Failure) -> bool:
         """Wait for a device that goes away while it is given back; tell whether it answers again.
 
         One that was given up was waited for already.
@@ -80,8 +80,8 @@ class DeviceCare:
             return False
         self.preparation = None  # what is being given back is not turned anew
         try:
-            self.mend(failure)
-        except DeviceGivenUpError:
+            self.recover(failure)
+        except DeviceAbandonedError:
             return False
         return True
 
@@ -92,7 +92,7 @@ class DeviceCare:
     def _wait(self, failure: Failure) -> None:
         """Wait until the device answers again, and set it up anew; it may be lost again meanwhile.
 
-        Raises `DeviceGivenUpError` when it does not in the time that is given.
+        Raises `DeviceAbandonedError` when it does not in the time that is given.
         """
         observer = self._context.observer
         observer.note(f"{failure.message} Waiting for it.")
@@ -103,10 +103,10 @@ class DeviceCare:
             try:
                 await_device(
                     self._device, deadline=deadline, stop=self._context.stop, failure=failure, tell=observer.note
-                )  # fmt: skip
+                )
             except DeviceError as error:
                 self._is_given_up = True
-                raise DeviceGivenUpError(error.failure) from None
+                raise DeviceAbandonedError(error.failure) from None
             await_commands(self._device)  # the tool that was cut off may still be ending, beside the next one
             try:
                 if self.preparation:
@@ -115,4 +115,4 @@ class DeviceCare:
             except DeviceError as error:  # lost again: the time that is left is waited
                 if time.monotonic() >= deadline:
                     self._is_given_up = True
-                    raise DeviceGivenUpError(error.failure) from None
+                    raise DeviceAbandonedError(error.failure) from None

@@ -14,7 +14,7 @@ from harness.errors import (
     FailureClass,
     FailureError,
     HarnessError,
-    NothingToRunOnError,
+    MissingPrerequisiteError,
 )
 from harness.sweep.context import SweepContext
 from harness.sweep.device.device_run import DeviceRun
@@ -41,7 +41,7 @@ def measure_device(context: SweepContext, name: str, *, label: str | None = None
         _fail_device(context, serial, quarantine or error.failure)
         is_own = serial != label  # a virtual phone of this sweep's own is gone
         return error.failure.failure_class in DEVICE_GONE and not is_own and not quarantine
-    except NothingToRunOnError as error:
+    except MissingPrerequisiteError as error:
         failure = Failure(FailureClass.DEVICE_LOST, str(error), error.advice)
         _fail_device(context, serial, failure)
     except HarnessError:

@@ -9,7 +9,7 @@ from harness.benchmark.benchmark_model.command import cache_flags
 from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
 from harness.benchmark.tool import Tool
 from harness.devices.device import Device, fresh_folder
-from harness.spec.sweep import Measurement
+from harness.spec.sweep import MeasurementSettings
 from harness.store.records import Cell
 from harness.sweep.plan import PlannedInvocation, window_count
 
@@ -21,7 +21,7 @@ def sustain(
     cell: Cell,
     device: Device,
     tool: Tool,
-    measurement: Measurement,
+    measurement: MeasurementSettings,
     *,
     request: Callable[[PlannedInvocation], InvocationRequest],
     invoke: Callable[[PlannedInvocation, InvocationRequest], Invocation | None],
@@ -29,7 +29,7 @@ def sustain(
     """Run all windows of one cell, one process each and no pause between; end at one that fails, and return the last.
 
     The tool prints one statistic a process, so a window is a process; what lies between two is one start, kept short by
-    the delegate's cache where it has one. `request` and `invoke` are as for `Groundwork`. Raises `DeviceError`.
+    the delegate's cache where it has one. `request` and `invoke` are as for `CellSetup`. Raises `DeviceError`.
     """
     folder = f"{device.work_folder}/cache"
     has_cache = bool(cache_flags(tool, cell.delegate, folder))
@@ -38,9 +38,14 @@ def sustain(
         for index in range(window_count(measurement)):
             planned = PlannedInvocation(cell, Pass.SUSTAINED, index, block=index)
             window = replace(
-                request(planned), runs=1, min_s=measurement.sustained_window_s, warmup_runs=1, warmup_min_s=0.0,
-                max_s=measurement.sustained_window_s + _SPARE_S, cache_folder=folder if has_cache else None,
-            )  # fmt: skip
+                request(planned),
+                runs=1,
+                min_s=measurement.sustained_window_s,
+                warmup_runs=1,
+                warmup_min_s=0.0,
+                max_s=measurement.sustained_window_s + _SPARE_S,
+                cache_folder=folder if has_cache else None,
+            )
             outcome = invoke(planned, window)
             if outcome is None or outcome.failure:
                 break

@@ -39,9 +39,14 @@ def main() -> None:
     np.savez(HERE / "small-net.npz", images=images.permute(0, 2, 3, 1).numpy(), scores=network(images).detach().numpy())
     open_batch = {"image": {0: "batch"}, "scores": {0: "batch"}}
     torch.onnx.export(
-        network, (images,), HERE / "small-net.onnx", dynamo=False, input_names=["image"], output_names=["scores"],
+        network,
+        (images,),
+        HERE / "small-net.onnx",
+        dynamo=False,
+        input_names=["image"],
+        output_names=["scores"],
         dynamic_axes=open_batch,
-    )  # fmt: skip
+    )
     program = torch.export.export(network, (images,), dynamic_shapes={"image": {0: torch.export.Dim.DYNAMIC}})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of the machine
