@@ -23,9 +23,10 @@ _BUSY_LOOK_S = 0.2
 
 
 def serve_worker(scheduler: str, name: str | None, tell: Callable[[str], None]) -> None:
-    """Work for a lab until Ctrl-C, which lets what is under way finish; join anew where its scheduler went away.
+    """Work for a lab until Ctrl-C, which lets running work finish; rejoin if the scheduler went away.
 
-    Raises `MissingPrerequisiteError` if dask is not installed, and `UsageError` if `name` cannot be part of a phone's name.
+    Raises `MissingPrerequisiteError` if dask is not installed, and `UsageError` if `name` does not fit into the name of
+    a phone.
     """
     name = name or host_name()
     if not _NAME.fullmatch(name):
