@@ -8,9 +8,7 @@ from collections.abc import Collection, Sequence
 from harness.analysis.comparable_cell import ComparableCell, comparable_cells
 from harness.analysis.noise_floor import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
 from harness.analysis.ratio import middle
-from harness.store import schema
-from harness.store.store import Store
-from harness.store.sweep_rows import read_sweep_rows
+from harness.store.reader import StoreReader
 
 LATEST_SWEEPS = 20
 """A/A sweeps of a device that are looked at; older ones may be of a device that has changed since."""
@@ -51,13 +49,13 @@ class DeviceNoise:
     def _like(self, a: ComparableCell, b: ComparableCell) -> list[ComparableCell]:
         """Return A/A cells of the device as it is now: those of the same delegates, else of any."""
         of_device = [side for side in self._noise if _same_device(side, b)]
-        wanted = {a.cell["delegate_requested"], b.cell["delegate_requested"]}
-        return [side for side in of_device if side.cell["delegate_requested"] in wanted] or of_device
+        wanted = {a.cell.delegate_requested, b.cell.delegate_requested}
+        return [side for side in of_device if side.cell.delegate_requested in wanted] or of_device
 
 
 def _deciding(a: ComparableCell, b: ComparableCell) -> tuple[object, ...]:
     """Return what decides which A/A cells are like two cells."""
-    delegates = frozenset((a.cell["delegate_requested"], b.cell["delegate_requested"]))
+    delegates = frozenset((a.cell.delegate_requested, b.cell.delegate_requested))
     return (a.conditions["device"], a.conditions["os"], b.conditions["device"], b.conditions["os"], delegates)
 
 
@@ -71,30 +69,28 @@ def between_floor(sides: Sequence[ComparableCell]) -> NoiseFloor | None:
     cells: dict[str, list[float]] = {}
     for side in sides:
         if side.latencies_us:
-            cells.setdefault(side.cell["cell_key"], []).append(middle(list(side.latencies_us.values())))
+            cells.setdefault(side.key, []).append(middle(list(side.latencies_us.values())))
     return floor_between_sweeps(list(cells.values()), _source(sides))
 
 
-def read_noise(store: Store, at_hand: Sequence[ComparableCell]) -> DeviceNoise:
+def read_noise(store: StoreReader, at_hand: Sequence[ComparableCell]) -> DeviceNoise:
     """Read what is known of the devices of `at_hand`."""
-    return DeviceNoise(noise_cells(store, {side.cell["serial"] for side in at_hand}), at_hand)
+    return DeviceNoise(noise_cells(store, {side.serial for side in at_hand}), at_hand)
 
 
-def noise_cells(store: Store, serials: Collection[str]) -> list[ComparableCell]:
+def noise_cells(store: StoreReader, serials: Collection[str]) -> list[ComparableCell]:
     """Return the cells of the latest A/A sweeps of these devices."""
     noise_sweeps = [record.id for record in store.sweeps() if record.is_noise]  # the newest first
     measured: dict[str, set[str]] = {sweep_id: set() for sweep_id in noise_sweeps}
-    for row in store.rows(schema.devices, noise_sweeps, without=("facts", "preparation")):
-        measured[row["sweep_id"]].add(row["serial"])
+    for device in store.devices_of_nights(noise_sweeps):
+        measured[device.sweep_id].add(device.serial)
     found: Counter[str] = Counter()
     wanted: dict[str, set[str]] = {}
     for sweep_id in noise_sweeps:
         wanted[sweep_id] = {name for name in measured[sweep_id].intersection(serials) if found[name] < LATEST_SWEEPS}
         found.update(wanted[sweep_id])
-    sweeps = read_sweep_rows(store, [sweep_id for sweep_id in noise_sweeps if wanted[sweep_id]])
-    return [
-        side for sweep in sweeps for side in comparable_cells(sweep) if side.cell["serial"] in wanted[sweep.sweep_id]
-    ]
+    sweeps = store.read_sweeps([sweep_id for sweep_id in noise_sweeps if wanted[sweep_id]])
+    return [side for sweep in sweeps for side in comparable_cells(sweep) if side.serial in wanted[sweep.sweep_id]]
 
 
 def _same_device(one: ComparableCell, other: ComparableCell) -> bool:

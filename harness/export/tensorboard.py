@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.result_row import COLUMNS
 from harness.errors import UsageError
 from harness.export.trackers import SETTINGS, TrackedRow, tracked_rows
-from harness.store.logs import safe_name
+from harness.store.backend import safe_name
 
 if TYPE_CHECKING:
     import pandas as pd

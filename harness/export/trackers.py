@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.analysis.result_row import COLUMNS, LISTS_OF_NUMBERS, kind_of
 from harness.errors import UsageError
-from harness.store.rows import to_rows
+from harness.export.text_formats import to_rows
 
 SETTINGS = ("device", "serial", "profile", "variant", "delegate_requested", "threads", "core_mask")
 """Columns that say what was chosen."""

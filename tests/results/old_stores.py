@@ -6,9 +6,9 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from harness.store.database import make_engine
 from harness.store.location import find_location
 from harness.store.records import FILE_NAME
+from harness.store.sqlite import file_engine
 from harness.store.versions import MIGRATIONS
 
 DUMPS = sorted(Path(__file__).with_name("data").glob("store-of-version-*.sql"))
@@ -25,7 +25,7 @@ def restore(dump, folder):
 
 def migrate(place, revision):
     """Bring a store, or an empty database, to a revision by Alembic alone."""
-    engine = make_engine(find_location(place).url)
+    engine = file_engine(find_location(place).url)
     with engine.begin() as connection:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(MIGRATIONS))

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from old_stores import DUMPS, make_old_on_server, migrate, restore
 from results_examples import SWEEP, begin
 from sqlalchemy import text
+from stored_tables import frame
 
 from harness.errors import HarnessError, MissingPrerequisiteError, UsageError
 from harness.store.listing import list_sweeps
@@ -86,11 +87,11 @@ def test_an_old_store_keeps_its_rows_and_takes_new_ones(dump, tmp_path):
     assert (listed.id, listed.status) == (SWEEP, SweepStatus.FINISHED)
     with Store.open(tmp_path) as store:
         assert store.find_sweep("latest") == listed
-        assert store.invocations(SWEEP)["latency_avg_us"].tolist() == [1000.0, 1010.0, 9999.0]
-        assert store.invocations(SWEEP)["gate"].isna().all()
-        assert store.accuracies(SWEEP)["top1"].tolist() == [0.91]
+        assert frame(store.invocations(SWEEP))["latency_avg_us"].tolist() == [1000.0, 1010.0, 9999.0]
+        assert frame(store.invocations(SWEEP))["gate"].isna().all()
+        assert frame(store.accuracies(SWEEP))["top1"].tolist() == [0.91]
         store.set_preparation(SWEEP, "R58M", {"knobs": []})
-        assert store.devices(SWEEP)["preparation"].tolist() == [{"knobs": []}]
+        assert frame(store.devices(SWEEP))["preparation"].tolist() == [{"knobs": []}]
         begin(store, "20261125-083000-ab12")
 
 
