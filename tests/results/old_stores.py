@@ -7,6 +7,7 @@ from alembic import command
 from alembic.config import Config
 
 from harness.store.location import find_location
+from harness.store.postgresql import server_engine
 from harness.store.records import FILE_NAME
 from harness.store.sqlite import file_engine
 from harness.store.versions import MIGRATIONS
@@ -25,7 +26,8 @@ def restore(dump, folder):
 
 def migrate(place, revision):
     """Bring a store, or an empty database, to a revision by Alembic alone."""
-    engine = file_engine(find_location(place).url)
+    location = find_location(place)
+    engine = (server_engine if location.is_shared else file_engine)(location.url)
     with engine.begin() as connection:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(MIGRATIONS))

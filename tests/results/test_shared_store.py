@@ -81,7 +81,7 @@ def test_a_raw_log_is_read_from_any_host(filled, tmp_path, monkeypatch):
             path = frame(store.invocations(SWEEP))["log_path"].iloc[0]
         assert call("results", "log", path, "--results", place).stdout == "the log"
     with (
-        pytest.raises(HarnessError, match="nosuch cannot be read: it is not in the store"),
+        pytest.raises(HarnessError, match="Cannot read the log nosuch: it is not in the store"),
         Store.open(filled[1]) as store,
     ):
         store.logs.read("nosuch")
