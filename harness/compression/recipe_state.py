@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec
+from harness.tflite.library_types import JsonValue, KerasModel
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class RecipeState:
         self._step = index
         self.facts.append({"technique": technique})
 
-    def report(self, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    def report(self, **facts: JsonValue) -> None:
         """Add to what the card says about this step."""
         self.facts[-1].update(facts)
 
@@ -75,7 +76,7 @@ class RecipeState:
         """Whether the Keras model has been left behind."""
         return self._graph is not None
 
-    def keras_model(self) -> Any:  # noqa: ANN401 - Keras has no types
+    def keras_model(self) -> KerasModel:
         """Return the Keras model. Raises `CompressionError` where there is none, or no longer."""
         if self._graph is not None:
             raise CompressionError(
@@ -88,11 +89,11 @@ class RecipeState:
             self._keras_model = self.float_model()
         return self._keras_model
 
-    def float_model(self) -> Any:  # noqa: ANN401 - as above
+    def float_model(self) -> KerasModel:
         """Return a fresh copy of the untouched Keras model, which may teach a smaller one."""
         return self._surroundings.load_keras_model()
 
-    def replace_keras_model(self, keras_model: Any) -> None:  # noqa: ANN401 - as above
+    def replace_keras_model(self, keras_model: KerasModel) -> None:
         """Put a changed Keras model in place of the one before."""
         self._keras_model = keras_model
 

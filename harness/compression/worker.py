@@ -17,7 +17,6 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,6 +28,7 @@ from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec, TfliteFile
 from harness.spec.recipe import Recipe
 from harness.tflite.flatbuffer import read_graph
+from harness.tflite.library_types import KerasModel
 
 TIME_LIMIT_S = 2 * 3600.0
 """For recipes without training: a hung converter ends some time."""
@@ -200,7 +200,7 @@ def _kept_graph(job: CompressionJob, steps: int) -> Path:
     return job.kept / "float-graphs" / f"{job.step_keys[steps]}.tflite"
 
 
-def _convert(keras_model: Any) -> bytes:  # noqa: ANN401 - Keras has no types
+def _convert(keras_model: KerasModel) -> bytes:
     from harness.compression.sources.load import convert
 
     return convert(keras_model)

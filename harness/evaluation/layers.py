@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureClass, FailureError, UsageError
 from harness.tflite.child import last_words, run_child, save_arrays
+from harness.tflite.library_types import JsonValue
 from harness.tflite.tensors import encode
 from harness.tflite.variant import Variant, VariantCard
 
@@ -131,7 +132,7 @@ def write_mixed_recipe(
     return path
 
 
-def _without_none(value: Any) -> Any:  # noqa: ANN401 - JSON values
+def _without_none(value: JsonValue) -> JsonValue:
     """Leave out what is not set: TOML has no word for it."""
     if isinstance(value, dict):
         return {key: _without_none(item) for key, item in value.items() if item is not None}

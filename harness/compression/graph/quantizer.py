@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.tflite.library_types import FlatbufferObject, QuantizerRecipe
 from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES, float_constants, operators
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def calibrate(graph: bytes, samples: list[Sample], *, extremes: bool) -> Ranges:
     }
 
 
-def _add_rule(recipe: Any, rule: FormatRule, newest_kernels: bool) -> None:  # noqa: ANN401 - the library has no types
+def _add_rule(recipe: QuantizerRecipe, rule: FormatRule, newest_kernels: bool) -> None:
     from litert_quantizer import qtyping
 
     names = qtyping.TFLOperationName
@@ -138,7 +139,7 @@ def _add_rule(recipe: Any, rule: FormatRule, newest_kernels: bool) -> None:  # n
                 recipe.add_static_config(rule.match, names.FULLY_CONNECTED, bits, 4, grain)
 
 
-def _add_dynamic(recipe: Any, rule: FormatRule, newest_kernels: bool) -> None:  # noqa: ANN401 - as above
+def _add_dynamic(recipe: QuantizerRecipe, rule: FormatRule, newest_kernels: bool) -> None:
     from litert_quantizer import qtyping
 
     names, grains = qtyping.TFLOperationName, qtyping.QuantGranularity
@@ -155,7 +156,7 @@ def _add_dynamic(recipe: Any, rule: FormatRule, newest_kernels: bool) -> None:  
         recipe.add_weight_only_config(rule.match, names.CONV_2D_TRANSPOSE, 8)
 
 
-def _add_fp16(recipe: Any, match: str) -> None:  # noqa: ANN401 - as above
+def _add_fp16(recipe: QuantizerRecipe, match: str) -> None:
     """Store the weights as float16; a DEQUANTIZE before each use, which delegates fold away."""
     from litert_quantizer import qtyping
 
@@ -168,27 +169,27 @@ def _add_fp16(recipe: Any, match: str) -> None:  # noqa: ANN401 - as above
         recipe.add_quantization_config(match, operation, config, algorithm_key="float_casting")
 
 
-def _leave_float(recipe: Any, match: str, *operations: str) -> None:  # noqa: ANN401 - as above
+def _leave_float(recipe: QuantizerRecipe, match: str, *operations: str) -> None:
     from litert_quantizer import qtyping
 
     for operation in operations:
         recipe.add_quantization_config(match, qtyping.TFLOperationName[operation], algorithm_key="no_quantize")
 
 
-def _granularity(rule: FormatRule) -> Any:  # noqa: ANN401 - as above
+def _granularity(rule: FormatRule) -> QuantizerRecipe:
     from litert_quantizer import qtyping
 
     names = {"channel": "CHANNELWISE", "tensor": "TENSORWISE"}
     return qtyping.QuantGranularity(names.get(rule.granularity, rule.granularity.upper().replace("-", "WISE_")))
 
 
-def _new_recipe() -> Any:  # noqa: ANN401 - the library has no types
+def _new_recipe() -> QuantizerRecipe:
     from litert_quantizer import recipe_manager
 
     return recipe_manager.RecipeManager()
 
 
-def _run(graph: bytes, recipe: Any, ranges: Ranges | None) -> bytes:  # noqa: ANN401 - as above
+def _run(graph: bytes, recipe: QuantizerRecipe, ranges: Ranges | None) -> bytes:
     from litert_quantizer.quantizer import Quantizer
 
     quantizer = Quantizer(bytearray(graph), recipe.get_quantization_recipe())
@@ -219,7 +220,7 @@ def _stamp_per_channel_dense(graph: bytes) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _named_tensor(graph: Any, index: int) -> Any:  # noqa: ANN401 - generated code has no types
+def _named_tensor(graph: FlatbufferObject, index: int) -> FlatbufferObject:
     from ai_edge_litert import schema_py_generated as schema
 
     entry = schema.TensorMapT()

@@ -80,7 +80,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file)
         self._storages = storages
 
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the base class' signature
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -89,7 +89,7 @@ class _Unpickler(pickle.Unpickler):
             return name
         raise pickle.UnpicklingError(f"{module}.{name} is refused")
 
-    def persistent_load(self, identifier: Any) -> _Storage:  # noqa: ANN401 - the base class' signature
+    def persistent_load(self, identifier: tuple[Any, ...]) -> _Storage:
         _, type_name, key = identifier[:3]
         return self._storages.setdefault(key, _Storage(type_name))
 

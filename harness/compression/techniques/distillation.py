@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -11,6 +10,7 @@ from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.library_types import KerasModel
 
 _DENSE_ONLY = "the student is a new network, so what was done to the model's weights would be lost"
 
@@ -53,7 +53,7 @@ def distil(work: RecipeState, settings: DistillationSettings) -> None:
     work.report(student_parameters=int(student.count_params()), teacher_parameters=int(teacher.count_params()))
 
 
-def _student(work: RecipeState, settings: DistillationSettings, teacher: Any) -> Any:  # noqa: ANN401 - Keras has no types
+def _student(work: RecipeState, settings: DistillationSettings, teacher: KerasModel) -> KerasModel:
     if settings.student is None:
         from harness.compression.channels import scaled_width
 
@@ -70,7 +70,7 @@ def _student(work: RecipeState, settings: DistillationSettings, teacher: Any) ->
     return student
 
 
-def _require_hints(work: RecipeState, settings: DistillationSettings, teacher: Any, student: Any) -> None:  # noqa: ANN401 - as above
+def _require_hints(work: RecipeState, settings: DistillationSettings, teacher: KerasModel, student: KerasModel) -> None:
     for network, who in ((teacher, "teacher"), (student, "student")):
         names = {layer.name for layer in network.layers}
         missing = [name for name in settings.hints if name not in names]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.tflite.library_types import FlatbufferObject
 from harness.tflite.weights import float_constants
 
 ScaleRule = Literal["largest", "least-error"]
@@ -81,7 +82,7 @@ def regrid(quantized: bytes, original: bytes, *, int4_bits: int = 4, rule: Scale
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _weighted_operators(model: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 - generated code has no types
+def _weighted_operators(model: FlatbufferObject) -> list[tuple[FlatbufferObject, FlatbufferObject]]:
     """Return each operator that has a kernel as its second input, with the tensors of its subgraph."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -95,7 +96,7 @@ def _weighted_operators(model: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 - 
     ]
 
 
-def _is_plain_integer(tensor: Any) -> bool:  # noqa: ANN401 - as above
+def _is_plain_integer(tensor: FlatbufferObject) -> bool:
     """Whether a tensor holds integers with one scale a tensor or channel; blocks keep their own."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -108,7 +109,7 @@ def _is_plain_integer(tensor: Any) -> bool:  # noqa: ANN401 - as above
     )
 
 
-def _type_name(tensor: Any) -> str:  # noqa: ANN401 - as above
+def _type_name(tensor: FlatbufferObject) -> str:
     from ai_edge_litert import schema_py_generated as schema
 
     names = {number: name for name, number in vars(schema.TensorType).items() if isinstance(number, int)}
@@ -122,7 +123,13 @@ def _packed(codes: Codes) -> NDArray[np.uint8]:
     return np.asarray(padded[0::2] | (padded[1::2] << 4), np.uint8)
 
 
-def _rescale_bias(model: Any, operator: Any, tensors: Any, floats: dict[bytes, Floats], scales: Floats) -> None:  # noqa: ANN401 - as above
+def _rescale_bias(
+    model: FlatbufferObject,
+    operator: FlatbufferObject,
+    tensors: FlatbufferObject,
+    floats: dict[bytes, Floats],
+    scales: Floats,
+) -> None:
     index = operator.inputs[2] if len(operator.inputs) > 2 else -1  # noqa: PLR2004 - input, weights, bias
     source = tensors[operator.inputs[0]].quantization
     if index < 0 or source is None or source.scale is None or tensors[index].name not in floats:
