@@ -60,7 +60,7 @@ def _zeros_after_point(value: float) -> int:
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether a cell of a table is empty: None, NaN or pandas' own missing value."""
+    """Return True if a cell of a table is empty: None, NaN or pandas' own missing value."""
     if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - only NaN differs from itself
         return True
     return type(value).__name__ == "NAType"  # pandas' own, without loading pandas for a table that holds none

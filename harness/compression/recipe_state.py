@@ -40,7 +40,7 @@ class RecipeState:
         self.keeps_zeros = False
         """A step has pruned: later steps leave its zeros zero."""
         self.keeps_clusters: int | None = None
-        """A step has left so many distinct values: later steps keep their weights shared."""
+        """A step has left this many distinct values: later steps keep their weights shared."""
         self.clusters_per_tensor = False
         """The values are shared by a whole tensor, not in units of each channel's scale."""
         self.facts: list[dict[str, Any]] = []
@@ -60,7 +60,7 @@ class RecipeState:
         self.facts[-1].update(facts)
 
     def progress(self, doing: str, total: int, done: int, more: str) -> None:
-        """Tell whoever watches how far long work has come."""
+        """Tell the observer how far long work has come."""
         self._surroundings.progress(doing, total, done, more)
 
     def step_folder(self) -> Path:
@@ -73,11 +73,11 @@ class RecipeState:
 
     @property
     def is_graph(self) -> bool:
-        """Whether the Keras model has been left behind."""
+        """Return True if the Keras model has been left behind."""
         return self._graph is not None
 
     def keras_model(self) -> KerasModel:
-        """Return the Keras model. Raises `CompressionError` where there is none, or no longer."""
+        """Return the Keras model. Raises `CompressionError` if there is none, or no longer."""
         if self._graph is not None:
             raise CompressionError(
                 Failure(

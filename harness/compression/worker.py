@@ -34,7 +34,7 @@ TIME_LIMIT_S = 2 * 3600.0
 """For recipes without training: a hung converter ends some time."""
 
 TRAINING_TIME_LIMIT_S = 14 * 24 * 3600.0
-"""Large networks on a CPU take days; whoever watches sees the progress and can stop, and nothing is lost."""
+"""Large networks on a CPU take days; the observer sees the progress and can stop, and nothing is lost."""
 
 _POLL_S = 0.1
 
@@ -46,7 +46,7 @@ _QUIET = {
     "PYTHONHASHSEED": "0",
 }
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
-"""Converting needs no GPU, and starting one takes seconds and memory; training uses one where there is one."""
+"""Converting needs no GPU, and starting one takes seconds and memory; training uses one if there is one."""
 
 
 class CompressionJob(BaseModel):

@@ -81,7 +81,7 @@ def describe_training_data(model: ModelSpec) -> str:
 def load_training_data(model: ModelSpec, input_shape: tuple[int, ...], *, limit: int | None = None) -> TrainingData:
     """Return the split data for a model whose input is (height, width, channels). Raises `CompressionError`.
 
-    `limit` keeps so many training images, chosen at random by a fixed seed.
+    `limit` keeps this many training images, chosen at random by a fixed seed.
     """
     import numpy as np
 

@@ -32,7 +32,7 @@ class LayerError:
     name: str
     shape: tuple[int, ...]
     signal_to_noise_db: float
-    """`10 log10(power of the float tensor / power of the difference)`; 120 where they agree to the last bit."""
+    """`10 log10(power of the float tensor / power of the difference)`; 120 if they agree to the last bit."""
     added_noise: float
     """Power of the noise over that of the signal, less the same of the layer before: what this layer adds.
 
@@ -65,7 +65,7 @@ def compare_tensors(
 
 
 def signal_to_noise_db(found: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
-    """Return the ratio of powers in decibels, between -120 and 120; -120 where `found` is not finite."""
+    """Return the ratio of powers in decibels, between -120 and 120; -120 if `found` is not finite."""
     signal = np.square(exact.astype(np.float64)).sum()
     noise = np.square(found.astype(np.float64) - exact.astype(np.float64)).sum()
     return float(decibels(np.array([signal]), np.array([noise]))[0])
@@ -74,7 +74,7 @@ def signal_to_noise_db(found: NDArray[np.float32], exact: NDArray[np.float32]) -
 def decibels(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return `10 log10(signal / noise)` of powers, within -120 and 120.
 
-    120 where there is no noise; -120 where there is noise alone, or noise that is not finite.
+    120 if there is no noise; -120 if there is noise alone, or noise that is not finite.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         found = _DECIBEL * np.log10(signal / noise)
@@ -110,7 +110,7 @@ def mixed_recipe(card: VariantCard, layers: Sequence[LayerError], *, finer: bool
 
 
 def _finer(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the format with the next smaller error: int8 for fewer bits, a scale a channel for one a tensor, float."""
+    """Return the next finer format: int8 after fewer bits, one scale per channel after one per tensor, then float."""
     if settings["weights"] in ("int3", "int4"):
         return {"weights": "int8", "activations": settings["activations"]}
     if settings["weights"] == "int8" and settings["granularity"] == "tensor":

@@ -33,7 +33,7 @@ class GraphFacts:
 
 
 def is_quantized(weight_types: Mapping[str, int]) -> bool:
-    """Whether constants of these types include weights in fewer bits than float32."""
+    """Return True if constants of these types include weights in fewer bits than float32."""
     return bool(weight_types.keys() & {"int2", "int4", "int8", "uint8", "float16"})
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SIGNATURE = "serving_default"
 PER_CHANNEL_DENSE_VERSION = 12
-"""The FULLY_CONNECTED version from which a runtime reads one scale a channel while activations are float."""
+"""The FULLY_CONNECTED version from which a runtime reads one scale per channel while activations are float."""
 
 SMALLEST_RANGE = 1e-5
 """Activations of untrained networks fade to nothing; a scale fitted to that overflows the runtime's limit of ReLU6
@@ -85,7 +85,7 @@ def quantize(
     convolutions with float activations, which it computes wrongly in silence.
 
     Without `newest_kernels`, two operators with float activations are left as runtimes like TensorFlow Lite 2.14.1
-    compute them rightly: FULLY_CONNECTED gets one scale a tensor, since before version 12 of it the first channel's
+    compute them rightly: FULLY_CONNECTED gets one scale per tensor, since before version 12 of it the first channel's
     scale is silently taken for all; TRANSPOSE_CONV turns its weights back into float first, since it refuses int8
     weights on float inputs.
     """
@@ -284,7 +284,7 @@ def _layers(content: bytearray) -> Iterator[_Layer]:
         kernel_scales, bias_scales = (tensor.Quantization().ScaleAsNumpy() for tensor in (kernel, bias))
         channels = OUTPUT_CHANNEL_AXES[name]
         if len(kernel_scales) != kernel.Shape(channels) or len(bias_scales) != len(kernel_scales):
-            continue  # one scale a tensor, which a dead channel shares anyway
+            continue  # one scale per tensor, which a dead channel shares anyway
         by_channel = np.moveaxis(values.view(np.int8).reshape(kernel.ShapeAsNumpy()), channels, 0)
         dead = ~by_channel.reshape(len(by_channel), -1).any(axis=1)
         yield _Layer(bias.Name(), dead, kernel_scales, bias_scales, biases.view(bias_types[bias.Type()]))
@@ -301,7 +301,7 @@ def ranges_file(folder: Path, graph: bytes, samples: list[Sample], kind: str) ->
 
 
 def read_ranges(file: Path) -> Ranges | None:
-    """Return the ranges in a file, None where there is none."""
+    """Return the ranges in a file, None if there is none."""
     if not file.is_file():
         return None
     stored = json.loads(file.read_text(encoding="utf-8"))

@@ -39,7 +39,7 @@ MINIMUM_SPARSITY = 0.5
 
 DENSIFY_VERSION = 1
 OVERHEAD_BYTES = 300
-"""About what the file needs for a sparse tensor beside its values and their places: tables, operator, dense tensor."""
+"""About what the file needs for a sparse tensor next to its values and their places: tables, operator, dense tensor."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def source_file(model: ModelSpec) -> Path | None:
 
 
 def is_keras(model: ModelSpec) -> bool:
-    """Whether the model is a Keras network, which can be trained; anything else becomes a graph at once."""
+    """Return True if the model is a Keras network, which can be trained; anything else becomes a graph at once."""
     return isinstance(model.source, KerasFile | KerasApplication | EfficientNetLite0)
 
 

@@ -26,7 +26,7 @@ from harness.tflite.flatbuffer import MAX_BYTES
 from harness.tflite.library_types import OnnxModel
 
 _SAMPLES_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
-"""onnx2tf 1.28 compares its layers with ONNX Runtime's on the images in this file, and downloads it where it is not."""
+"""onnx2tf 1.28 compares its layers with ONNX Runtime's on the images in this file, and downloads it if it is not."""
 
 _EVIDENCE_LINES = 40
 
@@ -77,7 +77,7 @@ def _load(path: Path) -> OnnxModel:
 
 
 def _weight_files(model: OnnxModel, path: Path) -> list[Path]:
-    """Return the files beside an ONNX file that hold its weights. Raises `CompressionError` for others."""
+    """Return the files next to an ONNX file that hold its weights. Raises `CompressionError` for others."""
     from onnx.external_data_helper import ExternalDataInfo, _get_all_tensors, uses_external_data
 
     names = {ExternalDataInfo(tensor).location for tensor in _get_all_tensors(model) if uses_external_data(tensor)}

@@ -13,7 +13,7 @@ _GRAPH = "saved_model.pb"
 
 
 def is_saved_model(folder: Path) -> bool:
-    """Whether a folder holds a SavedModel."""
+    """Return True if a folder holds a SavedModel."""
     return (folder / _GRAPH).is_file()
 
 

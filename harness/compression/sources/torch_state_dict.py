@@ -1,7 +1,7 @@
 """Read a PyTorch state_dict (`.pth`) with NumPy alone, and without running code out of it.
 
 A `.pth` file is a pickle, which could call any function; this reader's unpickler knows four names and refuses all
-others. It reads both layouts: the ZIP archive of PyTorch 1.6 and later (`data.pkl` beside one file a storage), and the
+others. It reads both layouts: the ZIP archive of PyTorch 1.6 and later (`data.pkl` and one file per storage), and the
 older stream of five pickles (magic number, protocol, machine, state_dict, storage keys) followed by the storages.
 Layouts after torch/serialization.py, functions `_load` and `_legacy_load`.
 """

@@ -22,9 +22,9 @@ class DistillationSettings(TrainingSettings):
     learning_rate: float = Field(default=4e-3, gt=0, le=10)
     teacher_share: float = Field(default=0.9, ge=0, le=1)
     width: float = Field(default=0.5, gt=0, le=1)
-    """The student is the model with so many times its channels, freshly initialised."""
+    """The student is the model with this many times its channels, freshly initialised."""
     student: str | None = None
-    """A Keras file, beside the model's TOML file, to train instead."""
+    """A Keras file, next to the model's TOML file, to train instead."""
     hints: tuple[str, ...] = ()
     """Names of layers, in both networks, whose attention maps are imitated too."""
     hint_weight: float = Field(default=1.0, gt=0, le=1000)

@@ -12,7 +12,7 @@ from harness.tflite.library_types import KerasModel
 
 
 class LowRankSettings(TrainingSettings):
-    """How thin. A layer is left alone where two would cost more. Fine-tuning follows (`epochs`, 0 for none)."""
+    """How thin. A layer is left alone if two would cost more. Fine-tuning follows (`epochs`, 0 for none)."""
 
     energy: float | None = Field(default=None, gt=0, lt=1)
     """Keep this share of the squared singular values; without it and without `ratio`, 0.95."""

@@ -62,7 +62,7 @@ def with_rounded_activations(network: KerasModel, bits: int) -> KerasModel:
 
 
 def _is_kept(layer: KerasModel) -> bool:
-    """Whether an integer runtime keeps a layer's output, rather than fusing it into the next or passing it on."""
+    """Return True if an integer runtime stores a layer's output instead of fusing it or passing it on."""
     kind = type(layer).__name__
     if kind in _UNCHANGED or kind == "InputLayer":
         return False

@@ -1,4 +1,4 @@
-"""Train a network within a step: seeded, watched, kept on disk epoch by epoch, taken up where it stopped."""
+"""Train a network within a step: seeded, watched, kept on disk epoch by epoch, resumed where it stopped."""
 
 from __future__ import annotations
 

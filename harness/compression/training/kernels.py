@@ -45,7 +45,7 @@ class Kernel:
 
     @property
     def is_depthwise(self) -> bool:
-        """Whether every output channel sees one input channel alone."""
+        """Return True if every output channel sees one input channel alone."""
         return len(self.channel_axes) > 1
 
     @property
@@ -75,7 +75,7 @@ def set_weights(layer: KerasModel, weights: KerasTensor) -> None:
 
 
 def is_adapted(layer: KerasModel) -> bool:
-    """Whether a layer's weights were read off data, such as a mean, and not trained."""
+    """Return True if a layer's weights were read off data, such as a mean, and not trained."""
     return callable(getattr(layer, "finalize_state", None))
 
 
@@ -87,7 +87,7 @@ def copy_adapted(network: KerasModel, other: KerasModel) -> None:
 
 
 def keras_kernels(work: RecipeState) -> list[Kernel]:
-    """Return the kernels of the Keras model. Raises `CompressionError` where it has none."""
+    """Return the kernels of the Keras model. Raises `CompressionError` if it has none."""
     kernels = find_kernels(work.keras_model())
     if not kernels:
         raise _refused(f"{work.model.name} has no convolution or dense layer, so there is nothing to change.")

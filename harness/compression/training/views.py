@@ -67,7 +67,7 @@ class Shared:
 
 
 class OnGrid:
-    """Fake quantization: symmetric, one scale a channel, rounded to `bits`; gradients pass straight through.
+    """Fake quantization: symmetric, one scale per channel, rounded to `bits`; gradients pass straight through.
 
     The scale is the largest magnitude over 2**(bits - 1) - 1, as the quantizer's (Jacob et al. 2018, "Quantization and
     Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). One scale a channel makes folding of
@@ -105,7 +105,7 @@ def zeros_view(work: RecipeState, kernel: Kernel) -> list[View]:
 
 
 def shared_view(kernel: Kernel, values: int, *, per_tensor: bool) -> View:
-    """Return the view under which a kernel has at most so many values, in units of each channel's or one scale."""
+    """Return the view under which a kernel has at most this many values, in units of each channel's or one scale."""
     weight = np.asarray(kernel.variable.numpy())
     axes = tuple(range(weight.ndim)) if per_tensor else kernel.reduced_axes
     return Shared(share(weight, values, reduced_axes=axes))

@@ -1,6 +1,6 @@
-"""Choose the grids of quantized weights anew: fewer bits than the storage has, or the scale of least error.
+"""Choose the grids of quantized weights again: fewer bits than the storage has, or the scale of least error.
 
-`weight = scale * code`, one scale a channel or tensor, codes from -limit to limit; zero is always code 0.
+`weight = scale * code`, one scale per channel or tensor, codes from -limit to limit; zero is always code 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FALLBACK_SCALE = 1.0
 
 
 def quantize_weight(weight: Floats, bits: int, *, axis: int | None, rule: ScaleRule) -> tuple[Codes, Floats]:
-    """Return codes in the weight's shape and one scale a channel along `axis` (one in all for None).
+    """Return codes in the weight's shape and one scale per channel along `axis` (one in all for None).
 
     `largest` reaches the largest weight. `least-error` is the scale with the smallest squared error over the weights
     that are not zero: zeros are exact under every scale, so in a pruned tensor they must not vote.
@@ -97,7 +97,7 @@ def _weighted_operators(model: FlatbufferObject) -> list[tuple[FlatbufferObject,
 
 
 def _is_plain_integer(tensor: FlatbufferObject) -> bool:
-    """Whether a tensor holds integers with one scale a tensor or channel; blocks keep their own."""
+    """Return True if a tensor holds integers with one scale per tensor or channel; blocks keep their own."""
     from ai_edge_litert import schema_py_generated as schema
 
     quantization = tensor.quantization
