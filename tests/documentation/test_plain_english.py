@@ -33,6 +33,9 @@ REPEATED = (
 )
 MODULES = sorted(Path(harness.__file__).parent.rglob("*.py"))
 
+COMMENTED = ("sh", "toml", "python")
+"""Languages of blocks whose comments the author wrote."""
+_FENCE = re.compile(r"^( *)```(?P<language>\S*)$(?P<text>.*?)^\1```$", re.DOTALL | re.MULTILINE)
 _UNITS = (
     "attempt block cell channel class core delegate device file hand host image invocation kernel layer line model "
     "night page phone process recipe result row sample session stage step sweep tensor variant weight window"
@@ -64,11 +67,18 @@ def marked_phrases(text: str) -> list[str]:
 
 
 def prose_of(page: Path) -> str:
-    """Return the text of a page without code, link targets and sentences that a page repeats from the package."""
-    text = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    """Return the text of a page without code, link targets and sentences that a page repeats from the package.
+
+    Comments in code are prose too; what a command prints is not.
+    """
+    text = _FENCE.sub(_comments, page.read_text(encoding="utf-8"))
     for sentence in REPEATED:
         text = text.replace(sentence, "")
     return re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
+
+
+def _comments(fence: re.Match[str]) -> str:
+    return "\n".join(re.findall(r"# .*", fence["text"])) if fence["language"] in COMMENTED else ""
 
 
 def is_text(node: ast.AST) -> bool:
@@ -163,7 +173,9 @@ def test_plain_phrases_pass(text):
 
 def test_code_and_stored_names_do_not_count(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("Column `sittings`.\n```sh\nharness # anew\n```\n[link](beside.md)\n")
+    page.write_text("Column `sittings`.\n```sh\nbeside\n```\n```text\n# anew\n```\n[link](beside.md)\n")
     assert marked_phrases(prose_of(page)) == []
+    page.write_text("```sh\nharness # anew\n```\n")
+    assert marked_phrases(prose_of(page)) == ["anew"]
     source = '"""Anew."""\nX = "sittings"\nY = f"{X} is prepared anew."\n'
     assert [marked_phrases(text) for text in messages(source)] == [["anew"]]
