@@ -14,9 +14,9 @@ import pytest
 from command_blocks import ROOT
 
 import harness
-from harness.results.columns import COLUMNS, INVOCATION_COLUMNS
-from harness.results.promises import promise_titles
-from harness.sweep.retries import Remedy
+from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS
+from harness.analysis.promises import promise_titles
+from harness.sweep.retry import Remedy
 
 MESSAGES_CEILING = 62
 """Marked phrases in string literals of the package: messages, help, captions. Target: 0."""
