@@ -12,9 +12,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from harness.virtual_phone.processes import PID_FILE
+
 CONTROL_PIPE = "cable-control"
 PORT_FILE = "cable-port"
-PHONE_PID_FILE = "pid"
 
 _CHUNK_BYTES = 65536
 _POLL_S = 0.05
@@ -128,7 +129,7 @@ def serve(target_port: int, folder: Path) -> None:
     part = folder / f"{PORT_FILE}.part"
     part.write_text(str(cable.port))
     part.rename(folder / PORT_FILE)
-    while (folder / PHONE_PID_FILE).exists():
+    while (folder / PID_FILE).exists():
         if select.select([commands], [], [], 1.0)[0]:
             _obey(cable, commands.readline().split())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matrix
 import pytest
+from experiments.injected_faults import FAULTS
 from faulty_sweep import OVERLAPS, PLAN, RUNNING, FaultySweep, Held, knobs, settled, stray_files
 from traps import BEGUN, HOLD, SILENT_LIMIT_S, Phase, Trap, TrappedDevice
 
@@ -18,7 +19,6 @@ from harness.devices.adb.server import adb_client
 from harness.devices.lease import is_held
 from harness.devices.preparation.change_note import ChangeNote
 from harness.sweep import targets
-from harness.virtual_phone.faults import FAULTS
 from harness.virtual_phone.phone import virtual_phone
 
 pytestmark = pytest.mark.virtual_phone
