@@ -345,7 +345,7 @@ def is_tool(process: psutil.Process) -> bool:
 def adbd(sweep: Sweep) -> list[int]:
     """Return the phone's adbd; its init starts another one after a second."""
     try:
-        return [sweep.phone._adbd_pid()]
+        return [sweep.phone.processes.adbd_pid()]
     except Exception:
         return []
 

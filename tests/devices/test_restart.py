@@ -24,7 +24,7 @@ def test_a_restart_loses_properties_keeps_files_and_ends_when_the_phone_answers(
 
 def test_a_phone_that_does_not_go_down_is_no_restart(start_phone, monkeypatch):
     phone = start_phone()
-    phone._inside("system/bin/reboot").write_text("#!/system/bin/sh\n")
+    phone.processes.inside("system/bin/reboot").write_text("#!/system/bin/sh\n")
     monkeypatch.setattr(restarting, "DOWN_TIMEOUT_S", 2.0)
     with pytest.raises(DeviceError, match="did not go down"):
         restart(open_device(phone.serial), stop=threading.Event())

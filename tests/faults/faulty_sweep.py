@@ -120,7 +120,7 @@ def knobs(phone):
 
 def stray_files(phone):
     """Return what lies in harness's folder on a phone besides whole files under the names of their contents."""
-    folder = phone._inside(WORK_FOLDER.removeprefix("/"))
+    folder = phone.processes.inside(WORK_FOLDER.removeprefix("/"))
     files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
     return [file for file in files if not file.startswith("blobs/") or file.endswith(".part")]
 

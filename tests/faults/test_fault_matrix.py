@@ -50,9 +50,9 @@ def phones(running):
     """The two phones as new: the one that something happens to, and the one that it must not touch."""
     for phone in running:
         connect(phone.serial)
-        shutil.rmtree(phone._inside(WORK_FOLDER[1:]), ignore_errors=True)
+        shutil.rmtree(phone.processes.inside(WORK_FOLDER[1:]), ignore_errors=True)
         for name in (OVERLAPS, RUNNING, BEGUN, HOLD):
-            phone._inside(name).unlink(missing_ok=True)
+            phone.processes.inside(name).unlink(missing_ok=True)
     return running
 
 
@@ -144,7 +144,7 @@ def test_a_sweep_comes_through(phones, mishap_of, tmp_path, names, phase, word):
     assert settled(lambda: Held.now(phone), held_before) == held_before
     assert stray_files(phone) == []
     assert not is_held(phone.serial)
-    assert not phone._inside(OVERLAPS).exists()
+    assert not phone.processes.inside(OVERLAPS).exists()
 
 
 @pytest.mark.parametrize(("names", "phase"), matrix.BESIDE_ANOTHER)

@@ -17,7 +17,7 @@ LIMIT_S = 90
 
 
 def let_go(phone):
-    phone._inside("data/go").touch()
+    phone.processes.inside("data/go").touch()
 
 
 def until(condition):

@@ -18,7 +18,7 @@ LOSES_ADBD = "if [ -e /data/faulty ]; then kill -9 -1; fi"
 
 
 def become_faulty(phone):
-    phone._inside("data/faulty").touch()
+    phone.processes.inside("data/faulty").touch()
 
 
 def devices(sweep):
@@ -132,7 +132,7 @@ def test_a_phone_that_hangs_for_a_while_is_waited_for_and_nothing_of_it_is_the_c
 
 
 def _hang_in_second_run(phone):
-    count = phone._inside("data/count")
+    count = phone.processes.inside("data/count")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if count.exists() and count.read_text().strip() == "2":

@@ -58,7 +58,7 @@ def phone(shared_phone):
         fastest = int(shared_phone.controls.clock(core, "cpuinfo_max_freq"))
         shared_phone.controls.set_core_ceiling(core, fastest)
         shared_phone.controls.set_core_frequency(core, fastest)
-    shared_phone._inside("data/count").unlink(missing_ok=True)
+    shared_phone.processes.inside("data/count").unlink(missing_ok=True)
     return shared_phone
 
 
@@ -343,7 +343,7 @@ def test_promise_h16_a_lost_phone_has_no_look_after(phone, device, tmp_path):
 
 
 def _crash_at_second_run(phone, device):
-    count = phone._inside("data/count")
+    count = phone.processes.inside("data/count")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if count.exists() and count.read_text().strip() == "2":
