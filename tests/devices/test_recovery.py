@@ -31,7 +31,7 @@ def test_a_silent_phone_is_reconnected_again_and_again_until_the_time_is_over(st
     asked = []
 
     def note_and_reconnect(name, *, timeout_s):
-        asked.append(name)
+        asked.append(str(name))
         reconnect(name, timeout_s=timeout_s)
 
     monkeypatch.setattr(recovery, "reconnect", note_and_reconnect)

@@ -106,7 +106,7 @@ def happening_to(phone, mishap):
 
     def open_trapped(name, **options):
         device = open_device(name, **options)
-        return TrappedDevice(device, mishap.trap, phone) if name == phone.serial else device
+        return TrappedDevice(device, mishap.trap, phone) if str(name) == phone.serial else device
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(targets, "open_device", open_trapped)
