@@ -83,7 +83,7 @@ def test_a_recorded_phone_by_its_file(start_phone, tmp_path):
 def test_what_is_no_record_is_refused(tmp_path, content):
     file = tmp_path / "x.json"
     file.write_text(content)
-    with pytest.raises(UsageError, match="not the record of a phone"):
+    with pytest.raises(UsageError, match="Cannot read the recording"):
         load_recording(str(file))
 
 
@@ -238,14 +238,14 @@ def test_the_official_tool_is_the_vendor_partition(virtual_phone):
 
 def test_missing_programs_are_named_with_their_packages(monkeypatch):
     monkeypatch.setattr(base_image.shutil, "which", lambda program, **_: None if program == "g++" else "/bin/x")
-    with pytest.raises(MissingPrerequisiteError, match=r"needs g\+\+") as caught:
+    with pytest.raises(MissingPrerequisiteError, match=r"lacks g\+\+") as caught:
         base_image.check_programs()
     assert caught.value.advice == "On Debian: apt install g++"
 
 
 def test_the_mirror_comes_from_the_machines_own_sources(tmp_path):
     (tmp_path / "sources.list.d").mkdir()
-    with pytest.raises(MissingPrerequisiteError, match="No Debian mirror"):
+    with pytest.raises(MissingPrerequisiteError, match="Cannot find a Debian mirror"):
         debian_mirror(tmp_path)
     (tmp_path / "sources.list").write_text("# deb http://no/\ndeb [arch=amd64] http://old.example/debian stable main\n")
     assert debian_mirror(tmp_path) == "http://old.example/debian"
