@@ -164,7 +164,7 @@ class Sweep:
         if not cache.exists():
             cache.mkdir()
             (cache / "tools").symlink_to(ToolRegistry().folder)
-        self._witness = Path(f"/proc/{phone.init_pid()}/root{WITNESS}")
+        self._witness = Path(f"/proc/{phone.processes.init_pid()}/root{WITNESS}")
         self._witness.unlink(missing_ok=True)
         self.token = f"kill-any-{os.getpid()}-{folder.name}"
         self.process: subprocess.Popen[str] | None = None
@@ -329,7 +329,7 @@ def adb_servers(_: Sweep) -> list[int]:
 def tools_on_phone(sweep: Sweep) -> list[int]:
     """Return the tool's processes on the phone."""
     with suppress(psutil.Error):
-        inside = psutil.Process(sweep.phone.init_pid()).children(recursive=True)
+        inside = psutil.Process(sweep.phone.processes.init_pid()).children(recursive=True)
         return [process.pid for process in inside if is_tool(process)]
     return []
 
@@ -345,7 +345,7 @@ def is_tool(process: psutil.Process) -> bool:
 def adbd(sweep: Sweep) -> list[int]:
     """Return the phone's adbd; its init starts another one after a second."""
     try:
-        return [sweep.phone._adbd_pid()]
+        return [sweep.phone.processes.adbd_pid()]
     except Exception:
         return []
 

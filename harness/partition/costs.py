@@ -46,24 +46,24 @@ _US_PER_S = 1e6
 
 @dataclass(frozen=True)
 class MeasuredPieces:
-    """Latencies by delegate, microseconds; None where a piece does not run as asked, or computes another thing."""
+    """Latencies by delegate, microseconds; None if a piece does not run as asked, or computes another thing."""
 
     sweep_id: str
     whole_us: Mapping[str, float | None]
     pieces_us: Mapping[str, tuple[float | None, ...]]
     whole_processor_us: Mapping[str, float | None]
-    """Processor time of one inference, all threads together; None where `whole_us` is, too."""
+    """Processor time of one inference, all threads together; None if `whole_us` is, too."""
     pieces_processor_us: Mapping[str, tuple[float | None, ...]]
     start_us: Mapping[str, float]
     """Initialisation and first inference of the slowest piece, by delegate."""
     reasons: tuple[str, ...]
     """Why something is None, one sentence each."""
     wrong: Mapping[str, Failure]
-    """What is wrong with the outputs of the whole, by delegate, also where the delegate took it in part."""
+    """What is wrong with the outputs of the whole, by delegate, also if the delegate took it in part."""
 
     @property
     def whole_costs(self) -> dict[str, Cost | None]:
-        """What one inference of the whole takes, by delegate; None where it does not run there."""
+        """What one inference of the whole takes, by delegate; None if it does not run there."""
         return {
             delegate: _cost(time_us, self.whole_processor_us[delegate]) for delegate, time_us in self.whole_us.items()
         }
@@ -185,7 +185,7 @@ class _Checked:
         self._reference = HostOutputs(cache_folder() / "reference")
 
     def failure(self, variant: Variant, delegate: str) -> Failure | None:
-        """Return what is wrong with the outputs; None where nothing is, or the CPU computed them."""
+        """Return what is wrong with the outputs; None if nothing is, or the CPU computed them."""
         if find_delegate(delegate).is_cpu:
             return None
         target = AccuracyTarget(
@@ -203,7 +203,7 @@ class _Checked:
 
 
 def crossing_us(device: Device, size_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> float:
-    """Return what it takes to hand so many bytes from one process of the device to another, through a pipe.
+    """Return what it takes to hand this many bytes from one process of the device to another, through a pipe.
 
     An upper bound for stages in one process, which share memory. Raises `DeviceError`, also for a phone that cannot.
     """
@@ -235,7 +235,7 @@ _US_PER_MS = 1000.0
 def measure_steps(variant: Variant, graph: Graph, name: str) -> list[float]:
     """Return microseconds for each of `graph.steps` on the device called `name`.
 
-    Raises `UsageError` where the device's tool has no op profile, `FailureError` where it failed, and `DeviceError`.
+    Raises `UsageError` if the device's tool has no op profile, `FailureError` if it failed, and `DeviceError`.
     """
     registry = ToolRegistry()
     with opened(name, registry) as device:
@@ -286,7 +286,7 @@ _S_PER_MINUTE = 60
 def processor_us(
     device: Device, tool: Tool, model: str, delegate: str, *, threads: int, latency_us: float, core_mask: str | None
 ) -> float | None:
-    """Return the processor time of one inference, microseconds; None where the tool fails or nothing tells it.
+    """Return the processor time of one inference, microseconds; None if the tool fails or nothing tells it.
 
     `model` is the file on the device, and `latency_us` decides how many runs make about a second.
     """
@@ -308,7 +308,7 @@ def processor_us(
 
 
 def children_us(log: str) -> float | None:
-    """Return the processor time that the shell told of its children; None where it told none."""
+    """Return the processor time that the shell told of its children; None if it told none."""
     told = _TOLD.search(log)
     if not told:
         return None

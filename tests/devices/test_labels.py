@@ -53,8 +53,8 @@ def test_promise_h1_each_state_has_its_label(label, state):
 @pytest.mark.virtual_phone
 def test_promise_h1_labels_are_stored_before_anything_is_pushed(start_phone, tmp_path):
     phone = start_phone()
-    phone.set_battery(level=12)
-    phone.set_screen(on=False)
+    phone.controls.set_battery(level=12)
+    phone.controls.set_screen(on=False)
     device = open_device(phone.serial)
     sweep = ScriptedSweep(tmp_path)
     push, seen = device.push, []

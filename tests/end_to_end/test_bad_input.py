@@ -274,8 +274,8 @@ def test_unplugged_and_plugged_in_again(start_phone, official_tools, registered_
     phone = start_phone(vendor=official_tools, cable=True)
     with sweep_in_background(tmp_path, phone.serial) as sweep:
         wait_for_invocations(3)
-        phone.cut_cable()
-        threading.Timer(3, phone.plug_cable).start()
+        phone.faults.cut_cable()
+        threading.Timer(3, phone.faults.plug_cable).start()
         stdout, stderr = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, stderr
     (row,) = json.loads(stdout)["rows"]
@@ -293,7 +293,7 @@ def test_unplugged_for_good_keeps_what_is_done_and_resumes(
     spec.write_text(f"reconnect_wait_s = 2\n{QUICK_SPEC.read_text()}")
     with sweep_in_background(tmp_path, phone.serial, spec=spec) as sweep:
         wait_for_invocations(3)
-        phone.switch_off()
+        phone.faults.switch_off()
         stdout, stderr = sweep.communicate(timeout=120)
     assert sweep.returncode == 1, stdout + stderr
     (row,) = json.loads(stdout)["rows"]
@@ -302,7 +302,7 @@ def test_unplugged_for_good_keeps_what_is_done_and_resumes(
     assert 3 <= done < 12
     assert "Traceback" not in stderr
 
-    phone.switch_on()
+    phone.faults.switch_on()
     from harness.devices.adb.discovery import connect
 
     connect(phone.serial)
@@ -342,7 +342,7 @@ def test_a_fault_in_the_middle_is_survived(start_phone, official_tools, register
     phone = start_phone(vendor=official_tools)
     with sweep_in_background(tmp_path, phone.serial) as sweep:
         wait_for_invocations(2)
-        getattr(phone, fault)()
+        getattr(phone.faults, fault)()
         stdout, stderr = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, stderr
     (row,) = json.loads(stdout)["rows"]
@@ -354,13 +354,13 @@ def test_a_fault_in_the_middle_is_survived(start_phone, official_tools, register
 @pytest.mark.official_tool
 def test_unplugged_while_the_tool_is_pushed(start_phone, official_tools, registered_tools, own_results, tmp_path):
     phone = start_phone(vendor=official_tools, cable=True)
-    phone.slow_cable(400_000)  # the tool alone has four million bytes
+    phone.faults.slow_cable(400_000)  # the tool alone has four million bytes
     with sweep_in_background(tmp_path, phone.serial) as sweep:
         deadline = time.monotonic() + 90
-        while not list(Path(f"/proc/{phone.init_pid()}/root/data/local/tmp/harness/blobs").glob("*.part")):
+        while not list(Path(f"/proc/{phone.processes.init_pid()}/root/data/local/tmp/harness/blobs").glob("*.part")):
             assert time.monotonic() < deadline, "the push did not begin"
             time.sleep(0.1)
-        phone.cut_cable()
+        phone.faults.cut_cable()
         stdout, stderr = sweep.communicate(timeout=120)
     assert sweep.returncode == 3, stderr
     assert {row["failure_class"] for row in json.loads(stdout)["rows"]} <= {"device_lost", "device_offline"}

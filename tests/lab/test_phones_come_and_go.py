@@ -17,7 +17,7 @@ LIMIT_S = 90
 
 
 def let_go(phone):
-    phone._inside("data/go").touch()
+    phone.processes.inside("data/go").touch()
 
 
 def until(condition):
@@ -53,7 +53,7 @@ def test_what_a_lost_phone_left_is_taken_up_again(start_phone, sweep):
         add(sweep_id, cell_key, finished)
         if finished.index == 1 and not lost_once.is_set() and good(sweep)[lost.serial] == 2:
             lost_once.set()
-            lost.switch_off()
+            lost.faults.switch_off()
 
     lost_once = threading.Event()
     sweep.store.add_invocation = add_and_pull_the_plug
@@ -61,7 +61,7 @@ def test_what_a_lost_phone_left_is_taken_up_again(start_phone, sweep):
     working = running(sweep, lost.serial, steady.serial)
     until(lost_once.is_set)
     until(lambda: any(device["failure_class"] for device in devices(sweep)))
-    lost.switch_on()
+    lost.faults.switch_on()
     until(lambda: good(sweep)[lost.serial] == 5)
     let_go(steady)
     working.join(LIMIT_S)

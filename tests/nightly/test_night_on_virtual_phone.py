@@ -105,7 +105,7 @@ def test_a_phone_that_became_slower_is_found_the_next_night(lab):
     assert first.exit_code == second.exit_code == ExitCode.OK
     assert [cell.compared for cell in first.check.cells] == [None, None]
     assert all(cell.compared.a.sweep_id == first.check.sweep_id for cell in second.check.cells)
-    lab.phone._inside("data/slow").touch()
+    lab.phone.processes.inside("data/slow").touch()
     third = lab.night()
     assert third.exit_code == ExitCode.CELL_FAILED
     assert len(third.check.troubled(Trouble.SLOWER)) == 2

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from old_stores import make_old_on_server
 from postgresql_server import KEPT_OUT, WITH_PASSWORD
 from results_examples import SWEEP, accuracy_outcome, add, begin, cell, measure, succeeded, sweep_record
 from sqlalchemy import text
@@ -240,8 +239,3 @@ def test_files_of_a_night_lie_in_a_folder_of_the_store_alone():
         "results/lab.example-6000-results",
         "postgresql://me@lab.example:6000/results",
     )
-
-
-def test_an_old_store_on_a_server_is_listed(shared_store_url, postgresql):
-    make_old_on_server(postgresql, shared_store_url)
-    assert json.loads(call("results", "list", "--json", "--results", shared_store_url).stdout)["sweeps"] == []

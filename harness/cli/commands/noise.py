@@ -47,9 +47,10 @@ def noise(
     `harness compare` uses the floor of the latest A/A sweeps of a device. Run it again on another day: the floor then
     also knows what changes from day to day.
     """
+    from harness.devices.device_ref import DeviceRef, RefKind
     from harness.store.store import Store
 
-    if device.partition(":")[0] == "virtual":
+    if DeviceRef.parse(device).kind is RefKind.VIRTUAL:
         raise UsageError(
             "A virtual phone that lives for one sweep has no floor to keep.",
             "Start one with `harness phone start`, then name its serial.",
