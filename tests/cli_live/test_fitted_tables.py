@@ -81,6 +81,12 @@ def test_the_table_of_a_sweep_cuts_nothing(store, width):
     assert bool(left_out) is (width < 200)
 
 
+def test_80_columns_show_what_decides(store):
+    text = " ".join(drawn(sweep_table(summarize(store, "20261124-083000-aaaa")), 80).split("Too narrow")[0].split())
+    for shown in ("variant", "prune50-distilled-int8", "rank", "ms", "interval", "MB", "top-1", "91.0", "1.00..1.02"):
+        assert shown in text
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_the_table_of_a_comparison_cuts_nothing(store, width):
     before, after = (

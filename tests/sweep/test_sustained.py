@@ -53,8 +53,8 @@ def test_promise_h18_windows_follow_each_other_on_a_phone_that_heats_up(start_ph
     assert [row["labels"] for row in windows[2:]] == [["hot"]] * 4
     assert {row["runs"] for row in windows} == {700}
     assert [row["purpose"] for row in sweep.invocations] == ["latency"] * 5 + ["sustained"] * 6
-    summary = summary_frame(summarize(sweep.store, SWEEP))
-    (row,) = summary.to_dict("records")
+    summary = summarize(sweep.store, SWEEP)
+    (row,) = summary_frame(summary).to_dict("records")
     assert row["sustained_curve_us"] == [1000, 1100, 1200, 1300, 1400, 1500]
     assert row["sustained_change"] == pytest.approx(0.5)
     assert row["latency_median_us"] == 1000  # the rank comes from the other processes

@@ -108,8 +108,8 @@ def test_promise_h6_every_process_of_a_cell_warms_up_as_was_found(start_phone, t
         assert (row["warmup_asked_runs"], row["warmup_runs"], row["warmup_converged"]) == (runs, runs, converged)
         assert f"--warmup_runs={runs}" in row["command"]
         assert "--warmup_min_secs=0" in row["command"]
-    summary = summary_frame(summarize(sweep.store, SWEEP))
-    (row,) = summary.to_dict("records")
+    summary = summarize(sweep.store, SWEEP)
+    (row,) = summary_frame(summary).to_dict("records")
     assert (row["warmup_runs"], row["warmup_converged"], row["invocations_ok"]) == (runs, converged, 5)
     assert ("not warmed up" in printed(summary)) is not converged
 

@@ -74,20 +74,20 @@ def _milliseconds(column: str) -> Callable[[ResultRow], str]:
 
 COLUMNS: tuple[Column, ...] = (
     _words("variant", 12, lambda row: printable(row.variant)),
-    _words("delegate", 9, lambda row: printable(row.delegate_requested)),
-    _words("ran", 8, _delegate_achieved),
+    _words("delegate", 6, lambda row: printable(row.delegate_requested)),
+    _words("ran", 4, _delegate_achieved),
     _number("latency\nms", 10, _milliseconds("latency_median_us")),
-    _number("95 %\ninterval", 4, _interval),
+    _number("95 %\ninterval", 9, _interval),
     _number("init ms\ncold/warm", 1, _init),
-    _number("memory\nMB", 2, _memory),
-    _number("size\nkB", 5, lambda row: "-" if row.size_bytes is None else number(row.size_bytes / 1000)),
-    _number("zip\nkB", 3, lambda row: "-" if row.gzip_size_bytes is None else number(row.gzip_size_bytes / 1000)),
-    _number("top-1\n%", 6, lambda row: "-" if row.top1 is None else f"{100 * row.top1:.1f}"),
-    _number("change\npoints", 7, _change),
+    _number("memory\nMB", 8, _memory),
+    _number("size\nkB", 3, lambda row: "-" if row.size_bytes is None else number(row.size_bytes / 1000)),
+    _number("zip\nkB", 2, lambda row: "-" if row.gzip_size_bytes is None else number(row.gzip_size_bytes / 1000)),
+    _number("top-1\n%", 7, lambda row: "-" if row.top1 is None else f"{100 * row.top1:.1f}"),
+    _number("change\npoints", 5, _change),
     _words("rank", 11, _verdict),
 )
-"""Each with its worth: where the terminal is narrow, what the decision needs stays longest."""
-THREADS = _number("threads", 9, lambda row: str(row.threads))
+"""Each with its worth: in a narrow terminal, rank, latency, its interval, memory and accuracy stay longest."""
+THREADS = _number("threads", 6, lambda row: str(row.threads))
 """Shown where rows differ in it."""
 
 
