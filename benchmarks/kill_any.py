@@ -48,7 +48,6 @@ from harness.benchmark.registry import ToolRegistry
 from harness.devices.lease import is_held
 from harness.errors import ExitCode
 from harness.store.store import Store
-from harness.store.sweep_rows import read_sweep_rows
 from harness.virtual_phone.phone import VirtualPhone
 
 SPEC = f"""
@@ -204,18 +203,19 @@ class Sweep:
         """Return the final table without times: each row by its name, with what became of each place of the plan."""
         with Store.open(self.place) as store:
             (record,) = store.sweeps()
-            (sweep,) = read_sweep_rows(store, [record.id])
-        last = {
-            (row["cell_key"], row["purpose"], row["invocation_index"]): row["failure_class"]
-            for row in sweep.invocations
-        }
+            (sweep,) = store.read_sweeps([record.id])
+        last = {(row.cell_key, row.purpose, row.invocation_index): row.failure_class for row in sweep.invocations}
         table = {}
         for row in summary_rows(sweep):
-            kept = {name: value for name, value in row.items() if name not in NOT_COMPARED and not name.endswith(TIMES)}
+            kept = {
+                name: value
+                for name, value in vars(row).items()
+                if name not in NOT_COMPARED and not name.endswith(TIMES)
+            }
             places = sorted(
-                (purpose, index, failed) for (key, purpose, index), failed in last.items() if key == row["cell_key"]
+                (purpose, index, failed) for (key, purpose, index), failed in last.items() if key == row.cell_key
             )
-            table[f"{row['variant']} {row['delegate_requested']}"] = kept | {"places": places}
+            table[f"{row.variant} {row.delegate_requested}"] = kept | {"places": places}
         return table
 
     def left(self) -> list[str]:
@@ -516,7 +516,7 @@ def differences(expected: dict[str, dict[str, Any]], found: dict[str, dict[str, 
 
 
 def _without_crash(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in row.items() if name not in MARKS_OF_A_CRASH}
+    kept = {name: value for name, value in vars(row).items() if name not in MARKS_OF_A_CRASH}
     return kept | {"places": [place for place in row["places"] if place[0] not in GROUND]}
 
 

@@ -302,7 +302,10 @@ class Sweep:
             return {}
         with Store.open(self.folder) as store:
             (sweep,) = store.sweeps()
-            rows = {"row": _records(store.invocations(sweep.id)), "accuracy": _records(store.accuracies(sweep.id))}
+            rows = {
+                "row": _records(store.invocations(sweep.id)),
+                "accuracy": _records(store.accuracies(sweep.id)),
+            }
         kept = {f"{kind} {row['id']}": repr(row) for kind, found in rows.items() for row in found}
         logs = [row["log_path"] for found in rows.values() for row in found]
         return kept | {f"log {path}": sha256_of(self.folder / path) for path in logs}
@@ -325,8 +328,8 @@ class Sweep:
         return Counter(places)
 
 
-def _records(frame: Any) -> list[dict[str, Any]]:
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+def _records(rows: Sequence[object]) -> list[dict[str, Any]]:
+    return [vars(row) for row in rows]
 
 
 def knobs(phone: VirtualPhone) -> dict[str, str | None]:

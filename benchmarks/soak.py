@@ -440,10 +440,9 @@ def knobs(phone: VirtualPhone) -> list[object]:
     ]
 
 
-def records(frame: Any) -> list[dict[str, Any]]:
-    """Return a table's rows as plain values."""
-    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return rows
+def records(rows: Sequence[object]) -> list[dict[str, Any]]:
+    """Return stored rows as plain values."""
+    return [vars(row) for row in rows]
 
 
 def show(findings: Findings, before: Holdings, after: Holdings) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
+from stored_tables import frame
 
 from harness.devices.adb.discovery import open_device
 from harness.devices.device import DeviceFacts, DeviceKind
@@ -59,11 +60,11 @@ def test_promise_h1_labels_are_stored_before_anything_is_pushed(start_phone, tmp
     push, seen = device.push, []
 
     def look_and_push(local):
-        seen.append(list(sweep.store.devices(SWEEP)["labels"]))
+        seen.append(list(frame(sweep.store.devices(SWEEP))["labels"]))
         return push(local)
 
     device.push = look_and_push
     sweep.run(device)
-    (stored,) = sweep.store.devices(SWEEP)["labels"]
+    (stored,) = frame(sweep.store.devices(SWEEP))["labels"]
     assert {"virtual phone", "low battery"} <= set(stored)
     assert seen == [[stored]] * 2  # the tool and the variant

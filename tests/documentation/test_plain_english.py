@@ -14,8 +14,8 @@ import pytest
 from command_blocks import ROOT
 
 import harness
-from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS
 from harness.analysis.promises import promise_titles
+from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS
 from harness.sweep.retry import Remedy
 
 MESSAGES_CEILING = 62

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from stored_tables import frame
 
 from harness.benchmark.registry import ToolRegistry
 from harness.paths import cache_folder, shipped
@@ -255,7 +256,7 @@ def wait_for_invocations(count, timeout_s=90):
         if (folder / "results.sqlite3").exists():
             with Store.open(folder) as store:
                 sweeps = store.sweeps()
-                if sweeps and (store.invocations(sweeps[-1].id)["purpose"] == "latency").sum() >= count:
+                if sweeps and (frame(store.invocations(sweeps[-1].id))["purpose"] == "latency").sum() >= count:
                     return
         time.sleep(0.2)
     raise AssertionError("the sweep did not get that far")
@@ -310,7 +311,7 @@ def test_unplugged_for_good_keeps_what_is_done_and_resumes(
     (row,) = json.loads(resumed.stdout)["rows"]
     assert row["invocations_ok"] == 12
     with Store.open(own_results) as store:
-        stored = store.invocations(store.sweeps()[-1].id)
+        stored = frame(store.invocations(store.sweeps()[-1].id))
     good = stored[(stored.purpose == "latency") & stored.failure_class.isna()]
     assert len(good) == 12  # nothing was measured twice
 
@@ -325,12 +326,12 @@ def test_kill_9_loses_at_most_the_invocation_under_way(
         wait_for_invocations(4)
         sweep.kill()
     with Store.open(own_results) as store:
-        before = len(store.invocations(store.sweeps()[-1].id))
+        before = len(frame(store.invocations(store.sweeps()[-1].id)))
     assert before >= 4
     resumed = harness_cli("sweep", "--resume", "latest", "--json")
     assert resumed.returncode == 0, resumed.stderr
     with Store.open(own_results) as store:
-        purposes = store.invocations(store.sweeps()[-1].id)["purpose"]
+        purposes = frame(store.invocations(store.sweeps()[-1].id))["purpose"]
         assert [(purposes == name).sum() for name in ("latency", "memory", "init_cold", "init_warm")] == [12, 1, 1, 1]
 
 

@@ -57,8 +57,7 @@ class CarriedOn:
         """Every stored process, as plain values."""
         with Store.open(self.folder) as store:
             (sweep,) = store.sweeps()
-            frame = store.invocations(sweep.id)
-        return frame.astype(object).where(frame.notna(), None).to_dict("records")
+            return [vars(row) for row in store.invocations(sweep.id)]
 
 
 @pytest.fixture

@@ -49,9 +49,9 @@ def test_what_a_lost_phone_left_is_taken_up_again(start_phone, sweep):
     lost, steady = start_phone(), start_phone(like="galaxy-s9-us")
     add = sweep.store.add_invocation
 
-    def add_and_pull_the_plug(*arguments, **values):
-        add(*arguments, **values)
-        if values["index"] == 1 and not lost_once.is_set() and good(sweep)[lost.serial] == 2:
+    def add_and_pull_the_plug(sweep_id, cell_key, finished):
+        add(sweep_id, cell_key, finished)
+        if finished.index == 1 and not lost_once.is_set() and good(sweep)[lost.serial] == 2:
             lost_once.set()
             lost.faults.switch_off()
 
@@ -92,5 +92,4 @@ def test_a_phone_that_is_attached_meanwhile_joins_under_one_name_and_one_that_is
 
 
 def devices(sweep):
-    frame = sweep.store.devices(SWEEP)
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [vars(row) for row in sweep.store.devices(SWEEP)]

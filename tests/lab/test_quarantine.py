@@ -9,6 +9,7 @@ from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
 
 from harness.analysis.summary import summarize
+from harness.export.tables import summary_frame
 
 pytestmark = pytest.mark.virtual_phone
 COUNT = "n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count; "
@@ -22,8 +23,7 @@ def become_faulty(phone):
 
 
 def devices(sweep):
-    frame = sweep.store.devices(SWEEP)
-    return {row["serial"]: row for row in frame.astype(object).where(frame.notna(), None).to_dict("records")}
+    return {row.serial: vars(row) for row in sweep.store.devices(SWEEP)}
 
 
 def by_serial(sweep, serial):
@@ -48,7 +48,7 @@ def test_a_faulty_phone_is_left_out_with_the_reason_and_the_other_is_measured(st
     assert not [note for note in sweep.notebook.notes if "is back" in note]
     told = {
         row["serial"]: row["failure_message"]
-        for row in summarize(sweep.store, SWEEP).to_dict("records")
+        for row in summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
         if row["failure_class"] and not isinstance(row["variant"], str)
     }
     assert told == {faulty.serial: reason}
@@ -115,9 +115,9 @@ def test_a_phone_that_hangs_for_a_while_is_waited_for_and_nothing_of_it_is_the_c
     )
     add = sweep.store.add_invocation
 
-    def add_and_let_go(*arguments, **values):
-        add(*arguments, **values)
-        if values["invocation"].failure:
+    def add_and_let_go(sweep_id, cell_key, finished):
+        add(sweep_id, cell_key, finished)
+        if finished.invocation.failure:
             phone.faults.unhang()
 
     sweep.store.add_invocation = add_and_let_go

@@ -14,6 +14,7 @@ from harness.devices.state.sampling import ClockSamples, parse_samples
 from harness.devices.state.telemetry import Telemetry, read_telemetry
 from harness.devices.state.thermal_gate import ThermalGate, ThermalLimits, body_temperatures, held_back, throttling
 from harness.errors import DeviceError, FailureClass
+from harness.export.tables import summary_frame
 from harness.spec.profile import DeviceProfile
 from harness.virtual_phone.phone import virtual_phone
 
@@ -245,7 +246,7 @@ def test_promise_h3_a_throttled_invocation_is_kept_marked_cooled_and_redone(phon
     assert discarded["telemetry_after"]["thermal_status"] == 2
     assert redone["gate"]["held_by"] == "thermal status 2"
     assert redone["telemetry_before"]["thermal_status"] == 0
-    (row,) = summarize(sweep.store, SWEEP).to_dict("records")
+    (row,) = summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
     assert (row["invocations_ok"], row["invocations_failed"]) == (5, 0)
     assert sum("held back while the tool ran: thermal status 2" in note for note in sweep.notebook.notes) == 2
 
@@ -264,7 +265,7 @@ def test_promise_h3_at_most_two_redos_and_a_throttled_number_never_counts(phone,
     assert attempts == [(index, attempt) for index in range(5) for attempt in (1, 2, 3)]
     assert {row["failure_class"] for row in sweep.invocations} == {"throttled"}
     assert "of 1.70 GHz" in sweep.invocations[0]["failure_message"]
-    (row,) = summarize(sweep.store, SWEEP).to_dict("records")
+    (row,) = summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
     assert row["invocations_ok"] == 0
     assert row["failure_class"] == "throttled"
     assert not sweep.store.done(SWEEP)  # --resume tries again on a cooler day
