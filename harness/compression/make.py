@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from harness.compression.lineage import Lineage, trace
 from harness.compression.worker import CompressionJob, Progress, run_worker, stopped
-from harness.errors import CompressionError, Failure, FailureClass
+from harness.errors import CompressionError, Failure, FailureClass, UsageError
 from harness.progress import Observer
 from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
@@ -190,3 +190,14 @@ def build_card(
         outputs=facts.outputs,
         seconds=round(seconds, 3),
     )
+
+
+def copy_variant(variant: Variant, folder: Path, stem: str) -> Variant:
+    """Copy a variant and its card into a folder. Raises `UsageError` if they cannot be written."""
+    target = folder / f"{stem}.tflite".replace("/", "_")
+    try:
+        shutil.copyfile(variant.path, target)
+        _card_path(target).write_text(variant.card.model_dump_json(indent=2), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"Cannot write {target}: {error.strerror}.", "Choose another --output.") from error
+    return Variant(target, variant.card)
