@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ class _CallablePackage(ModuleType):
         return getattr(import_module("harness.api"), self.__name__.rpartition(".")[2])(*args, **kwargs)
 
 
+logging.getLogger("harness").addHandler(logging.NullHandler())
 for _package in (harness.report, harness.sweep):
     _package.__class__ = _CallablePackage
 

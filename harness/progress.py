@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -201,3 +202,45 @@ def to_observer(progress: Progress) -> Observer:
     if progress is None:
         return SilentObserver()
     return _CallbackObserver(progress) if callable(progress) else progress
+
+
+_LOG = logging.getLogger(__name__)
+_LOGGED = frozenset(
+    {
+        DeviceEvent.BEGAN,
+        DeviceEvent.COOLING,
+        DeviceEvent.FAILED,
+        DeviceEvent.AGAIN,
+        DeviceEvent.AWAY,
+        DeviceEvent.ENDED,
+    }
+)
+
+
+class LoggingObserver:
+    """Logs notes, warnings and what happens to devices, then passes every call on."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.begin = observer.begin
+        self.advance = observer.advance
+        self.wait = observer.wait
+        self.end = observer.end
+        self._events: dict[str, DeviceEvent] = {}
+
+    def note(self, text: str) -> None:
+        """Log one sentence at INFO."""
+        _LOG.info("%s", text)
+        self._observer.note(text)
+
+    def warn(self, text: str) -> None:
+        """Log one sentence at WARNING."""
+        _LOG.warning("%s", text)
+        self._observer.warn(text)
+
+    def show(self, status: DeviceStatus) -> None:
+        """Log an event that changed what happens on a device."""
+        if status.news in _LOGGED and self._events.get(status.serial) is not status.news:
+            _LOG.info("%s: %s %s %s", status.serial, status.news, status.cell, status.reason)
+        self._events[status.serial] = status.news
+        self._observer.show(status)

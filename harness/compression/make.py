@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import logging
 import re
 import shutil
 import threading
@@ -28,6 +29,7 @@ from harness.tflite.runtimes import CURRENT, foresee_failure
 from harness.tflite.variant import Variant, VariantCard
 
 _KEY_LETTERS = 16
+_LOG = logging.getLogger(__name__)
 
 
 def make_variant(
@@ -101,10 +103,12 @@ def _make(
             failure=here / "failure.json",
             progress=here / "progress.json",
         )
+        _LOG.info("compressing %s of %s", recipe.name, model.name)
         with _Bar(observer, recipe.name) as bar:
             run_worker(job, watch=bar.show, stop=stop)
         facts = json.loads(job.facts.read_text(encoding="utf-8"))
         seconds = time.monotonic() - start
+        _LOG.info("compressed %s of %s in %.1f s", recipe.name, model.name, seconds)
         card = build_card(job.variant.read_bytes(), lineage, seconds=seconds, step_facts=facts)
         # The card comes last: a variant without one counts as not made.
         job.variant.replace(path)

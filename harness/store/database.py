@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from typing import Any
 
@@ -10,6 +11,8 @@ from sqlalchemy.exc import NoSuchModuleError
 
 from harness.errors import UsageError
 from harness.text import to_json
+
+_LOG = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 60
 """How long one process waits for another one's write to a SQLite file."""
@@ -35,6 +38,7 @@ _SERVER_KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "1
 
 def make_engine(url: URL) -> Engine:
     """Return an engine that connects when it is first used. Raises `UsageError` where its driver is missing."""
+    _LOG.info("opening store %s", url.render_as_string(hide_password=True))
     return _sqlite_engine(url) if url.get_backend_name() == "sqlite" else _postgresql_engine(url)
 
 
