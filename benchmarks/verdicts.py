@@ -31,7 +31,7 @@ from harness.analysis.device_noise import LATEST_SWEEPS
 from harness.analysis.noise_floor import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
 from harness.analysis.ratio import middle
 from harness.analysis.statistics import enough, median_with_interval
-from harness.cli.commands.noise import DEFAULT_SWEEPS
+from harness.api.noise import DEFAULT_SWEEPS
 from harness.spec.sweep import PRESETS
 
 Floats = NDArray[np.float64]

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from uuid import uuid4
 
+from harness.errors import UsageError
+
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's contents as 64 hexadecimal digits."""
@@ -27,3 +29,11 @@ def decode_saved(data: bytes) -> str:
     """Decode saved output: UTF-16 with byte-order mark (PowerShell), else UTF-8 with what is not valid replaced."""
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     return data.decode(encoding, errors="replace").replace("\r\n", "\n")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents. Raises `UsageError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Cannot make folder {folder}: {error.strerror}.", "Choose another.") from error

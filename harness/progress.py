@@ -1,7 +1,9 @@
-"""What long work tells whoever watches it; the command line draws it, tests collect it."""
+"""Progress events: the command line draws them, a notebook's callback receives them, tests record them."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -135,3 +137,110 @@ class SilentObserver:
 
     def show(self, status: DeviceStatus) -> None:
         """Draw nothing."""
+
+
+class ProgressKind(StrEnum):
+    """What a `ProgressEvent` reports."""
+
+    NOTE = "note"
+    WARNING = "warning"
+    BEGIN = "begin"
+    ADVANCE = "advance"
+    WAIT = "wait"
+    END = "end"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """One call of an `Observer`, as a value."""
+
+    kind: ProgressKind
+    text: str = ""
+    """The note or warning, or what the bar works on."""
+    bar: str = ""
+    """The name of the bar that begins, advances, waits or ends."""
+    steps: int = 0
+    """All steps of a bar that begins, or the steps by which it advances."""
+    device: DeviceStatus | None = None
+
+
+Progress = Callable[[ProgressEvent], None] | Observer | None
+"""How a caller of the API follows long work. A callback is called from several threads at once."""
+
+
+class _CallbackObserver:
+    """Passes every call to a function as one event."""
+
+    def __init__(self, callback: Callable[[ProgressEvent], None]) -> None:
+        self._callback = callback
+
+    def note(self, text: str) -> None:
+        self._callback(ProgressEvent(ProgressKind.NOTE, text))
+
+    def warn(self, text: str) -> None:
+        self._callback(ProgressEvent(ProgressKind.WARNING, text))
+
+    def begin(self, name: str, total: int) -> None:
+        self._callback(ProgressEvent(ProgressKind.BEGIN, bar=name, steps=total))
+
+    def advance(self, name: str, doing: str, steps: int = 1) -> None:
+        self._callback(ProgressEvent(ProgressKind.ADVANCE, doing, name, steps))
+
+    def wait(self, name: str, doing: str) -> None:
+        self._callback(ProgressEvent(ProgressKind.WAIT, doing, name))
+
+    def end(self, name: str) -> None:
+        self._callback(ProgressEvent(ProgressKind.END, bar=name))
+
+    def show(self, status: DeviceStatus) -> None:
+        self._callback(ProgressEvent(ProgressKind.DEVICE, bar=status.serial, device=status))
+
+
+def to_observer(progress: Progress) -> Observer:
+    """Return an observer: the given one, one that calls the given function, or a silent one."""
+    if progress is None:
+        return SilentObserver()
+    return _CallbackObserver(progress) if callable(progress) else progress
+
+
+_LOG = logging.getLogger(__name__)
+_LOGGED = frozenset(
+    {
+        DeviceEvent.BEGAN,
+        DeviceEvent.COOLING,
+        DeviceEvent.FAILED,
+        DeviceEvent.AGAIN,
+        DeviceEvent.AWAY,
+        DeviceEvent.ENDED,
+    }
+)
+
+
+class LoggingObserver:
+    """Logs notes, warnings and what happens to devices, then passes every call on."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.begin = observer.begin
+        self.advance = observer.advance
+        self.wait = observer.wait
+        self.end = observer.end
+        self._events: dict[str, DeviceEvent] = {}
+
+    def note(self, text: str) -> None:
+        """Log one sentence at INFO."""
+        _LOG.info("%s", text)
+        self._observer.note(text)
+
+    def warn(self, text: str) -> None:
+        """Log one sentence at WARNING."""
+        _LOG.warning("%s", text)
+        self._observer.warn(text)
+
+    def show(self, status: DeviceStatus) -> None:
+        """Log an event that changed what happens on a device."""
+        if status.news in _LOGGED and self._events.get(status.serial) is not status.news:
+            _LOG.info("%s: %s %s %s", status.serial, status.news, status.cell, status.reason)
+        self._events[status.serial] = status.news
+        self._observer.show(status)

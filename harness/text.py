@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
+
+from harness.errors import UsageError
 
 
 def pluralize(count: int, noun: str, ending: str = "s") -> str:
@@ -82,3 +84,14 @@ def _shown(value: object) -> str:
     text = str(value)
     is_hash = len(text) == 64 and text.isalnum()  # noqa: PLR2004 - hexadecimal digits of SHA-256
     return f"{text[:_SHOWN]}..." if is_hash else text
+
+
+def alternatives(names: Sequence[str]) -> str:
+    """Return `a`, `a or b`, or `a, b or c`."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def require_choice(option: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise `UsageError` if `value` is not one of the allowed values of an option."""
+    if value not in allowed:
+        raise UsageError(f"Invalid value {value!r} for {option}.", f"Choose {alternatives(allowed)}.")

@@ -6,11 +6,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.analysis.comparable_cell import ComparableCell, differences
+from harness.analysis.comparable_cell import ComparableCell, differences, read_comparable_cells
 from harness.analysis.comparison import SMALLEST_EFFECT, Finding, FindingVerdict, LatencySamples, compare
 from harness.analysis.device_noise import DeviceNoise
 from harness.analysis.result_row import ResultRow
 from harness.analysis.verdict import Verdict
+from harness.errors import UsageError
+from harness.store.store import Store
+from harness.text import alternatives
 
 
 class Subject(StrEnum):
@@ -191,3 +194,63 @@ def _urgency(compared: ComparedCells) -> tuple[int, float]:
     estimate = compared.finding.estimate
     size = 0.0 if estimate is None else max(estimate.value, 1 / estimate.value)
     return list(FindingVerdict).index(compared.finding.verdict), -size
+
+
+_SPEC_KEYS = {Subject.VARIANT: "recipes", Subject.DELEGATE: "delegates"}
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """What `SWEEP` or `SWEEP:VARIANT` names."""
+
+    sweep_id: str
+    variant: str | None
+    cells: Sequence[ComparableCell]
+
+
+def _operand(store: Store, text: str) -> _Operand:
+    name, _, variant = text.partition(":")
+    sweep_id = store.find_sweep(name).id
+    cells = read_comparable_cells(store, sweep_id)
+    if not cells:
+        raise UsageError(f"Sweep {sweep_id} has no cells: nothing was measured.", "Run `harness results list`.")
+    if not variant:
+        return _Operand(sweep_id, None, cells)
+    chosen = [cell for cell in cells if cell.cell.variant == variant]
+    if not chosen:
+        names = ", ".join(dict.fromkeys(str(cell.cell.variant) for cell in cells))
+        raise UsageError(f"Sweep {sweep_id} has no variant {variant!r}.", f"It has: {names}.")
+    return _Operand(sweep_id, variant, chosen)
+
+
+def pairs_between(store: Store, a: str, b: str) -> list[CellPair]:
+    """Pair the cells of two operands, each `SWEEP` or `SWEEP:VARIANT`. Raises `UsageError`."""
+    first, second = _operand(store, a), _operand(store, b)
+    if (first.variant is None) != (second.variant is None):
+        raise UsageError(f"Cannot compare {a} with {b}: only one of them names a variant.", "Name both, or neither.")
+    if (first.sweep_id, first.variant) == (second.sweep_id, second.variant):
+        raise UsageError(f"Cannot compare {a} with {b}: they are the same.", "Name two sweeps, or use --by variant.")
+    return pair_cells(first.cells, second.cells, Subject.VARIANT if first.variant else Subject.SWEEP)
+
+
+def pairs_inside(store: Store, a: str, b: str | None, subject: Subject, baseline: str | None) -> list[CellPair]:
+    """Pair every variant or delegate of one sweep with the baseline. Raises `UsageError`."""
+    if b is not None:
+        raise UsageError(f"Cannot compare by {subject} with a second sweep: {b}.", "Name one sweep only.")
+    operand = _operand(store, a)
+    column = COLUMN_OF[subject]
+    names = list(dict.fromkeys(str(getattr(cell.cell, column)) for cell in operand.cells))
+    base = baseline or _first_named(store, operand.sweep_id, _SPEC_KEYS[subject], names)
+    if base not in names:
+        raise UsageError(f"Invalid value {base!r} for --baseline.", f"Choose {alternatives(names)}.")
+    if len(names) == 1:
+        raise UsageError(f"Sweep {operand.sweep_id} has only one {subject}: {base}.", "Name a sweep with several.")
+    groups = {name: [cell for cell in operand.cells if getattr(cell.cell, column) == name] for name in names}
+    pairs = [pair for name in names if name != base for pair in pair_cells(groups[base], groups[name], subject)]
+    return [pair for pair in pairs if pair.a and pair.b]  # in one sweep, a cell that was not planned is no loss
+
+
+def _first_named(store: Store, sweep_id: str, key: str, names: Sequence[str]) -> str:
+    """Return which of `names` comes first in the sweep's spec, else in the alphabet: `cpu` before all delegates."""
+    listed = store.find_sweep(sweep_id).spec.get(key)
+    return next((name for name in listed if name in names), min(names)) if isinstance(listed, list) else min(names)

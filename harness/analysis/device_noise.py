@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.analysis.comparable_cell import ComparableCell
 from harness.analysis.noise_floor import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
@@ -144,3 +145,40 @@ def _same_device(one: ComparableCell, other: ComparableCell) -> bool:
 def _source(sides: Sequence[ComparableCell]) -> str:
     sweeps = sorted({side.sweep_id for side in sides})
     return f"{len(sweeps)} A/A sweeps, the last {sweeps[-1]}" if sweeps else ""
+
+
+@dataclass(frozen=True)
+class DeviceFloors:
+    """The noise floors of one delegate on one device, as relative differences; None if too little was measured."""
+
+    serial: str
+    delegate: str
+    sweeps: int
+    pairs: int
+    floor_within_sweep: float | None
+    floor_between_sweeps: float | None
+
+
+def read_floors(store: StoreReader, serials: Collection[str]) -> list[DeviceFloors]:
+    """Return one row per device and delegate, from all A/A sweeps stored for the device in its present state."""
+    measured = [side for side in noise_cells(store, serials) if side.latencies_us]
+    newest = {side.serial: side.conditions["os"] for side in reversed(measured)}
+    groups: dict[tuple[str, str], list[ComparableCell]] = {}
+    for side in measured:
+        if side.conditions["os"] == newest[side.serial]:
+            groups.setdefault((side.serial, side.cell.delegate_requested or ""), []).append(side)
+    rows = []
+    for (serial, delegate), sides in groups.items():
+        pairs = len(sides[0].latencies_us)
+        within, between = within_floor(sides, pairs), between_floor(sides)
+        rows.append(
+            DeviceFloors(
+                serial,
+                delegate,
+                len(sides),
+                pairs,
+                within.value if within else None,
+                between.value if between else None,
+            )
+        )
+    return rows

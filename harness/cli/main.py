@@ -38,9 +38,42 @@ VERBS: dict[str, str] = {
 }
 """Each verb and the module whose `app` (a `typer.Typer`) carries it out."""
 
+SUMMARIES: dict[str, str] = {
+    "sweep": "Compress a model, measure it everywhere, print a table.",
+    "devices": "List attached devices.",
+    "doctor": "List what this computer lacks.",
+    "compress": "Compress a model without measuring it.",
+    "evaluate": "Evaluate variants against the float model.",
+    "partition": "Cut a model into stages.",
+    "recipes": "List recipes and techniques.",
+    "bench": "Measure one .tflite file as it is.",
+    "compare": "Compare sweeps, variants or delegates.",
+    "explain": "Show the evidence behind one number.",
+    "history": "Show cells over time, and when they changed.",
+    "lab": "Join computers with phones into one lab.",
+    "nightly": "Sweep, compare with the last good night, and alert.",
+    "noise": "Measure how far a device differs from itself.",
+    "report": "Write sweeps as one offline HTML file.",
+    "results": "List, show, export and prune stored sweeps.",
+    "tools": "Fetch, add, list and probe benchmark_model binaries.",
+    "parse-log": "Parse a saved benchmark_model log.",
+    "phone": "Manage virtual phones and emulators.",
+}
+"""Shown by `harness --help` without loading the modules of the verbs."""
+
 
 class VerbGroup(typer.core.TyperGroup):
     """Load a verb's module only when that verb, or the list of all, is asked for."""
+
+    _lists_verbs = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """Write plain help: loading rich and every verb would take longer than reading it."""
+        self._lists_verbs = True
+        try:
+            super(typer.core.TyperGroup, self).format_help(ctx, formatter)
+        finally:
+            self._lists_verbs = False
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, D102
         return list(VERBS)
@@ -48,6 +81,8 @@ class VerbGroup(typer.core.TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, D102
         if cmd_name not in VERBS:
             return None
+        if self._lists_verbs:
+            return typer.core.TyperCommand(cmd_name, help=SUMMARIES[cmd_name])
         command = typer.main.get_command(importlib.import_module(VERBS[cmd_name]).app)
         command.name = cmd_name
         return command
@@ -80,8 +115,19 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+    verbose: int = typer.Option(
+        0,
+        "-v",
+        "--verbose",
+        count=True,
+        show_default=False,
+        help="Log decisions to stderr; -vv also logs each ADB call with its time.",
+    ),
 ) -> None:
-    pass
+    if verbose:
+        from harness.log_setup import log_to_stderr
+
+        log_to_stderr(verbose)
 
 
 def main() -> None:

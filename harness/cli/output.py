@@ -7,12 +7,11 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 CLI_JSON_SCHEMA_VERSION = 1
@@ -23,11 +22,15 @@ JsonOption = typer.Option(False, "--json", help="Print JSON (with a schema_versi
 
 def console() -> Console:
     """Return the console for people, on stdout. Into a pipe it writes no colours and no progress bars."""
+    from rich.console import Console
+
     return Console(highlight=False)
 
 
 def error_console() -> Console:
     """Return the console for progress and errors, on stderr, so that stdout stays clean for pipes."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
@@ -50,6 +53,8 @@ def print_json(payload: dict[str, Any]) -> None:
 
 def print_error(error: HarnessError) -> None:
     """Print what happened and, on a second line, what to do."""
+    from rich.text import Text
+
     screen = error_console()
     screen.print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)
     if error.advice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import replace
@@ -148,5 +149,7 @@ def watch(*, quiet: bool = False, plain: bool = False) -> QuietWatcher:
     console = error_console()
     if quiet:
         return QuietWatcher(console)
+    if logging.getLogger("harness").isEnabledFor(logging.INFO):
+        return QuietWatcher(console)  # the log of -v says it all
     is_screen = console.file.isatty() and not console.is_dumb_terminal  # whatever FORCE_COLOR asks for
     return LiveWatcher(console) if is_screen and not plain else PlainWatcher(console)

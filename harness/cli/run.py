@@ -1,62 +1,34 @@
-"""Run a sweep from the command line: choose devices, draw progress, print the table, end with the exit code."""
+"""Print a sweep's table and end with its exit code."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from harness.cli.output import console, error_console, print_json
 from harness.errors import ExitCode, FailureClass
-from harness.paths import default_results
 
 if TYPE_CHECKING:
     from harness.analysis.result_row import ResultRow
-    from harness.spec.sweep import SweepSpec
+    from harness.api import SweepResult
+    from harness.cli.progress import QuietWatcher
     from harness.store.store import Store
 
 
-def run_sweep(
-    spec: SweepSpec,
-    *,
-    results: str | None = None,
-    lab: str | None = None,
-    resume: str | None = None,
-    fail_on: str = "failed",
-    as_json: bool = False,
-    quiet: bool = False,
-    plain: bool = False,
-) -> None:
-    """Run a sweep, or carry on the stored one named by `resume`. Always ends with `typer.Exit`.
-
-    With the address of a `lab`, on the phones of its hosts.
-    """
-    from harness.cli.progress import watch
-    from harness.lab.device_source import open_source
-    from harness.store.records import SweepStatus
+def end_with(
+    found: SweepResult, watcher: QuietWatcher, *, fail_on: str = "failed", as_json: bool = False, quiet: bool = False
+) -> NoReturn:
+    """Print a sweep's table and end the command with its exit code."""
     from harness.store.store import Store
-    from harness.sweep.runner import SweepRunner
 
-    watcher = watch(quiet=quiet, plain=plain)
-    place = results or default_results()
-    if spec.require_full_delegation and fail_on == "failed":
-        fail_on = "fell-back"
-    with open_source(lab, place, spec, watcher) as site:
-        targets = site.targets(spec.devices)
-        with Store.open(place) as store:
-            with watcher:
-                if targets.notice:
-                    watcher.note(targets.notice)
-                outcome = SweepRunner(store, watcher, site=site).run(
-                    spec, targets.names, resume=resume, takes_new=targets.takes_new
-                )
-            interrupted = outcome.status is SweepStatus.INTERRUPTED
-            exit_code = print_sweep(
-                store, outcome.sweep_id, fail_on=fail_on, as_json=as_json, interrupted=interrupted, quiet=quiet
-            )
-    for host in outcome.unreached:
-        watcher.warn(f"No adb server answered at {host}: what is attached there was not measured.")
+    with Store.open(found.results, must_exist=True) as store:
+        exit_code = print_sweep(
+            store, found.sweep_id, fail_on=fail_on, as_json=as_json, interrupted=found.interrupted, quiet=quiet
+        )
+    for host in found.unreached:
+        watcher.warn(f"No adb server answered at {host}: the phones attached there were not measured.")
         exit_code = max(exit_code, ExitCode.CELL_FAILED)
     raise typer.Exit(exit_code)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import logging
 import re
 import shutil
 import threading
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 
 from harness.compression.lineage import Lineage, trace
 from harness.compression.worker import CompressionJob, Progress, run_worker, stopped
-from harness.errors import CompressionError, Failure, FailureClass
+from harness.errors import CompressionError, Failure, FailureClass, UsageError
 from harness.progress import Observer
 from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
@@ -28,6 +29,7 @@ from harness.tflite.runtimes import CURRENT, foresee_failure
 from harness.tflite.variant import Variant, VariantCard
 
 _KEY_LETTERS = 16
+_LOG = logging.getLogger(__name__)
 
 
 def make_variant(
@@ -101,10 +103,12 @@ def _make(
             failure=here / "failure.json",
             progress=here / "progress.json",
         )
+        _LOG.info("compressing %s of %s", recipe.name, model.name)
         with _Bar(observer, recipe.name) as bar:
             run_worker(job, watch=bar.show, stop=stop)
         facts = json.loads(job.facts.read_text(encoding="utf-8"))
         seconds = time.monotonic() - start
+        _LOG.info("compressed %s of %s in %.1f s", recipe.name, model.name, seconds)
         card = build_card(job.variant.read_bytes(), lineage, seconds=seconds, step_facts=facts)
         # The card comes last: a variant without one counts as not made.
         job.variant.replace(path)
@@ -190,3 +194,14 @@ def build_card(
         outputs=facts.outputs,
         seconds=round(seconds, 3),
     )
+
+
+def copy_variant(variant: Variant, folder: Path, stem: str) -> Variant:
+    """Copy a variant and its card into a folder. Raises `UsageError` if they cannot be written."""
+    target = folder / f"{stem}.tflite".replace("/", "_")
+    try:
+        shutil.copyfile(variant.path, target)
+        _card_path(target).write_text(variant.card.model_dump_json(indent=2), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"Cannot write {target}: {error.strerror}.", "Choose another --output.") from error
+    return Variant(target, variant.card)

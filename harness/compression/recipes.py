@@ -10,6 +10,7 @@ from harness.compression.calibration import CalibrationRequest
 from harness.compression.registry import Technique, TechniqueSettings, TechniqueStage, get_technique
 from harness.errors import UsageError
 from harness.spec.loading import load_spec, validate_spec
+from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
 from harness.tflite.runtimes import CURRENT, known_runtimes
 
@@ -36,6 +37,16 @@ def find_recipe(text: str) -> Recipe:
     raise UsageError(
         f"There is no recipe {text!r}.{hint}", f"Name a built-in one ({', '.join(recipes)}) or a recipe's TOML file."
     )
+
+
+DEFAULT_RECIPES = ("fp32", "fp16", "dynamic-int8", "int8", "int8-io")
+
+
+def default_recipes(model: ModelSpec) -> tuple[list[Recipe], list[str]]:
+    """Return the default recipes, and the names of those left out because the model has no calibration data."""
+    recipes = [find_recipe(name) for name in DEFAULT_RECIPES]
+    left_out = [recipe.name for recipe in recipes if model.data is None and calibration_request(recipe) is not None]
+    return [recipe for recipe in recipes if recipe.name not in left_out], left_out
 
 
 def within_budget(recipe: Recipe, max_drop_points: float) -> Recipe:

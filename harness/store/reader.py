@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -36,6 +37,8 @@ from harness.store.sqlite import file_engine, open_file
 from harness.store.versions import prepare_tables
 from harness.text import pluralize
 
+_LOG = logging.getLogger(__name__)
+
 ALL = "all"
 """Names every sweep of a store."""
 
@@ -48,6 +51,7 @@ T = TypeVar("T")
 
 def open_backend(place: StoreLocation, tell: Callable[[str], None], *, must_exist: bool = False) -> Backend:
     """Connect to a store and bring its tables up to date; `tell` reports when a server goes and comes back."""
+    _LOG.info("opening store %s", place.url.render_as_string(hide_password=True))
     engine = server_engine(place.url) if place.is_shared else file_engine(place.url)
     try:
         with explained(place.title):

@@ -17,10 +17,12 @@ from harness.compression.recipes import find_recipe, within_budget
 from harness.datasets.labelled import Dataset, choose_samples, load_dataset, random_samples, require_fit
 from harness.devices.device import Device
 from harness.errors import MissingPrerequisiteError
+from harness.log_setup import log_to_folder
 from harness.paths import cache_folder
-from harness.progress import Observer
+from harness.progress import LoggingObserver, Observer
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
+from harness.store.backend import sweep_folder
 from harness.store.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.store.store import Store
 from harness.sweep.context import SweepContext
@@ -68,7 +70,7 @@ class SweepRunner:
         """
         self._store = store
         self._store.tell = observer.warn
-        self._observer = observer
+        self._observer = LoggingObserver(observer)
         self._registry = registry or ToolRegistry()
         self._stop = stop or threading.Event()
         self._waves = waves
@@ -127,7 +129,8 @@ class SweepRunner:
         )
         site = self._site or AdbSource(spec.hosts)
         make_rest = functools.partial(self._hand_over_all, sweep_id, outcomes, supply)
-        status = self._measure(context, devices, site, takes_new=takes_new, beside=make_rest)
+        with log_to_folder(self._store.folder / sweep_folder(sweep_id)):
+            status = self._measure(context, devices, site, takes_new=takes_new, beside=make_rest)
         self._store.finish_sweep(sweep_id, status)
         return SweepOutcome(sweep_id, status, tuple(site.unreached(devices)))
 

@@ -111,7 +111,7 @@ def test_a_dry_run_names_what_it_would_do_and_does_nothing(harness_cli, tmp_path
         (["--delegate", "tpu"], "Unknown delegate 'tpu'."),
         (["--model", "nosuch"], "nosuch"),
         (["--invocations", "2"], "key 'measurement.invocations': found 2"),
-        (["--fail-on", "x"], "--fail-on: found 'x'."),
+        (["--fail-on", "x"], "Invalid value 'x' for --fail-on."),
         (["--preset", "fast"], "key 'preset': found 'fast'"),
     ],
 )

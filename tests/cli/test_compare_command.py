@@ -205,7 +205,7 @@ def test_a_virtual_phone_of_one_sweep_has_no_floor(run_main):
 def test_noise_of_a_phone_that_is_not_there_stops_at_the_first_sweep(store, run_main):
     finished = run_main("noise", "--device", "NOPHONE", "--preset", "quick")
     assert finished.returncode == 3
-    assert "NOPHONE could not be measured: " in finished.stderr
+    assert "Cannot measure NOPHONE: " in finished.stderr
     assert len(store.sweeps()) == 1
 
 
@@ -369,16 +369,16 @@ def test_findings_as_a_file_for_others(store, compare, form):
     [
         (["nosuch", "latest"], "'nosuch' fits no sweep"),
         (["latest~7"], "latest~7 does not exist"),
-        (["latest", "latest"], "latest and latest are the same."),
+        (["latest", "latest"], "Cannot compare latest with latest: they are the same."),
         (["latest:int9", "latest:int8"], "has no variant 'int9'."),
         (["latest:int8", "latest"], "only one of them names a variant."),
-        (["latest~1", "latest", "--by", "variant"], "--by variant compares inside one sweep"),
-        (["--by", "variant", "--baseline", "x"], "--baseline: found 'x'."),
-        (["--by", "delegate"], "has one delegate only: cpu."),
-        (["--by", "colour"], "--by: found 'colour'."),
-        (["--allow", "all"], "--allow: found 'all'."),
-        (["--fail-on", "x"], "--fail-on: found 'x'."),
-        (["--format", "x"], "--format: found 'x'."),
+        (["latest~1", "latest", "--by", "variant"], "Cannot compare by variant with a second sweep"),
+        (["--by", "variant", "--baseline", "x"], "Invalid value 'x' for --baseline."),
+        (["--by", "delegate"], "has only one delegate: cpu."),
+        (["--by", "colour"], "Invalid value 'colour' for --by."),
+        (["--allow", "all"], "Invalid value 'all' for --allow."),
+        (["--fail-on", "x"], "Invalid value 'x' for --fail-on."),
+        (["--format", "x"], "Invalid value 'x' for --format."),
     ],
 )
 def test_what_cannot_be_compared_is_said_in_one_sentence(store, compare, arguments, sentence):

@@ -72,7 +72,7 @@ def test_the_first_page_of_a_site_in_a_browser(store, tmp_path, open_page):
 @pytest.mark.parametrize(
     "arguments, code, words",
     [
-        (["--index", "site", "latest"], 2, "--index writes all sweeps"),
+        (["--index", "site", "latest"], 2, "Cannot combine --index"),
         (["nosuch"], 2, "fits no sweep"),
         (["-o", "results"], 2, "cannot be written"),
         (["--results", "nowhere"], 3, "There are no results in nowhere"),

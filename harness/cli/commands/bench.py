@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.api import bench as run_bench
 from harness.cli.options import (
     PlainOption,
     QuietOption,
@@ -16,8 +17,8 @@ from harness.cli.options import (
     duration_s,
 )
 from harness.cli.output import JsonOption
-from harness.cli.run import run_sweep
-from harness.errors import UsageError
+from harness.cli.progress import watch
+from harness.cli.run import end_with
 
 app = typer.Typer(add_completion=False, help="Measure one .tflite file as it is.")
 
@@ -41,20 +42,20 @@ def bench(
     as_json: bool = JsonOption,
 ) -> None:
     """Measure one .tflite file as it is: a sweep of one variant, its outputs checked on random inputs."""
-    from harness.spec.sweep import load_sweep_spec
-    from harness.sweep.runner import AS_IS_RECIPE
-
-    if file.suffix != ".tflite":
-        raise UsageError(f"{file} is not a .tflite file.", "For other models: harness sweep --model MODEL.")
-    overrides = {
-        "model": str(file),
-        "recipes": [AS_IS_RECIPE],
-        "devices": device,
-        "delegates": delegate,
-        "threads": threads,
-        "preset": preset,
+    settings = {
         "require_full_delegation": require_full_delegation,
         "measurement": {"sustained_s": duration_s(sustained)} if sustained else None,
     }
-    spec = load_sweep_spec(None, {key: value for key, value in overrides.items() if value})
-    run_sweep(spec, results=results, as_json=as_json, quiet=quiet, plain=plain)
+    watcher = watch(quiet=quiet, plain=plain)
+    with watcher:
+        found = run_bench(
+            file,
+            devices=device,
+            delegates=delegate,
+            threads=threads,
+            preset=preset,
+            settings={key: value for key, value in settings.items() if value},
+            results=results,
+            progress=watcher,
+        )
+    end_with(found, watcher, fail_on="fell-back" if require_full_delegation else "failed", as_json=as_json, quiet=quiet)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from harness.cli.options import AllowCodeOption, let_code_run
-from harness.cli.output import JsonOption, console, error_console, print_error, print_json
-from harness.errors import CompressionError, ExitCode, UsageError
-from harness.paths import cache_folder
+from harness.api import compress as compress_model
+from harness.cli.options import AllowCodeOption
+from harness.cli.output import JsonOption, console, print_error, print_json
+from harness.cli.progress import watch
+from harness.errors import CompressionError, ExitCode
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.spec.model import ModelSpec
-    from harness.spec.recipe import Recipe
+    from harness.api import CompressedVariants
     from harness.tflite.variant import Variant
 
 DEFAULT_MODEL = "fashion-dscnn"
-DEFAULT_RECIPES = ("fp32", "fp16", "dynamic-int8", "int8", "int8-io")
 EXAMPLE = "Example: harness compress fashion-dscnn --recipe int8 --output variants"
 SMALLEST_SHARE = 0.01
 """Weight types below this share of a file's constants are left out of the table."""
@@ -30,7 +28,7 @@ RecipeOption = typer.Option(
     None,
     "--recipe",
     "-r",
-    help=f"Built-in recipe or recipe TOML file; may be repeated. Default: {', '.join(DEFAULT_RECIPES)}.",
+    help="Built-in recipe or recipe TOML file; may be repeated. Default: fp32, fp16, dynamic-int8, int8 and int8-io.",
 )
 OutputOption = typer.Option(
     None, "--output", "-o", help="Folder for MODEL-RECIPE.tflite and its card; without it they stay in the cache."
@@ -60,102 +58,50 @@ def compress(
     as_json: bool = JsonOption,
 ) -> None:
     """Make variants of a model and show what is in them. What was made before comes from the cache."""
-    from harness.compression.recipes import find_recipe, within_budget
-    from harness.spec.model import find_model
-
-    if allow_code:
-        let_code_run()
-    spec = find_model(model)
-    recipes = [find_recipe(text) for text in recipe] if recipe else _default_recipes(spec)
-    if max_drop is not None:
-        recipes = [within_budget(one, max_drop) for one in recipes]
-    if output is not None:
-        _make_folder(output)
-    made: list[Variant] = []
-    failed: list[tuple[str, CompressionError]] = []
-    for one in recipes:
-        try:
-            made.append(_make(spec, one, output))
-        except CompressionError as error:
-            failed.append((one.name, error))
-            if not as_json:
-                print_error(error)
+    with watch() as watcher:
+        found = compress_model(
+            model, recipe or None, output=output, max_drop_points=max_drop, allow_code=allow_code, progress=watcher
+        )
+    if not as_json:
+        for failed in found.failures:
+            print_error(CompressionError(failed.failure))
     if as_json:
         print_json(
             {
-                "model": spec.name,
-                "variants": [_as_json(variant, show) for variant in made],
+                "model": found.model,
+                "variants": [_as_json(variant, show) for variant in found.variants],
                 "failures": [
                     {
-                        "recipe": name,
-                        "class": error.failure.failure_class,
-                        "message": error.failure.message,
-                        "evidence": error.failure.evidence,
+                        "recipe": failed.recipe,
+                        "class": failed.failure.failure_class,
+                        "message": failed.failure.message,
+                        "evidence": failed.failure.evidence,
                     }
-                    for name, error in failed
+                    for failed in found.failures
                 ],
             }
         )
-    elif made:
-        console().print(_table(spec, made))
-        for variant in made:
+    elif found.variants:
+        console().print(_table(found))
+        for variant in found.variants:
             if show:
                 _show(variant)
             console().print(f"{variant.name}: {variant.path}", soft_wrap=True)
-    if failed:
+    if found.failures:
         raise typer.Exit(ExitCode.CELL_FAILED)
 
 
-def _default_recipes(spec: ModelSpec) -> list[Recipe]:
-    """Return the default recipes; without data, those that need none, and say so."""
-    from harness.compression.recipes import calibration_request, find_recipe
-
-    recipes = [find_recipe(name) for name in DEFAULT_RECIPES]
-    if spec.data is not None:
-        return recipes
-    calibrated = [recipe.name for recipe in recipes if calibration_request(recipe) is not None]
-    error_console().print(
-        f"{spec.name} has no data to calibrate on: leaving out {', '.join(calibrated)}.", soft_wrap=True
-    )
-    return [recipe for recipe in recipes if recipe.name not in calibrated]
-
-
-def _make(spec: ModelSpec, recipe: Recipe, output: Path | None) -> Variant:
-    from harness.cli.progress import watch
-    from harness.compression.make import make_variant
-    from harness.tflite.variant import Variant
-
-    with watch() as watcher:
-        variant = make_variant(spec, recipe, cache=cache_folder(), observer=watcher)
-    if output is None:
-        return variant
-    target = output / f"{spec.name}-{recipe.name}.tflite".replace("/", "_")
-    try:
-        shutil.copyfile(variant.path, target)
-        target.with_suffix(".json").write_text(variant.card.model_dump_json(indent=2), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{target}: cannot be written ({error.strerror}).", "Choose another --output.") from error
-    return Variant(target, variant.card)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: no such folder can be made ({error.strerror}).", "Choose another.") from error
-
-
-def _table(spec: ModelSpec, made: list[Variant]) -> Table:
+def _table(found: CompressedVariants) -> Table:
     from rich.table import Table
 
-    table = Table(title=f"Variants of {spec.name}", title_justify="left")
+    table = Table(title=f"Variants of {found.model}", title_justify="left")
     table.add_column("variant", no_wrap=True)
     for column in ("size kB", "gzip kB", "ops"):
         table.add_column(column, justify="right")
     table.add_column("weights kB", justify="right", no_wrap=True)
     table.add_column("input")
     table.add_column("made in", justify="right")
-    for variant in made:
+    for variant in found.variants:
         card = variant.card
         table.add_row(
             variant.name,

@@ -61,6 +61,7 @@ def nightly(
     """
     from harness.cli.progress import watch
     from harness.lab.device_source import open_source
+    from harness.log_setup import hide_in_logs
     from harness.nightly.night import NightSettings, next_time, run_night
     from harness.nightly.webhook import post, require_webhook
     from harness.report.html.night_page import write_night_files
@@ -68,6 +69,8 @@ def nightly(
     from harness.spec.sweep import load_sweep_spec
 
     watcher = watch(quiet=quiet, plain=plain)
+    if webhook:
+        hide_in_logs(webhook)
     url = require_webhook(webhook) if webhook else None
     settings = NightSettings(
         load_sweep_spec(spec_file, {}),

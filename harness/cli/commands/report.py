@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.api import report as write_report
 from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, error_console, print_json
 from harness.errors import UsageError
-from harness.paths import default_results
 
 if TYPE_CHECKING:
     from harness.report.html.site import WrittenFile
@@ -39,34 +40,25 @@ def report(
     as_json: bool = JsonOption,
 ) -> None:
     """Write a page that says what to ship on each device, within the limits, and all that stands behind it."""
-    from harness.analysis.decision import ShipLimits
-    from harness.analysis.sweep_data import read_sweep_data
-    from harness.report.html.history_figure import read_changes
-    from harness.report.html.page import ReportOptions, render_report
-    from harness.report.html.site import write_page, write_site
-    from harness.store.store import Store
-
     if index and sweeps:
-        raise UsageError("--index writes all sweeps; found names of some too.", "Leave out the names, or --index.")
-    limits = ShipLimits(max_drop, max_size, max_latency, max_memory)
-    with Store.open(results or default_results(), must_exist=True) as store:
-        if index:
-            files = write_site(store, index, limits)
-        else:
-            records = {record.id: record for record in map(store.find_sweep, sweeps or ["latest"])}
-            newest_first = sorted(records.values(), key=lambda record: record.id, reverse=True)
-            changes = read_changes(store) if len(records) > 1 else []
-            page = render_report(
-                [read_sweep_data(store, record) for record in newest_first], ReportOptions(limits, changes)
-            )
-            files = [write_page(output, page)]
-    _tell(files, as_json)
+        raise UsageError("Cannot combine --index with names of sweeps: it writes all of them.", "Leave out either.")
+    written = write_report(
+        sweeps or "latest",
+        output,
+        site=index,
+        max_drop_points=max_drop,
+        max_size_kb=max_size,
+        max_latency_ms=max_latency,
+        max_memory_mb=max_memory,
+        results=results,
+    )
+    _print(written.files, as_json)
 
 
-def _tell(files: list[WrittenFile], as_json: bool) -> None:
+def _print(files: Sequence[WrittenFile], as_json: bool) -> None:
     if as_json:
         print_json({"files": [{"path": str(file.path), "size_bytes": file.size_bytes} for file in files]})
         return
     size_mb = sum(file.size_bytes for file in files) / 1e6
-    more = f", with {len(files) - 1} reports beside it" if len(files) > 1 else ""
+    more = f", and {len(files) - 1} reports next to it" if len(files) > 1 else ""
     error_console().print(f"Written: {files[0].path}{more} ({size_mb:.1f} MB)", markup=False, soft_wrap=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.api import read_sweep_spec
+from harness.api import sweep as run_sweep
 from harness.cli.options import (
     AllowCodeOption,
     PlainOption,
@@ -18,9 +20,10 @@ from harness.cli.options import (
     let_code_run,
 )
 from harness.cli.output import JsonOption, console, error_console, folding_table, print_json
-from harness.cli.run import run_sweep
-from harness.errors import UsageError
+from harness.cli.progress import watch
+from harness.cli.run import end_with
 from harness.paths import default_results
+from harness.text import require_choice
 
 if TYPE_CHECKING:
     from harness.spec.sweep import SweepSpec
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False, help="Compress a model, measure the variants on every device, and print the table."
 )
+
+FAIL_ON = ("failed", "fell-back", "none")
 
 
 @app.command(epilog="Example: harness sweep --device virtual --recipe fp32 --recipe int8 --delegate cpu --delegate gpu")
@@ -104,8 +109,6 @@ def sweep(
 
     With phones attached it measures them all, side by side; without one, this host, and says so.
     """
-    from harness.spec.sweep import load_sweep_spec
-
     if allow_code:
         let_code_run()
     place = results or default_results()
@@ -134,35 +137,20 @@ def sweep(
         "measurement": {key: value for key, value in measurement.items() if value is not None} or None,
     }
     given = {key: value for key, value in overrides.items() if value or value is False}
-    if resume:
-        spec, resume = _changed_spec(place, resume, spec_file, given)
-    else:
-        spec = load_sweep_spec(spec_file, given)
-    _check_fail_on(fail_on)
+    require_choice("--fail-on", fail_on, FAIL_ON)
+    spec, resume = read_sweep_spec(spec_file, given, resume=resume, results=place)
     if dry_run and resume:
         _print_rest(place, resume, spec, as_json)
         return
     if dry_run:
         _print_plan(spec, as_json)
         return
-    run_sweep(spec, results=place, lab=lab, resume=resume, fail_on=fail_on, as_json=as_json, quiet=quiet, plain=plain)
-
-
-def _changed_spec(place: str, sweep_id: str, spec_file: Path | None, given: dict[str, Any]) -> tuple[SweepSpec, str]:
-    """Return the spec to carry a sweep on with, its own or a file's with options over it, and the sweep's whole id."""
-    from harness.spec.sweep import change_sweep_spec, load_sweep_spec
-    from harness.store.store import Store
-
-    with Store.open(place, must_exist=True) as store:
-        record = store.find_sweep(sweep_id)
-    if spec_file:
-        return load_sweep_spec(spec_file, given), record.id
-    return change_sweep_spec(record.spec, given, origin=f"sweep {record.id} with the command line"), record.id
-
-
-def _check_fail_on(value: str) -> None:
-    if value not in ("failed", "fell-back", "none"):
-        raise UsageError(f"--fail-on: found {value!r}.", "Allowed are: failed, fell-back, none.")
+    watcher = watch(quiet=quiet, plain=plain)
+    with watcher:
+        found = run_sweep(spec, results=place, resume=resume, lab=lab, progress=watcher)
+    if spec.require_full_delegation and fail_on == "failed":
+        fail_on = "fell-back"
+    end_with(found, watcher, fail_on=fail_on, as_json=as_json, quiet=quiet)
 
 
 def _print_plan(spec: SweepSpec, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import shlex
 import time
@@ -31,6 +32,8 @@ _SIGNAL_BASE, _LAST_SIGNAL = 128, 192
 """A shell reports signal n as exit code 128 + n."""
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
 
 
 class AdbDevice:
@@ -123,6 +126,7 @@ class AdbDevice:
         # The shell tells its process id first, so that what times out can be killed; `exec` keeps that id.
         output = self._talk(lambda: self._shell_service(f"echo harness-pid:$$ >&2; {command}", timeout_s))
         wall_s = time.monotonic() - started
+        _LOG.debug("%s: shell, %.1f ms, exit code %s: %s", self._serial, 1000 * wall_s, output.exit_code, command)
         told = _PID_LINE.match(output.stderr)
         stderr = output.stderr[told.end() :] if told else output.stderr
         if output.exit_code is None and told:

@@ -7,6 +7,7 @@ for ever on a hung phone.
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from adbutils.errors import AdbConnectionError, AdbError, AdbTimeout
 
 from harness.errors import DeviceError, Failure, FailureClass
 
+_LOG = logging.getLogger(__name__)
 _STDOUT, _STDERR, _EXIT = 1, 2, 3
 _HEADER_BYTES = 5
 _TPORT_VERSION = 41
@@ -33,6 +35,13 @@ class TimedDevice(adbutils.AdbDevice):
     def open_transport(self, command: str | None = None, timeout: float | None = None) -> adbutils.AdbConnection:
         """Connect to the phone itself, or to one of the server's services about it."""
         limit_s = timeout if timeout is not None and timeout < self.limit_s else self.limit_s
+        started = time.monotonic()
+        try:
+            return self._open(command, limit_s)
+        finally:
+            _LOG.debug("%s: connect, %.1f ms: %s", self.serial, 1000 * (time.monotonic() - started), command or "")
+
+    def _open(self, command: str | None, limit_s: float) -> adbutils.AdbConnection:
         if command is not None:
             return super().open_transport(command, timeout=limit_s)
         if self._knows_tport is None:
@@ -146,6 +155,7 @@ def shell_v1(device: TimedDevice, command: str, *, timeout_s: float) -> ShellOut
 def describe_loss(error: Exception, serial: str) -> DeviceError:
     """Turn what adbutils or a socket raised into a failure of the right class."""
     text = str(error).strip()
+    _LOG.debug("%s: ADB call failed: %s", serial, text or type(error).__name__)
     lowered = text.lower()
     if isinstance(error, AdbConnectionError | ConnectionRefusedError):
         failure_class, what = FailureClass.DEVICE_LOST, "the adb server does not answer"

@@ -1,0 +1,102 @@
+"""Compress a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.api.tables import TableResult
+from harness.progress import Progress, to_observer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.sweep.variants import FailedVariant
+    from harness.tflite.variant import Variant
+
+
+@dataclass(frozen=True)
+class CompressedVariants(TableResult):
+    """The variants of one model, and the recipes that failed."""
+
+    model: str
+    variants: tuple[Variant, ...]
+    failures: tuple[FailedVariant, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per recipe: its file, sizes in bytes, operators, and why it failed."""
+        import pandas as pd
+
+        rows = [
+            {
+                "variant": variant.name,
+                "size_bytes": variant.card.size_bytes,
+                "gzip_size_bytes": variant.card.gzip_size_bytes,
+                "operators": sum(variant.card.operators.values()),
+                "path": str(variant.path),
+                "failure": None,
+            }
+            for variant in self.variants
+        ]
+        rows += [{"variant": failed.recipe, "failure": failed.failure.message} for failed in self.failures]
+        return pd.DataFrame(rows)
+
+    def caption(self) -> str:
+        """Name the model."""
+        return f"Variants of {self.model}"
+
+
+def compress(
+    model: str = "fashion-dscnn",
+    recipes: Sequence[str] | None = None,
+    *,
+    output: str | Path | None = None,
+    max_drop_points: float | None = None,
+    allow_code: bool = False,
+    progress: Progress = None,
+) -> CompressedVariants:
+    """Build the variants of a model; unchanged variants come from the cache.
+
+    `model` is a shipped model's name or a file that `harness compress` takes. `recipes` are built-in names or TOML
+    files; by default the standard ones that the model's data allow. With `output`, copies and their cards are written
+    to that folder. `max_drop_points` is how many percentage points of top-1 quantized variants may lose. `allow_code`
+    runs the model's own code. Failed recipes are in `failures`. Raises `UsageError` for bad arguments.
+
+    Example: `harness.compress("model.tflite", ["as-is"]).to_frame()`
+    """
+    from harness.compression.make import copy_variant, make_variant
+    from harness.compression.recipes import default_recipes, find_recipe, within_budget
+    from harness.compression.sources.code import allow_code as allow
+    from harness.errors import CompressionError
+    from harness.files import make_folder
+    from harness.paths import cache_folder
+    from harness.spec.model import find_model
+    from harness.sweep.variants import FailedVariant
+
+    observer = to_observer(progress)
+    if allow_code:
+        allow()
+    spec = find_model(model)
+    if recipes is None:
+        chosen, left_out = default_recipes(spec)
+        if left_out:
+            observer.note(f"{spec.name} has no calibration data: leaving out {', '.join(left_out)}.")
+    else:
+        chosen = [find_recipe(name) for name in recipes]
+    if max_drop_points is not None:
+        chosen = [within_budget(recipe, max_drop_points) for recipe in chosen]
+    folder = Path(output) if output is not None else None
+    if folder is not None:
+        make_folder(folder)
+    variants: list[Variant] = []
+    failures: list[FailedVariant] = []
+    for recipe in chosen:
+        try:
+            variant = make_variant(spec, recipe, cache=cache_folder(), observer=observer)
+        except CompressionError as error:
+            failures.append(FailedVariant(recipe.name, error.failure))
+        else:
+            variants.append(copy_variant(variant, folder, f"{spec.name}-{recipe.name}") if folder else variant)
+    return CompressedVariants(spec.name, tuple(variants), tuple(failures))
