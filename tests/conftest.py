@@ -38,6 +38,21 @@ def give_up(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+DEVICE_FIXTURES = {"phone_ready", "official_tools"}
+HOST_FIXTURES = {"postgresql", "harness_cli"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put each test into its tier by what it needs: unit (no mark), host or device. Long ones carry `slow` themselves."""
+    for item in items:
+        needs = set(getattr(item, "fixturenames", ()))
+        marks = {mark.name for mark in item.iter_markers()}
+        if needs & DEVICE_FIXTURES or marks & {"virtual_phone", "official_tool"}:
+            item.add_marker(pytest.mark.device)
+        elif needs & HOST_FIXTURES or "training" in marks:
+            item.add_marker(pytest.mark.host)
+
+
 @pytest.fixture(scope="session")
 def must_have() -> Callable[[str], NoReturn]:
     """What a fixture calls that finds something missing on this machine."""

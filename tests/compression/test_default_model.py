@@ -19,7 +19,7 @@ from harness.spec.recipe import Recipe, Step
 from harness.tflite.runtimes import foresee_failure
 from harness.tflite.variant import Variant
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.slow]
 
 NAMES = ("fp32", "fp16", "dynamic-int8", "int8", "int8-io")
 NEWER = Recipe(

@@ -21,7 +21,7 @@ from harness.tflite.interpreter import interpret
 from harness.tflite.variant import Variant
 from harness.tflite.weights import weights
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.slow]
 
 INT8 = ("quantization", {"activations": "int8", "calibration_samples": 100})
 FAST = {"epochs": 2, "batch": 64}

@@ -195,7 +195,7 @@ SWEEP = textwrap.dedent("""
 def test_promise_h4_killed_at_random_moments(phone, device, tmp_path):
     before = looks(phone)
     dice = random.Random(4)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
     rounds = int(os.environ.get("HARNESS_TEST_KILLS", "3"))
     for number in range(rounds):
         folder = tmp_path / str(number)

@@ -17,6 +17,8 @@ from harness.evaluation.fidelity import probabilities
 from harness.progress import SilentObserver
 from harness.spec.model import find_model
 
+pytestmark = pytest.mark.slow
+
 MODELS = Path(__file__).parents[1] / "accuracy/data"
 LIMITS = (-1.0, 1.0)
 WEIGHTS = np.random.default_rng(5).normal(size=(12, 3))

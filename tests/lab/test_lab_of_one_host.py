@@ -12,7 +12,7 @@ from stored_tables import frame
 from harness.benchmark.registry import ToolRegistry
 from harness.store.store import Store
 
-pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(600), pytest.mark.slow]
 
 
 @pytest.fixture

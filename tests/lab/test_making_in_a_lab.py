@@ -13,6 +13,8 @@ from harness.store.store import Store
 from harness.sweep.variants import VariantQueue
 from harness.tflite.variant import Variant
 
+pytestmark = pytest.mark.slow
+
 TRAINED = """
 name = "{name}"
 [[steps]]

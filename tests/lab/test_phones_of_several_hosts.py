@@ -15,6 +15,8 @@ from harness.errors import DeviceError, FailureClass, MissingPrerequisiteError, 
 from harness.spec.sweep import load_sweep_spec
 from harness.sweep.targets import at_its_host, choose_targets, planned_delegates
 
+pytestmark = pytest.mark.slow
+
 
 class Host:
     """An adb server on a port of its own."""

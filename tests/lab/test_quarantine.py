@@ -11,7 +11,7 @@ from scripted_sweep import ScriptedSweep
 from harness.analysis.summary import summarize
 from harness.export.tables import summary_frame
 
-pytestmark = pytest.mark.virtual_phone
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.slow]
 COUNT = "n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count; "
 """Shell code: `n` is how often the tool has run."""
 LOSES_ADBD = "if [ -e /data/faulty ]; then kill -9 -1; fi"

@@ -13,7 +13,7 @@ from stored_tables import frame
 
 from harness.devices.adb import server
 
-pytestmark = pytest.mark.virtual_phone
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.slow]
 
 
 @pytest.fixture

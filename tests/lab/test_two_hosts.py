@@ -13,7 +13,7 @@ from stored_tables import frame
 
 from harness.store.store import Store
 
-pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(600), pytest.mark.slow]
 
 
 class TwoHosts:

@@ -169,7 +169,7 @@ def test_several_threads_write_at_once(store):
 def test_promise_h21_kill_9_keeps_every_finished_invocation(tmp_path):
     program = textwrap.dedent(f"""
         import sys
-        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
         from pathlib import Path
         from results_examples import *
         from harness.store.store import Store

@@ -1,4 +1,4 @@
-"""What a sweep is worth after any process of it was killed: `python benchmarks/kill_any.py [--quick] [--tools FILE]`.
+"""Kill any process of a sweep and check its results: `python tests/experiments/kill_any.py [--quick] [--tools FILE]`.
 
 One virtual phone, the program as a user runs it. Each round starts `harness sweep` and kills (SIGKILL) one of its
 processes at a random moment: harness itself, its compression worker, the adb server, the tool on the phone, the phone's
@@ -39,7 +39,7 @@ from kills import Course as Events
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from postgresql_server import PostgresqlServer, postgresql_server, programs_folder
 
 from harness.analysis.summary import summary_rows

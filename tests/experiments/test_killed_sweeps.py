@@ -1,4 +1,4 @@
-"""Sweeps that are killed leave no knob turned and lose nothing finished: a few rounds of `benchmarks/kills.py`."""
+"""Killed sweeps leave no knob turned and lose nothing finished: a few rounds of `kills.py`."""
 
 import importlib.util
 import signal
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.virtual_phone, pytest.mark.official_tool]
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.official_tool, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def kills():
     """The benchmark as a module."""
-    file = Path(__file__).parents[2] / "benchmarks" / "kills.py"
+    file = Path(__file__).with_name("kills.py")
     spec = importlib.util.spec_from_file_location("kills", file)
     module = sys.modules["kills"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

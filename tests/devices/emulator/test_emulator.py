@@ -88,7 +88,7 @@ def make_sdk(folder):
 def sdk(tmp_path, monkeypatch):
     program = make_sdk(tmp_path / "sdk")
     monkeypatch.setenv("ANDROID_HOME", str(tmp_path / "sdk"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     return program
 
 

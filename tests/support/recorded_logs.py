@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.benchmark.invocation import InvocationRequest
 from harness.devices.device import CommandResult
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "benchmark" / "data"
 
 
 @cache

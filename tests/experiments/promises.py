@@ -1,4 +1,4 @@
-"""Whether a test fails when a promise is broken: `python benchmarks/promises.py [--only H3] [--quick]`.
+"""Whether a test fails when a promise is broken: `python tests/experiments/promises.py [--only H3] [--quick]`.
 
 `promises.toml` beside this file names, for each of the 22 promises of `docs/measurement.md`, what keeps it and one way
 to switch that off. Each change is made alone, in a temporary copy of the tree; then the tests of that promise, those
@@ -30,7 +30,7 @@ from xml.etree import ElementTree
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MUTATIONS = Path(__file__).with_suffix(".toml")
 TIMEOUT_S = 600
 """Of the tests of one promise: a mutation may make them wait for ever, which is a failure too."""

@@ -1,4 +1,4 @@
-"""What a sweep that is killed leaves behind: `python benchmarks/kills.py [--quick] [--rounds N] [--tools ARCHIVE]`.
+"""Kill sweeps and check what they leave: `python tests/experiments/kills.py [--quick] [--rounds N] [--tools ARCHIVE]`.
 
 One virtual phone, the official tool, the program as a user runs it. Each round starts `harness sweep` with a results
 folder of its own and ends it at a random moment between its start and its end: by SIGINT, SIGTERM and SIGKILL in turn,
@@ -43,7 +43,7 @@ from harness.store.records import FILE_NAME
 from harness.store.store import Store
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
-MODEL = Path(__file__).resolve().parents[1] / "tests" / "accuracy" / "data" / "pooled-float.tflite"
+MODEL = Path(__file__).resolve().parents[1] / "accuracy" / "data" / "pooled-float.tflite"
 MEASUREMENT = """
 [measurement]
 invocations = 5

@@ -1,4 +1,4 @@
-"""`benchmarks/promises.toml` fits the code: every text that it would change is found, so that it cannot rot unseen."""
+"""Every text that `promises.toml` would change exists in the code, so that it cannot rot unseen."""
 
 import tomllib
 from collections import Counter
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MUTATIONS = tomllib.loads((ROOT / "benchmarks" / "promises.toml").read_text())["mutation"]
+MUTATIONS = tomllib.loads((ROOT / "tests" / "experiments" / "promises.toml").read_text())["mutation"]
 NAMES = [f"H{mutation['promise']} {mutation['mechanism']}" for mutation in MUTATIONS]
 
 

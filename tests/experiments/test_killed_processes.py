@@ -1,4 +1,4 @@
-"""Whatever process of a sweep is killed, it comes to the same table: a round of some kinds of `benchmarks/kill_any.py`.
+"""Whichever process of a sweep is killed, the table is the same: a round of some kinds of `kill_any.py`.
 
 The tool is a stand-in, so that a round is short; the moments are drawn from a seed.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from scripted_tool import forget_tools, register_scripted_tool
 
-pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.timeout(900), pytest.mark.slow]
 
 KINDS = ("compression worker", "PostgreSQL")
 """Those whose end in mid-sweep no other test brings about; the benchmark kills all."""
@@ -19,7 +19,7 @@ KINDS = ("compression worker", "PostgreSQL")
 @pytest.fixture
 def kill_any(monkeypatch):
     pytest.importorskip("distributed", reason="dask (pip install 'harness[lab]')")
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     return importlib.import_module("kill_any")
 
 

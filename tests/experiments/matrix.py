@@ -1,6 +1,6 @@
 """What a sweep makes of each fault in each phase: the table that the tests go through and `docs/faults.md` shows.
 
-`python tests/faults/matrix.py` prints it for the page.
+`python tests/experiments/matrix.py` prints it for the page.
 """
 
 from dataclasses import dataclass

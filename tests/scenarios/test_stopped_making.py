@@ -16,7 +16,7 @@ from stored_tables import frame
 
 from harness.store.store import Store
 
-pytestmark = [pytest.mark.virtual_phone, pytest.mark.training]
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.training, pytest.mark.slow]
 
 HOURS = """
 name = "hours"

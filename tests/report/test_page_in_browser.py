@@ -3,6 +3,8 @@
 import pytest
 from hostile_sweeps import ATTACK, BREAKOUT, attacked, empty, only_failures, open_store, page_of, two_variants
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(tmp_path):

@@ -5,7 +5,7 @@ import tarfile
 from functools import cache
 from pathlib import Path
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "devices" / "data"
 
 
 @cache

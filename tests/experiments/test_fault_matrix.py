@@ -21,7 +21,7 @@ from harness.devices.preparation.change_note import ChangeNote
 from harness.sweep import targets
 from harness.virtual_phone.phone import virtual_phone
 
-pytestmark = pytest.mark.virtual_phone
+pytestmark = [pytest.mark.virtual_phone, pytest.mark.slow]
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 WAIT_S, WAIT_IN_VAIN_S = 60.0, 0.1
 """For a phone that comes back by itself, however slow this machine is; and for one that does not."""

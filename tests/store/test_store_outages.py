@@ -21,6 +21,8 @@ from harness.store.pruning import plan_pruning
 from harness.store.records import SweepStatus
 from harness.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(shared_store_url):

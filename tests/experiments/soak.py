@@ -1,4 +1,4 @@
-"""What random faults do to a sweep of many phones: `python benchmarks/soak.py [--quick] [--seed N] [--phones N]`.
+"""Disturb a sweep of many phones at random: `python tests/experiments/soak.py [--quick] [--seed N] [--phones N]`.
 
 Eight virtual phones in one sweep, and every second or so something happens to one of them: adbd crashes or hangs, the
 phone reboots or goes off, its cable is out, dead or slow, its storage is full, it revokes this computer's key, its tool
@@ -47,7 +47,6 @@ from typing import Any
 import psutil
 from rich.console import Console
 from rich.table import Table
-from scale import LOG, MODEL, RUNS, StandIn
 
 from harness.devices.adb.device import WORK_FOLDER
 from harness.devices.adb.discovery import connect, disconnect
@@ -61,8 +60,9 @@ from harness.store.store import Store
 from harness.sweep.runner import AS_IS_RECIPE, SweepRunner
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from experiments.injected_faults import FAULTS, commands_on, tools_on
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "benchmarks")]
+from experiments.injected_faults import FAULTS, commands_on, tools_on  # noqa: E402 - found by the line above
+from scale import LOG, MODEL, RUNS, StandIn  # noqa: E402
 
 PHONES, QUICK_PHONES = 8, 3
 INVOCATIONS, QUICK_INVOCATIONS = 16, 5
