@@ -1,4 +1,4 @@
-"""Parse Android properties: the output of `getprop`, or a build.prop file."""
+"""Parse the output of Android's commands: getprop, dumpsys and scripts of several commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ASSIGNMENT = re.compile(r"^\s*(?P<key>[A-Za-z0-9_.-]+)=(?P<value>.*)$")
 
 
 def parse_properties(text: str) -> dict[str, str]:
-    """Return all properties. A value may go over several lines; of a key that comes twice the last wins."""
+    """Parse `getprop` output or a build.prop file. Values may span lines; the last value of a key wins."""
     properties: dict[str, str] = {}
     open_key: str | None = None
     value: list[str] = []
@@ -39,7 +39,7 @@ _BATTERY_FIELD = re.compile(r"^\s{0,4}([A-Za-z][A-Za-z ]*):\s*(\S+)\s*$")
 
 @dataclass(frozen=True)
 class Battery:
-    """The battery service's state; None for what it does not say."""
+    """The battery service's state; None for values that it does not report."""
 
     level_percent: int | None = None
     temperature_c: float | None = None
@@ -115,7 +115,7 @@ _TITLE = re.compile(rf"^{_MARK}(?P<title>[^\n]*)\n", re.MULTILINE)
 
 
 def section_script(commands: Mapping[str, str]) -> str:
-    """Return a script that runs constant commands one after the other; what one lacks does not stop the next."""
+    """Return a script that runs constant commands in turn; a failing one does not stop the next."""
     parts = [f"echo '{_MARK}{title}'; {command} 2>/dev/null" for title, command in commands.items()]
     return "; echo; ".join(parts)
 

@@ -1,4 +1,4 @@
-"""Which cores to measure on: a set of equal ones, by their maximum frequency (promise H5)."""
+"""Choose the cores to measure on: a set of equal ones, by maximum frequency (promise H5)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NO_SUCH_PROGRAM = 127
 def choose_cores(cores: Sequence[Core], choice: CoreChoice | Sequence[int] = "big") -> tuple[int, ...]:
     """Return core numbers: the largest group of fast cores, the slowest group, all, or those named.
 
-    Equal cores have one maximum frequency and, where the kernel tells it of all of them, one part number: a Helio P60
+    Equal cores have one maximum frequency and, if the kernel reports it for all, one part number: a Helio P60
     runs four Cortex-A73 and four Cortex-A53 at 2 GHz. A prime core that stands alone is no group to run several
     threads on, so `big` takes the fastest frequency that at least two cores share, and the fastest core alone only
-    where all differ. A core of unknown frequency is switched off at the moment, unless the kernel tells no frequency
+    where all differ. A core of unknown frequency is switched off at the moment, unless the kernel reports no frequency
     at all.
     """
     if not isinstance(choice, str):
@@ -60,12 +60,12 @@ class MeasuredCores:
 
     cores: tuple[int, ...]
     mask: str | None
-    """Hexadecimal; None where the device cannot be pinned."""
+    """Hexadecimal; None if the device cannot be pinned."""
     reason: str = ""
     """Why it is not pinned, as a sentence."""
 
     def refuses(self, threads: int) -> str:
-        """Return why so many threads cannot be measured, else an empty text."""
+        """Return why this number of threads cannot be measured; "" if it can."""
         if not self.cores or threads <= len(self.cores):
             return ""
         where = f"mask {self.mask}" if self.mask else "device"
@@ -73,7 +73,7 @@ class MeasuredCores:
 
 
 def choose_measured_cores(device: Device, choice: CoreChoice | Sequence[int]) -> MeasuredCores:
-    """Choose among the cores that a device's shell may really use, and try the mask there. Raises `DeviceError`.
+    """Choose among the cores that a device's shell may use, and try the mask there. Raises `DeviceError`.
 
     A virtual phone shows the cores of its recording but runs on this computer's; a container may use fewer than it
     sees.
@@ -82,8 +82,8 @@ def choose_measured_cores(device: Device, choice: CoreChoice | Sequence[int]) ->
     facts = device.facts()
     if facts.kind is DeviceKind.HOST:
         return MeasuredCores(tuple(core.index for core in facts.cores), None, "The host is not pinned.")
-    told = _ALLOWED_LIST.search(device.run_script(_ALLOWED_SCRIPT, timeout_s=_TIMEOUT_S).stdout)
-    allowed = set(parse_core_list(told[1])) if told else {core.index for core in facts.cores}
+    allowed_list = _ALLOWED_LIST.search(device.run_script(_ALLOWED_SCRIPT, timeout_s=_TIMEOUT_S).stdout)
+    allowed = set(parse_core_list(allowed_list[1])) if allowed_list else {core.index for core in facts.cores}
     real = [core for core in facts.cores if core.index in allowed]
     chosen = tuple(core for core in choose_cores(real, choice) if core in {core.index for core in real})
     every = tuple(core.index for core in real)
@@ -106,7 +106,7 @@ _MOST_CORES = 1024
 
 @dataclass(frozen=True)
 class CpuInfo:
-    """What `/proc/cpuinfo` lists. It leaves out cores that are switched off at the moment."""
+    """The contents of `/proc/cpuinfo`, which omits cores that are switched off at the moment."""
 
     processors: tuple[int, ...]
     hardware: str | None
@@ -122,7 +122,7 @@ class CpuInfo:
 
 
 def parse_cpuinfo(text: str) -> CpuInfo:
-    """Parse the file of any architecture; what is not there stays empty or None."""
+    """Parse the file of any architecture; missing fields stay empty or None."""
     processors: list[int] = []
     part_of: dict[int, int] = {}
     fields: dict[str, list[str]] = {}
@@ -144,7 +144,7 @@ def parse_cpuinfo(text: str) -> CpuInfo:
 
 
 def parse_core_list(text: str) -> tuple[int, ...]:
-    """Parse a kernel list such as `0-3,6`; nothing sensible gives no cores."""
+    """Parse a kernel list such as `0-3,6`; return no cores for invalid text."""
     cores: set[int] = set()
     for part in text.strip().split(","):
         match = _RANGE.match(part.strip())

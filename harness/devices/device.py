@@ -1,4 +1,4 @@
-"""What every device can do: the seam between measuring and the phone, virtual phone or host that is measured."""
+"""The interface of every device: a phone, an emulator, a virtual phone or the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.errors import DeviceError, Failure, FailureClass
 
 
 class DeviceKind(StrEnum):
-    """What a device really is; a label on every row."""
+    """The kind of a device; a label on every row."""
 
     PHONE = "phone"
     EMULATOR = "emulator"
@@ -23,7 +23,7 @@ class DeviceKind(StrEnum):
 
 @dataclass(frozen=True)
 class Core:
-    """One CPU core. `max_frequency_khz` is None where the kernel does not tell."""
+    """One CPU core. `max_frequency_khz` is None if the kernel does not report it."""
 
     index: int
     max_frequency_khz: int | None = None
@@ -33,7 +33,7 @@ class Core:
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """What a device says about itself. None means that it could not be told, never a guess."""
+    """Facts that a device reports about itself; None if unknown, never a guess."""
 
     serial: str
     kind: DeviceKind
@@ -44,7 +44,7 @@ class DeviceFacts:
     abis: tuple[str, ...] = ()
     """ABIs that the device claims, best first."""
     executable_abis: tuple[str, ...] = ()
-    """ABIs whose binaries run here; differs from `abis` on a virtual phone, which is dressed as another machine."""
+    """ABIs whose binaries run here; differs from `abis` on a virtual phone, which looks like another machine."""
     android_version: str | None = None
     api_level: int | None = None
     fingerprint: str | None = None
@@ -53,11 +53,11 @@ class DeviceFacts:
     memory_mb: float | None = None
     gpu: str | None = None
     gpu_driver: str | None = None
-    """Maker, name and version of the OpenGL ES driver, as Android's compositor tells them."""
+    """Maker, name and version of the OpenGL ES driver, as Android's compositor reports them."""
 
     @property
     def title(self) -> str:
-        """The name that a person would use, such as `Google Pixel 8`."""
+        """A readable name, such as `Google Pixel 8`."""
         parts = [part for part in (self.maker, self.model) if part]
         if len(parts) == 2 and parts[1].lower().startswith(parts[0].lower()):  # noqa: PLR2004
             parts = parts[1:]
@@ -80,21 +80,21 @@ class CommandResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the process ended by itself with exit code 0. For benchmark_model this proves nothing yet."""
+        """Whether the process exited with code 0; benchmark_model does so after some failures too."""
         return self.exit_code == 0 and not self.timed_out
 
 
 class Device(Protocol):
-    """A place where variants run. All methods raise `DeviceError`; every one has a time limit."""
+    """A device that runs variants. All methods raise `DeviceError`, and each has a time limit."""
 
     @property
     def serial(self) -> str:
-        """The name that tells this device from every other: the ADB serial, or `host`."""
+        """The device's unique name: the ADB serial, or `host`."""
         ...
 
     @property
     def kind(self) -> DeviceKind:
-        """What the device really is."""
+        """The kind of the device."""
         ...
 
     @property
@@ -120,23 +120,23 @@ class Device(Protocol):
         ...
 
     def run_script(self, script: str, *, timeout_s: float) -> CommandResult:
-        """Run a constant shell script of harness's own (never one that holds names or values from outside)."""
+        """Run a constant shell script, never one with names or values from outside."""
         ...
 
     def push(self, local: Path) -> str:
-        """Bring a file to the device and return its path there.
+        """Copy a file to the device and return its path there.
 
-        Files are stored under the SHA-256 of their contents, which is checked on the device; what is already there
-        is not sent again.
+        Files are stored under the SHA-256 of their contents, which is checked on the device; a file that is already
+        there is not sent again.
         """
         ...
 
     def pull(self, remote: str, local: Path, *, timeout_s: float = 120.0) -> None:
-        """Bring a file from the device; a missing file is a `DeviceError`, never an empty one."""
+        """Copy a file from the device. Raises `DeviceError` for a missing file."""
         ...
 
     def remove(self, remote: str) -> None:
-        """Remove a file or folder inside `work_folder`; a missing one is fine."""
+        """Remove a file or folder inside `work_folder`, if it exists."""
         ...
 
 
@@ -145,17 +145,15 @@ _TIMEOUT_S = 20.0
 
 @contextmanager
 def fresh_folder(device: Device, folder: str) -> Iterator[None]:
-    """Make a folder inside the device's work folder, anew where it is there. Raises `DeviceError`."""
+    """Create an empty folder in the device's work folder for a `with` block. Raises `DeviceError`."""
     device.remove(folder)
     made = device.run(["mkdir", "-p", folder], timeout_s=_TIMEOUT_S)
     if not made.ok:
         raise DeviceError(
-            Failure(
-                FailureClass.STORAGE_FULL, f"The folder {folder} could not be made on {device.serial}.", made.stderr
-            )
+            Failure(FailureClass.STORAGE_FULL, f"Cannot create the folder {folder} on {device.serial}.", made.stderr)
         )
     try:
         yield
     finally:
-        with suppress(DeviceError):  # a lost phone is found out by the next process; the folder is removed before use
+        with suppress(DeviceError):  # the next process notices a lost phone; the folder is removed before use
             device.remove(folder)

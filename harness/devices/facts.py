@@ -1,4 +1,4 @@
-"""What a device says about itself, read in one round trip and told from properties, /proc and /sys."""
+"""Read a device's facts from properties, /proc and /sys in one round trip."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ABI_KEYS = ("ro.product.cpu.abilist", "ro.product.cpu.abi", "ro.product.cpu.abi
 
 
 def facts_from_output(serial: str, output: str) -> DeviceFacts:
-    """Return the facts of a device from what `FACTS_SCRIPT` printed there."""
+    """Parse the output of `FACTS_SCRIPT` into a device's facts."""
     sections = split_sections(output)
     properties = parse_properties(sections.get("properties", ""))
     cpuinfo = parse_cpuinfo(sections.get("cpuinfo", ""))
@@ -57,7 +57,7 @@ def facts_from_properties(
     gpu_line: str = "",
     gpu_driver: str | None = None,
 ) -> DeviceFacts:
-    """Return facts from properties and what was read beside them."""
+    """Return facts from properties and the values read with them."""
 
     def first(*keys: str) -> str | None:
         return next((properties[key] for key in keys if properties.get(key)), None)
@@ -86,7 +86,7 @@ def facts_from_properties(
 
 
 def device_kind(properties: Mapping[str, str]) -> DeviceKind:
-    """Tell a phone from an emulator and from harness's virtual phone."""
+    """Return whether properties are those of a phone, an emulator or a virtual phone."""
     if properties.get("ro.harness.virtual") == "1":
         return DeviceKind.VIRTUAL
     emulated = properties.get("ro.kernel.qemu") == "1" or properties.get("ro.boot.qemu") == "1"

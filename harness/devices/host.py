@@ -1,4 +1,4 @@
-"""The host as a device: the same seam, local processes."""
+"""The host as a device, with local processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HostDevice:
         return str(self._work_folder)
 
     def facts(self) -> DeviceFacts:
-        """Tell the computer's facts from the standard library and /sys."""
+        """Read the computer's facts from the standard library and /sys."""
         abi = _ABIS.get(platform.machine(), platform.machine())
         return DeviceFacts(
             serial=HOST_SERIAL,
@@ -67,7 +67,7 @@ class HostDevice:
         return self._run(list(arguments), timeout_s, environment or {})
 
     def run_script(self, script: str, *, timeout_s: float) -> CommandResult:
-        """Run a constant script of harness's own in the POSIX shell."""
+        """Run a constant script in the POSIX shell."""
         return self._run(["sh", "-c", script], timeout_s, {})
 
     def push(self, local: Path) -> str:
@@ -77,7 +77,7 @@ class HostDevice:
         return str(local.resolve())
 
     def pull(self, remote: str, local: Path, *, timeout_s: float = 120.0) -> None:
-        """Copy a file. Raises `DeviceError` when it is not there."""
+        """Copy a file. Raises `DeviceError` if it does not exist."""
         if not Path(remote).is_file():
             raise DeviceError(Failure(FailureClass.TOOL_OUTPUT_UNREADABLE, f"host: the file {remote} is not there."))
         shutil.copyfile(remote, local)

@@ -1,9 +1,9 @@
-"""One process at a time measures a device: a lease by serial, which ends with its process, however that ends.
+"""A per-serial lease; the kernel releases it when the process exits, even on SIGKILL.
 
 A lease is a name in Linux's abstract socket namespace (unix(7)). The kernel gives it to one process of the host, of
-whatever user, and takes it back when that process is gone, so no lease can be stale and no file is left over. A lock
-file does worse here: in a folder that all users may write to, `fs.protected_regular` (2 in Debian) keeps one user from
-opening the file of another, and each user may have a temporary folder of their own.
+any user, and releases it when that process exits, so no lease is ever stale and no file is left over. Lock files do
+not work here: in a folder that all users may write to, `fs.protected_regular` (2 in Debian) keeps one user from opening
+another's file, and each user may have their own temporary folder.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from contextlib import contextmanager
 from harness.errors import DeviceError, Failure, FailureClass
 
 SPACE_VARIABLE = "HARNESS_LEASES"
-"""Leases of processes with different values do not see one another: for tests side by side on one computer."""
+"""Processes with different values do not see each other's leases, so that tests can run side by side."""
 _CREDENTIALS = struct.Struct("3i")
 """Process, user and group, as SO_PEERCRED gives them."""
 
 
 class LeaseHeldError(DeviceError):
-    """Another harness has the device: it is well, and may be free later."""
+    """Another harness process holds the device, which may be free later."""
 
 
 @contextmanager
 def lease(serial: str) -> Iterator[None]:
-    """Hold a device for the length of a `with` block. Raises `LeaseHeldError` that names the holder."""
+    """Hold a device for a `with` block. Raises `LeaseHeldError`, which names the holder."""
     address = _address(serial)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
         try:
@@ -48,7 +48,7 @@ def _address(serial: str) -> bytes:
 
 
 def is_held(serial: str) -> bool:
-    """Tell whether any process of this host holds a device."""
+    """Return True if any process of this host holds a device."""
     try:
         with lease(serial):
             return False
@@ -57,17 +57,17 @@ def is_held(serial: str) -> bool:
 
 
 def other_holder(serial: str) -> str:
-    """Say which other process holds a device; empty where it is free, or held by this one."""
+    """Describe the other process that holds a device; return "" if it is free or held by this process."""
     if not is_held(serial):
         return ""
-    process, told = _holder(_address(serial))
-    return "" if process == os.getpid() else told
+    process, description = _holder(_address(serial))
+    return "" if process == os.getpid() else description
 
 
 def _holder(address: bytes) -> tuple[int | None, str]:
-    """Return the process that holds a lease, by id and in words, as far as the kernel tells.
+    """Return the id and a description of the process that holds a lease.
 
-    It may end meanwhile, or too many have asked.
+    The id is None if the process has ended in the meantime or its queue of connections is full.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.setblocking(False)

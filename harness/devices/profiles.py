@@ -21,13 +21,13 @@ def load_profiles(folder: Path | None = None) -> list[DeviceProfile]:
 
 
 def match_profile(facts: DeviceFacts, profiles: list[DeviceProfile] | None = None) -> DeviceProfile:
-    """Return the profile that fits a device best; one that asks for nothing fits all."""
+    """Return the profile that fits a device best; a profile without conditions fits every device."""
     fitting = [profile for profile in profiles or load_profiles() if _fits(profile.match, facts)]
     return max(fitting, key=lambda profile: len(_wanted(profile.match)), default=DeviceProfile(name=GENERIC))
 
 
 def profile_file_name(facts: DeviceFacts) -> str:
-    """Return a file name for a device's own profile, out of harmless characters alone."""
+    """Return a file name for a device's own profile, of harmless characters only."""
     return f"{_profile_name(facts)}.toml"
 
 
@@ -36,7 +36,7 @@ def _profile_name(facts: DeviceFacts) -> str:
 
 
 def profile_text(facts: DeviceFacts) -> str:
-    """Return the TOML text of a profile made from what a device shows."""
+    """Return a profile made from a device's facts, as TOML text."""
     import tomli_w
 
     generic = match_profile(facts)

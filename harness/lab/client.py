@@ -1,4 +1,4 @@
-"""A lab as the harness sees it that a sweep is started from: its hosts, their phones, and jobs sent to them."""
+"""Connect to a lab: list its hosts, and run functions on them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 10.0
 _FRESH_S = 1.0
-"""For so long what the scheduler told is not asked for again."""
+"""How long the scheduler's last answer is reused."""
 _FIRST_POLL_S, _POLL_S = 0.01, 0.5
-"""Between two looks whether something is done: short at first, since a piece of a file takes no time."""
+"""Between two polls of a running task; short at first, because a piece of a file takes almost no time."""
 
 T = TypeVar("T")
 
 
 class HostLostError(Exception):
-    """A host went away, or all of them with the scheduler."""
+    """A host disconnected, or all of them with the scheduler."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LabHost:
 
     name: str
     address: str
-    """Of this worker alone: one that joins anew has another."""
+    """Of this worker only; one that rejoins has another."""
     announcement: Announcement
 
 
@@ -52,7 +52,7 @@ class Lab:
         self._asked_at = float("-inf")
 
     def hosts(self) -> list[LabHost]:
-        """Return the hosts that are there now. Raises `HostLostError` where the scheduler does not answer."""
+        """Return the connected hosts. Raises `HostLostError` if the scheduler does not answer."""
         with self._lock:
             if time.monotonic() - self._asked_at > _FRESH_S:
                 self._hosts = {host.address: host for host in self._ask()}
@@ -72,9 +72,9 @@ class Lab:
             yield LabHost(str(worker["name"]), address, announcement)
 
     def do(self, host: LabHost, work: Callable[..., T], *arguments: Any, while_waiting: Callable[[], None]) -> T:  # noqa: ANN401
-        """Carry out a function on one host and return what it returned; it is tried once, and nowhere else.
+        """Run a function once on one host and return its result.
 
-        `while_waiting` is called time after time. Raises `HostLostError` when the host goes away meanwhile.
+        Calls `while_waiting` repeatedly. Raises `HostLostError` if the host disconnects in the meantime.
         """
         future = self._submit(host, work, *arguments)
         pause_s = _FIRST_POLL_S
@@ -91,7 +91,7 @@ class Lab:
             future.release()
 
     def start(self, host: LabHost, work: Callable[..., object], *arguments: Any) -> Future:  # noqa: ANN401
-        """Begin to carry out a function on one host, without waiting for it; released, it is not wanted any more."""
+        """Start a function on one host without waiting; releasing the future cancels it."""
         return self._submit(host, work, *arguments)
 
     def _submit(self, host: LabHost, work: Callable[..., object], *arguments: Any) -> Future:  # noqa: ANN401
@@ -118,7 +118,7 @@ class Lab:
 def joined(address: str) -> Iterator[Lab]:
     """Connect to a lab for a `with` block.
 
-    Raises `MissingPrerequisiteError` where none is open there or no host has joined it, `UsageError` where a host runs
+    Raises `MissingPrerequisiteError` if none is open there or no host has joined it, `UsageError` if a host runs
     another version of harness.
     """
     require_engine()

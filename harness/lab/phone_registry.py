@@ -27,14 +27,14 @@ class LabPhoneInfo:
     name: str
     """What its own host calls it."""
     identity: str
-    """What tells it from every other, under whatever name."""
+    """Its identity, the same under every name."""
     is_free: bool
-    """Whether nobody measures it."""
+    """Whether no process measures it."""
 
 
 @dataclass(frozen=True)
 class Announcement:
-    """What a worker tells of its host."""
+    """What a worker announces about its host."""
 
     version: str
     """Of harness."""
@@ -62,15 +62,15 @@ class PhoneRegistry:
 
     announcement: Announcement = field(default_factory=lambda: Announcement(version()))
     closing: threading.Event = field(default_factory=threading.Event)
-    """Set when this host leaves the lab: what is under way is finished."""
+    """Set when this host leaves the lab: running work is finished."""
     _identities: dict[str, str] = field(default_factory=dict)
     _taken: dict[str, threading.Event] = field(default_factory=dict)
-    """Phones that are measured by jobs of this host, each with what stops its job."""
+    """Phones that jobs of this host measure, each with the event that stops its job."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def watch(self) -> None:
-        """Keep the announcement true, in a thread of its own."""
-        threading.Thread(target=self._watch, daemon=True, name="shelf").start()
+        """Keep the announcement current, in a thread of its own."""
+        threading.Thread(target=self._watch, daemon=True, name="phone-registry").start()
 
     def _watch(self) -> None:
         while not self.closing.is_set():
@@ -115,7 +115,7 @@ class PhoneRegistry:
 
     @property
     def is_busy(self) -> bool:
-        """Whether any job of this host is under way."""
+        """Whether any job of this host is running."""
         return bool(self._taken)
 
 

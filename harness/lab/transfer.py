@@ -1,4 +1,8 @@
-"""Files that travel to the hosts of a lab: named by their SHA-256, and never sent where they are already."""
+"""Send files to the hosts of a lab, named by their SHA-256; a host that has a file is not sent it again.
+
+Files go in pieces. As one task argument, 150 MB delayed the client's other requests by 4 s, in pieces by 0.2 s; and
+`Client.scatter` blocks its caller, which could not watch for a lost host in the meantime.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from harness.sweep.variants import VariantQueue
 from harness.tflite.variant import Variant, VariantCard
 
 PIECE_BYTES = 4_000_000
-"""Small enough to pass through dask's scheduler beside everything else."""
+"""Larger pieces delay the other messages through dask's scheduler."""
 _NAME = re.compile(r"[0-9a-f]{64}\.(tflite|npz)")
 
 
@@ -33,19 +37,19 @@ class TransferFile:
 
     @property
     def name(self) -> str:
-        """What it is called wherever it goes."""
+        """Its name on every host."""
         return f"{self.sha256}{self.path.suffix}"
 
 
 def place_of(name: str) -> Path:
-    """Return where a host keeps a file. Raises `UsageError` for what is no name of a parcel."""
+    """Return the path of a file on a host. Raises `UsageError` for an invalid name."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name of a file that travels.", "Only harness's own sweeps send files.")
+        raise UsageError(f"Invalid name {name!r} of a transferred file.", "Only harness's own sweeps send files.")
     return cache_folder() / "lab" / name
 
 
 def lacking(names: Collection[str]) -> list[str]:
-    """Return which files are not here yet."""
+    """Return the names of files that this host does not have yet."""
     return [name for name in names if not place_of(name).is_file()]
 
 
@@ -73,7 +77,7 @@ def keep_piece(name: str, sender: str, offset: int, piece: bytes) -> None:
 
 
 def complete(name: str, sender: str) -> None:
-    """Take a file whose last piece has come. Raises `HarnessError` where it arrived changed."""
+    """Check and store a file after its last piece. Raises `HarnessError` if its contents changed on the way."""
     part = _part(name, sender)
     if sha256_of(part) != place_of(name).stem:
         part.unlink()
@@ -86,12 +90,12 @@ def _part(name: str, sender: str) -> Path:
 
 
 _supplies: dict[str, VariantQueue] = {}
-"""Of the jobs that are under way on this host, by their names."""
+"""The variants of each running job on this host, by job."""
 
 
 @dataclass(frozen=True)
 class VariantBatch:
-    """Variants on their way to one job. Their files are parcels that its host was sent before."""
+    """Variants for one job, whose files the host already has."""
 
     cards: tuple[VariantCard, ...]
     is_open: bool
@@ -101,7 +105,7 @@ class VariantBatch:
 
 
 class VariantDelivery:
-    """What one job was given, at the side that gives."""
+    """The sender's record of the variants that one job has received."""
 
     def __init__(self, supply: VariantQueue) -> None:
         self._supply = supply
@@ -109,7 +113,7 @@ class VariantDelivery:
         self._is_over = False
 
     def due(self) -> VariantBatch | None:
-        """Return what the job does not know yet; None: nothing."""
+        """Return the variants that the job has not received yet; None if there are none."""
         stock = self._supply.stock
         if self._is_over or (stock.is_open and len(stock.ready) == self._given):
             return None
@@ -124,7 +128,7 @@ class VariantDelivery:
 
 @contextmanager
 def supplied(job_id: str, first: VariantBatch, stop: threading.Event) -> Iterator[VariantQueue]:
-    """Receive what is handed over to a job, for a `with` block."""
+    """Receive a job's variants for a `with` block."""
     supply = VariantQueue(is_open=True, stop=stop)
     _take(supply, first)
     _supplies[job_id] = supply
@@ -135,7 +139,7 @@ def supplied(job_id: str, first: VariantBatch, stop: threading.Event) -> Iterato
 
 
 def hand_over(job_id: str, batch: VariantBatch) -> bool:
-    """Give a batch to a job on this host; return whether it is under way."""
+    """Give a batch to a job on this host; return True if the job is running."""
     supply = _supplies.get(job_id)
     if supply is not None:
         _take(supply, batch)
@@ -150,12 +154,12 @@ def _take(supply: VariantQueue, batch: VariantBatch) -> None:
 
 
 def arrived(card: VariantCard) -> Variant:
-    """Return a variant that has come to this host."""
+    """Return a variant whose file this host has received."""
     return Variant(place_of(parcel_of(card)), card)
 
 
 def parcel_of(card: VariantCard) -> str:
-    """Return the name of a variant's file on its way."""
+    """Return the transfer name of a variant's file."""
     return f"{card.sha256}.tflite"
 
 
@@ -175,7 +179,7 @@ def save_samples(samples: Samples, folder: Path) -> tuple[str, Path]:
 
 
 def load_samples(file: Path) -> Samples:
-    """Read what `save_samples` wrote."""
+    """Load samples that `save_samples` wrote."""
     with np.load(file, allow_pickle=False) as archive:
         inputs = tuple(archive[name] for name in sorted(set(archive.files) - {_LABELS}, key=int))
         return Samples(inputs, archive[_LABELS] if _LABELS in archive.files else None)

@@ -469,7 +469,7 @@ def test_no_adb_at_all(monkeypatch):
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
     server.adb_program.cache_clear()
     try:
-        with pytest.raises(MissingPrerequisiteError, match="adb was not found"):
+        with pytest.raises(MissingPrerequisiteError, match="Cannot find the program adb"):
             list_devices()
     finally:
         server.adb_program.cache_clear()

@@ -10,7 +10,7 @@ from harness.analysis.evidence import RowName, read_evidence
 from harness.analysis.promises import judge_promises
 from harness.devices.adb.discovery import open_device
 from harness.devices.device import CommandResult
-from harness.devices.state.reference_workload import ReferenceWorkload, tells_nothing
+from harness.devices.state.reference_workload import ReferenceWorkload, reports_nothing
 from harness.devices.state.telemetry import Telemetry
 from harness.devices.state.thermal_gate import ThermalGate, ThermalLimits
 from harness.report.terminal.explain import explain_screen
@@ -65,9 +65,9 @@ def test_promise_h2_the_gate_waits_until_the_work_is_as_fast_as_at_first():
 
 
 def test_a_phone_that_tells_anything_is_believed():
-    assert tells_nothing(Telemetry())
-    assert not tells_nothing(Telemetry(thermal_status=0))
-    assert not tells_nothing(Telemetry(core_ceilings_khz={0: 1}))
+    assert reports_nothing(Telemetry())
+    assert not reports_nothing(Telemetry(thermal_status=0))
+    assert not reports_nothing(Telemetry(core_ceilings_khz={0: 1}))
     phone = SilentPhone(1.0)
     assert gate_of(phone).slowness(Telemetry(thermal_status=0)) == ""
     assert phone.runs == 0

@@ -33,7 +33,7 @@ def test_a_phone_that_does_not_go_down_is_no_restart(start_phone, monkeypatch):
 def test_a_phone_that_does_not_start_again_is_lost(start_phone, monkeypatch):
     phone = start_phone()
     monkeypatch.setattr(restarting, "_order", lambda _adb: phone.faults.switch_off())
-    with pytest.raises(DeviceError, match="had not started again") as caught:
+    with pytest.raises(DeviceError, match="did not come back") as caught:
         restart(open_device(phone.serial), stop=threading.Event(), boot_timeout_s=3)
     assert caught.value.failure.failure_class is FailureClass.DEVICE_LOST
     phone.faults.switch_on()

@@ -15,7 +15,7 @@ from harness.devices.adb import server, server_repair
 from harness.devices.adb.discovery import connect, last_listed, list_devices, open_device
 from harness.devices.adb.recovery import await_device
 from harness.devices.adb.server import adb_client
-from harness.devices.adb.server_repair import mend_server
+from harness.devices.adb.server_repair import repair_server
 from harness.devices.lease import lease, other_holder
 from harness.errors import Failure, FailureClass
 
@@ -77,14 +77,14 @@ def beside():
 
 def test_a_server_that_answers_is_let_be(port):
     before = server_process(port).pid
-    assert mend_server([SERIAL]) == ""
+    assert repair_server([SERIAL]) == ""
     assert server_process(port).pid == before
 
 
 def test_a_dead_server_is_started(port):
     server_process(port).kill()
     until(lambda: not server.listens("127.0.0.1", port))
-    assert mend_server([SERIAL]) == "The adb server had ended: it was started again."
+    assert repair_server([SERIAL]) == "The adb server had ended: it was started again."
     assert list_devices() == []
 
 
@@ -92,38 +92,38 @@ def test_a_hung_server_that_nobody_else_uses_is_ended_and_started(port):
     before = server_process(port)
     before.suspend()
     with lease(SERIAL):  # one's own phone
-        assert mend_server([SERIAL]).endswith("it was ended and started again.")
+        assert repair_server([SERIAL]).endswith("it was ended and started again.")
     assert server_process(port).pid != before.pid
-    assert mend_server([SERIAL]) == ""
+    assert repair_server([SERIAL]) == ""
 
 
 def test_a_hung_server_is_left_alone_when_another_process_is_connected(port, beside):
     other = beside(CONNECT, str(port))
     hung = server_process(port)
     hung.suspend()
-    said = mend_server([])
+    said = repair_server([])
     assert said.startswith("The adb server does not answer, and is left alone: ")
     assert f"(process {other.pid}) uses it too." in said
     assert server_process(port).pid == hung.pid
     other.kill()
     other.wait(20)
-    assert mend_server([]).endswith("it was ended and started again.")
+    assert repair_server([]).endswith("it was ended and started again.")
 
 
 def test_a_hung_server_is_left_alone_when_another_harness_holds_one_of_its_phones(port, beside):
     other = beside(HOLD, SERIAL)
     hung = server_process(port)
     hung.suspend()
-    assert f"another harness holds {SERIAL} (process {other.pid} of user " in mend_server([SERIAL])
+    assert f"another harness holds {SERIAL} (process {other.pid} of user " in repair_server([SERIAL])
     assert server_process(port).pid == hung.pid
     hung.resume()
-    assert mend_server([SERIAL]) == ""
+    assert repair_server([SERIAL]) == ""
 
 
 def test_a_server_on_another_host_is_never_touched(port, monkeypatch):
     monkeypatch.setenv("ANDROID_ADB_SERVER_ADDRESS", "192.0.2.1")
     monkeypatch.setattr(server_repair, "server_answers", lambda host, port: False)
-    assert mend_server([]) == (
+    assert repair_server([]) == (
         f"The adb server at 192.0.2.1:{port} does not answer; harness restarts none on another host."
     )
 
@@ -134,7 +134,7 @@ def test_what_is_no_adb_server_is_not_ended(port, monkeypatch, beside):
     other = subprocess.Popen([sys.executable, "-c", listen], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", other.stdout.readline().strip())
-        assert f"(process {other.pid})" in mend_server([])
+        assert f"(process {other.pid})" in repair_server([])
         assert other.poll() is None
     finally:
         other.kill()

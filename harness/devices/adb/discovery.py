@@ -1,4 +1,4 @@
-"""Find what is attached: every state that ADB knows, emulators that still boot, and one phone listed twice."""
+"""List the attached devices in every ADB state, recognize booting ones and duplicates, and open them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _BOOT_TIMEOUT_S = 10.0
 _ALIVE_TIMEOUT_S = 5.0
 _POLL_S = 0.1
 _last_listed: dict[tuple[str, int], frozenset[str]] = {}
-"""Serials by adb server: a server that hangs cannot be asked whose phones it has."""
+"""Serials by adb server, because a server that hangs cannot list its phones."""
 
 
 class DeviceState(StrEnum):
-    """In which state a device is attached."""
+    """The state of an attached device."""
 
     DEVICE = "device"
     BOOTING = "booting"
@@ -62,7 +62,7 @@ _ADVICE = {
     DeviceState.OFFLINE: FailureClass.DEVICE_OFFLINE.advice,
     DeviceState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED.advice,
     DeviceState.NO_PERMISSIONS: "Let your user access USB devices: install Debian's android-sdk-platform-tools-common "
-    "(udev rules), join the group plugdev, log in anew and reconnect the phone.",
+    "(udev rules), join the group plugdev, log in again and reconnect the phone.",
     DeviceState.RECOVERY: "Leave recovery mode: `adb reboot`.",
     DeviceState.SIDELOAD: "Leave sideload mode: `adb reboot`.",
     DeviceState.BOOTLOADER: "Leave the bootloader: `fastboot reboot`.",
@@ -75,19 +75,19 @@ class AttachedDevice:
     """One line of an adb server's list."""
 
     serial: str
-    """Its name: the serial, with its server where that is not the environment's."""
+    """Its name: the serial, with its server if that is not the environment's."""
     state: DeviceState
     facts: DeviceFacts | None = None
-    """Only for a device that is ready, and where asked for."""
+    """Only for a device that is ready, and only on request."""
 
 
 def list_devices(
     server: AdbServer | None = None, *, with_facts: bool = False, seen: set[str] | None = None
 ) -> list[AttachedDevice]:
-    """Return what is attached, in every state. Raises `MissingPrerequisiteError` without an adb server.
+    """Return the attached devices in every state. Raises `MissingPrerequisiteError` without an adb server.
 
-    One phone may be listed twice, such as by cable and by address; the second is left out. `seen` remembers phones
-    from one server to the next.
+    A phone that is listed twice, such as by cable and by address, is returned once. `seen` holds the identities found
+    on earlier servers.
     """
     client = adb_client(server)
     found: list[AttachedDevice] = []
@@ -105,9 +105,9 @@ def list_devices(
 
 
 def open_device(name: str | DeviceRef, *, label: str | None = None) -> AdbDevice:
-    """Return an attached device that is ready, to be called `label`. Raises `DeviceError` of what its state means.
+    """Open an attached device and label it `label`. Raises `DeviceError` if its state is not ready.
 
-    Without the environment's adb server it raises `MissingPrerequisiteError`; any other one may come back.
+    Raises `MissingPrerequisiteError` without the environment's adb server, because only other servers may come back.
     """
     device = DeviceRef.parse(name)
     try:
@@ -130,12 +130,12 @@ def ref_of(device: Device) -> DeviceRef:
 
 
 def reopen(device: Device) -> AdbDevice:
-    """Return the same device, of which nothing is remembered. Raises `DeviceError`."""
+    """Open the same device again, with nothing cached. Raises `DeviceError`."""
     return open_device(ref_of(device), label=device.serial)
 
 
 def reachable(names: Iterable[str | DeviceRef]) -> Iterator[AdbDevice]:
-    """Return the devices whose adb server answers. Each server is asked once, since one that is off takes seconds."""
+    """Return the devices whose adb server answers. Asks each server once, because one that is off takes seconds."""
     clients: dict[AdbServer | None, adbutils.AdbClient | None] = {}
     for name in names:
         device = DeviceRef.parse(name)
@@ -152,7 +152,7 @@ def connect(name: str | DeviceRef, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> 
     """Connect the adb server to HOST:PORT and wait until the device is ready; return its name.
 
     The server's answer alone proves nothing: "already connected" may be a device that is offline or hangs, and
-    connecting right after a disconnect may race. Only a command that comes back does. Raises `DeviceError`.
+    connecting right after a disconnect may race. Only a command that returns does. Raises `DeviceError`.
     """
     device = DeviceRef.parse(name)
     client, address = adb_client(device.server), device.serial
@@ -177,7 +177,7 @@ def connect(name: str | DeviceRef, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> 
 
 
 def _drop(client: adbutils.AdbClient, address: str, deadline: float) -> None:
-    """Disconnect and wait until the server has let go: what connects before that is dropped with the old connection."""
+    """Disconnect and wait until the server has dropped the connection, or it would drop the next one too."""
     client.disconnect(address)
     while address in dict(_server_list(client)) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
@@ -192,7 +192,7 @@ def _runs_commands(client: adbutils.AdbClient, address: str, deadline: float) ->
 
 
 def ready_devices(server: AdbServer | None = None) -> list[str]:
-    """Return the names of what an adb server holds ready; no device is asked.
+    """Return the names of an adb server's ready devices, without asking any device.
 
     Raises `DeviceError`, `MissingPrerequisiteError`.
     """
@@ -203,16 +203,16 @@ def ready_devices(server: AdbServer | None = None) -> list[str]:
 
 
 def identities(names: Iterable[str | DeviceRef]) -> dict[str, str]:
-    """Return what tells phones apart under whatever name, of those that have started. Each is asked one command.
+    """Return the identity of each booted phone, the same under any name. Runs one command per phone.
 
-    Those of an adb server that does not answer are left out.
+    Omits phones of an adb server that does not answer.
     """
     looks = [_look_closer(device, with_facts=False) for device in reachable(names)]
     return {device.serial: identity for device, identity in looks if device.state is DeviceState.DEVICE}
 
 
 def disconnect(name: str) -> None:
-    """Take a network device off the server's list; one that is not there is fine."""
+    """Take a network device off the server's list, if it is there."""
     device = DeviceRef.parse(name)
     try:
         adb_client(device.server).disconnect(device.serial)
@@ -221,14 +221,14 @@ def disconnect(name: str) -> None:
 
 
 def chosen_serials(asked: Sequence[str]) -> list[str]:
-    """Return what was asked for, else `ANDROID_SERIAL` (one, or several with commas), else nothing."""
+    """Return the given serials, else those of `ANDROID_SERIAL` (separated by commas), else none."""
     if asked:
         return list(asked)
     return [serial for serial in os.environ.get("ANDROID_SERIAL", "").split(",") if serial]
 
 
 def reconnect(name: str | DeviceRef, *, timeout_s: float) -> None:
-    """Let the adb server drop its connection to one device and make it anew, as `adb -s SERIAL reconnect` does.
+    """Reconnect the adb server to one device, as `adb -s SERIAL reconnect` does.
 
     A device on the network is gone from the server's list until it is connected to. Raises `DeviceError`.
     """
@@ -242,7 +242,7 @@ def reconnect(name: str | DeviceRef, *, timeout_s: float) -> None:
 
 
 def state_of(name: str | DeviceRef) -> DeviceState | None:
-    """Return in which state its server lists a device; None: not at all.
+    """Return the state in which the adb server lists a device; None if it does not.
 
     Raises `DeviceError` and `MissingPrerequisiteError`.
     """
@@ -252,7 +252,7 @@ def state_of(name: str | DeviceRef) -> DeviceState | None:
 
 
 def last_listed() -> frozenset[str]:
-    """Return what the environment's adb server listed when it last answered this process."""
+    """Return the serials that the environment's adb server listed when it last answered this process."""
     return _last_listed.get(server_address(), frozenset())
 
 
@@ -270,7 +270,7 @@ def _server_list(client: adbutils.AdbClient, server: AdbServer | None = None) ->
 
 
 def _look_closer(adb: AdbDevice, with_facts: bool) -> tuple[AttachedDevice, str]:
-    """Tell a booting device from a ready one, and what identifies it: its serial number and this boot's id."""
+    """Return the device, booting or ready, and its identity: its serial number and this boot's id."""
     device = AttachedDevice(str(adb.ref), DeviceState.DEVICE)
     script = "getprop sys.boot_completed; getprop ro.serialno; cat /proc/sys/kernel/random/boot_id"
     try:
@@ -289,7 +289,7 @@ def _look_closer(adb: AdbDevice, with_facts: bool) -> tuple[AttachedDevice, str]
 
 
 def failure_of_state(serial: str, state: DeviceState | None) -> Failure:
-    """Return what it means that the server lists a device so, and not as ready; None: not at all."""
+    """Return the failure of a device that is listed in a state other than ready; None means not listed."""
     if state is None:
         return Failure(FailureClass.DEVICE_LOST, f"{serial} is not attached.", "not in the adb server's list")
     failure_class = {

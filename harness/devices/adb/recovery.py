@@ -1,4 +1,4 @@
-"""Bring back a device that went away: the adb server first, then its connection, always within a time limit."""
+"""Recover a device that disconnected: first the adb server, then the connection, within a time limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.devices.adb.discovery import (
     state_of,
 )
 from harness.devices.adb.server import adb_client, listens
-from harness.devices.adb.server_repair import mend_server
+from harness.devices.adb.server_repair import repair_server
 from harness.devices.adb.transport import LOSSES, TimedDevice, describe_loss
 from harness.devices.device import Device
 from harness.devices.device_ref import DeviceRef
@@ -31,9 +31,9 @@ _ALIVE_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 5.0
 _RETRY_S = 0.5
 _FIRST_RECONNECT_S = 5.0
-"""A phone that comes back by itself is given so long; the time doubles, since each attempt begins a handshake anew."""
+"""A phone gets this long to come back by itself. The time doubles because each attempt restarts the handshake."""
 _SILENT = (DeviceState.DEVICE, DeviceState.OFFLINE)
-"""States in which a device is attached and does not answer. One that asks to be trusted shows a dialog: it is left."""
+"""States of an attached device that does not answer. An unauthorized one is left alone: it shows a dialog."""
 
 
 def await_device(
@@ -44,21 +44,21 @@ def await_device(
     failure: Failure,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Wait until a device that went away answers again, and do what may help it.
+    """Wait until a disconnected device answers again; repair the adb server and reconnect.
 
-    `deadline` is of `time.monotonic`; `tell` hears what was done to the adb server. Raises `DeviceError` when the
-    deadline has passed or `stop` is set: with `failure`, unless the device waits for a person by now.
+    `deadline` is of `time.monotonic`; `tell` receives each repair of the adb server. Raises `DeviceError` when the
+    deadline has passed or `stop` is set: with `failure`, unless the device now asks for authorization.
     """
     pause_s = _FIRST_RECONNECT_S
     next_reconnect = time.monotonic() + pause_s
-    told = ""
+    last_repair = ""
     while not answers(device):
         if time.monotonic() >= deadline or stop.wait(_RETRY_S):
             raise DeviceError(_why_away(device, failure))
-        said = _mend_server(device)
-        if said and said != told:
-            tell(said)
-            told = said
+        repair = _repair_server(device)
+        if repair and repair != last_repair:
+            tell(repair)
+            last_repair = repair
         if time.monotonic() >= next_reconnect:
             _reconnect(ref_of(device))
             pause_s *= 2
@@ -66,7 +66,7 @@ def await_device(
 
 
 def answers(device: Device) -> bool:
-    """Tell whether a device runs commands, connecting anew to one on the network."""
+    """Return True if a device runs commands; reconnect to one on the network."""
     try:
         if ref_of(device).is_on_network:
             connect(ref_of(device), timeout_s=_CONNECT_TIMEOUT_S)
@@ -76,12 +76,12 @@ def answers(device: Device) -> bool:
 
 
 def are_back(names: Collection[str]) -> list[str]:
-    """Return which devices that went away answer again, connecting anew to those on the network. Raises nothing."""
+    """Return the devices that answer again; reconnect to those on the network. Raises nothing."""
     return [str(ref_of(device)) for device in reachable(names) if answers(device)]
 
 
 def _why_away(device: Device, failure: Failure) -> Failure:
-    """Return what the advice is needed for: no cable mends a phone that was lost and now asks to be trusted."""
+    """Return the failure to report: a lost phone that now asks for authorization needs other advice."""
     try:
         now = failure_of_state(device.serial, state_of(ref_of(device)))
     except (DeviceError, MissingPrerequisiteError):
@@ -89,24 +89,24 @@ def _why_away(device: Device, failure: Failure) -> Failure:
     return now if now.failure_class is FailureClass.DEVICE_UNAUTHORIZED else failure
 
 
-def _mend_server(device: Device) -> str:
+def _repair_server(device: Device) -> str:
     if server := ref_of(device).server:
         return "" if listens(server.host, server.port) else f"No adb server answers at {server}: it is waited for."
     try:
-        return mend_server(last_listed())
+        return repair_server(last_listed())
     except MissingPrerequisiteError as error:
         return str(error)
 
 
 def _reconnect(ref: DeviceRef) -> None:
-    """Make one phone's connection anew. `adb reconnect offline` is not used: it would touch phones of others."""
-    with suppress(DeviceError, MissingPrerequisiteError):  # found out by the next look
+    """Reconnect one phone. `adb reconnect offline` would affect other people's phones."""
+    with suppress(DeviceError, MissingPrerequisiteError):  # the next poll notices it
         if state_of(ref) in _SILENT:
             reconnect(ref, timeout_s=_CONNECT_TIMEOUT_S)
 
 
 DOWN_TIMEOUT_S = 60.0
-"""A phone that was told to restart stops answering within this time."""
+"""A phone that was ordered to restart stops answering within this time."""
 BOOT_TIMEOUT_S = 300.0
 _ANSWER_TIMEOUT_S = 15.0
 _LOOK_EVERY_S = 1.0
@@ -116,9 +116,8 @@ _SLEEP = f"sleep {2 * DOWN_TIMEOUT_S:.0f}"
 def restart(device: Device, *, stop: threading.Event, boot_timeout_s: float = BOOT_TIMEOUT_S) -> None:
     """Restart a phone. `stop` ends the wait for it.
 
-    That it went down is seen by a command that waits on the phone and is cut off, since neither the order's answer nor
-    a phone that answers proves it. Raises `DeviceError` for a phone that cannot be told, does not go down, or does not
-    come back.
+    Only a waiting command that is cut off proves that the phone went down; neither the order's answer nor a phone that
+    answers does. Raises `DeviceError` if the phone refuses the order, does not go down, or does not come back.
     """
     serial, ref = device.serial, ref_of(device)
     adb = TimedDevice(adb_client(ref.server), serial=ref.serial)
@@ -128,7 +127,7 @@ def restart(device: Device, *, stop: threading.Event, boot_timeout_s: float = BO
             _order(adb)
             if not _is_cut_off(waiting):
                 raise DeviceError(
-                    Failure(FailureClass.DEVICE_OFFLINE, f"{serial} was told to restart, and did not go down.")
+                    Failure(FailureClass.DEVICE_OFFLINE, f"{serial} was ordered to restart, but did not go down.")
                 )
     except LOSSES as error:
         raise describe_loss(error, serial) from error
@@ -144,12 +143,12 @@ def _service(adb: TimedDevice, name: str) -> Iterator[adbutils.AdbConnection]:
 
 
 def _order(adb: TimedDevice) -> None:
-    """Do as `adb reboot` does, or as `adb shell reboot` where adbd has no such service: one built for Linux."""
+    """Reboot as `adb reboot` does, or as `adb shell reboot` if adbd lacks that service (a build for Linux)."""
     try:
         with _service(adb, "reboot:"):
             return
     except LOSSES:
-        with suppress(*LOSSES), _service(adb, "shell:reboot"):  # whether it went down is seen by whoever waits
+        with suppress(*LOSSES), _service(adb, "shell:reboot"):  # the waiting command shows whether it went down
             return
 
 
@@ -172,7 +171,7 @@ def _await_start(device: Device, stop: threading.Event, timeout_s: float) -> Non
     deadline = time.monotonic() + timeout_s
     while not (answers(device) and str(ref) in identities([ref])):
         if time.monotonic() >= deadline or stop.wait(_LOOK_EVERY_S):
-            message = f"{device.serial} was restarted, and had not started again after {timeout_s:.0f} s."
+            message = f"{device.serial} rebooted and did not come back within {timeout_s:.0f} s."
             raise DeviceError(Failure(FailureClass.DEVICE_LOST, message))
 
 
@@ -182,7 +181,7 @@ _COMMANDS = (
     "[/]data/local/tmp/harness|[s]tay_on_while_plugged_in|[k]eyevent|[f]ixed-performance-mode"
     "|[s]caling_(governor|min_freq|max_freq)"
 )
-"""What stands in the command lines of the knobs and of the note; written so that the pattern does not find itself."""
+"""Parts of the command lines of knobs and note; written so that the pattern does not match itself."""
 _SCRIPT = f"""
 n=0
 while [ $n -lt {_LOOKS} ] && grep -qE '{_COMMANDS}' /proc/[0-9]*/cmdline 2>/dev/null; do
@@ -194,10 +193,9 @@ _TIMEOUT_S = 60.0
 
 
 def await_commands(device: Device) -> None:
-    """Return when no command that turns a knob runs on a phone any more, at the latest after some seconds.
+    """Wait for commands that a killed harness left running on the phone, at most some seconds.
 
-    One that was sent just before harness was killed would undo a restoration that overtakes it. Never raises: a phone
-    that is gone is found out by what comes next.
+    A late command would undo a restoration that overtook it. Never raises: the next command notices a lost phone.
     """
     with suppress(DeviceError):
         device.run_script(_SCRIPT, timeout_s=_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""The adb server that everything on ADB goes through: found by environment or by name, started where it is local."""
+"""Find the adb server by environment or by name; start it if it is local."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from harness.errors import MissingPrerequisiteError
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 10.0
-"""What every question to the server has, unless it brings a limit of its own."""
+"""The time limit of every request to the server without its own limit."""
 START_TIMEOUT_S = 20.0
 _one_start_at_a_time = threading.Lock()
-"""Every phone's thread misses a server that has ended; of several that start one, `adb` lets all but one fail."""
+"""Held while starting a server: of several threads that start one, `adb` lets all but one fail."""
 
 
 class _Connection(adbutils.AdbConnection):
-    """adbutils's connection; where nothing listens it fails, instead of starting a server by itself."""
+    """adbutils's connection, which fails if nothing listens instead of starting a server."""
 
     def _safe_connect(self) -> socket.socket:
         try:
@@ -45,7 +45,7 @@ class TimedClient(adbutils.AdbClient):
 
 
 def server_address() -> tuple[str, int]:
-    """Return host and port of the server that the environment names. Raises `UsageError`."""
+    """Return host and port of the environment's server. Raises `UsageError`."""
     server = AdbServer.of_environment()
     return server.host, server.port
 
@@ -53,7 +53,7 @@ def server_address() -> tuple[str, int]:
 def adb_client(server: AdbServer | None = None) -> adbutils.AdbClient:
     """Return a client of a running adb server, by default the environment's. Raises `MissingPrerequisiteError`.
 
-    Only the environment's own server is started where it does not run, and only on this computer.
+    Only the environment's own server is started if it is not running, and only on this computer.
     """
     chosen = server or AdbServer.of_environment()
     if not listens(chosen.host, chosen.port):
@@ -67,7 +67,7 @@ def adb_client(server: AdbServer | None = None) -> adbutils.AdbClient:
 
 
 def listens(host: str, port: int) -> bool:
-    """Tell whether anything accepts connections there; a server that hangs does too."""
+    """Return True if anything accepts connections there; a server that hangs does too."""
     try:
         with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S):
             return True
@@ -109,16 +109,16 @@ def _start_server(port: int) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise MissingPrerequisiteError(
-            f"`adb start-server` did not end within {START_TIMEOUT_S:.0f} s.", "Run it by hand and read what it says."
+            f"`adb start-server` timed out after {START_TIMEOUT_S:.0f} s.", "Run it by hand and read its output."
         ) from error
     except OSError as error:
         raise MissingPrerequisiteError(
-            f"{adb_program()} cannot be started: {error.strerror}.", "Install Android's platform-tools."
+            f"Cannot start {adb_program()}: {error.strerror}.", "Install Android's platform-tools."
         ) from error
     if not listens("127.0.0.1", port):
-        said = (finished.stderr or finished.stdout).strip().splitlines()
+        lines = (finished.stderr or finished.stdout).strip().splitlines()
         raise MissingPrerequisiteError(
-            f"The adb server cannot be started: {said[-1] if said else 'no reason given'}.",
+            f"Cannot start the adb server: {lines[-1] if lines else 'it printed no reason'}.",
             "Run `adb start-server` by hand, or set ANDROID_ADB_SERVER_PORT to a free port.",
         )
 
@@ -130,5 +130,5 @@ def adb_program() -> str:
         return str(adbutils.adb_path())
     except Exception as error:
         raise MissingPrerequisiteError(
-            "The program adb was not found.", "Install Android's platform-tools (Debian: `apt install adb`)."
+            "Cannot find the program adb.", "Install Android's platform-tools (Debian: `apt install adb`)."
         ) from error

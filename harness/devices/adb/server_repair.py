@@ -1,10 +1,10 @@
-"""Bring back an adb server that ended or hangs, but only where nobody else works through it.
+"""Restart an adb server that ended or hangs, but only if nobody else uses it.
 
-A server has no owner: whoever starts it serves every user of the host, and who ends it cuts off all of their phones. So
-a server that hangs is ended only where two things show that it is nobody else's. No other process holds the lease of a
-phone that the server listed when it last answered: another harness between two commands has no connection open. And no
-other process has a connection to the server's port: Android Studio, scrcpy or a person's `adb logcat` hold no lease.
-The kernel tells both without asking the server.
+A server has no owner: it serves every user of the host, and ending it disconnects all of their phones. Therefore a
+server that hangs is ended only if two checks pass. No other process holds the lease of a phone that the server listed
+when it last answered, because another harness between two commands has no open connection. And no other process is
+connected to the server's port, because Android Studio, scrcpy or a person's `adb logcat` hold no lease. The kernel
+answers both questions without the server.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from harness.devices.device_ref import AdbServer
 from harness.devices.lease import other_holder
 
 _LOOKS = 2
-"""A server that is slow once does not hang."""
+"""A server that is slow once is not hanging."""
 _END_TIMEOUT_S = 10.0
 _one_at_a_time = threading.Lock()
-"""Every phone of a sweep finds out at the same moment."""
+"""Held during a repair, because every phone of a sweep notices at the same moment."""
 
 
-def mend_server(serials: Collection[str]) -> str:
-    """Start a server that ended; end one that hangs and start it anew, if nobody else has phones on it.
+def repair_server(serials: Collection[str]) -> str:
+    """Start a server that ended; restart one that hangs if nobody else uses it.
 
-    `serials` are the phones that it listed when it last answered. Return in one sentence what was done, or why nothing
-    was; empty for a server that answers. Raises `MissingPrerequisiteError` where none can be started.
+    `serials` are the phones that it listed when it last answered. Return one sentence about the repair, or why there
+    was none; "" if the server answers. Raises `MissingPrerequisiteError` if no server can be started.
     """
     host, port = server.server_address()
     with _one_at_a_time:
@@ -50,7 +50,7 @@ def mend_server(serials: Collection[str]) -> str:
 
 
 def server_answers(host: str, port: int) -> bool:
-    """Tell whether the server tells its version within the time limit."""
+    """Return True if the server returns its version within the time limit."""
     for _ in range(_LOOKS):
         try:
             server.TimedClient(host=host, port=port).server_version()
@@ -77,7 +77,7 @@ def _left_alone_because(port: int, serials: Collection[str]) -> str:
 
 
 def _other_clients(sockets: list[Any], port: int) -> list[str]:
-    """Name the other processes that are connected, seen from the server's end of each connection.
+    """Return the names of the other connected processes, seen from the server's end of each connection.
 
     A client that gave up on the server has closed its end, and the server's is no longer `ESTABLISHED`.
     """
@@ -94,7 +94,7 @@ def _name(process: int | None) -> str:
 
 
 def _end(process: int) -> str:
-    """Kill the server; what hangs heeds nothing else. Return why that cannot be done, empty where it is done."""
+    """Kill the server, because a hung one ignores every other signal. Return why that failed; "" if it worked."""
     try:
         found = psutil.Process(process)
         if not found.name().startswith("adb"):

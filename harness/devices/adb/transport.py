@@ -1,8 +1,8 @@
-"""One ADB conversation with one phone: every one with a time limit, every loss told apart from a result.
+"""Run one ADB conversation with a phone, under a time limit, and distinguish a lost phone from a result.
 
-Built on adbutils's connections. Three of its habits are avoided on purpose: `shell2` without `v2` merges the streams
-and fails on a non-zero exit code, `shell` returns what came before a phone was lost as if it were all, and `sync` waits
-for ever on a hung phone.
+Built on adbutils's connections, without three of its habits: `shell2` without `v2` merges the streams and fails on a
+non-zero exit code, `shell` returns partial output of a lost phone as if it were complete, and `sync` waits forever on a
+hung phone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TPORT_VERSION = 41
 
 
 class TimedDevice(adbutils.AdbDevice):
-    """adbutils's device, whose every connection carries a time limit for each read and write."""
+    """adbutils's device, with a time limit for each read and write of every connection."""
 
     limit_s: float = 60.0
     _knows_tport: bool | None = None
@@ -60,7 +60,7 @@ class TimedDevice(adbutils.AdbDevice):
 
 @dataclass(frozen=True)
 class ShellOutput:
-    """What a shell service gave. `exit_code` is 128 + n for signal n; None when the time limit ended it."""
+    """The output of a shell service. `exit_code` is 128 + n for signal n; None if the time limit ended it."""
 
     stdout: bytes
     stderr: bytes
@@ -70,7 +70,7 @@ class ShellOutput:
 def shell_v2(device: TimedDevice, command: str, *, timeout_s: float) -> ShellOutput:
     """Run one command line by the shell protocol, version 2 (adb's `shell_protocol.h`).
 
-    Ends at `timeout_s` for the whole conversation with what was printed until then. Raises adbutils's errors, OSError,
+    Returns at `timeout_s` with the output until then. Raises adbutils's errors, OSError,
     and EOFError when the phone goes away before the exit code has come.
     """
     deadline = time.monotonic() + timeout_s
@@ -125,9 +125,9 @@ _EXIT_MARK = b"harness-exit-code:"
 
 
 def shell_v1(device: TimedDevice, command: str, *, timeout_s: float) -> ShellOutput:
-    """Run one command line on a phone older than Android 7, whose adbd tells no exit code and merges the streams.
+    """Run one command line on a phone older than Android 7, whose adbd returns no exit code and merges the streams.
 
-    A mark that the shell prints last carries the exit code; without it, the phone was lost.
+    The shell prints a mark with the exit code last; without the mark, the phone was lost.
     """
     deadline = time.monotonic() + timeout_s
     output = bytearray()
@@ -153,7 +153,7 @@ def shell_v1(device: TimedDevice, command: str, *, timeout_s: float) -> ShellOut
 
 
 def describe_loss(error: Exception, serial: str) -> DeviceError:
-    """Turn what adbutils or a socket raised into a failure of the right class."""
+    """Convert an error of adbutils or a socket into a failure of the right class."""
     text = str(error).strip()
     _LOG.debug("%s: ADB call failed: %s", serial, text or type(error).__name__)
     lowered = text.lower()
@@ -173,4 +173,4 @@ def describe_loss(error: Exception, serial: str) -> DeviceError:
 
 
 LOSSES = (AdbError, OSError, EOFError, AssertionError, ValueError)
-"""All that adbutils and sockets raise when a phone misbehaves; its own code asserts and parses numbers unchecked."""
+"""Errors that adbutils and sockets raise if a phone misbehaves; adbutils asserts and parses numbers unchecked."""

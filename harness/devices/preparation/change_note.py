@@ -1,6 +1,6 @@
-"""A note on the phone itself of what harness changed there, written before each change.
+"""Keep a note of harness's changes on the phone itself, written before each change.
 
-It outlives a killed harness, this computer and an unplugged cable: whoever starts next on that phone can give it back.
+The note survives a killed harness, a crash of this computer and an unplugged cable: the next start restores the phone.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from harness.version import __version__
 _NAME = "changed.json"
 _TIMEOUT_S = 20.0
 _WRITE = 'mkdir -p "$1" && printf %s "$3" >"$2.part" && mv "$2.part" "$2" || { rm -f "$2.part"; exit 1; }'
-"""In one step at the end: a note is whole or not there."""
+"""Renames at the end, so that a note is complete or absent."""
 
 
 @dataclass(frozen=True)
 class KnobChange:
-    """One knob that was turned, and how it stood before."""
+    """A knob that was set, and its earlier state."""
 
     knob: str
     earlier: Mapping[str, str]
@@ -35,7 +35,7 @@ class ChangeNote:
         self._file = f"{device.work_folder}/{_NAME}"
 
     def read(self) -> list[KnobChange]:
-        """Return what was changed and not given back, in the order of the changes. Raises `DeviceError`."""
+        """Return the changes that are not restored yet, oldest first. Raises `DeviceError`."""
         result = self._device.run(["cat", self._file], timeout_s=_TIMEOUT_S)
         if not result.ok:
             return []
@@ -56,7 +56,7 @@ class ChangeNote:
             ) from error
 
     def write(self, changes: Sequence[KnobChange]) -> None:
-        """Write down what is changed now; nothing removes the note. Raises `DeviceError` where it cannot be written."""
+        """Store the current changes; remove the note if there are none. Raises `DeviceError`."""
         if not changes:
             self._device.remove(self._file)
             return

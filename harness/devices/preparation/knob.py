@@ -1,4 +1,4 @@
-"""What every knob can do. A knob turns one thing; what was changed and must be given back is kept elsewhere."""
+"""The interface of a knob, which sets one thing on a phone. `preparation` records changes and restores them."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ NO_SUCH_PROGRAM = 127
 
 
 class KnobRefusedError(HarnessError):
-    """The phone answered, but did not do what was asked."""
+    """The phone answered, but refused the change."""
 
 
 class Knob(ABC):
-    """One thing that can be turned. All methods raise `DeviceError` when the phone does not answer."""
+    """One setting of a phone. All methods raise `DeviceError` if the phone does not answer."""
 
     name: ClassVar[str]
     readable: ClassVar[bool] = True
-    """Whether the phone can be asked how the knob stands. Where not, `read` gives what a phone starts with."""
+    """Whether the phone reports the knob's state. If not, `read` returns the state of a phone after a reboot."""
 
     @property
     def label(self) -> str:
-        """What tells results under this setting from others."""
+        """The label of results under this setting."""
         return self.name
 
     @abstractmethod
     def unavailable_because(self, device: Device) -> str:
-        """Return why this phone does not offer the knob, as a sentence; empty where it does."""
+        """Return why this phone does not offer the knob, as a sentence; "" if it does."""
 
     @abstractmethod
     def read(self, device: Device) -> State:
-        """Ask the phone how the knob stands. Raises `KnobRefusedError` for no sensible answer."""
+        """Read the knob's state from the phone. Raises `KnobRefusedError` for an invalid answer."""
 
     @abstractmethod
     def wanted(self, device: Device) -> State:
-        """Return how the knob is to stand while measuring."""
+        """Return the state for measuring."""
 
     @abstractmethod
     def write(self, device: Device, state: State) -> None:
-        """Turn the knob. Raises `KnobRefusedError` when the phone says no."""
+        """Set the knob. Raises `KnobRefusedError` if the phone refuses."""
 
     def set(self, device: Device) -> None:
-        """Turn the knob to where it is to stand while measuring."""
+        """Set the knob to the state for measuring."""
         self.write(device, self.wanted(device))
 
     def restore(self, device: Device, earlier: State) -> None:
-        """Turn the knob back to what `read` gave."""
+        """Set the knob back to the state that `read` returned."""
         self.write(device, earlier)
 
 
 def require_ok(result: CommandResult, what: str) -> None:
-    """Raise `KnobRefusedError` with the phone's own words when a command did not succeed."""
+    """Raise `KnobRefusedError` with the phone's own words if a command failed."""
     if not result.ok:
         said = (result.stderr or result.stdout).strip().splitlines()
         raise KnobRefusedError(f"{what}: {said[-1] if said else f'exit code {result.exit_code}'}")

@@ -1,4 +1,4 @@
-"""Prepare a phone for measuring and give it back as it was, however that ends (promise H4)."""
+"""Prepare a phone for measuring, and restore it even after a failure (promise H4)."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ from harness.errors import DeviceError, Failure
 
 _READ_BACKS = 10
 _PAUSE_S = 0.2
-"""A screen takes a moment; the pause between two looks at a knob that does not stand as told yet."""
+"""The pause between two reads of a knob that has not changed yet; a screen takes a moment."""
 
 
 class KnobOutcome(StrEnum):
-    """What became of a knob."""
+    """The outcome of setting a knob."""
 
     SET = "set"
     ALREADY = "already so"
     UNAVAILABLE = "unavailable"
     REFUSED = "refused"
-    """The phone offers it, and said no, or did not do it."""
+    """The phone offers the knob, but refused or ignored the change."""
 
 
 class Confirmation(StrEnum):
-    """How sure it is that a knob stands as told."""
+    """The evidence that a knob has the state that was set."""
 
     READ_BACK = "read back"
     EXIT_CODE = "exit code"
-    """The phone cannot be asked; it said that it did it."""
+    """The phone cannot be asked; its command succeeded."""
     DIFFERS = "differs"
-    """The phone says that it stands otherwise."""
+    """The phone reports another state."""
     FAILED = "failed"
-    """The phone said no, or did not answer."""
+    """The phone refused, or did not answer."""
 
     @property
     def sure(self) -> bool:
-        """Whether it may be taken as done."""
+        """Whether the change counts as done."""
         return self in (Confirmation.READ_BACK, Confirmation.EXIT_CODE)
 
 
 @dataclass(frozen=True)
 class KnobRecord:
-    """One knob: what was asked, what it did, and how it was given back."""
+    """How one knob was set and restored."""
 
     name: str
     label: str
     outcome: KnobOutcome
     reason: str = ""
-    """Why it was not set, or not given back, as a sentence."""
+    """Why it was not set, or not restored, as a sentence."""
     earlier: State | None = None
     set_to: State | None = None
     confirmed: Confirmation | None = None
     restored: Confirmation | None = None
-    """None: not given back yet, or there was nothing to give back."""
+    """None if it is not restored yet, or if there was nothing to restore."""
 
     @property
     def given_back(self) -> bool:
-        """Whether the phone confirmed that it stands as before."""
+        """Whether the phone confirmed its earlier state."""
         return self.restored is not None and self.restored.sure
 
     @property
@@ -75,10 +75,10 @@ class KnobRecord:
 
 
 class Preparation:
-    """A `with` block in which a phone stands as asked. Entering restores first what a killed harness left changed.
+    """Sets knobs for a `with` block and restores them. Entering first restores the changes of a killed harness.
 
-    Nothing that a knob does or fails to do raises; it is recorded, and told through `report`. Only a phone that does
-    not answer while it is prepared raises `DeviceError`; what was changed until then is given back if it can be.
+    A knob that fails raises nothing; it is recorded and passed to `report`. Only a phone that does not answer during
+    the preparation raises `DeviceError`; changes until then are restored if possible.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Preparation:
         self._changes: list[KnobChange] = []
         self.records: list[KnobRecord] = []
         self.found: list[KnobRecord] = []
-        """What an earlier harness left changed, and how it was given back."""
+        """Changes that an earlier harness left, and how they were restored."""
 
     @property
     def labels(self) -> list[str]:
-        """The settings under which the phone is measured: only like is compared with like."""
+        """The settings under which the phone is measured; only results with equal labels are compared."""
         return sorted(record.label for record in self.records if record.in_force)
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class Preparation:
         self._give_back()
 
     def renew(self) -> None:
-        """Turn again what a phone lost meanwhile, as by a restart. Raises `DeviceError`."""
+        """Set again the knobs that a phone lost in the meantime, such as by a reboot. Raises `DeviceError`."""
         by_name = {knob.name: knob for knob in self._knobs}
         for index, record in enumerate(self.records):
             if record.outcome is not KnobOutcome.SET or record.set_to is None:

@@ -1,4 +1,4 @@
-"""What must be said beside every number of a device (promise H1): labels, never silent exclusions."""
+"""Labels for every number of a device (promise H1), instead of silent exclusions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from harness.devices.state.telemetry import Telemetry
 
 LOW_BATTERY_PERCENT = 25
 HOT_C = 40.0
-"""Skin or battery temperature from which phones commonly begin to hold back."""
+"""Skin or battery temperature from which phones commonly throttle."""
 
 
 def preflight_labels(facts: DeviceFacts, telemetry: Telemetry) -> tuple[str, ...]:

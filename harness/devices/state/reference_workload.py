@@ -1,4 +1,4 @@
-"""A fixed piece of work that tells throttling on a phone which tells nothing itself (promise H3).
+"""Detect throttling with a fixed workload on a phone that reports nothing itself (promise H3).
 
 androidx's ThrottleDetector does the same on Androids without a thermal service, with the same limit.
 """
@@ -15,14 +15,14 @@ from harness.errors import DeviceError
 SLOWER_FROM = 1.10
 _BASELINE_TRIES = 3
 _TRIES = 2
-"""The faster of so many counts: something else may run in between."""
+"""The fastest of these counts, because something else may run in between."""
 _TIMEOUT_S = 60.0
 _WORK = "i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done"
 """Counting in the shell itself: no files, no other process, some tenths of a second on a phone."""
 
 
 class ReferenceWorkload:
-    """The work on one device's measured cores, against how long it took at first."""
+    """The workload on one device's measured cores, compared with its first time."""
 
     def __init__(self, device: Device, core_mask: str | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._device = device
@@ -30,19 +30,19 @@ class ReferenceWorkload:
         self._clock = clock
         self._baseline_s: float | None = None
         self.ratio: float | None = None
-        """How many times as long as at first it took the last time; None before it was done."""
+        """The last time divided by the first; None before the first run."""
 
     def slowness(self) -> str:
-        """Do the work and tell by how much it is slower than at first; empty where it is not. Never raises.
+        """Run the workload and describe how much slower than at first it was; "" if it was not. Never raises.
 
-        The first call sets what is compared with, and so belongs to a cool phone.
+        The first call sets the baseline, so the phone must be cool then.
         """
         try:
             if self._baseline_s is None:
                 self._baseline_s, self.ratio = min(self._seconds() for _ in range(_BASELINE_TRIES)), 1.0
                 return ""
             fastest_s = min(self._seconds() for _ in range(_TRIES))
-        except DeviceError:  # found out by the next invocation
+        except DeviceError:  # the next invocation notices it
             return ""
         self.ratio = fastest_s / self._baseline_s
         self._baseline_s = min(self._baseline_s, fastest_s)
@@ -55,6 +55,6 @@ class ReferenceWorkload:
         return self._clock() - started
 
 
-def tells_nothing(look: Telemetry) -> bool:
-    """Whether neither a thermal service nor the cores' limits would show that the phone holds back."""
+def reports_nothing(look: Telemetry) -> bool:
+    """Return True if neither a thermal service nor the cores' limits would show throttling."""
     return look.thermal_status is None and not look.core_ceilings_khz

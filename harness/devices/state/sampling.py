@@ -1,7 +1,7 @@
-"""Look at a phone's clocks while the tool runs: a shell beside it writes them down now and then, and ends with it.
+"""Sample a phone's clocks while the tool runs, from a second shell that ends with the tool.
 
-It reads a few files of the kernel and nothing that makes Android's own services work; it is not held to the tool's
-cores. `benchmarks/telemetry.py` shows what it costs.
+The shell reads a few kernel files, asks none of Android's services, and is not pinned to the tool's cores.
+`benchmarks/telemetry.py` measures its cost.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ALLOWED = re.compile(r"Cpus_allowed:\s*([0-9a-f,]+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class ClockSamples:
-    """What was seen while one tool ran. Empty: the phone does not tell."""
+    """The samples of one run of the tool; empty if the phone reports no clocks."""
 
     count: int = 0
     peak_frequencies_khz: dict[int, int] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class ClockSamples:
     lowest_ceilings_khz: dict[int, int] = field(default_factory=dict)
     """The lowest limit that the kernel set to each core."""
     cores_allowed: tuple[str, ...] = ()
-    """Every mask, hexadecimal, that the tool's process was seen with."""
+    """Every core mask, hexadecimal, of the tool's process."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -71,14 +71,14 @@ def sampled(device: Device, arguments: Sequence[str], cores: Collection[int]) ->
 
 
 def take_samples(device: Device) -> ClockSamples:
-    """Fetch what was written down since the last call, and remove it. Raises `DeviceError`."""
+    """Fetch and remove the samples since the last call. Raises `DeviceError`."""
     file = f"{device.work_folder}/{_FILE}"
     take = 'cat "$1" 2>/dev/null; rm -f "$1"'
     return parse_samples(device.run(["sh", "-c", take, "sh", file], timeout_s=_TIMEOUT_S).stdout)
 
 
 def parse_samples(text: str) -> ClockSamples:
-    """Parse what the shell beside the tool wrote."""
+    """Parse the output of the sampling shell."""
     peaks: dict[int, int] = {}
     ceilings: dict[int, int] = {}
     for core, name, khz in _CLOCK.findall(text):

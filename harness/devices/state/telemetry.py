@@ -1,4 +1,4 @@
-"""The state of a device around an invocation (promise H16), in one round trip."""
+"""Read a device's state around an invocation (promise H16), in one round trip."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SENSIBLE_C = (-40.0, 200.0)
 
 @dataclass(frozen=True)
 class Telemetry:
-    """One look at a device. None or empty: the device does not tell."""
+    """One look at a device; None or empty for values that the device does not report."""
 
     thermal_status: int | None = None
     temperatures_c: dict[str, float] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Telemetry:
     power_save: bool | None = None
     core_frequencies_khz: dict[int, int] = field(default_factory=dict)
     core_floors_khz: dict[int, int] = field(default_factory=dict)
-    """The lowest frequency that each core may run at now; the highest too where its clock is locked."""
+    """The lowest frequency that each core may run at now; also the highest if its clock is locked."""
     core_ceilings_khz: dict[int, int] = field(default_factory=dict)
     """The highest frequency that each core may run at now: a kernel that throttles lowers it."""
     load_1min: float | None = None
@@ -60,12 +60,12 @@ class Telemetry:
 
 
 def read_telemetry(device: Device) -> Telemetry:
-    """Look at a device once. Raises `DeviceError`."""
+    """Read a device's state once. Raises `DeviceError`."""
     return parse_telemetry(device.run_script(TELEMETRY_SCRIPT, timeout_s=TELEMETRY_TIMEOUT_S).stdout)
 
 
 def parse_telemetry(output: str) -> Telemetry:
-    """Parse what `TELEMETRY_SCRIPT` printed."""
+    """Parse the output of `TELEMETRY_SCRIPT`."""
     sections = split_sections(output)
     thermal = parse_thermal(sections.get("thermal", ""))
     battery = parse_battery(sections.get("battery", ""))

@@ -1,4 +1,4 @@
-"""Measure only a phone that is cool (promise H2), and tell afterwards whether it held back (promise H3)."""
+"""Wait until a phone is cool (promise H2), and detect throttling afterwards (promise H3)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.devices.device import Device
-from harness.devices.state.reference_workload import ReferenceWorkload, tells_nothing
+from harness.devices.state.reference_workload import ReferenceWorkload, reports_nothing
 from harness.devices.state.sampling import ClockSamples
 from harness.devices.state.telemetry import Telemetry, read_telemetry
 from harness.errors import DeviceError, Failure, FailureClass
 from harness.spec.profile import DeviceProfile
 
 FREQUENCY_DROP = 0.05
-"""A core that may run this much slower than before is held back; governors themselves step by less or by far more."""
+"""A core whose limit fell by this share is throttled; governors step by less or by far more."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 """The chip itself cools within a second after a short run, the skin within minutes."""
 _ON_CHIP = re.compile(
@@ -24,16 +24,16 @@ _ON_CHIP = re.compile(
     r"|pm\w*[-_]tz|pmic|wlan|wifi|pa[-_]?therm|power_amplifier|charger",
     re.IGNORECASE,
 )
-"""Sensors on chips: of cores and accelerators, of power supply and radio. All others stand for what a hand can feel."""
+"""Sensors on chips: cores and accelerators, power supply and radio. All others measure the phone's surface."""
 _NO_TEMPERATURE = re.compile(
     r"(?:zone:)?(?:soc|.*(?:bcl|vbat|ibat|[-_]lvl|level|current|voltage|percentage).*)", re.IGNORECASE
 )
-"""Kernels and thermal services offer battery levels, currents and voltages among the temperatures."""
+"""Battery levels, currents and voltages that kernels and thermal services list among the temperatures."""
 
 
 @dataclass(frozen=True)
 class ThermalLimits:
-    """When a phone counts as cool, and how long to wait for it."""
+    """The temperatures at which a phone counts as cool, and the longest wait."""
 
     limit_c: float
     chip_limit_c: float
@@ -41,25 +41,25 @@ class ThermalLimits:
 
     @classmethod
     def of(cls, profile: DeviceProfile) -> ThermalLimits:
-        """Take the limits of a profile."""
+        """Return the limits of a profile."""
         return cls(profile.thermal_limit_c, profile.chip_limit_c, profile.thermal_wait_s)
 
 
 @dataclass(frozen=True)
 class GateRecord:
-    """How one wait went."""
+    """The result of one wait."""
 
     waited_s: float
     looks: int
-    """How often the phone was looked at anew."""
+    """The number of fresh looks at the phone."""
     held_by: str
-    """Why it was waited for, at first; empty where the phone was cool at once."""
+    """The first reason to wait; empty if the phone was cool at once."""
     open: bool
-    """False: it did not cool in the time that was given."""
+    """False if the phone did not cool in time."""
     cool: bool
-    """False with an open gate: the profile says not to wait, so it is measured hot."""
+    """False with an open gate if the profile says not to wait, so that the phone is measured hot."""
     workload_ratio: float | None = None
-    """Time of the reference workload after the invocation over that at first; None where the phone tells by itself."""
+    """The reference workload's time over its first time; None if the phone reports throttling itself."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -75,11 +75,11 @@ class GateRecord:
 
 @dataclass(frozen=True)
 class Cooling:
-    """One look at a device that is waited for."""
+    """One look at a device that is cooling."""
 
     reason: str
     left_s: float
-    """How much longer it is waited for at most."""
+    """The longest remaining wait."""
     look: Telemetry
 
 
@@ -102,7 +102,7 @@ class ThermalGate:
     ) -> None:
         """`sleep` may return true to end the wait at once, as `threading.Event.wait` does when it is set.
 
-        `workload` stands in for what a phone does not tell.
+        `workload` replaces the sensors of a phone that reports nothing.
         """
         self._device = device
         self._limits = limits
@@ -114,9 +114,9 @@ class ThermalGate:
         self._reference: Telemetry | None = None
 
     def wait(self, last_look: Telemetry | None) -> tuple[Telemetry | None, GateRecord]:
-        """Wait until the device is cool and return the look that says so; a look just taken saves one.
+        """Wait until the device is cool and return the look that shows it; a recent look saves one.
 
-        A device that does not answer is let through: the invocation itself finds out. Raises nothing.
+        Lets a device through that does not answer, because the invocation will notice. Raises nothing.
         """
         started, looks, first_reason, pause_s = self._clock(), 0, "", _FIRST_PAUSE_S
         look = last_look
@@ -139,7 +139,7 @@ class ThermalGate:
             look, pause_s = None, min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def held_by(self, look: Telemetry) -> str:
-        """Return why the device is not to be measured now; empty where it is cool."""
+        """Return why the device must not be measured now; "" if it is cool."""
         if look.thermal_status:
             return f"thermal status {look.thermal_status}"
         hot = [
@@ -153,12 +153,12 @@ class ThermalGate:
         return held_back(self._reference, look, self._cores)
 
     def slowness(self, look: Telemetry) -> str:
-        """Return by how much a phone that tells nothing is slower than at first; empty where it is not, or tells."""
-        return self._workload.slowness() if self._workload and tells_nothing(look) else ""
+        """Return how much slower than at first a phone is that reports nothing; "" for any other phone."""
+        return self._workload.slowness() if self._workload and reports_nothing(look) else ""
 
     @property
     def workload_ratio(self) -> float | None:
-        """How many times as long as at first the reference workload took the last time; None: it was not needed."""
+        """The reference workload's last time over its first; None if it was not needed."""
         return self._workload.ratio if self._workload else None
 
     def _look(self) -> Telemetry | None:
@@ -169,7 +169,7 @@ class ThermalGate:
 
 
 def body_temperatures(look: Telemetry) -> dict[str, float]:
-    """Return the temperatures by sensor, without kernel zones that are none, and with the battery's own."""
+    """Return the temperatures by sensor, with the battery's and without kernel zones that hold other values."""
     temperatures = {name: value for name, value in look.temperatures_c.items() if not _NO_TEMPERATURE.fullmatch(name)}
     if look.battery_temperature_c is not None:
         temperatures["battery"] = look.battery_temperature_c
@@ -177,14 +177,14 @@ def body_temperatures(look: Telemetry) -> dict[str, float]:
 
 
 def hottest(look: Telemetry) -> tuple[str, float] | None:
-    """Return the sensor that is hottest, and its temperature; None: the device tells no temperatures."""
+    """Return the hottest sensor and its temperature; None if the device reports no temperatures."""
     return max(body_temperatures(look).items(), key=lambda item: item[1], default=None)
 
 
 def throttling(
     before: Telemetry | None, during: ClockSamples | None, after: Telemetry | None, cores: Collection[int]
 ) -> Failure | None:
-    """Tell from the looks around an invocation whether the phone held back while it ran; None: nothing says so."""
+    """Return the failure if the looks around an invocation show throttling; else None."""
     if after is None:
         return None
     sign = f"thermal status {after.thermal_status}" if after.thermal_status else held_back(before, after, cores)
@@ -194,14 +194,14 @@ def throttling(
 
 
 def throttled(after: Telemetry, sign: str) -> Failure:
-    """Return the failure that a sign of throttling means."""
+    """Return the failure for a sign of throttling."""
     hot = hottest(after)
     evidence = f"hottest: {hot[0]} at {hot[1]:.1f} °C" if hot else "the phone tells no temperatures"
     return Failure(FailureClass.THROTTLED, f"The phone held back while the tool ran: {sign}.", evidence)
 
 
 def held_back(earlier: Telemetry | None, now: Telemetry, cores: Collection[int]) -> str:
-    """Name a core that may run slower than before, or that runs slower although its clock is locked; empty: none."""
+    """Name a core whose limit fell, or whose locked clock fell; "" if there is none."""
     if earlier is None:
         return ""
     locked = {
@@ -215,7 +215,7 @@ def held_back(earlier: Telemetry | None, now: Telemetry, cores: Collection[int])
 
 
 def _drop(earlier: Mapping[int, int], now: Mapping[int, int], cores: Collection[int]) -> str:
-    """Name the core that fell most, as `core 4 at 1.20 of 2.37 GHz`."""
+    """Name the core that fell most, such as `core 4 at 1.20 of 2.37 GHz`."""
     shares = {core: now[core] / khz for core, khz in earlier.items() if core in cores and core in now and khz > 0}
     core = min(shares, key=lambda index: shares[index], default=None)
     if core is None or shares[core] >= 1 - FREQUENCY_DROP:
