@@ -43,7 +43,7 @@ HOST_FIXTURES = {"postgresql", "harness_cli"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each test into its tier by what it needs: unit (no mark), host or device. Long ones carry `slow` themselves."""
+    """Mark each test as host or device by what it needs; a unit test has no mark, a long one marks itself slow."""
     for item in items:
         needs = set(getattr(item, "fixturenames", ()))
         marks = {mark.name for mark in item.iter_markers()}
