@@ -108,9 +108,9 @@ def _measured(store: Store, sweep_id: str, device: str) -> set[str]:
     """Return the serials that a sweep measured. Raises `MissingPrerequisiteError`: the next sweeps would fail too."""
     from harness.analysis.comparable_cell import read_comparable_cells
 
-    serials = {side.cell["serial"] for side in read_comparable_cells(store, sweep_id) if side.latencies_us}
+    serials = {side.serial for side in read_comparable_cells(store, sweep_id) if side.latencies_us}
     if not serials:
-        failures = [*store.devices(sweep_id)["failure_message"], *store.invocations(sweep_id)["failure_message"]]
-        reason = next((message for message in failures if isinstance(message, str)), "no invocation succeeded.")
+        failures = [row.failure_message for row in (*store.devices(sweep_id), *store.invocations(sweep_id))]
+        reason = next((message for message in failures if message), "no invocation succeeded.")
         raise MissingPrerequisiteError(f"Cannot measure {device}: {reason}", "Run `harness devices` to see its state.")
     return serials

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis.result_row import COLUMNS, LISTS_OF_NUMBERS, kind_of
 from harness.errors import UsageError
-from harness.store.rows import to_rows
+from harness.export.text_formats import to_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,10 +7,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.accuracy.on_device import AccuracyTarget, CheckData, measure_accuracy
 from harness.accuracy.reference import HostOutputs
+from harness.analysis.result_row import ResultRow
 from harness.analysis.summary import summarize
 from harness.benchmark.benchmark_model.command import offers_op_profile
 from harness.benchmark.benchmark_model.log import parse_log
@@ -30,7 +30,6 @@ from harness.partition.placement import Cost, Table
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.spec.sweep import SweepSpec
-from harness.store.rows import to_rows
 from harness.store.store import Store
 from harness.sweep.runner import sweep_variants
 from harness.sweep.targets import opened
@@ -98,7 +97,7 @@ def measure_pieces(
     `core_mask` is that of the sweep: processor time is measured on the same cores.
     """
     sweep_id = sweep_variants([whole, *pieces], spec, device, store=store, registry=registry, observer=observer)
-    rows = {(row["variant"], row["delegate_requested"]): row for row in to_rows(summarize(store, sweep_id))}
+    rows = {(row.variant or "", row.delegate_requested or ""): row for row in summarize(store, sweep_id)}
     delegates = list(dict.fromkeys(delegate for _, delegate in rows if delegate))
     judge = _Judge(rows, device, registry, spec, core_mask)
     observer.begin("processor time", len(delegates) * (len(pieces) + 1))
@@ -135,7 +134,7 @@ class _Judge:
 
     def __init__(
         self,
-        rows: Mapping[tuple[str, str], Mapping[str, Any]],
+        rows: Mapping[tuple[str, str], ResultRow],
         device: Device,
         registry: ToolRegistry,
         spec: SweepSpec,
@@ -147,17 +146,17 @@ class _Judge:
 
     def find(self, variant: Variant, delegate: str) -> _Found:
         """Return the costs of a variant on a delegate, or why there are none."""
-        row = self._rows.get((variant.name, delegate), {})
+        row = self._rows.get((variant.name, delegate))
         name = f"{variant.name} on {delegate}"
-        if not row or row["latency_median_us"] is None:
-            reason = (row.get("failure_message") if row else "") or "it was not measured."
+        if row is None or row.latency_median_us is None:
+            reason = (row.failure_message if row else "") or "it was not measured."
             return _Found(None, None, (f"{name}: {reason}",))
         wrong = self._checked.failure(variant, delegate)
         if wrong:
             return _Found(None, None, (f"{name}: {wrong.message}",), wrong)
-        if row["fell_back"] and not find_delegate(delegate).is_cpu:
+        if row.fell_back and not find_delegate(delegate).is_cpu:
             return _Found(None, None, (f"{name}: it ran elsewhere, or in part.",))
-        time_us = float(row["latency_median_us"])
+        time_us = row.latency_median_us
         used_us = processor_us(
             self._device,
             self._tool,
@@ -173,9 +172,9 @@ class _Judge:
         return _Found(time_us, used_us)
 
 
-def _start_us(rows: Mapping[tuple[str, str], Mapping[str, Any]], piece: Variant, delegate: str) -> float:
-    row = rows.get((piece.name, delegate), {})
-    return sum(row.get(name) or 0.0 for name in ("init_median_us", "first_inference_median_us"))
+def _start_us(rows: Mapping[tuple[str, str], ResultRow], piece: Variant, delegate: str) -> float:
+    row = rows.get((piece.name, delegate))
+    return (row.init_median_us or 0.0) + (row.first_inference_median_us or 0.0) if row else 0.0
 
 
 class _Checked:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, insert, inspect, select, text
 
 from harness.errors import MissingPrerequisiteError, UsageError
-from harness.store.database import WRITES
+from harness.store.backend import WRITES
 from harness.store.schema import STORE_SCHEMA_VERSION, alembic_version, metadata
 
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -22,7 +22,7 @@ from harness.paths import cache_folder
 from harness.progress import LoggingObserver, Observer
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec
-from harness.store.logs import sweep_folder
+from harness.store.backend import sweep_folder
 from harness.store.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.store.store import Store
 from harness.sweep.context import SweepContext

@@ -10,7 +10,7 @@ from harness.analysis.summary import summarize
 from harness.benchmark.invocation import Pass
 from harness.errors import Failure, FailureClass, UsageError
 from harness.export.mlflow import export_to_mlflow
-from harness.export.tables import choose_columns
+from harness.export.tables import choose_columns, summary_frame
 from harness.store.store import Store
 
 STARTED = {SWEEP: START}
@@ -26,7 +26,7 @@ def summary(tmp_path):
         for index, latency_us in enumerate((100.0, 110.0, 130.0)):
             add(store, cell(), index, succeeded(latency_us), purpose=Pass.SUSTAINED)
         store.add_variant_failure(SWEEP, "prune50", Failure(FailureClass.CONVERSION_FAILED, "No."))
-        return summarize(store, SWEEP)
+        return summary_frame(summarize(store, SWEEP))
 
 
 def test_mlflow_holds_one_run_a_row(summary, tmp_path):

@@ -78,7 +78,8 @@ def _print(compared: Sequence[ComparedCells], form: str, by: str, effect: float)
         )
         error_console().print(f"A: {', '.join(a)}; B: {', '.join(b)}", markup=False, soft_wrap=True)
     else:
+        from harness.export.tables import text_frame
         from harness.export.text_formats import to_csv, to_markdown
 
-        text = {"markdown": to_markdown, "csv": to_csv}[form](plain_findings(compared))
+        text = {"markdown": to_markdown, "csv": to_csv}[form](text_frame(plain_findings(compared)))
         typer.echo(text, nl=False)

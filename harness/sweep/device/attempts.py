@@ -9,6 +9,7 @@ from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
 from harness.devices.device import Device
 from harness.errors import DeviceError, Failure, FailureClass
 from harness.store.records import Cell
+from harness.store.rows import FinishedInvocation
 from harness.sweep.context import SweepContext
 from harness.sweep.device.cell_setup import WarmUp
 from harness.sweep.device.gated_tool import GatedInvocation, GatedTool
@@ -112,16 +113,18 @@ class Attempts:
         self._context.store.add_invocation(
             self._context.sweep_id,
             planned.cell.key,
-            purpose=planned.purpose,
-            index=planned.index,
-            block=planned.block,
-            invocation=invocation,
-            started_at=started_at,
-            telemetry_before=guarded.before.as_dict() if guarded and guarded.before else None,
-            telemetry_during=guarded.during.as_dict() if guarded and guarded.during else None,
-            telemetry_after=guarded.after.as_dict() if guarded and guarded.after else None,
-            gate=guarded.gate.as_dict() if guarded else None,
-            labels=labels,
-            warmup_asked_runs=warmup_runs,
-            warmup_converged=warm_up.converged if warm_up else None,
+            FinishedInvocation(
+                purpose=planned.purpose,
+                index=planned.index,
+                block=planned.block,
+                invocation=invocation,
+                started_at=started_at,
+                telemetry_before=guarded.before.as_dict() if guarded and guarded.before else None,
+                telemetry_during=guarded.during.as_dict() if guarded and guarded.during else None,
+                telemetry_after=guarded.after.as_dict() if guarded and guarded.after else None,
+                gate=guarded.gate.as_dict() if guarded else None,
+                labels=labels,
+                warmup_asked_runs=warmup_runs,
+                warmup_converged=warm_up.converged if warm_up else None,
+            ),
         )
