@@ -92,7 +92,7 @@ class VerbGroup(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print_error(HarnessError("Interrupted.", "What was finished is kept."))
+            print_error(HarnessError("Interrupted.", "Finished work is kept."))
             raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 

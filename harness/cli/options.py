@@ -1,4 +1,4 @@
-"""`--allow-code`, which the commands that load models share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ AllowCodeOption = typer.Option(
 
 
 def let_code_run() -> None:
-    """Let this process and its workers run such code."""
+    """Allow this process and its workers to run the code of models."""
     from harness.compression.sources.code import allow_code
 
     allow_code()
 
 
 RequireFullDelegationOption = typer.Option(
-    False, "--require-full-delegation", help="Let a row fail whose accelerator leaves nodes to the CPU."
+    False, "--require-full-delegation", help="Fail a cell if its accelerator leaves nodes to the CPU."
 )
 SustainedOption = typer.Option(
-    None, "--sustained", metavar="TIME", help="Then run each cell without a pause for so long, such as 5m or 90s."
+    None, "--sustained", metavar="TIME", help="Then run each cell without a pause for this long, such as 5m or 90s."
 )
-QuietOption = typer.Option(False, "--quiet", help="Show no progress: only the result, and errors.")
+QuietOption = typer.Option(False, "--quiet", help="Show no progress, only results and errors.")
 PlainOption = typer.Option(
-    False, "--plain", help="Show progress as one line an event, as is done where stderr is no terminal."
+    False, "--plain", help="Show progress as one line per event, as when stderr is not a terminal."
 )
 
 _DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smhdw]?)")
@@ -40,7 +40,7 @@ def duration_s(text: str) -> float:
     """Return the seconds of a time such as `5m`, `90s`, `90`, `1.5h` or `12w`. Raises `UsageError`."""
     match = _DURATION.fullmatch(text.strip())
     if match is None or not float(match["number"]):
-        raise UsageError(f"{text!r} is no length of time.", "Write it as 90s, 5m, 1h or 90d.")
+        raise UsageError(f"Invalid duration {text!r}.", "Use 90s, 5m, 1h or 90d.")
     return float(match["number"]) * _SECONDS[match["unit"]]
 
 
@@ -49,6 +49,6 @@ ResultsOption = Annotated[
     typer.Option(
         "--results",
         metavar="FOLDER|URL",
-        help="Folder of results, or a database that hosts share: postgresql://USER@HOST/DATABASE; default: results/.",
+        help="Results folder, or a shared database: postgresql://USER@HOST/DATABASE; default: results/.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""How every verb speaks: one console for people, one JSON shape for machines, one form of error."""
+"""Output that all commands share: a console for people, JSON for programs, errors on stderr."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def error_console() -> Console:
 
 
 def folding_table(*headings: str, numeric: Collection[str] = (), title: str | None = None) -> Table:
-    """Return a table in which a word that is too long goes on in the next line, where rich alone would cut it."""
+    """Return a table that wraps long words instead of cutting them."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")

@@ -145,7 +145,7 @@ class LiveWatcher(QuietWatcher):
 def watch(*, quiet: bool = False, plain: bool = False) -> QuietWatcher:
     """Return what shows progress here, to be used in a `with` block. Raises `UsageError` for both at once."""
     if quiet and plain:
-        raise UsageError("--quiet and --plain exclude each other.", "Choose one.")
+        raise UsageError("Cannot combine --quiet and --plain.", "Choose one.")
     console = error_console()
     if quiet:
         return QuietWatcher(console)

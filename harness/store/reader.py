@@ -48,10 +48,12 @@ _HEAVY = ("telemetry_before", "telemetry_during", "telemetry_after", "gate")
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
+
 
 def open_backend(place: StoreLocation, tell: Callable[[str], None], *, must_exist: bool = False) -> Backend:
     """Connect to a store and bring its tables up to date; `tell` reports when a server goes and comes back."""
-    _LOG.info("opening store %s", place.url.render_as_string(hide_password=True))
+    _LOG.info("opening store %s", place.title)
     engine = server_engine(place.url) if place.is_shared else file_engine(place.url)
     try:
         with explained(place.title):

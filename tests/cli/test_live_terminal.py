@@ -110,6 +110,6 @@ def test_plain_is_plain_in_a_terminal_too_and_excludes_quiet(monkeypatch):
         monkeypatch.setenv("TERM", "xterm")
         assert isinstance(watch(), LiveWatcher)
         assert isinstance(watch(plain=True), PlainWatcher)
-        with pytest.raises(UsageError, match="exclude each other"):
+        with pytest.raises(UsageError, match="Cannot combine --quiet and --plain"):
             watch(plain=True, quiet=True)
     os.close(ours)

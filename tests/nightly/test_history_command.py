@@ -90,8 +90,8 @@ def test_the_screen_fits_a_narrow_terminal(history):
     ("arguments", "sentence"),
     [
         (["nosuch", "cpu"], "No sweep holds nosuch cpu."),
-        (["int8"], "A cell has two names; found 1."),
-        (["--format", "xml"], "--format: found 'xml'."),
+        (["int8"], "Invalid cell 'int8'."),
+        (["--format", "xml"], "Invalid value 'xml' for --format."),
     ],
 )
 def test_what_cannot_be_shown_is_said(history, arguments, sentence):

@@ -11,6 +11,7 @@ from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, print_json
 from harness.errors import UsageError
 from harness.paths import default_results
+from harness.text import require_choice
 
 if TYPE_CHECKING:
     from harness.analysis.history.steps import CellHistory
@@ -30,7 +31,7 @@ def history(
     ] = None,
     device: Annotated[str | None, typer.Option(help="Serial, where several devices have the cell.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads, where the cell was measured with several.")] = None,
-    last: Annotated[int, typer.Option(min=1, max=1000, help="Nights of each cell that are looked at.")] = 60,
+    last: Annotated[int, typer.Option(min=1, max=1000, help="Latest nights to examine per cell.")] = 60,
     effect: Annotated[float, typer.Option(min=0, max=1000, help="Smallest step that matters, percent.")] = 2.0,
     results: ResultsOption = None,
     form: Annotated[str, typer.Option("--format", help="table, json or markdown.")] = "table",
@@ -47,9 +48,8 @@ def history(
 
     names = cell or []
     if len(names) not in _NAME_PARTS:
-        raise UsageError(f"A cell has two names; found {len(names)}.", "Give VARIANT DELEGATE, or nothing for all.")
-    if form not in FORMATS:
-        raise UsageError(f"--format: found {form!r}.", f"Allowed are: {', '.join(FORMATS)}.")
+        raise UsageError(f"Invalid cell {' '.join(names)!r}.", "Name VARIANT DELEGATE, or nothing for all cells.")
+    require_choice("--format", form, FORMATS)
     variant, delegate = names or (None, None)
     with Store.open(results or default_results(), must_exist=True) as store:
         found = read_nights(store, variant=variant, delegate=delegate, serial=device, threads=threads, last=last)

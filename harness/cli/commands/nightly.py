@@ -12,6 +12,7 @@ from harness.cli.options import PlainOption, QuietOption, ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.errors import HarnessError, UsageError
 from harness.paths import default_results
+from harness.text import require_choice
 
 if TYPE_CHECKING:
     from harness.analysis.history.night_check import Trouble
@@ -93,7 +94,7 @@ def nightly(
             _say(post(url, message_of_error(error)))
         raise
     for host in outcome.unreached:
-        _say(f"No adb server answered at {host}: what is attached there was not measured.")
+        _say(f"No adb server answered at {host}: the phones attached there were not measured.")
     _print(outcome, as_json)
     if url:
         _say(post(url, night_message(outcome.check, outcome.fail_on, outcome.exit_code)))
@@ -107,10 +108,9 @@ def _troubles(names: list[str] | None) -> tuple[Trouble, ...]:
         return BY_DEFAULT
     allowed = [trouble.value for trouble in Trouble]
     for name in names:
-        if name not in (*allowed, "none"):
-            raise UsageError(f"--fail-on: found {name!r}.", f"Allowed are: {', '.join(allowed)}, none.")
+        require_choice("--fail-on", name, [*allowed, "none"])
     if "none" in names and len(names) > 1:
-        raise UsageError("--fail-on: none stands alone.", "Leave the others out, or none.")
+        raise UsageError("Cannot combine --fail-on none with other values.", "Leave out either.")
     return tuple(Trouble(name) for name in names if name != "none")
 
 

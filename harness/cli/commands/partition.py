@@ -10,9 +10,9 @@ import typer
 from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.progress import watch
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode
 from harness.paths import cache_folder, default_results
-from harness.text import to_json_value
+from harness.text import require_choice, to_json_value
 
 if TYPE_CHECKING:
     from harness.partition.experiment import Experiment
@@ -36,7 +36,7 @@ def partition(
         ),
     ] = "work",
     at: Annotated[
-        list[str] | None, typer.Option(help="Cut right after the operator that writes this tensor; may be repeated.")
+        list[str] | None, typer.Option(help="Cut after the operator that writes this tensor; repeat for several.")
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="The variant to cut; default: the float one, or a .tflite as it is.")
@@ -61,8 +61,7 @@ def partition(
     from harness.partition.graph import read_partitionable
     from harness.partition.partition import partition as cut
 
-    if by not in BALANCES:
-        raise UsageError(f"--by: found {by!r}.", f"Allowed are: {', '.join(BALANCES)}.")
+    require_choice("--by", by, BALANCES)
     whole = _variant(model, recipe)
     graph = read_partitionable(whole.path.read_bytes(), name=f"{model} ({whole.name})")
     made = cut(whole, graph, _cuts(whole, graph, stages, by, at or [], device), output)

@@ -243,7 +243,7 @@ def _registered_tools() -> Path | None:
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"found {text!r}.", "Write it as KEY=VALUE.")
+        raise UsageError(f"Invalid setting {text!r}.", "Use KEY=VALUE.")
     return key, value
 
 

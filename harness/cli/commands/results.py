@@ -12,6 +12,7 @@ from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.errors import UsageError
 from harness.paths import default_results
+from harness.text import alternatives, require_choice
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -88,7 +89,7 @@ def export(
         list[str] | None, typer.Argument(metavar="[SWEEP]...", help="Ids, their unique beginnings, latest, or all.")
     ] = None,
     form: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "csv",
-    rows: Annotated[str, typer.Option(help="summary (one a cell) or invocations (one a process).")] = "summary",
+    rows: Annotated[str, typer.Option(help="One row per cell (summary) or invocation (invocations).")] = "summary",
     columns: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Only these columns; default: all, for latex a page's width.")
     ] = None,
@@ -103,8 +104,7 @@ def export(
     from harness.export.text_formats import PAPER_COLUMNS
     from harness.store.store import Store
 
-    if form not in FORMATS:
-        raise UsageError(f"--format: found {form!r}.", f"Allowed are: {', '.join(FORMATS)}.")
+    require_choice("--format", form, FORMATS)
     with Store.open(results or default_results(), must_exist=True) as store:
         chosen = store.sweep_ids(sweeps or ["latest"])
         table = read_table(store, chosen, rows)
@@ -134,7 +134,7 @@ def _write(table: pd.DataFrame, form: str, output: str | None) -> None:
         write_file(Path(output), data)
         error_console().print(f"Written: {output}", markup=False, soft_wrap=True)
     elif form == "parquet":
-        raise UsageError("Parquet is no text for a screen.", "Name a file: -o FILE.")
+        raise UsageError("Cannot print Parquet to a terminal.", "Name a file: -o FILE.")
     else:
         typer.echo(data.decode(), nl=False)
 
@@ -163,15 +163,15 @@ def log(
 def prune(
     keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest sweeps.")] = None,
     older_than: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Remove only what is older, such as 90d or 12w.")
+        str | None, typer.Option(metavar="TIME", help="Delete only older sweeps, such as 90d or 12w.")
     ] = None,
     noise: Annotated[bool, typer.Option("--noise", help="Also A/A sweeps, counted apart.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be deleted, and delete nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     results: ResultsOption = None,
     as_json: bool = JsonOption,
 ) -> None:
-    """Remove old sweeps with their raw logs for good; never one that is being measured."""
+    """Delete old sweeps and their raw logs permanently, but never a running sweep."""
     from datetime import UTC, datetime, timedelta
 
     from harness.cli.options import duration_s
@@ -180,7 +180,7 @@ def prune(
     from harness.text import pluralize
 
     if as_json and not (yes or dry_run):
-        raise UsageError("--json cannot ask.", "Add --yes or --dry-run.")
+        raise UsageError("Cannot ask for confirmation with --json.", "Pass --yes or --dry-run.")
     oldest = timedelta(seconds=duration_s(older_than)) if older_than else None
     with Store.open(results or default_results(), must_exist=True) as store:
         pruning = pruner.plan_pruning(store, now=datetime.now(UTC), keep=keep, older_than=oldest, noise=noise)
@@ -229,9 +229,9 @@ def _print_pruning(pruning: Pruning) -> None:
 
 
 def _ask() -> None:
-    """Ask before anything is removed. Raises `UsageError` where nobody can answer."""
+    """Ask before anything is removed. Raises `UsageError` if stdin is not a terminal."""
     if not sys.stdin.isatty():
-        raise UsageError("Nobody can be asked whether to remove this.", "Add --yes, or --dry-run to see what would go.")
+        raise UsageError("Cannot ask for confirmation: stdin is not a terminal.", "Pass --yes or --dry-run.")
     typer.confirm("Remove this for good?", abort=True)
 
 
@@ -248,4 +248,4 @@ def schema(name: Annotated[str | None, typer.Argument(help="The document; defaul
     elif name in known:
         typer.echo(json.dumps(known[name], indent=2))
     else:
-        raise UsageError(f"There is no schema {name!r}.", f"There are: {', '.join(known)}.")
+        raise UsageError(f"Invalid value {name!r} for NAME.", f"Choose {alternatives(list(known))}.")

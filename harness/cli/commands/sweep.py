@@ -1,4 +1,4 @@
-"""`harness sweep`: compress, measure, tell."""
+"""`harness sweep`: compress a model and measure its variants."""
 
 from __future__ import annotations
 
@@ -68,32 +68,30 @@ def sweep(
     sustained: str | None = SustainedOption,
     threads: Annotated[list[int] | None, typer.Option(help="CPU threads; repeat for several.")] = None,
     preset: Annotated[str | None, typer.Option(help="quick, standard or strict: time against certainty.")] = None,
-    invocations: Annotated[int | None, typer.Option(help="Independent processes a cell, at least 5.")] = None,
-    runs: Annotated[int | None, typer.Option(help="Timed runs in one process.")] = None,
-    accuracy_samples: Annotated[int | None, typer.Option(help="Labelled samples a cell; 0 leaves them out.")] = None,
-    timeout_s: Annotated[float | None, typer.Option(help="Time limit of one process, in seconds.")] = None,
+    invocations: Annotated[int | None, typer.Option(help="Invocations per cell, at least 5.")] = None,
+    runs: Annotated[int | None, typer.Option(help="Timed runs per invocation.")] = None,
+    accuracy_samples: Annotated[int | None, typer.Option(help="Labelled samples per cell; 0 skips accuracy.")] = None,
+    timeout_s: Annotated[float | None, typer.Option(help="Time limit per invocation, in seconds.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds the order of invocations.")] = None,
     broken_gpu: Annotated[
-        bool, typer.Option("--broken-gpu", help="Give virtual phones a GPU driver that fails in silence.")
+        bool, typer.Option("--broken-gpu", help="Give virtual phones a GPU driver that fails silently.")
     ] = False,
     prepare: Annotated[
-        bool, typer.Option("--prepare/--no-prepare", help="Set up phones as their profile asks, and give them back.")
+        bool, typer.Option("--prepare/--no-prepare", help="Prepare phones as their profiles ask, and restore them.")
     ] = True,
     per: Annotated[
         str | None,
         typer.Option(
-            metavar="device|model", help="Every phone measures every cell (default), or any phone of a model serves it."
+            metavar="device|model", help="Measure each cell on every phone (default), or on one phone per model."
         ),
     ] = None,
     may_reboot: Annotated[
-        bool, typer.Option("--may-reboot", help="Restart a phone that would be left out, once, and go on with it.")
+        bool, typer.Option("--may-reboot", help="Reboot a failing phone once before leaving it out.")
     ] = False,
     results: ResultsOption = None,
     resume: Annotated[
         str | None,
-        typer.Option(
-            metavar="ID", help="Carry on a sweep, stopped or not, also with other settings: its id, or latest."
-        ),
+        typer.Option(metavar="ID", help="Resume a sweep, also with other settings: its id, or latest."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its expected duration.")] = False,
     fail_on: Annotated[
@@ -107,7 +105,7 @@ def sweep(
 ) -> None:
     """Compress a model, measure the variants on every device, and print the table.
 
-    With phones attached it measures them all, side by side; without one, this host, and says so.
+    Measures all attached phones in parallel; without a phone, this host.
     """
     if allow_code:
         let_code_run()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.text import require_choice
 
 if TYPE_CHECKING:
     from harness.benchmark.tool import Tool
@@ -37,11 +38,10 @@ def add(path: Path, family: FamilyOption = None, as_json: bool = JsonOption) -> 
     """Register a benchmark_model binary, or an archive of the official tools (for this host and virtual phones)."""
     from harness.benchmark.registry import ToolRegistry
     from harness.benchmark.tool import ToolFamily
-    from harness.errors import UsageError
 
     allowed = [member.value for member in (ToolFamily.INTERPRETER, ToolFamily.COMPILED_MODEL)]
-    if family is not None and family not in allowed:
-        raise UsageError(f"--family: found {family!r}.", f"Allowed are: {', '.join(allowed)}.")
+    if family is not None:
+        require_choice("--family", family, allowed)
     _show(ToolRegistry().add(path, family=ToolFamily(family) if family else None), as_json)
 
 
