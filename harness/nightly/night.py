@@ -92,8 +92,8 @@ def run_night(
             if targets.notice:
                 observer.note(targets.notice)
             with Store.open(settings.results) as store:
-                waves = night_groups(store, settings.spec, deadline, observer)
-                runner = SweepRunner(store, observer, registry=registry, stop=deadline, waves=waves, site=site)
+                groups = night_groups(store, settings.spec, deadline, observer)
+                runner = SweepRunner(store, observer, registry=registry, stop=deadline, groups=groups, site=site)
                 swept = runner.run(settings.spec, targets.names, takes_new=targets.takes_new)
                 outcome = _judged(store, swept, settings, deadline)
                 then(store, outcome)

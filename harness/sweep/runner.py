@@ -24,7 +24,7 @@ from harness.spec.sweep import SweepSpec
 from harness.store.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.store.store import Store
 from harness.sweep.context import SweepContext
-from harness.sweep.device.device_run import DeviceRun
+from harness.sweep.device.measure import measure_cells
 from harness.sweep.device_pool import DevicePool
 from harness.sweep.device_source import AdbSource, DeviceSource
 from harness.sweep.plan import Groups, at_once
@@ -59,10 +59,10 @@ class SweepRunner:
         *,
         registry: ToolRegistry | None = None,
         stop: threading.Event | None = None,
-        waves: Groups = at_once,
+        groups: Groups = at_once,
         site: DeviceSource | None = None,
     ) -> None:
-        """`stop` ends the sweep early when it is set; `waves` divides what has not enough time.
+        """`stop` ends the sweep early when it is set; `groups` divides cells that do not all fit into the time.
 
         `site` is where the phones are; by default the adb servers that the spec names.
         """
@@ -71,7 +71,7 @@ class SweepRunner:
         self._observer = observer
         self._registry = registry or ToolRegistry()
         self._stop = stop or threading.Event()
-        self._waves = waves
+        self._groups = groups
         self._site = site
 
     def run(
@@ -123,7 +123,7 @@ class SweepRunner:
             self._observer,
             self._stop,
             scheduling,
-            self._waves,
+            self._groups,
         )
         site = self._site or AdbSource(spec.hosts)
         make_rest = functools.partial(self._hand_over_all, sweep_id, outcomes, supply)
@@ -251,7 +251,7 @@ def sweep_variants(
             store.add_variant(sweep_id, variant.card)
         supply = VariantQueue(variants)
         context = SweepContext(sweep_id, spec, supply, None, store, registry, observer, threading.Event())
-        DeviceRun(context, device).run()
+        measure_cells(context, device)
         status = SweepStatus.FINISHED
     finally:
         store.finish_sweep(sweep_id, status)

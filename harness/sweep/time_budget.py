@@ -21,7 +21,7 @@ from harness.sweep.plan import Groups, outline
 def night_groups(store: Store, spec: SweepSpec, deadline: Deadline, observer: Observer) -> Groups:
     """Return how to divide the cells of one device: all at once where the time is enough for all."""
 
-    def waves(cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
+    def groups(cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
         if deadline.left_s == float("inf") or not cells:
             return [cells]
         known = {cell.name: cell for cell in read_nights(store, serial=cells[0].serial)}
@@ -41,7 +41,7 @@ def night_groups(store: Store, spec: SweepSpec, deadline: Deadline, observer: Ob
         )
         return divided
 
-    return waves
+    return groups
 
 
 MARGIN = 1.5

@@ -157,19 +157,19 @@ costs = st.lists(st.floats(0.1, 1000), min_size=1, max_size=12)
 
 
 @given(costs, st.floats(0, 5000))
-def test_waves_keep_order_and_lose_nothing(seconds, time_s):
+def test_groups_keep_order_and_lose_nothing(seconds, time_s):
     cells = [cell(f"v{number}") for number in range(len(seconds))]
     cost = dict(zip((one.key for one in cells), seconds, strict=True))
-    waves = groups_in_time(cells, lambda one: cost[one.key], time_s)
-    assert [one for wave in waves for one in wave] == cells
-    assert all(len(wave) == 1 for wave in waves[1:])
-    if len(waves[0]) > 1:
-        assert sum(cost[one.key] for one in waves[0]) <= time_s
+    groups = groups_in_time(cells, lambda one: cost[one.key], time_s)
+    assert [one for group in groups for one in group] == cells
+    assert all(len(group) == 1 for group in groups[1:])
+    if len(groups[0]) > 1:
+        assert sum(cost[one.key] for one in groups[0]) <= time_s
     if sum(seconds) <= time_s:
-        assert len(waves) == 1
+        assert len(groups) == 1
 
 
-def test_a_device_without_cells_has_no_waves():
+def test_a_device_without_cells_has_no_groups():
     assert groups_in_time([], lambda _: 1.0, 10.0) == []
 
 
