@@ -98,11 +98,11 @@ class SweepRunner:
         evidence = _evidence(spec, dataset, first, reference)
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
-            carry_on_sweep(self._store, sweep_id, spec)
-        supply = VariantQueue(is_open=True, stop=self._stop)
+            resume_sweep(self._store, sweep_id, spec)
+        queue = VariantQueue(is_open=True, stop=self._stop)
         for outcome in first:
-            self._hand_over(sweep_id, outcome, supply)
-        if not supply.ready and not self._stop.is_set():
+            self._queue_outcome(sweep_id, outcome, queue)
+        if not queue.ready and not self._stop.is_set():
             self._store.finish_sweep(sweep_id, SweepStatus.FINISHED)
             raise _nothing_made(spec, first)
         scheduling = scheduling_of(
@@ -116,7 +116,7 @@ class SweepRunner:
         context = SweepContext(
             sweep_id,
             spec,
-            supply,
+            queue,
             evidence,
             self._store,
             self._registry,
@@ -126,28 +126,28 @@ class SweepRunner:
             self._groups,
         )
         site = self._site or AdbSource(spec.hosts)
-        make_rest = functools.partial(self._hand_over_all, sweep_id, outcomes, supply)
-        status = self._measure(context, devices, site, takes_new=takes_new, beside=make_rest)
+        build_rest = functools.partial(self._queue_rest, sweep_id, outcomes, queue)
+        status = self._measure(context, devices, site, takes_new=takes_new, meanwhile=build_rest)
         self._store.finish_sweep(sweep_id, status)
         return SweepOutcome(sweep_id, status, tuple(site.unreached(devices)))
 
-    def _hand_over(self, sweep_id: str, outcome: Variant | FailedVariant, supply: VariantQueue) -> None:
+    def _queue_outcome(self, sweep_id: str, outcome: Variant | FailedVariant, queue: VariantQueue) -> None:
         if isinstance(outcome, Variant):
             self._store.add_variant(sweep_id, outcome.card)
-            supply.add(outcome)
+            queue.add(outcome)
         else:
             self._store.add_variant_failure(sweep_id, outcome.recipe, outcome.failure)
 
-    def _hand_over_all(self, sweep_id: str, outcomes: Iterator[Variant | FailedVariant], supply: VariantQueue) -> None:
+    def _queue_rest(self, sweep_id: str, outcomes: Iterator[Variant | FailedVariant], queue: VariantQueue) -> None:
         """Make the rest of the variants. Raises `HarnessError`, and stops the sweep, for what concerns them all."""
         try:
             for outcome in outcomes:
-                self._hand_over(sweep_id, outcome, supply)
+                self._queue_outcome(sweep_id, outcome, queue)
         except BaseException:
             self._stop.set()
             raise
         finally:
-            supply.close(is_complete=not self._stop.is_set())
+            queue.close(is_complete=not self._stop.is_set())
 
     def _measure(
         self,
@@ -156,14 +156,14 @@ class SweepRunner:
         site: DeviceSource,
         *,
         takes_new: bool = False,
-        beside: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> SweepStatus:
-        """Measure the devices. Ctrl-C lets what they do finish, ends what goes on beside, and starts nothing more."""
+        """Measure the devices. Ctrl-C lets running invocations finish, ends `meanwhile`, and starts nothing more."""
         arrivals = site.arrivals(takes_new=takes_new)
-        crew = DevicePool(
-            lambda name: site.measure(context, name), arrivals, self._stop, self._observer.note, beside=beside
+        pool = DevicePool(
+            lambda name: site.measure(context, name), arrivals, self._stop, self._observer.note, meanwhile=meanwhile
         )
-        crew.work(devices)
+        pool.work(devices)
         return SweepStatus.INTERRUPTED if self._stop.is_set() else SweepStatus.FINISHED
 
 
@@ -179,7 +179,7 @@ def _until_one_is_made(outcomes: Iterator[Variant | FailedVariant]) -> list[Vari
 
 def _nothing_made(spec: SweepSpec, outcomes: Sequence[Variant | FailedVariant]) -> MissingPrerequisiteError:
     failure = next(outcome.failure for outcome in outcomes if isinstance(outcome, FailedVariant))
-    return MissingPrerequisiteError(f"No variant of {spec.model} could be made: {failure.message}", failure.advice)
+    return MissingPrerequisiteError(f"No variant of {spec.model} could be built: {failure.message}", failure.advice)
 
 
 def _evidence(
@@ -215,20 +215,20 @@ def begin_sweep(store: Store, spec: SweepSpec) -> str:
     return record.id
 
 
-def carry_on_sweep(store: Store, sweep_id: str, spec: SweepSpec) -> None:
+def resume_sweep(store: Store, sweep_id: str, spec: SweepSpec) -> None:
     """Mark a sweep as running again, with a spec that may have changed since.
 
     Raises `UsageError` where another process runs it, or the changes leave nothing of it to reuse.
     """
     changes = changed_settings(store.find_sweep(sweep_id), spec)
     store.resume_sweep(sweep_id)
-    sitting = {
+    session = {
         "started_at_utc": utc_text(datetime.now(UTC)),
         "host": platform.node(),
         "harness_version": __version__,
         "changes": changes,
     }
-    store.note_sitting(sweep_id, spec.model_dump(mode="json"), sitting)
+    store.note_sitting(sweep_id, spec.model_dump(mode="json"), session)
 
 
 def sweep_variants(
@@ -249,8 +249,8 @@ def sweep_variants(
     try:
         for variant in variants:
             store.add_variant(sweep_id, variant.card)
-        supply = VariantQueue(variants)
-        context = SweepContext(sweep_id, spec, supply, None, store, registry, observer, threading.Event())
+        queue = VariantQueue(variants)
+        context = SweepContext(sweep_id, spec, queue, None, store, registry, observer, threading.Event())
         measure_cells(context, device)
         status = SweepStatus.FINISHED
     finally:

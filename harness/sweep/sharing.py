@@ -17,7 +17,7 @@ from harness.sweep.resume import read_state
 Claims = Generator[Sequence[Cell], None, None]
 """Cells, share after share; those of one share are interleaved. To be closed: what was not finished goes to others."""
 _WAKE_EVERY_S = 0.5
-_SHARES_EACH = 2
+_CLAIMS_EACH = 2
 """A phone takes so many shares of what is open, as seen from when it asks, before the others have had theirs."""
 
 
@@ -91,7 +91,7 @@ class AnyOfModel:
                 mine = [work for work in own if work in self._open]
                 if mine:
                     mine.sort(key=lambda work: (self._open[work] != serial, self._open[work] is not None))
-                    claim = mine[: math.ceil(len(mine) / (_SHARES_EACH * self._devices))]
+                    claim = mine[: math.ceil(len(mine) / (_CLAIMS_EACH * self._devices))]
                     for work in claim:
                         del self._open[work]
                     self._under_way.update(claim)
@@ -128,9 +128,9 @@ class AnyOfModel:
                 cell = Cell.of_row(row)
                 cells.setdefault(cell.serial, []).append(cell)
         for serial, own in cells.items():
-            earlier = read_state(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
+            stored = read_state(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
             begun |= {_work(cell, model): serial for cell in own}
-            finished |= {_work(cell, model) for cell in own if cell.key in earlier.finished}
+            finished |= {_work(cell, model) for cell in own if cell.key in stored.finished}
         return begun, finished
 
 

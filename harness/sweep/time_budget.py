@@ -36,8 +36,8 @@ def night_groups(store: Store, spec: SweepSpec, deadline: Deadline, observer: Ob
         ordered = most_informative_first(cells, known, datetime.now(UTC))
         divided = groups_in_time(ordered, expected_s, deadline.left_s)
         observer.note(
-            f"{cells[0].serial}: the time is expected to be enough for {len(divided[0])} of {len(cells)} cells; "
-            "those of whose latency the least is known come first."
+            f"{cells[0].serial}: time is expected for {len(divided[0])} of {len(cells)} cells; "
+            "the cells with the least certain latency come first."
         )
         return divided
 

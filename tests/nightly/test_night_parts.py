@@ -114,7 +114,7 @@ def test_room_is_asked_for_on_the_command_line(harness_cli, tmp_path):
     spec.write_text('devices = ["host"]\n')
     finished = harness_cli("nightly", str(spec), "--least-free-gb", "1000000000")
     assert finished.returncode == 3
-    assert "a night asks for 1e+09 GB" in finished.stderr
+    assert "a night needs 1e+09 GB" in finished.stderr
 
 
 # ---- what comes first ----
@@ -217,7 +217,7 @@ def receiver():
 
 
 def test_a_webhook_gets_the_summary(receiver):
-    assert post(receiver.url, {"text": "well"}) == "The webhook on 127.0.0.1 was told (200)."
+    assert post(receiver.url, {"text": "well"}) == "The webhook on 127.0.0.1 accepted the report (200)."
     assert receiver.received == [(f"/hooks/{SECRET}", "application/json", {"text": "well"})]
 
 

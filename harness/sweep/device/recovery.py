@@ -60,7 +60,7 @@ class DeviceRecovery:
         """
         rule = RULES[failure.failure_class]
         if rule.remedy is Remedy.LOOK and not answers(self._device):
-            message = f"{self._device.serial} does not answer after this: {failure.message}"
+            message = f"{self._device.serial} is not responding after this failure: {failure.message}"
             failure = Failure(FailureClass.DEVICE_OFFLINE, message, failure.evidence)
             rule = RULES[failure.failure_class]
         if rule.is_fault:

@@ -86,4 +86,4 @@ def _restart(context: SweepContext, device: Device, reason: Failure) -> None:
         context.observer.warn(f"The restart failed: {error.failure.message}")
         raise FailureError(reason) from error
     context.faults.restarted(device.serial, reason)
-    context.observer.note(f"{device.serial} has started again: it is prepared anew and measured on.")
+    context.observer.note(f"{device.serial} rebooted: preparing it again, then continuing.")
