@@ -48,7 +48,6 @@ from harness.benchmark.registry import ToolRegistry
 from harness.devices.lease import is_held
 from harness.errors import ExitCode
 from harness.store.store import Store
-from harness.store.sweep_rows import read_sweep_rows
 from harness.virtual_phone.phone import VirtualPhone
 
 SPEC = f"""
@@ -165,7 +164,7 @@ class Sweep:
         if not cache.exists():
             cache.mkdir()
             (cache / "tools").symlink_to(ToolRegistry().folder)
-        self._witness = Path(f"/proc/{phone.init_pid()}/root{WITNESS}")
+        self._witness = Path(f"/proc/{phone.processes.init_pid()}/root{WITNESS}")
         self._witness.unlink(missing_ok=True)
         self.token = f"kill-any-{os.getpid()}-{folder.name}"
         self.process: subprocess.Popen[str] | None = None
@@ -204,18 +203,19 @@ class Sweep:
         """Return the final table without times: each row by its name, with what became of each place of the plan."""
         with Store.open(self.place) as store:
             (record,) = store.sweeps()
-            (sweep,) = read_sweep_rows(store, [record.id])
-        last = {
-            (row["cell_key"], row["purpose"], row["invocation_index"]): row["failure_class"]
-            for row in sweep.invocations
-        }
+            (sweep,) = store.read_sweeps([record.id])
+        last = {(row.cell_key, row.purpose, row.invocation_index): row.failure_class for row in sweep.invocations}
         table = {}
         for row in summary_rows(sweep):
-            kept = {name: value for name, value in row.items() if name not in NOT_COMPARED and not name.endswith(TIMES)}
+            kept = {
+                name: value
+                for name, value in vars(row).items()
+                if name not in NOT_COMPARED and not name.endswith(TIMES)
+            }
             places = sorted(
-                (purpose, index, failed) for (key, purpose, index), failed in last.items() if key == row["cell_key"]
+                (purpose, index, failed) for (key, purpose, index), failed in last.items() if key == row.cell_key
             )
-            table[f"{row['variant']} {row['delegate_requested']}"] = kept | {"places": places}
+            table[f"{row.variant} {row.delegate_requested}"] = kept | {"places": places}
         return table
 
     def left(self) -> list[str]:
@@ -329,7 +329,7 @@ def adb_servers(_: Sweep) -> list[int]:
 def tools_on_phone(sweep: Sweep) -> list[int]:
     """Return the tool's processes on the phone."""
     with suppress(psutil.Error):
-        inside = psutil.Process(sweep.phone.init_pid()).children(recursive=True)
+        inside = psutil.Process(sweep.phone.processes.init_pid()).children(recursive=True)
         return [process.pid for process in inside if is_tool(process)]
     return []
 
@@ -345,7 +345,7 @@ def is_tool(process: psutil.Process) -> bool:
 def adbd(sweep: Sweep) -> list[int]:
     """Return the phone's adbd; its init starts another one after a second."""
     try:
-        return [sweep.phone._adbd_pid()]
+        return [sweep.phone.processes.adbd_pid()]
     except Exception:
         return []
 
@@ -516,7 +516,7 @@ def differences(expected: dict[str, dict[str, Any]], found: dict[str, dict[str, 
 
 
 def _without_crash(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in row.items() if name not in MARKS_OF_A_CRASH}
+    kept = {name: value for name, value in vars(row).items() if name not in MARKS_OF_A_CRASH}
     return kept | {"places": [place for place in row["places"] if place[0] not in GROUND]}
 
 

@@ -152,8 +152,8 @@ def witnessed_phone() -> Iterator[VirtualPhone]:
         script.write_text(TASKSET)
         put = 'rm -f "$2"; cp "$1" "$2"; chmod 755 "$2"'
         device.run(["sh", "-c", put, "sh", device.push(script), "/system/bin/taskset"], timeout_s=20)
-        phone.set_screen(on=False)
-        phone.set_setting("global", "stay_on_while_plugged_in", "3")
+        phone.controls.set_screen(on=False)
+        phone.controls.set_setting("global", "stay_on_while_plugged_in", "3")
         yield phone
         disconnect(phone.serial)
 
@@ -264,7 +264,7 @@ class Sweep:
         self.spec = folder / "sweep.toml"
         named = ", ".join(f'"{name}"' for name in delegates)
         self.spec.write_text(SPEC.format(model=MODEL, serial=phone.serial, delegates=named))
-        self._witness = Path(f"/proc/{phone.init_pid()}/root{WITNESS}")
+        self._witness = Path(f"/proc/{phone.processes.init_pid()}/root{WITNESS}")
         self._witness.unlink(missing_ok=True)
 
     def start(self, *, resume: bool = False) -> subprocess.Popen[str]:
@@ -302,7 +302,10 @@ class Sweep:
             return {}
         with Store.open(self.folder) as store:
             (sweep,) = store.sweeps()
-            rows = {"row": _records(store.invocations(sweep.id)), "accuracy": _records(store.accuracies(sweep.id))}
+            rows = {
+                "row": _records(store.invocations(sweep.id)),
+                "accuracy": _records(store.accuracies(sweep.id)),
+            }
         kept = {f"{kind} {row['id']}": repr(row) for kind, found in rows.items() for row in found}
         logs = [row["log_path"] for found in rows.values() for row in found]
         return kept | {f"log {path}": sha256_of(self.folder / path) for path in logs}
@@ -325,20 +328,20 @@ class Sweep:
         return Counter(places)
 
 
-def _records(frame: Any) -> list[dict[str, Any]]:
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+def _records(rows: Sequence[object]) -> list[dict[str, Any]]:
+    return [vars(row) for row in rows]
 
 
 def knobs(phone: VirtualPhone) -> dict[str, str | None]:
     """Return everything on the phone that a knob can turn, seen from outside."""
     clocks = {
-        f"cpu{core}/{name}": phone.clock(core, f"scaling_{name}")
+        f"cpu{core}/{name}": phone.controls.clock(core, f"scaling_{name}")
         for core in range(9)
         for name in ("governor", "min_freq", "max_freq")
     }
-    awake = phone.setting("global", "stay_on_while_plugged_in")
+    awake = phone.controls.setting("global", "stay_on_while_plugged_in")
     screen = (phone.folder / "state/dumpsys-power").read_text().strip()
-    return {"fixed performance": str(phone.fixed_performance), "stay-awake": awake, "screen": screen, **clocks}
+    return {"fixed performance": str(phone.controls.fixed_performance), "stay-awake": awake, "screen": screen, **clocks}
 
 
 def changed(before: dict[str, str | None], now: dict[str, str | None]) -> list[str]:

@@ -16,10 +16,10 @@ import shlex
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +35,7 @@ from harness.paths import cache_folder
 from harness.progress import SilentObserver
 from harness.spec.model import find_model
 from harness.spec.sweep import SweepSpec, load_sweep_spec
+from harness.store.rows import AccuracyRow
 from harness.store.store import Store
 from harness.sweep.runner import SweepRunner
 from harness.virtual_phone.phone import virtual_phone
@@ -84,7 +85,7 @@ def measure(
             sweep_s += time.perf_counter() - started
             stored = store.invocations(outcome.sweep_id)
             accuracies = store.accuracies(outcome.sweep_id)
-        commands = list(stored["command"])
+        commands = [list(row.command) for row in stored]
         invocations += len(commands) + len(accuracies)
         looks += len(commands) + 2
         clean(serial)
@@ -107,7 +108,7 @@ def clean(serial: str) -> None:
     device.remove(device.work_folder)
 
 
-def accuracy_commands(spec: SweepSpec, commands: list[list[str]], accuracies: pd.DataFrame) -> list[list[str]]:
+def accuracy_commands(spec: SweepSpec, commands: list[list[str]], accuracies: Sequence[AccuracyRow]) -> list[list[str]]:
     """Return the accuracy pass of each cell as a command line: one process for all samples."""
     samples = min(spec.measurement.accuracy_samples, 500)
     first = {next(part for part in command if part.startswith("--graph=")): command for command in commands}

@@ -132,7 +132,7 @@ def measure(serials: Sequence[str], sleep_s: float, invocations: int, folder: Pa
         sweep_s = time.perf_counter() - started
         stored = store.invocations(outcome.sweep_id)
     cpu, host = harness.cpu_times(), psutil.cpu_times()
-    good = int(stored["failure_class"].isna().sum())
+    good = sum(row.failure_class is None for row in stored)
     if good != invocations * len(serials):
         raise SystemExit(f"{good} of {invocations * len(serials)} processes succeeded: the time would say nothing.")
     ideal_s = invocations * sleep_s

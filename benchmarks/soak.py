@@ -59,8 +59,10 @@ from harness.progress import SilentObserver
 from harness.spec.sweep import SweepSpec, load_sweep_spec
 from harness.store.store import Store
 from harness.sweep.runner import AS_IS_RECIPE, SweepRunner
-from harness.virtual_phone.faults import FAULTS, commands_on, tools_on
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from experiments.injected_faults import FAULTS, commands_on, tools_on
 
 PHONES, QUICK_PHONES = 8, 3
 INVOCATIONS, QUICK_INVOCATIONS = 16, 5
@@ -399,7 +401,7 @@ def spec_of(serials: Sequence[str] | dict[str, Any], invocations: int) -> SweepS
 
 def inside(phone: VirtualPhone, path: str) -> Path:
     """Return a file of a phone as this computer sees it."""
-    return Path(f"/proc/{phone.init_pid()}/root") / path
+    return Path(f"/proc/{phone.processes.init_pid()}/root") / path
 
 
 def await_tool(phone: VirtualPhone) -> None:
@@ -425,16 +427,22 @@ def left_files(phone: VirtualPhone) -> list[str]:
 def knobs(phone: VirtualPhone) -> list[object]:
     """Return everything on a phone that a knob can turn, seen from outside."""
     clocks = [
-        phone.clock(core, f"scaling_{name}") for core in range(9) for name in ("governor", "min_freq", "max_freq")
+        phone.controls.clock(core, f"scaling_{name}")
+        for core in range(9)
+        for name in ("governor", "min_freq", "max_freq")
     ]
     screen = (phone.folder / "state/dumpsys-power").read_text().strip()
-    return [phone.fixed_performance, phone.setting("global", "stay_on_while_plugged_in"), screen, *clocks]
+    return [
+        phone.controls.fixed_performance,
+        phone.controls.setting("global", "stay_on_while_plugged_in"),
+        screen,
+        *clocks,
+    ]
 
 
-def records(frame: Any) -> list[dict[str, Any]]:
-    """Return a table's rows as plain values."""
-    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return rows
+def records(rows: Sequence[object]) -> list[dict[str, Any]]:
+    """Return stored rows as plain values."""
+    return [vars(row) for row in rows]
 
 
 def show(findings: Findings, before: Holdings, after: Holdings) -> None:

@@ -30,9 +30,10 @@ from sqlalchemy import Connection, insert
 from harness.devices.device import DeviceFacts, DeviceKind
 from harness.spec.sweep import load_sweep_spec
 from harness.store import schema
-from harness.store.database import WRITES, make_engine
+from harness.store.backend import WRITES
 from harness.store.location import find_location
 from harness.store.records import FILE_NAME, Cell
+from harness.store.sqlite import file_engine
 from harness.store.versions import prepare_tables
 from harness.text import to_json, utc_text
 from harness.tflite.variant import VariantCard
@@ -145,7 +146,7 @@ def measure(name: str, arguments: list[str], turns: int) -> dict[str, float]:
 
 def count(folder: Path) -> dict[str, float]:
     """Return how much the store holds."""
-    engine = make_engine(find_location(folder).url)
+    engine = file_engine(find_location(folder).url)
     with engine.connect() as connection:
         sweeps = connection.exec_driver_sql("SELECT count(*) FROM sweeps").scalar_one()
         invocations = connection.exec_driver_sql("SELECT count(*) FROM invocations").scalar_one()
@@ -158,7 +159,7 @@ def count(folder: Path) -> dict[str, float]:
 
 def build(folder: Path, size: Size) -> None:
     """Fill a new store."""
-    engine = make_engine(find_location(folder).url)
+    engine = file_engine(find_location(folder).url)
     prepare_tables(engine, str(folder))
     generator = np.random.default_rng(1)
     phones = [f"R58M{index:03}" for index in range(size.phones)]

@@ -132,9 +132,9 @@ _ADVICE: dict[FailureClass, str] = {
     FailureClass.TOOL_OUTPUT_UNREADABLE: (
         "The tool's log holds no usable measurement: look at the raw log; if the tool is new, please report it."
     ),
-    FailureClass.INVALID_MODEL: "The model file is missing, empty, cut short or not what its name says: make it again.",
+    FailureClass.INVALID_MODEL: "The model file is missing, empty, cut short or of another kind: export it again.",
     FailureClass.CONVERSION_FAILED: (
-        "This recipe cannot be carried out on this model: mend what the message names, or leave the recipe out."
+        "This recipe does not work on this model: fix what the message names, or leave the recipe out."
     ),
     FailureClass.THROTTLED: "The device was too hot: let it cool, or raise the thermal limit in its profile knowingly.",
     FailureClass.CORES_UNAVAILABLE: (

@@ -47,7 +47,7 @@ def printable(text: object) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with `digits` significant digits and no exponent; `-` where there is none."""
-    if value is None or is_missing(value):
+    if value is None or math.isnan(value):
         return "-"
     if value == 0:
         return "0"
@@ -57,13 +57,6 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def _zeros_after_point(value: float) -> int:
     return len(f"{value:.12f}".split(".")[1]) - len(f"{value:.12f}".split(".")[1].lstrip("0"))
-
-
-def is_missing(value: object) -> bool:
-    """Tell whether a cell of a table is empty: None, NaN or pandas' own missing value."""
-    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - only NaN differs from itself
-        return True
-    return type(value).__name__ == "NAType"  # pandas' own, without loading pandas for a table that holds none
 
 
 def utc_text(moment: datetime) -> str:

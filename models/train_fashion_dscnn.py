@@ -1,13 +1,13 @@
 """Train the default model, a small depthwise-separable CNN on Fashion-MNIST, and write what harness ships of it.
 
-Run `python models/train_fashion_dscnn.py` (it took 18 minutes on two busy cores). It writes, beside itself,
+Run `python models/train_fashion_dscnn.py` (it took 18 minutes on two busy cores). It writes, next to itself,
 
 * `fashion-dscnn/model.keras`: the float model,
-* `fashion-dscnn/data.npz`: 2,000 test images with labels (200 a class) and 500 calibration images out of the training
-  set (50 a class), all uint8.
+* `fashion-dscnn/data.npz`: 2,000 test images with labels (200 per class) and 500 calibration images out of the training
+  set (50 per class), all uint8.
 
-Data: Fashion-MNIST (Zalando, MIT licence), from Debian's package `dataset-fashion-mnist` where it is installed, else by
-Keras's download. The test images serve for the final number alone: epochs and settings are fixed in advance.
+Data: Fashion-MNIST (Zalando, MIT licence), from Debian's package `dataset-fashion-mnist` if it is installed, otherwise
+downloaded by Keras. Only the final number uses the test images: epochs and settings are fixed in advance.
 """
 
 from __future__ import annotations

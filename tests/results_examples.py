@@ -7,6 +7,7 @@ from harness.benchmark.invocation import Delegation, Invocation, Measurement, Pa
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.device import DeviceFacts, DeviceKind
 from harness.store.records import Cell, SweepRecord
+from harness.store.rows import FinishedInvocation
 from harness.tflite.variant import VariantCard
 
 START = datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
@@ -113,13 +114,14 @@ def add(store, cell, index, invocation, *, purpose=Pass.LATENCY, sweep_id=SWEEP)
     store.add_invocation(
         sweep_id,
         cell.key,
-        purpose=purpose,
-        index=index,
-        block=index,
-        invocation=invocation,
-        started_at=START + timedelta(seconds=index),
-        telemetry_before={"battery_percent": 80},
-        telemetry_after=None,
+        FinishedInvocation(
+            purpose=purpose,
+            index=index,
+            block=index,
+            invocation=invocation,
+            started_at=START + timedelta(seconds=index),
+            telemetry_before={"battery_percent": 80},
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 from results_examples import SWEEP, card, sweep_record
+from stored_tables import frame
 
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.files import sha256_of
@@ -161,19 +162,19 @@ class ScriptedSweep:
 
     @property
     def invocations(self):
-        return _records(self.store.invocations(SWEEP))
+        return _records(frame(self.store.invocations(SWEEP)))
 
     @property
     def cells(self):
-        return _records(self.store.cells(SWEEP))
+        return _records(frame(self.store.cells(SWEEP)))
 
     @property
     def accuracies(self):
-        return _records(self.store.accuracies(SWEEP))
+        return _records(frame(self.store.accuracies(SWEEP)))
 
     @property
     def devices(self):
-        return _records(self.store.devices(SWEEP))
+        return _records(frame(self.store.devices(SWEEP)))
 
     @property
     def preparation(self):

@@ -15,8 +15,8 @@
 import harness
 
 # %% [markdown]
-# One row a cell (variant x device x delegate x threads). The columns, their types and units stand in `docs/exports.md`;
-# a unit is the ending of its column's name.
+# One row per cell (variant x device x delegate x threads). `docs/exports.md` lists the columns with types and units;
+# the ending of a column's name is its unit.
 
 # %%
 summary = harness.load_results()
@@ -34,8 +34,8 @@ if "fp32" in latency_ms:
     print(latency_ms.rdiv(latency_ms["fp32"], axis="index").round(2).to_string())
 
 # %% [markdown]
-# One row a process of the tool. Only the last attempt of each place in the plan counts, and only the latency pass is
-# about latency.
+# One row per process of the tool. Only the last attempt of each place in the plan counts, and only the latency pass
+# measures latency.
 
 # %%
 processes = harness.load_results(rows="invocations")
@@ -43,7 +43,7 @@ counted = processes[(processes["purpose"] == "latency") & processes["is_last_att
 print(counted.groupby(["device", "variant", "delegate_requested"])["latency_avg_us"].describe().to_string())
 
 # %% [markdown]
-# All sweeps in one table: how one cell went from night to night.
+# Put all sweeps into one table: how did one cell change from night to night?
 
 # %%
 history = harness.load_results(sweep="all")
@@ -51,7 +51,8 @@ nights = history.pivot_table(index="sweep_id", columns=["device", "variant"], va
 print(nights.to_string())
 
 # %% [markdown]
-# Written to a file and read back, a table keeps its values and types; so does what `harness results export` writes.
+# A table keeps its values and types when it is written to a file and read back; so do the files of
+# `harness results export`.
 
 # %%
 harness.write_export(summary, "latest.parquet")

@@ -44,7 +44,7 @@ class CheckData:
     samples: Samples
     reference: HostOutputs
     float_variant: Variant | None
-    """The float model; None where only outputs can be checked."""
+    """The float model; None if only outputs can be checked."""
     limits: OutputLimits = field(default_factory=OutputLimits)
     """How far outputs may be from the host's."""
 

@@ -50,7 +50,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class AccuracyOutcome:
-    """All that the accuracy pass of one cell found. A failure may stand beside what was measured (`wrong_output`)."""
+    """All that the accuracy pass of one cell found. A failure may stand next to what was measured (`wrong_output`)."""
 
     check: OutputCheck | None
     accuracy: Accuracy | None

@@ -64,7 +64,7 @@ def _near(output: FloatArray, expected: FloatArray, limits: Limits) -> bool:
 
 
 def label_agreement(output: FloatArray, reference: FloatArray) -> float | None:
-    """Return the share of samples with the same largest class; None where outputs are no class scores."""
+    """Return the share of samples with the same largest class; None if outputs are no class scores."""
     is_scores = output.ndim == 2 and output.shape[1] > 1  # noqa: PLR2004 - (samples, classes)
     return same_label_hits(output, reference) / len(output) if is_scores else None
 
@@ -110,7 +110,7 @@ def same_label_hits(scores: FloatArray, reference: FloatArray) -> int:
 
 
 def cosines(outputs: FloatArray, reference: FloatArray) -> NDArray[np.float64]:
-    """Return each sample's cosine between two outputs; 1 where both are zero, 0 where one is or any is not finite."""
+    """Return each sample's cosine between two outputs; 1 if both are zero, 0 if one is or any is not finite."""
     a, b = _flat(outputs), _flat(reference)
     finite = np.asarray(np.isfinite(np.hstack([a, b])).all(axis=1))
     a, b = np.where(finite[:, None], a, 0.0), np.where(finite[:, None], b, 0.0)
@@ -122,13 +122,13 @@ def cosines(outputs: FloatArray, reference: FloatArray) -> NDArray[np.float64]:
 
 
 def max_abs_errors(outputs: FloatArray, reference: FloatArray) -> NDArray[np.float64]:
-    """Return each sample's largest difference of any number; infinite where one is not finite."""
+    """Return each sample's largest difference of any number; infinite if one is not finite."""
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         worst = np.abs(_flat(outputs) - _flat(reference)).max(axis=1, initial=0.0)
     return np.where(np.isfinite(worst), worst, np.inf)
 
 
 def _flat(array: FloatArray) -> NDArray[np.float64]:
-    """Return one row a sample, in a type in which no product of two float32 overflows."""
+    """Return one row per sample, in a type in which no product of two float32 overflows."""
     with np.errstate(invalid="ignore"):  # garbage may hold signalling NaNs
         return array.reshape(len(array), int(np.prod(array.shape[1:]))).astype(np.float64)

@@ -24,7 +24,7 @@ MAX_PROCESS_BYTES = 16 * 1024 * 1024
 MAX_SINGLE_SAMPLES = 50
 """Samples where each needs a process of its own."""
 TIME_LIMITS = 3
-"""All processes of one pass together may take as long as so many that reach their time limit."""
+"""All processes of one pass together may take as long as this many that reach their time limit."""
 
 _SHRINK = 4
 _TOO_MUCH = frozenset(
@@ -59,7 +59,7 @@ class Sender:
     def __init__(
         self, target: AccuracyTarget, samples: Samples, shapes: Sequence[tuple[int, ...]], clock: Callable[[], float]
     ) -> None:
-        """`shapes` are those of one sample's outputs; `clock` tells seconds."""
+        """`shapes` are those of one sample's outputs; `clock` returns seconds."""
         self._target = target
         self._samples = samples
         self._shapes = shapes
@@ -167,5 +167,5 @@ class Sender:
 def _tidy(device: Device, path: str) -> None:
     try:
         device.remove(path)
-    except DeviceError:  # the device is gone; the folder is made anew by the next pass
+    except DeviceError:  # the device is gone; the folder is rebuilt by the next pass
         return

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from harness.analysis.comparable_cell import ComparableCell, differences
 from harness.analysis.comparison import SMALLEST_EFFECT, Finding, FindingVerdict, LatencySamples, compare
 from harness.analysis.device_noise import DeviceNoise
+from harness.analysis.result_row import ResultRow
 from harness.analysis.verdict import Verdict
 
 
@@ -56,10 +56,12 @@ class ComparedCells:
     """What should be kept in mind, each in a few words."""
 
     @property
-    def cell(self) -> Mapping[str, Any]:
-        """The summary's row of B, or of A where there is no B."""
+    def cell(self) -> ResultRow:
+        """The summary's row of B, or of A if there is no B."""
         side = self.b or self.a
-        return side.cell if side else {}
+        if side is None:
+            raise ValueError("a comparison has at least one side")
+        return side.cell
 
     @property
     def regressions(self) -> frozenset[Regression]:
@@ -71,21 +73,15 @@ class ComparedCells:
         if self.a and self.b:
             a, b = self.a.cell, self.b.cell
             found[Regression.FALLBACK] = _fell_back(b) and not _fell_back(a)
-            known = a["top1_low"] is not None and b["top1_high"] is not None
-            found[Regression.ACCURACY] = known and b["top1_high"] < a["top1_low"]
-            before, after = footprint_mb(a), footprint_mb(b)
+            low, high = a.top1_low, b.top1_high
+            found[Regression.ACCURACY] = low is not None and high is not None and high < low
+            before, after = a.memory_mb, b.memory_mb
             found[Regression.MEMORY] = bool(before and after and after > before * (1 + MORE_MEMORY))
         return frozenset(name for name, holds in found.items() if holds)
 
 
-def _fell_back(cell: Mapping[str, Any]) -> bool:
-    return str(cell["verdict"]) == Verdict.FELL_BACK
-
-
-def footprint_mb(cell: Mapping[str, Any]) -> float | None:
-    """Return the memory that stands for a cell: the peak where the tool prints one."""
-    footprint: float | None = cell["memory_overall_mb"] if cell["memory_peak_mb"] is None else cell["memory_peak_mb"]
-    return footprint
+def _fell_back(cell: ResultRow) -> bool:
+    return cell.verdict == Verdict.FELL_BACK
 
 
 @dataclass(frozen=True)
@@ -110,13 +106,17 @@ def pair_cells(a: Sequence[ComparableCell], b: Sequence[ComparableCell], subject
         for index, side in enumerate(a):
             if index in couples:
                 continue
-            found = next((other for other in left if all(other.cell[k] == side.cell[k] for k in wanted)), None)
+            found = next((other for other in left if _same(other.cell, side.cell, wanted)), None)
             if found:
                 couples[index] = found
                 left.remove(found)
     return [CellPair(side, couples.get(index)) for index, side in enumerate(a)] + [
         CellPair(None, side) for side in left
     ]
+
+
+def _same(a: ResultRow, b: ResultRow, columns: Iterable[str]) -> bool:
+    return all(getattr(a, name) == getattr(b, name) for name in columns)
 
 
 def compare_cells(
@@ -153,15 +153,15 @@ def _reason_to_refuse(couple_: CellPair, allow: Collection[str]) -> str:
     if a is None or b is None:
         return f"Only in {'B' if a is None else 'A'}."
     for name, side in (("A", a), ("B", b)):
-        if side.cell["verdict"] in (Verdict.FAILED, Verdict.NOT_MEASURED, Verdict.WRONG_OUTPUT):
-            return f"{name} is no measurement: {side.cell['failure_class'] or side.cell['verdict']}."
-    kinds = [side.cell["device_kind"] for side in (a, b)]
+        if side.cell.verdict in (Verdict.FAILED, Verdict.NOT_MEASURED, Verdict.WRONG_OUTPUT):
+            return f"{name} is no measurement: {side.cell.failure_class or side.cell.verdict}."
+    kinds = [side.cell.device_kind for side in (a, b)]
     if kinds[0] != kinds[1]:  # not even with leave: what is emulated says nothing of what is not
         return f"A is of a device of kind {kinds[0]}, B of kind {kinds[1]}: these are never compared."
     unlike = [words for name, words in differences(a, b).items() if name not in allow]
     if unlike:
         return f"Not alike: {'; '.join(unlike)}."
-    ran = [side.cell["delegate_achieved"] for side in (a, b)]
+    ran = [side.cell.delegate_achieved for side in (a, b)]
     if (_fell_back(a.cell) or _fell_back(b.cell)) and not (_fell_back(a.cell) and _fell_back(b.cell)):
         name, achieved = ("A", ran[0]) if _fell_back(a.cell) else ("B", ran[1])
         return f"{name} fell back: it ran, or part of it, on {achieved}."
@@ -173,14 +173,14 @@ def _flags(a: ComparableCell, b: ComparableCell) -> tuple[str, ...]:
     flags = list(differences(a, b).values())
     for name, own, other in (("A", a, b), ("B", b, a)):
         flags += [f"{name} alone: {label}" for label in sorted(own.labels - other.labels)]
-        if own.cell["verdict"] not in (Verdict.RANKED, Verdict.INCOMPLETE):
-            flags.append(f"{name} is {own.cell['verdict']}")
+        if own.cell.verdict not in (Verdict.RANKED, Verdict.INCOMPLETE):
+            flags.append(f"{name} is {own.cell.verdict}")
     return tuple(flags)
 
 
 def _samples(a: ComparableCell, b: ComparableCell, noise: DeviceNoise) -> LatencySamples:
     """Pair the processes by block where both sides were measured in turns: within one sweep of one device."""
-    if (a.sweep_id, a.cell["serial"]) != (b.sweep_id, b.cell["serial"]):
+    if (a.sweep_id, a.serial) != (b.sweep_id, b.serial):
         return LatencySamples(list(a.latencies_us.values()), list(b.latencies_us.values()), False, noise.between(a, b))
     blocks = sorted(a.latencies_us.keys() & b.latencies_us.keys())
     pairs = [(a.latencies_us[block], b.latencies_us[block]) for block in blocks]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from harness.analysis.comparable_cell import ComparableCell, comparable_cells
+from harness.analysis.comparable_cell import ComparableCell
 from harness.analysis.noise_floor import NoiseFloor, assumed_floor, floor_between_sweeps, floor_within_sweep
 from harness.analysis.ratio import middle
-from harness.store import schema
-from harness.store.store import Store
-from harness.store.sweep_rows import read_sweep_rows
+from harness.analysis.result_row import ResultRow
+from harness.analysis.verdict import Verdict
+from harness.benchmark.invocation import Pass
+from harness.store.reader import StoreReader
+from harness.store.rows import CellRow, NightInvocation
 
 LATEST_SWEEPS = 20
 """A/A sweeps of a device that are looked at; older ones may be of a device that has changed since."""
@@ -51,13 +53,13 @@ class DeviceNoise:
     def _like(self, a: ComparableCell, b: ComparableCell) -> list[ComparableCell]:
         """Return A/A cells of the device as it is now: those of the same delegates, else of any."""
         of_device = [side for side in self._noise if _same_device(side, b)]
-        wanted = {a.cell["delegate_requested"], b.cell["delegate_requested"]}
-        return [side for side in of_device if side.cell["delegate_requested"] in wanted] or of_device
+        wanted = {a.cell.delegate_requested, b.cell.delegate_requested}
+        return [side for side in of_device if side.cell.delegate_requested in wanted] or of_device
 
 
 def _deciding(a: ComparableCell, b: ComparableCell) -> tuple[object, ...]:
     """Return what decides which A/A cells are like two cells."""
-    delegates = frozenset((a.cell["delegate_requested"], b.cell["delegate_requested"]))
+    delegates = frozenset((a.cell.delegate_requested, b.cell.delegate_requested))
     return (a.conditions["device"], a.conditions["os"], b.conditions["device"], b.conditions["os"], delegates)
 
 
@@ -71,30 +73,68 @@ def between_floor(sides: Sequence[ComparableCell]) -> NoiseFloor | None:
     cells: dict[str, list[float]] = {}
     for side in sides:
         if side.latencies_us:
-            cells.setdefault(side.cell["cell_key"], []).append(middle(list(side.latencies_us.values())))
+            cells.setdefault(side.key, []).append(middle(list(side.latencies_us.values())))
     return floor_between_sweeps(list(cells.values()), _source(sides))
 
 
-def read_noise(store: Store, at_hand: Sequence[ComparableCell]) -> DeviceNoise:
+def read_noise(store: StoreReader, at_hand: Sequence[ComparableCell]) -> DeviceNoise:
     """Read what is known of the devices of `at_hand`."""
-    return DeviceNoise(noise_cells(store, {side.cell["serial"] for side in at_hand}), at_hand)
+    return DeviceNoise(noise_cells(store, {side.serial for side in at_hand}), at_hand)
 
 
-def noise_cells(store: Store, serials: Collection[str]) -> list[ComparableCell]:
-    """Return the cells of the latest A/A sweeps of these devices."""
-    noise_sweeps = [record.id for record in store.sweeps() if record.is_noise]  # the newest first
-    measured: dict[str, set[str]] = {sweep_id: set() for sweep_id in noise_sweeps}
-    for row in store.rows(schema.devices, noise_sweeps, without=("facts", "preparation")):
-        measured[row["sweep_id"]].add(row["serial"])
+def noise_cells(store: StoreReader, serials: Collection[str]) -> list[ComparableCell]:
+    """Return the cells of the latest A/A sweeps of these devices, with what a noise floor needs of each."""
+    records = {record.id: record for record in store.sweeps() if record.is_noise}  # the newest first
+    devices = {(device.sweep_id, device.serial): device for device in store.devices_of_nights(records)}
     found: Counter[str] = Counter()
-    wanted: dict[str, set[str]] = {}
-    for sweep_id in noise_sweeps:
-        wanted[sweep_id] = {name for name in measured[sweep_id].intersection(serials) if found[name] < LATEST_SWEEPS}
-        found.update(wanted[sweep_id])
-    sweeps = read_sweep_rows(store, [sweep_id for sweep_id in noise_sweeps if wanted[sweep_id]])
-    return [
-        side for sweep in sweeps for side in comparable_cells(sweep) if side.cell["serial"] in wanted[sweep.sweep_id]
+    wanted: set[tuple[str, str]] = set()
+    for sweep_id in records:
+        chosen = {name for name in serials if (sweep_id, name) in devices and found[name] < LATEST_SWEEPS}
+        wanted |= {(sweep_id, name) for name in chosen}
+        found.update(chosen)
+    sweep_ids = [sweep_id for sweep_id in records if any((sweep_id, name) in wanted for name in serials)]
+    cells = [
+        cell
+        for cell in store.cells(*sweep_ids)
+        if (cell.sweep_id, cell.serial) in wanted and cell.key not in records[cell.sweep_id].set_aside
     ]
+    latencies = _latencies(store.invocations_of_nights(sweep_ids))
+    order = {sweep_id: index for index, sweep_id in enumerate(sweep_ids)}
+    return [
+        _noise_cell(cell, devices[cell.sweep_id, cell.serial].fingerprint, latencies.get((cell.sweep_id, cell.key), {}))
+        for cell in sorted(cells, key=lambda cell: order[cell.sweep_id])
+    ]
+
+
+def _noise_cell(cell: CellRow, fingerprint: str | None, latencies_us: Mapping[int, float]) -> ComparableCell:
+    row = ResultRow(
+        sweep_id=cell.sweep_id,
+        serial=cell.serial,
+        variant=cell.variant_name,
+        delegate_requested=cell.delegate,
+        cell_key=cell.key,
+        verdict=Verdict.UNCHECKED.value,
+    )
+    return ComparableCell(cell.sweep_id, row, {"device": cell.serial, "os": fingerprint}, latencies_us)
+
+
+def _latencies(invocations: Iterable[NightInvocation]) -> dict[tuple[str, str], dict[int, float]]:
+    """Return the latencies of each cell by block: of the last attempt of each process, if it succeeded."""
+    latest = {
+        (row.sweep_id, row.cell_key, row.invocation_index): row for row in invocations if row.purpose == Pass.LATENCY
+    }
+    cells: dict[tuple[str, str], list[NightInvocation]] = {}
+    for row in sorted(latest.values(), key=lambda row: row.block):
+        if row.failure_class is None:
+            cells.setdefault((row.sweep_id, row.cell_key), []).append(row)
+    return {place: _by_block(rows) for place, rows in cells.items()}
+
+
+def _by_block(rows: Sequence[NightInvocation]) -> dict[int, float]:
+    """Return medians if the tool prints one for every process of the cell, else averages."""
+    has_medians = all(row.latency_median_us is not None for row in rows)
+    values = {row.block: row.latency_median_us if has_medians else row.latency_avg_us for row in rows}
+    return {block: value for block, value in values.items() if value is not None}
 
 
 def _same_device(one: ComparableCell, other: ComparableCell) -> bool:

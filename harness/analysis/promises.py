@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.evidence import Row, RowEvidence
+from harness.analysis.evidence import RowEvidence
 from harness.analysis.verdict import FEWEST_INVOCATIONS
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.invocation import Pass
@@ -19,7 +19,7 @@ from harness.devices.cores import mask_cores
 from harness.devices.device import DeviceKind
 from harness.devices.preparation.preparation import Confirmation, KnobOutcome
 from harness.errors import FailureClass
-from harness.store.records import Cell
+from harness.store.rows import InvocationRow, JsonObject
 
 Judged = tuple[bool | None, str]
 _MOST_ATTEMPTS = 3
@@ -71,11 +71,12 @@ def judge_promises(evidence: RowEvidence) -> list[Promise]:
 
 @_promise(1, "the phone's state is labelled")
 def _preflight(evidence: RowEvidence) -> Judged:
-    if not evidence.device.get("facts"):
+    device = evidence.device
+    if device is None or not device.facts:
         return None, "The device's facts were not stored."
-    labels = evidence.device["labels"]
+    labels = device.labels
     said = f"Labelled before anything was pushed: {', '.join(labels)}." if labels else "Nothing unusual was found."
-    look: Row = next((row["telemetry_before"] for row in evidence.invocations if row["telemetry_before"]), {})
+    look = next((row.telemetry_before for row in evidence.invocations if row.telemetry_before), {})
     of_battery = look.get("battery_percent") is not None
     return True, said if of_battery else f"{said} The device does not tell its battery level."
 
@@ -85,15 +86,16 @@ def _thermal_gate(evidence: RowEvidence) -> Judged:
     measured = evidence.measured()
     if not measured:
         return _NOTHING_MEASURED
-    if any(row["gate"] is None for row in measured):
-        return False, f"{_count(row['gate'] is None for row in measured)} invocations passed no gate."
-    if hot := _count(not row["gate"]["cool"] for row in measured):
+    gates = [row.gate for row in measured if row.gate is not None]
+    if len(gates) < len(measured):
+        return False, f"{len(measured) - len(gates)} invocations passed no gate."
+    if hot := _count(not gate["cool"] for gate in gates):
         return False, f"{hot} of {len(measured)} invocations started hot, as the profile allows."
-    looks = [row["telemetry_before"] or {} for row in measured]
+    looks = [row.telemetry_before or {} for row in measured]
     if any(look.get("thermal_status") is None for look in looks):
         rest = "temperatures and clocks" if any(look.get("temperatures_c") for look in looks) else "clocks, if it tells"
         return False, f"This device has no thermal service; the gate judged by {rest} alone."
-    waited_s = sum(row["gate"]["waited_s"] for row in measured)
+    waited_s = sum(gate["waited_s"] for gate in gates)
     return True, f"All {len(measured)} invocations started cool; {waited_s:.0f} s were waited in all."
 
 
@@ -102,33 +104,34 @@ def _checked_again(evidence: RowEvidence) -> Judged:
     measured = evidence.measured()
     if not measured:
         return _NOTHING_MEASURED
-    if unseen := _count(row["telemetry_after"] is None for row in measured):
+    if unseen := _count(row.telemetry_after is None for row in measured):
         return False, f"After {unseen} of {len(measured)} invocations the device was not looked at."
-    if any(_tells_nothing_of_heat(row["telemetry_after"]) and not _worked(row) for row in measured):
+    if any(_tells_nothing_of_heat(row.telemetry_after or {}) and not _worked(row) for row in measured):
         return False, "This device tells neither its thermal status nor its clocks, so holding back cannot be seen."
-    throttled = [row for row in evidence.invocations if row["failure_class"] == FailureClass.THROTTLED]
+    throttled = [row for row in evidence.invocations if row.failure_class == FailureClass.THROTTLED]
     if not throttled:
         return True, "None was throttled" + (", by the reference workload." if any(map(_worked, measured)) else ".")
-    places = Counter((row["purpose"], row["invocation_index"]) for row in throttled)
+    places = Counter((row.purpose, row.invocation_index) for row in throttled)
     within = max(places.values()) <= _MOST_ATTEMPTS
     told = "1 throttled attempt is" if len(throttled) == 1 else f"{len(throttled)} throttled attempts are"
     return within, f"{told} kept and not counted."
 
 
-def _tells_nothing_of_heat(look: Row) -> bool:
+def _tells_nothing_of_heat(look: JsonObject) -> bool:
     return look.get("thermal_status") is None and not look.get("core_ceilings_khz")
 
 
-def _worked(row: Row) -> bool:
+def _worked(row: InvocationRow) -> bool:
     """Tell whether the reference workload stood in for what the device does not tell."""
-    return bool(row["gate"]) and row["gate"].get("workload_ratio") is not None
+    return row.gate is not None and row.gate.get("workload_ratio") is not None
 
 
 @_promise(4, "what was changed on the phone is given back")
 def _given_back(evidence: RowEvidence) -> Judged:
-    if evidence.device.get("kind") == DeviceKind.HOST:
+    device = evidence.device
+    if device and device.kind == DeviceKind.HOST:
         return False, "The host is measured as it is; nothing is locked."
-    preparation = evidence.device.get("preparation")
+    preparation = device.preparation if device else None
     if not preparation:
         return None, "How the phone was prepared was not stored."
     knobs = [*preparation["knobs"], *preparation["found"]]
@@ -145,7 +148,7 @@ def _given_back(evidence: RowEvidence) -> Judged:
 
 @_promise(5, "pinned to equal cores")
 def _pinned(evidence: RowEvidence) -> Judged:
-    mask, threads = evidence.cell["core_mask"], evidence.cell["threads"]
+    mask, threads = evidence.cell.core_mask, evidence.cell.threads
     if mask is None:
         return False, "Nothing was pinned to chosen cores on this device."
     if threads > len(mask_cores(mask)):
@@ -154,7 +157,7 @@ def _pinned(evidence: RowEvidence) -> Judged:
     if not measured:
         return _NOTHING_MEASURED
     if untold := _count(
-        row["cores_allowed"] is None or mask_cores(row["cores_allowed"]) != mask_cores(mask) for row in measured
+        row.cores_allowed is None or mask_cores(row.cores_allowed) != mask_cores(mask) for row in measured
     ):
         return False, f"For {untold} of {len(measured)} invocations the kernel did not confirm mask {mask}."
     return True, f"The kernel confirmed mask {mask} for all {len(measured)} invocations; threads: {threads}."
@@ -165,21 +168,21 @@ def _warm_up(evidence: RowEvidence) -> Judged:
     measured = evidence.measured()
     if not measured:
         return _NOTHING_MEASURED
-    found = [row["warmup_converged"] for row in measured]
+    found = [row.warmup_converged for row in measured]
     if None in found:
         return False, f"For {found.count(None)} of {len(found)} invocations no test said how long warming up takes."
     if False in found:
         return False, "The cell had not settled when the longest warm-up ended."
-    runs = sorted({row["warmup_asked_runs"] for row in measured})
+    runs = sorted({row.warmup_asked_runs or 0 for row in measured})
     return True, f"Warm after {' or '.join(map(str, runs))} runs, as two windows agreed; each process warmed up so."
 
 
 @_promise(7, "a fixed number of timed runs")
 def _fixed_runs(evidence: RowEvidence) -> Judged:
-    measured, asked = evidence.measured(), evidence.cell["mode"].get("runs")
+    measured, asked = evidence.measured(), evidence.cell.mode.get("runs")
     if not measured:
         return _NOTHING_MEASURED
-    if wrong := _count(row["runs"] != asked for row in measured):
+    if wrong := _count(row.runs != asked for row in measured):
         return False, f"{wrong} of {len(measured)} invocations did not make the {asked} runs that were asked for."
     return True, f"Each log counts {asked} timed runs, as asked for."
 
@@ -189,18 +192,18 @@ def _independent(evidence: RowEvidence) -> Judged:
     measured = evidence.measured()
     if len(measured) < FEWEST_INVOCATIONS:
         return False, f"{len(measured)} invocations succeeded; {FEWEST_INVOCATIONS} are the fewest that say anything."
-    blocks = len({row["block"] for row in measured})
+    blocks = len({row.block for row in measured})
     if blocks < len(measured):
         return False, f"{len(measured)} invocations lie in {blocks} blocks only."
     return (
         True,
-        f"{len(measured)} processes, one in each of {blocks} blocks, in the order of seed {evidence.sweep['seed']}.",
+        f"{len(measured)} processes, one in each of {blocks} blocks, in the order of seed {evidence.sweep.seed}.",
     )
 
 
 @_promise(9, "an interval, and the device's noise floor")
 def _interval(evidence: RowEvidence) -> Judged:
-    if evidence.summary["latency_low_us"] is None:
+    if evidence.summary.latency_low_us is None:
         return (False, "There are too few invocations for an interval.") if evidence.measured() else _NOTHING_MEASURED
     if evidence.noise_floor is None:
         return False, "The interval stands; no A/A sweeps tell this device's noise floor (`harness noise`)."
@@ -229,8 +232,8 @@ def _parsed(evidence: RowEvidence) -> Judged:
     return True, "Every latency is above zero and lies between the fastest and the slowest run of its block."
 
 
-def _sensible(row: Row) -> bool:
-    average, low, high = row["latency_avg_us"], row["latency_min_us"], row["latency_max_us"]
+def _sensible(row: InvocationRow) -> bool:
+    average, low, high = row.latency_avg_us, row.latency_min_us, row.latency_max_us
     slack = 1e-3  # averages are printed with six digits or fewer
     return bool(
         average
@@ -242,7 +245,7 @@ def _sensible(row: Row) -> bool:
 
 @_promise(12, "only flags that the tool supports")
 def _flags_probed(evidence: RowEvidence) -> Judged:
-    known = evidence.tool.get("facts", {}).get("flags")
+    known = evidence.tool.facts.get("flags") if evidence.tool else None
     if known is None:
         return False, "The tool was never asked which flags it supports."
     sent = set().union(*map(_flags, evidence.invocations)) if evidence.invocations else set()
@@ -256,21 +259,21 @@ def _delegation(evidence: RowEvidence) -> Judged:
     summary = evidence.summary
     if not evidence.measured():
         return _NOTHING_MEASURED
-    if summary["fell_back"] is None and not find_delegate(evidence.cell["delegate"]).is_cpu:
+    if summary.fell_back is None and not find_delegate(evidence.cell.delegate).is_cpu:
         return False, "The log does not prove where it ran; the row is not ranked."
-    if summary["fell_back"]:
-        return summary["rank"] is None, "It ran elsewhere than asked, and is therefore not ranked."
-    return True, f"{summary['delegate_requested']} was asked for, and {summary['delegate_achieved']} ran."
+    if summary.fell_back:
+        return summary.rank is None, "It ran elsewhere than asked, and is therefore not ranked."
+    return True, f"{summary.delegate_requested} was asked for, and {summary.delegate_achieved} ran."
 
 
 @_promise(14, "outputs checked against the host's")
 def _outputs(evidence: RowEvidence) -> Judged:
-    passed = evidence.summary["output_check"]
+    passed = evidence.summary.output_check
     if passed is None:
         return False, "The outputs were never compared with the host's; the row is not ranked."
     if not passed:
-        return evidence.summary["rank"] is None, "The outputs differ from the host's; the row is not ranked."
-    return True, f"The outputs on {evidence.cell['delegate']} agree with the host's run of the same file."
+        return evidence.summary.rank is None, "The outputs differ from the host's; the row is not ranked."
+    return True, f"The outputs on {evidence.cell.delegate} agree with the host's run of the same file."
 
 
 @_promise(15, "SHA-256 verified on the device")
@@ -278,10 +281,10 @@ def _verified(evidence: RowEvidence) -> Judged:
     measured = evidence.measured()
     if not measured:
         return _NOTHING_MEASURED
-    if evidence.device.get("kind") == DeviceKind.HOST:
+    if evidence.device and evidence.device.kind == DeviceKind.HOST:
         return False, "On the host the files are used where they lie and are not hashed again."
-    sha256 = evidence.cell["variant_sha256"]
-    if not all(any(sha256 in part for part in row["command"]) for row in measured):
+    sha256 = evidence.cell.variant_sha256
+    if not all(any(sha256 in part for part in row.command) for row in measured):
         return False, "The command does not name the variant by its SHA-256."
     return True, "The variant lies on the device under its SHA-256, which was computed there before the first run."
 
@@ -291,7 +294,7 @@ def _telemetry(evidence: RowEvidence) -> Judged:
     measured = evidence.measured()
     if not measured:
         return _NOTHING_MEASURED
-    if unseen := _count(row["telemetry_before"] is None or row["telemetry_after"] is None for row in measured):
+    if unseen := _count(row.telemetry_before is None or row.telemetry_after is None for row in measured):
         return False, f"Around {unseen} of {len(measured)} invocations a look at the device is missing."
     names = {
         "thermal status": "thermal_status",
@@ -302,7 +305,9 @@ def _telemetry(evidence: RowEvidence) -> Judged:
         "load": "load_1min",
     }
     untold = [
-        name for name, key in names.items() if any(row["telemetry_before"].get(key) in (None, {}) for row in measured)
+        name
+        for name, key in names.items()
+        if any((row.telemetry_before or {}).get(key) in (None, {}) for row in measured)
     ]
     if untold:
         return False, f"This device does not tell: {', '.join(untold)}."
@@ -329,17 +334,18 @@ def _sustained(evidence: RowEvidence) -> Judged:
 
 @_promise(19, "provenance in every row")
 def _provenance(evidence: RowEvidence) -> Judged:
-    facts = evidence.device.get("facts") or {}
+    device, tool, variant = evidence.device, evidence.tool, evidence.variant
+    facts = (device.facts if device else None) or {}
     parts = {
-        "tool": evidence.tool.get("sha256"),
-        "command line": all(row["command"] for row in evidence.measured()),
-        "variant lineage": (evidence.variant.get("card") or {}).get("model_sha256"),
+        "tool": tool and tool.sha256,
+        "command line": all(row.command for row in evidence.measured()),
+        "variant lineage": ((variant.card if variant else None) or {}).get("model_sha256"),
         "OS fingerprint": facts.get("fingerprint"),
         "SoC": facts.get("soc") or facts.get("board"),
         "GPU": facts.get("gpu"),
         "GPU's driver": facts.get("gpu_driver"),
-        "host": evidence.sweep["host"],
-        "harness version": evidence.sweep["harness_version"],
+        "host": evidence.sweep.host,
+        "harness version": evidence.sweep.harness_version,
     }
     if missing := [name for name, value in parts.items() if not value]:
         return False, f"Not known of this row: {', '.join(missing)}."
@@ -348,7 +354,7 @@ def _provenance(evidence: RowEvidence) -> Judged:
 
 @_promise(20, "failures are classes with evidence")
 def _failures(evidence: RowEvidence) -> Judged:
-    classes = [row["failure_class"] for row in (*evidence.invocations, *evidence.accuracies) if row["failure_class"]]
+    classes = [row.failure_class for row in (*evidence.invocations, *evidence.accuracies) if row.failure_class]
     if unknown := sorted(set(classes) - {known.value for known in FailureClass}):
         return False, f"This harness does not know the class {', '.join(unknown)}."
     return True, f"Failures: {len(classes)}, each with its class." if classes else "Nothing failed."
@@ -356,25 +362,25 @@ def _failures(evidence: RowEvidence) -> Judged:
 
 @_promise(21, "time limits, a lease, resume by content hash")
 def _time_limits(evidence: RowEvidence) -> Judged:
-    measurement = evidence.sweep["spec"].get("measurement") or {}
+    measurement: JsonObject = evidence.sweep.spec.get("measurement") or {}  # type: ignore[assignment]
     limit_s = measurement.get("timeout_s")
     if limit_s is None:
         return None, "The sweep's time limit was not stored."
-    if late := _count(row["wall_s"] > limit_s for row in evidence.measured()):
+    if late := _count(row.wall_s > limit_s for row in evidence.measured()):
         return False, f"{late} processes took longer than their limit of {limit_s:g} s."
     return True, f"Every process ended within {limit_s:g} s. The lease leaves no trace in a row."
 
 
 @_promise(22, "only like is compared with like")
 def _like(evidence: RowEvidence) -> Judged:
-    cell = Cell.of_row(evidence.cell)
-    if cell.key != evidence.cell["key"]:
+    cell = evidence.cell.cell
+    if cell.key != evidence.cell.key:
         return False, "The row's key does not fit what is stored of it: it was changed afterwards."
     return True, f"Its key {cell.key} holds variant, device, tool, cores and mode; `harness compare` refuses others."
 
 
-def _flags(row: Row) -> set[str]:
-    arguments: Sequence[str] = row["command"]
+def _flags(row: InvocationRow) -> set[str]:
+    arguments: Sequence[str] = row.command
     return {found[1] for argument in arguments if (found := _FLAG.match(argument))}
 
 

@@ -1,96 +1,129 @@
-"""The columns of a summary: name, type in pandas, and what each holds. Export, docs and tests read this one list."""
+"""One row of a result, with the unit and description of every column. Exports, JSON Schema and docs derive from it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from harness.text import to_json_value
+
+
+def _column(description: str, **default: Any) -> Any:  # noqa: ANN401 - the type of a field's default
+    return field(metadata={"description": description}, **(default or {"default": None}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """One row per cell, and one per device or recipe that failed as a whole. Names end in their units."""
+
+    sweep_id: str = field(metadata={"description": "The sweep that the row belongs to"})
+    device: str | None = _column(
+        "The device's title, such as `Google Pixel 8`; empty for a recipe that gave no variant"
+    )
+    serial: str | None = _column("ADB serial, or `host`")
+    device_kind: str | None = _column("`phone`, `emulator`, `virtual` or `host`")
+    labels: Sequence[str] = _column(
+        "What was unusual about the device, such as `virtual phone` or `low battery`", default_factory=list
+    )
+    profile: str | None = _column("The device profile that was used")
+    variant: str | None = _column("The recipe's name; empty where a whole device failed")
+    variant_sha256: str | None = _column("Identity of the variant")
+    size_bytes: int | None = _column("Size of the `.tflite` file")
+    gzip_size_bytes: int | None = _column("Its size after gzip")
+    delegate_requested: str | None = _column("`cpu`, `cpu-builtin`, `gpu`, `nnapi` or `nnapi:ACCELERATOR`")
+    delegate_achieved: str | None = _column("What the log proves to have run; of several invocations, the worst")
+    delegated_nodes: int | None = _column("Nodes of the graph that the delegate took")
+    total_nodes: int | None = _column("Nodes of the graph")
+    partitions: int | None = _column("Pieces that the delegate's share is cut into")
+    fell_back: bool | None = _column("Whether all or part ran elsewhere than asked; empty where the log does not tell")
+    threads: int | None = _column("CPU threads")
+    core_mask: str | None = _column("Cores that the tool was pinned to, hexadecimal; empty where it was not")
+    tool_sha256: str | None = _column("Identity of the `benchmark_model` binary")
+    cell_key: str | None = _column("Content hash of all that makes two results alike")
+    invocations_ok: int | None = _column("Processes of the latency pass that gave a measurement")
+    invocations_failed: int | None = _column(
+        "Failed processes of the latency pass, also those of the cell's own fault that a further try made good"
+    )
+    latency_of: str | None = _column(
+        "What an invocation's latency is: its `median` where the tool prints one, else `average`"
+    )
+    latency_median_us: float | None = _column("Median of the invocations' latencies, microseconds")
+    latency_low_us: float | None = _column("Lower end of its 95 % bootstrap interval, microseconds")
+    latency_high_us: float | None = _column("Upper end of its 95 % bootstrap interval, microseconds")
+    latency_spread: float | None = _column("Interquartile range of the invocations over their median")
+    latency_within_spread: float | None = _column(
+        "Median standard deviation of one process's iterations over its latency; never an error bar"
+    )
+    latency_outliers: int | None = _column("Invocations far from the others (modified z-score over 3.5); they are kept")
+    latency_drift: float | None = _column(
+        "Relative change from the first invocation to the last, where it is more than chance at 1 %"
+    )
+    warmup_runs: int | None = _column("Runs before the timed ones that each process of the latency pass was asked for")
+    warmup_converged: bool | None = _column(
+        "Whether the runs after so long a warm-up were as fast as those in it; empty where it was not tested"
+    )
+    init_cold_us: float | None = _column("Median initialisation of first loads with an empty cache, microseconds")
+    init_warm_us: float | None = _column("Median initialisation of the loads right after those, microseconds")
+    init_cached: bool | None = _column(
+        "Whether the delegate kept a cache between the two; if not, the first is just the first process of the cell"
+    )
+    init_median_us: float | None = _column("Median initialisation, microseconds")
+    first_inference_median_us: float | None = _column("Median first inference, microseconds")
+    sustained_curve_us: Sequence[float] | None = _column(
+        "Latency of each window of the sustained run in the order of time, microseconds"
+    )
+    sustained_change: float | None = _column("Relative change from its first window to its last: 0.2 is 20 % slower")
+    memory_overall_mb: float | None = _column("Median overall footprint of the memory pass, MB as the tool prints it")
+    memory_peak_mb: float | None = _column("Median peak footprint of the memory pass, MB as the tool prints it")
+    delegate_time_share: float | None = _column(
+        "Share of the profiled time that was spent inside a delegate, 0 to 1; for `cpu` that is XNNPACK"
+    )
+    samples: int | None = _column("Labelled samples that went through the delegate")
+    top1: float | None = _column("Share of them that were classified right")
+    top1_low: float | None = _column("Lower end of its 95 % Wilson interval")
+    top1_high: float | None = _column("Upper end of its 95 % Wilson interval")
+    top5: float | None = _column("Share with the right label among the five largest")
+    float_top1: float | None = _column("Top-1 of the float model on this host, on the same samples")
+    accuracy_drop_points: float | None = _column(
+        "`100 * (float_top1 - top1)`: percentage points lost; negative is a gain"
+    )
+    agreement: float | None = _column("Share of samples with the same class as the float model")
+    output_check: bool | None = _column("Whether the outputs equal the host's run of the same file, within the limits")
+    accuracy_note: str | None = _column("What was out of the ordinary in the accuracy pass")
+    rank: int | None = _column("Place by latency among the ranked rows of the device; empty for all others")
+    tied: bool | None = _column("Whether the place is shared, since the intervals overlap")
+    fastest: bool | None = _column("Whether the row holds the first place of its device, alone or tied")
+    verdict: str = field(metadata={"description": "`ranked`, or why the row has no rank"})
+    sittings: str | None = _column(
+        "When its latency was measured: numbers of the sweep's sittings, such as `1, 2`. It begins with 1, "
+        "and each time that it is carried on is one more"
+    )
+    set_aside: str | None = _column(
+        "What changed before the sweep was carried on, so that another row of the same name counts instead"
+    )
+    failure_class: str | None = _column("Class of the gravest failure of the row; empty where nothing failed")
+    failure_message: str | None = _column("What happened, in one sentence")
+    failure_evidence: str | None = _column("The lines that prove it")
+    failure_advice: str | None = _column("What to do about it")
+
+    @property
+    def memory_mb(self) -> float | None:
+        """Return the memory that stands for the cell: the peak if the tool prints one."""
+        return self.memory_overall_mb if self.memory_peak_mb is None else self.memory_peak_mb
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as JSON values, by column."""
+        return {name: to_json_value(value) for name, value in vars(self).items()}
+
+
+_KINDS = {"int | None": "Int64", "bool | None": "boolean", "float | None": "float64"}
+
 COLUMNS: dict[str, tuple[str, str]] = {
-    "sweep_id": ("object", "The sweep that the row belongs to"),
-    "device": ("object", "The device's title, such as `Google Pixel 8`; empty for a recipe that gave no variant"),
-    "serial": ("object", "ADB serial, or `host`"),
-    "device_kind": ("object", "`phone`, `emulator`, `virtual` or `host`"),
-    "labels": ("object", "What was unusual about the device, such as `virtual phone` or `low battery`"),
-    "profile": ("object", "The device profile that was used"),
-    "variant": ("object", "The recipe's name; empty where a whole device failed"),
-    "variant_sha256": ("object", "Identity of the variant"),
-    "size_bytes": ("Int64", "Size of the `.tflite` file"),
-    "gzip_size_bytes": ("Int64", "Its size after gzip"),
-    "delegate_requested": ("object", "`cpu`, `cpu-builtin`, `gpu`, `nnapi` or `nnapi:ACCELERATOR`"),
-    "delegate_achieved": ("object", "What the log proves to have run; of several invocations, the worst"),
-    "delegated_nodes": ("Int64", "Nodes of the graph that the delegate took"),
-    "total_nodes": ("Int64", "Nodes of the graph"),
-    "partitions": ("Int64", "Pieces that the delegate's share is cut into"),
-    "fell_back": ("boolean", "Whether all or part ran elsewhere than asked; empty where the log does not tell"),
-    "threads": ("Int64", "CPU threads"),
-    "core_mask": ("object", "Cores that the tool was pinned to, hexadecimal; empty where it was not"),
-    "tool_sha256": ("object", "Identity of the `benchmark_model` binary"),
-    "cell_key": ("object", "Content hash of all that makes two results alike"),
-    "invocations_ok": ("Int64", "Processes of the latency pass that gave a measurement"),
-    "invocations_failed": (
-        "Int64",
-        "Failed processes of the latency pass, also those of the cell's own fault that a further try made good",
-    ),
-    "latency_of": ("object", "What an invocation's latency is: its `median` where the tool prints one, else `average`"),
-    "latency_median_us": ("float64", "Median of the invocations' latencies, microseconds"),
-    "latency_low_us": ("float64", "Lower end of its 95 % bootstrap interval, microseconds"),
-    "latency_high_us": ("float64", "Upper end of its 95 % bootstrap interval, microseconds"),
-    "latency_spread": ("float64", "Interquartile range of the invocations over their median"),
-    "latency_within_spread": (
-        "float64",
-        "Median standard deviation of one process's iterations over its latency; never an error bar",
-    ),
-    "latency_outliers": ("Int64", "Invocations far from the others (modified z-score over 3.5); they are kept"),
-    "latency_drift": (
-        "float64",
-        "Relative change from the first invocation to the last, where it is more than chance at 1 %",
-    ),
-    "warmup_runs": ("Int64", "Runs before the timed ones that each process of the latency pass was asked for"),
-    "warmup_converged": (
-        "boolean",
-        "Whether the runs after so long a warm-up were as fast as those in it; empty where it was not tested",
-    ),
-    "init_cold_us": ("float64", "Median initialisation of first loads with an empty cache, microseconds"),
-    "init_warm_us": ("float64", "Median initialisation of the loads right after those, microseconds"),
-    "init_cached": (
-        "boolean",
-        "Whether the delegate kept a cache between the two; if not, the first is just the first process of the cell",
-    ),
-    "init_median_us": ("float64", "Median initialisation, microseconds"),
-    "first_inference_median_us": ("float64", "Median first inference, microseconds"),
-    "sustained_curve_us": ("object", "Latency of each window of the sustained run in the order of time, microseconds"),
-    "sustained_change": ("float64", "Relative change from its first window to its last: 0.2 is 20 % slower"),
-    "memory_overall_mb": ("float64", "Median overall footprint of the memory pass, MB as the tool prints it"),
-    "memory_peak_mb": ("float64", "Median peak footprint of the memory pass, MB as the tool prints it"),
-    "delegate_time_share": (
-        "float64",
-        "Share of the profiled time that was spent inside a delegate, 0 to 1; for `cpu` that is XNNPACK",
-    ),
-    "samples": ("Int64", "Labelled samples that went through the delegate"),
-    "top1": ("float64", "Share of them that were classified right"),
-    "top1_low": ("float64", "Lower end of its 95 % Wilson interval"),
-    "top1_high": ("float64", "Upper end of its 95 % Wilson interval"),
-    "top5": ("float64", "Share with the right label among the five largest"),
-    "float_top1": ("float64", "Top-1 of the float model on this host, on the same samples"),
-    "accuracy_drop_points": ("float64", "`100 * (float_top1 - top1)`: percentage points lost; negative is a gain"),
-    "agreement": ("float64", "Share of samples with the same class as the float model"),
-    "output_check": ("boolean", "Whether the outputs equal the host's run of the same file, within the limits"),
-    "accuracy_note": ("object", "What was out of the ordinary in the accuracy pass"),
-    "rank": ("Int64", "Place by latency among the ranked rows of the device; empty for all others"),
-    "tied": ("boolean", "Whether the place is shared, since the intervals overlap"),
-    "fastest": ("boolean", "Whether the row holds the first place of its device, alone or tied"),
-    "verdict": ("object", "`ranked`, or why the row has no rank"),
-    "sittings": (
-        "object",
-        "When its latency was measured: numbers of the sweep's sittings, such as `1, 2`. It begins with 1, and each "
-        "time that it is carried on is one more",
-    ),
-    "set_aside": (
-        "object",
-        "What changed before the sweep was carried on, so that another row of the same name counts instead",
-    ),
-    "failure_class": ("object", "Class of the gravest failure of the row; empty where nothing failed"),
-    "failure_message": ("object", "What happened, in one sentence"),
-    "failure_evidence": ("object", "The lines that prove it"),
-    "failure_advice": ("object", "What to do about it"),
+    column.name: (_KINDS.get(str(column.type), "object"), column.metadata["description"])
+    for column in fields(ResultRow)
 }
+"""The type in pandas and the description of each column of a table of results."""
 
 INVOCATION_COLUMNS: dict[str, tuple[str, str]] = {
     "sweep_id": ("object", "The sweep that the row belongs to"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,8 +12,7 @@ from harness.errors import ExitCode, FailureClass
 from harness.paths import default_results
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from harness.analysis.result_row import ResultRow
     from harness.spec.sweep import SweepSpec
     from harness.store.store import Store
 
@@ -72,12 +72,11 @@ def print_sweep(
 ) -> ExitCode:
     """Print a sweep's summary and return the exit code that it deserves."""
     from harness.analysis.summary import summarize
-    from harness.store.rows import to_rows
 
     summary = summarize(store, sweep_id)
     record = store.find_sweep(sweep_id)
     if as_json:
-        print_json({"sweep": record.as_json(), "rows": to_rows(summary)})
+        print_json({"sweep": record.as_json(), "rows": [row.as_json() for row in summary]})
     else:
         from harness.report.terminal.sweep_table import sweep_table
 
@@ -92,12 +91,12 @@ def print_sweep(
     return ExitCode.INTERRUPTED if interrupted else exit_code_of(summary, fail_on)
 
 
-def exit_code_of(summary: pd.DataFrame, fail_on: str) -> ExitCode:
+def exit_code_of(summary: Sequence[ResultRow], fail_on: str) -> ExitCode:
     """Return the exit code: 3 when every device failed as a whole, 1 when what `fail_on` names happened, else 0."""
-    measured = summary["invocations_ok"].fillna(0) > 0
-    classes = summary["failure_class"].dropna()
-    whole_devices = summary["variant"].isna() & summary["failure_class"].notna()
-    if not measured.any() and whole_devices.any() and not (summary["invocations_failed"].fillna(0) > 0).any():
+    tried = any(row.invocations_ok or row.invocations_failed for row in summary)
+    classes = [row.failure_class for row in summary if row.failure_class is not None]
+    if not tried and any(row.variant is None and row.failure_class is not None for row in summary):
         return ExitCode.NOTHING_TO_RUN_ON
-    counted = {"failed": classes[classes != FailureClass.FELL_BACK.value], "fell-back": classes, "none": classes[:0]}
-    return ExitCode.CELL_FAILED if len(counted[fail_on]) else ExitCode.OK
+    failed = [name for name in classes if name != FailureClass.FELL_BACK]
+    counted = {"failed": failed, "fell-back": classes, "none": []}
+    return ExitCode.CELL_FAILED if counted[fail_on] else ExitCode.OK

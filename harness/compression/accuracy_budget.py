@@ -53,7 +53,7 @@ class Kept:
     reverted: tuple[str, ...]
     """Layers that got their precision back, the costliest first."""
     within: bool
-    """Whether the budget is kept by the upper bound; otherwise this is the best that was found."""
+    """True if the budget is kept by the upper bound; otherwise this is the best that was found."""
     costs: tuple[tuple[str, float], ...]
     """Each layer's mean squared error of the outputs when it alone is quantized, largest first."""
 

@@ -40,7 +40,7 @@ class Lineage(BaseModel):
         return _digest({**self.model_dump(), **_input_settings(model)})
 
     def step_key(self, model: ModelSpec, steps: int) -> str:
-        """Return the cache key of what the first so many steps leave behind; recipes that begin alike share it."""
+        """Return the cache key of the result of the first `steps` steps; recipes that begin alike share it."""
         common: dict[str, object] = {
             "model_sha256": self.model_sha256,
             "libraries": self.libraries,

@@ -37,7 +37,7 @@ def make_variant(
 
     `observer` is told one sentence when something is really made, and how far training has come. Several processes may
     ask for the same variant at once: one makes it, the others wait. When `stop` is set, no more is done.
-    Raises `CompressionError`, also where it was stopped; `UsageError` for a recipe with unknown settings.
+    Raises `CompressionError`, also if it was stopped; `UsageError` for a recipe with unknown settings.
     """
     lineage = trace(model, recipe)
     key = lineage.key(model)

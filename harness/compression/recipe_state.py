@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec
+from harness.tflite.library_types import JsonValue, KerasModel
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class RecipeState:
         self.keeps_zeros = False
         """A step has pruned: later steps leave its zeros zero."""
         self.keeps_clusters: int | None = None
-        """A step has left so many distinct values: later steps keep their weights shared."""
+        """A step has left this many distinct values: later steps keep their weights shared."""
         self.clusters_per_tensor = False
         """The values are shared by a whole tensor, not in units of each channel's scale."""
         self.facts: list[dict[str, Any]] = []
@@ -54,12 +55,12 @@ class RecipeState:
         self._step = index
         self.facts.append({"technique": technique})
 
-    def report(self, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    def report(self, **facts: JsonValue) -> None:
         """Add to what the card says about this step."""
         self.facts[-1].update(facts)
 
     def progress(self, doing: str, total: int, done: int, more: str) -> None:
-        """Tell whoever watches how far long work has come."""
+        """Tell the observer how far long work has come."""
         self._surroundings.progress(doing, total, done, more)
 
     def step_folder(self) -> Path:
@@ -72,11 +73,11 @@ class RecipeState:
 
     @property
     def is_graph(self) -> bool:
-        """Whether the Keras model has been left behind."""
+        """Return True if the Keras model has been left behind."""
         return self._graph is not None
 
-    def keras_model(self) -> Any:  # noqa: ANN401 - Keras has no types
-        """Return the Keras model. Raises `CompressionError` where there is none, or no longer."""
+    def keras_model(self) -> KerasModel:
+        """Return the Keras model. Raises `CompressionError` if there is none, or no longer."""
         if self._graph is not None:
             raise CompressionError(
                 Failure(
@@ -88,11 +89,11 @@ class RecipeState:
             self._keras_model = self.float_model()
         return self._keras_model
 
-    def float_model(self) -> Any:  # noqa: ANN401 - as above
+    def float_model(self) -> KerasModel:
         """Return a fresh copy of the untouched Keras model, which may teach a smaller one."""
         return self._surroundings.load_keras_model()
 
-    def replace_keras_model(self, keras_model: Any) -> None:  # noqa: ANN401 - as above
+    def replace_keras_model(self, keras_model: KerasModel) -> None:
         """Put a changed Keras model in place of the one before."""
         self._keras_model = keras_model
 

@@ -58,7 +58,7 @@ def step_settings(recipe: Recipe, *, origin: str) -> list[TechniqueSettings]:
 
 
 def trains(recipe: Recipe) -> bool:
-    """Whether a recipe needs labelled images to train on."""
+    """Return True if a recipe needs labelled images to train on."""
     return any(settings.needs_training_data() for settings in step_settings(recipe, origin=f"recipe {recipe.name}"))
 
 

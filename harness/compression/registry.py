@@ -29,7 +29,7 @@ class TechniqueSettings(SpecModel):
         return None
 
     def needs_training_data(self) -> bool:
-        """Whether these settings train, and so need labelled images."""
+        """Return True if these settings train, and so need labelled images."""
         return False
 
 

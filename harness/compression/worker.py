@@ -17,7 +17,6 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,12 +28,13 @@ from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec, TfliteFile
 from harness.spec.recipe import Recipe
 from harness.tflite.flatbuffer import read_graph
+from harness.tflite.library_types import KerasModel
 
 TIME_LIMIT_S = 2 * 3600.0
 """For recipes without training: a hung converter ends some time."""
 
 TRAINING_TIME_LIMIT_S = 14 * 24 * 3600.0
-"""Large networks on a CPU take days; whoever watches sees the progress and can stop, and nothing is lost."""
+"""Large networks on a CPU take days; the observer sees the progress and can stop, and nothing is lost."""
 
 _POLL_S = 0.1
 
@@ -46,7 +46,7 @@ _QUIET = {
     "PYTHONHASHSEED": "0",
 }
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
-"""Converting needs no GPU, and starting one takes seconds and memory; training uses one where there is one."""
+"""Converting needs no GPU, and starting one takes seconds and memory; training uses one if there is one."""
 
 
 class CompressionJob(BaseModel):
@@ -200,7 +200,7 @@ def _kept_graph(job: CompressionJob, steps: int) -> Path:
     return job.kept / "float-graphs" / f"{job.step_keys[steps]}.tflite"
 
 
-def _convert(keras_model: Any) -> bytes:  # noqa: ANN401 - Keras has no types
+def _convert(keras_model: KerasModel) -> bytes:
     from harness.compression.sources.load import convert
 
     return convert(keras_model)

@@ -81,7 +81,7 @@ def describe_training_data(model: ModelSpec) -> str:
 def load_training_data(model: ModelSpec, input_shape: tuple[int, ...], *, limit: int | None = None) -> TrainingData:
     """Return the split data for a model whose input is (height, width, channels). Raises `CompressionError`.
 
-    `limit` keeps so many training images, chosen at random by a fixed seed.
+    `limit` keeps this many training images, chosen at random by a fixed seed.
     """
     import numpy as np
 
@@ -122,7 +122,7 @@ def _keras_dataset(name: str) -> tuple[Any, Any]:
 def _debian_fashion_mnist() -> tuple[Any, Any]:
     import numpy as np
 
-    def read(name: str, header_bytes: int) -> Any:  # noqa: ANN401 - an array
+    def read(name: str, header_bytes: int) -> Images:
         with gzip.open(_DEBIAN_FASHION_MNIST / f"train-{name}-ubyte.gz") as file:
             return np.frombuffer(file.read(), np.uint8, offset=header_bytes)
 

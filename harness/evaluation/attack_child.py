@@ -48,7 +48,7 @@ Attack = Callable[[FloatArray, Labels, Gradient, float, Limits], FloatArray]
 
 PGD_STEPS = 10
 PGD_REACH = 2.5
-"""The steps together go so many times as far as the bound (Madry et al. 2018), so that they can turn around in it."""
+"""The steps together go this many times as far as the bound (Madry et al. 2018), so that they can turn around in it."""
 EPSILONS = (1, 2, 4, 8)
 """Bounds in steps of a pixel's 255."""
 

@@ -38,7 +38,7 @@ class OwnAttacks:
     """What was made on one variant."""
 
     changed: tuple[Changed, ...]
-    """Empty where its graph has no copy with a gradient."""
+    """Empty if its graph has no copy with a gradient."""
     surrogacy: Surrogacy
 
 
@@ -46,7 +46,7 @@ class Attacker:
     """Attacks labelled images within several bounds."""
 
     def __init__(self, dataset: Dataset, count: int, float_variant: Variant, reference: HostOutputs) -> None:
-        """Attack the float model. Raises `FailureError` where its graph has no gradient."""
+        """Attack the float model. Raises `FailureError` if its graph has no gradient."""
         self.samples, self._reference = choose_samples(dataset, count), reference
         ends = [pixel * dataset.scale + dataset.offset for pixel in (0, _PIXELS)]
         self._limits = min(ends), max(ends)

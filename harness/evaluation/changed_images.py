@@ -48,7 +48,7 @@ class Condition:
 
 
 class ChangedImages:
-    """Images under every condition; made anew each time that they are gone through, since all would be large."""
+    """Images under every condition; rebuilt each time that they are gone through, since all would be large."""
 
     def __init__(self, dataset: Dataset, count: int) -> None:
         """Choose `count` images of a data set; they are changed before preprocessing."""
@@ -176,7 +176,7 @@ def _contrast(images: Floats, share: float, generator: np.random.Generator) -> F
 
 @_corruption("pixelate", "digital", (0.85, 0.70, 0.55, 0.42, 0.30))
 def _pixelate(images: Floats, share: float, generator: np.random.Generator) -> Floats:
-    """Average so many cells of pixels in each direction, and repeat each over its cell."""
+    """Average this many cells of pixels in each direction, and repeat each over its cell."""
     for axis in (1, 2):
         size = images.shape[axis]
         cell_of = np.arange(size) * max(1, round(size * share)) // size

@@ -38,7 +38,7 @@ class Paired:
 
     @property
     def is_noise(self) -> bool:
-        """Whether the difference may well be chance."""
+        """Return True if the difference may well be chance."""
         return self.p_value > SIGNIFICANT
 
 
@@ -99,7 +99,7 @@ def compare_paired(right: NDArray[np.bool_], float_right: NDArray[np.bool_]) -> 
     """Compare which samples two models get right.
 
     The test is McNemar's in its exact, binomial form (McNemar 1947); the interval is Wald's with one sample added to
-    either discordant count (Bonett and Price 2012), which covers 95 % also where hardly any sample is discordant.
+    either discordant count (Bonett and Price 2012), which covers 95 % also if hardly any sample is discordant.
     """
     from scipy.stats import binomtest
 

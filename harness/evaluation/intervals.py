@@ -12,7 +12,7 @@ from harness.analysis.statistics import CONFIDENCE
 
 Floats = NDArray[np.float64]
 RESAMPLES = 1999
-"""Drawn anew from the samples; the ends of an interval are its 50th values from either side."""
+"""Drawn again from the samples; the ends of an interval are its 50th values from either side."""
 
 
 @dataclass(frozen=True)

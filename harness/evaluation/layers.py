@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureClass, FailureError, UsageError
 from harness.tflite.child import last_words, run_child, save_arrays
+from harness.tflite.library_types import JsonValue
 from harness.tflite.tensors import encode
 from harness.tflite.variant import Variant, VariantCard
 
@@ -31,7 +32,7 @@ class LayerError:
     name: str
     shape: tuple[int, ...]
     signal_to_noise_db: float
-    """`10 log10(power of the float tensor / power of the difference)`; 120 where they agree to the last bit."""
+    """`10 log10(power of the float tensor / power of the difference)`; 120 if they agree to the last bit."""
     added_noise: float
     """Power of the noise over that of the signal, less the same of the layer before: what this layer adds.
 
@@ -64,7 +65,7 @@ def compare_tensors(
 
 
 def signal_to_noise_db(found: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
-    """Return the ratio of powers in decibels, between -120 and 120; -120 where `found` is not finite."""
+    """Return the ratio of powers in decibels, between -120 and 120; -120 if `found` is not finite."""
     signal = np.square(exact.astype(np.float64)).sum()
     noise = np.square(found.astype(np.float64) - exact.astype(np.float64)).sum()
     return float(decibels(np.array([signal]), np.array([noise]))[0])
@@ -73,7 +74,7 @@ def signal_to_noise_db(found: NDArray[np.float32], exact: NDArray[np.float32]) -
 def decibels(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return `10 log10(signal / noise)` of powers, within -120 and 120.
 
-    120 where there is no noise; -120 where there is noise alone, or noise that is not finite.
+    120 if there is no noise; -120 if there is noise alone, or noise that is not finite.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         found = _DECIBEL * np.log10(signal / noise)
@@ -109,7 +110,7 @@ def mixed_recipe(card: VariantCard, layers: Sequence[LayerError], *, finer: bool
 
 
 def _finer(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the format with the next smaller error: int8 for fewer bits, a scale a channel for one a tensor, float."""
+    """Return the next finer format: int8 after fewer bits, one scale per channel after one per tensor, then float."""
     if settings["weights"] in ("int3", "int4"):
         return {"weights": "int8", "activations": settings["activations"]}
     if settings["weights"] == "int8" and settings["granularity"] == "tensor":
@@ -131,7 +132,7 @@ def write_mixed_recipe(
     return path
 
 
-def _without_none(value: Any) -> Any:  # noqa: ANN401 - JSON values
+def _without_none(value: JsonValue) -> JsonValue:
     """Leave out what is not set: TOML has no word for it."""
     if isinstance(value, dict):
         return {key: _without_none(item) for key, item in value.items() if item is not None}

@@ -51,7 +51,7 @@ class FlippedInput:
 
     @property
     def map_correlation(self) -> float:
-        """Pearson's correlation of both maps; 0 where one is flat."""
+        """Pearson's correlation of both maps; 0 if one is flat."""
         maps = [one.float_label_map.ravel() for one in (self.floats, self.variant)]
         return float(np.atleast_2d(np.corrcoef(maps))[0, 1]) if all(np.ptp(one) for one in maps) else 0.0
 

@@ -29,7 +29,7 @@ GROUP_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Compared:
-    """A variant beside the float model on one set of samples."""
+    """A variant next to the float model on one set of samples."""
 
     data: str
     samples: int
@@ -46,11 +46,11 @@ class Evaluation:
     compared: tuple[Compared, ...] = ()
     """By set of samples, the model's own first. Empty after a failure."""
     conditions: tuple[Condition, ...] = ()
-    """Empty where they were not asked for."""
+    """Empty if they were not asked for."""
     layers: tuple[LayerError, ...] = ()
     """Where the error comes from; told on the host alone, since a delegate keeps its tensors to itself."""
     surrogacy: Surrogacy | None = None
-    """Of the attacks that were made on the variant itself; None where attacks were not asked for."""
+    """Of the attacks that were made on the variant itself; None if attacks were not asked for."""
     change: DelegateChange | None = None
     """What the delegate changed; None on the host."""
     failure: Failure | None = None
@@ -80,7 +80,7 @@ class Suite:
     def evaluate(self, variant: Variant, through: ThroughDelegate | None = None) -> Evaluation:
         """Evaluate one variant on the host, or through a delegate, whose failures are values.
 
-        Raises `FailureError` where this host cannot run it, `UsageError` for outputs that the task cannot compare.
+        Raises `FailureError` if this host cannot run it, `UsageError` for outputs that the task cannot compare.
         """
         where = through.name if through else HOST
         own = self._own_attacks(variant)
@@ -152,7 +152,7 @@ class Suite:
 
 
 def _groups(changed: Iterable[Changed], most_bytes: int) -> Iterator[list[Changed]]:
-    """Yield runs of samples that together are not larger than so many bytes; a single one may be."""
+    """Yield runs of samples that together are not larger than this many bytes; a single one may be."""
     group: list[Changed] = []
     size = 0
     for one in changed:

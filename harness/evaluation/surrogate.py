@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.evaluation.task import Labels
+from harness.tflite.library_types import FlatbufferObject
 from harness.tflite.tensors import FloatArray
 
 BATCH = 100
@@ -112,7 +113,7 @@ class Surrogate:
         return kept + tf.stop_gradient(tf.round(kept / scale) * scale - kept)
 
 
-def _node(model: Any, operator: Any) -> _Node:  # noqa: ANN401 - generated code has no types
+def _node(model: FlatbufferObject, operator: FlatbufferObject) -> _Node:
     from ai_edge_litert import schema_py_generated as schema
 
     code = model.operatorCodes[operator.opcodeIndex]
@@ -172,7 +173,7 @@ _Operator = Callable[[Given, Any, tuple[int, ...]], Tensor]
 _PADDING = {0: "SAME", 1: "VALID"}
 
 
-def _activated(values: Tensor, options: Any) -> Tensor:  # noqa: ANN401
+def _activated(values: Tensor, options: FlatbufferObject) -> Tensor:
     import tensorflow as tf
     from ai_edge_litert import schema_py_generated as schema
 
@@ -191,7 +192,7 @@ def _biased(values: Tensor, given: Given) -> Tensor:
     return values + given[2] if len(given) > 2 and given[2] is not None else values  # noqa: PLR2004
 
 
-def _convolution(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401
+def _convolution(given: Given, options: FlatbufferObject, shape: tuple[int, ...]) -> Tensor:
     import tensorflow as tf
 
     kernel = np.transpose(given[1], (1, 2, 3, 0))
@@ -205,7 +206,7 @@ def _convolution(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor: 
     return _activated(_biased(found, given), options)
 
 
-def _depthwise(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401
+def _depthwise(given: Given, options: FlatbufferObject, shape: tuple[int, ...]) -> Tensor:
     import tensorflow as tf
 
     height, width, channels = given[1].shape[1:]
@@ -221,7 +222,7 @@ def _depthwise(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  #
     return _activated(_biased(found, given), options)
 
 
-def _dense(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401
+def _dense(given: Given, options: FlatbufferObject, shape: tuple[int, ...]) -> Tensor:
     import tensorflow as tf
 
     flat = given[0] if options.keepNumDims else tf.reshape(given[0], (-1, given[1].shape[1]))
@@ -229,7 +230,7 @@ def _dense(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noq
 
 
 def _pooled(kind: str) -> _Operator:
-    def pool(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401
+    def pool(given: Given, options: FlatbufferObject, shape: tuple[int, ...]) -> Tensor:
         import tensorflow as tf
 
         window, strides = (options.filterHeight, options.filterWidth), (options.strideH, options.strideW)
@@ -238,32 +239,32 @@ def _pooled(kind: str) -> _Operator:
     return pool
 
 
-def _reshaped(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401
+def _reshaped(given: Given, options: FlatbufferObject, shape: tuple[int, ...]) -> Tensor:
     import tensorflow as tf
 
     return tf.reshape(given[0], (-1, *shape[1:]))
 
 
-def _mean(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401
+def _mean(given: Given, options: FlatbufferObject, shape: tuple[int, ...]) -> Tensor:
     import tensorflow as tf
 
     return tf.reduce_mean(given[0], np.atleast_1d(given[1]).tolist(), keepdims=options.keepDims)
 
 
-def _joined(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401
+def _joined(given: Given, options: FlatbufferObject, shape: tuple[int, ...]) -> Tensor:
     import tensorflow as tf
 
     return _activated(tf.concat(given, options.axis), options)
 
 
-def _padded(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401
+def _padded(given: Given, options: FlatbufferObject, shape: tuple[int, ...]) -> Tensor:
     import tensorflow as tf
 
     return tf.pad(given[0], given[1])
 
 
 def _plain(name: str) -> _Operator:
-    def apply(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401
+    def apply(given: Given, options: FlatbufferObject, shape: tuple[int, ...]) -> Tensor:
         import tensorflow as tf
 
         functions: dict[str, Callable[[Tensor], Tensor]] = {
@@ -281,7 +282,7 @@ def _plain(name: str) -> _Operator:
 
 
 def _arithmetic(name: str) -> _Operator:
-    def apply(given: Given, options: Any, shape: tuple[int, ...]) -> Tensor:  # noqa: ANN401
+    def apply(given: Given, options: FlatbufferObject, shape: tuple[int, ...]) -> Tensor:
         import tensorflow as tf
 
         functions = {"add": tf.add, "subtract": tf.subtract, "multiply": tf.multiply}

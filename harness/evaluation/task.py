@@ -31,15 +31,15 @@ class Measure:
     """Empty for what has none."""
     value: float
     low: float | None = None
-    """Ends of the 95 % interval over samples; None where there is none, as of an extreme."""
+    """Ends of the 95 % interval over samples; None if there is none, as of an extreme."""
     high: float | None = None
     output: str = ""
-    """Empty where the task looks at one output alone."""
+    """Empty if the task looks at one output alone."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a task says of a variant's outputs beside the float model's."""
+    """How a variant's outputs compare with the float model's in one task."""
 
     measures: tuple[Measure, ...]
     fidelity: Fidelity | None = None

@@ -30,7 +30,7 @@ TIMEOUT_S = 300.0
 
 @dataclass(frozen=True)
 class DelegateChange:
-    """A delegate's outputs beside those of the host's run of the same file on the same samples."""
+    """A delegate's outputs next to those of the host's run of the same file on the same samples."""
 
     delegation: Delegation
     """What the log proves about what ran."""
@@ -41,7 +41,7 @@ class DelegateChange:
     """Of the output that differs most."""
     max_abs_error: float
     wrong: str
-    """What is wrong with the outputs, one sentence; empty where the check of a sweep passes (promise H14)."""
+    """What is wrong with the outputs, one sentence; empty if the check of a sweep passes (promise H14)."""
     note: str
     """Says so where fewer samples than asked for went through, and why."""
 
@@ -77,7 +77,7 @@ class ThroughDelegate:
         return sender
 
     def change(self, variant: Variant, samples: Samples) -> DelegateChange:
-        """Compare the delegate's outputs with the host's. Raises `FailureError` where one of them cannot run it."""
+        """Compare the delegate's outputs with the host's. Raises `FailureError` if one of them cannot run it."""
         outputs, sender = self.outputs(variant, samples), self._send(variant, samples)
         assert sender.delegation is not None  # noqa: S101 - it has sent something
         count = len(outputs[0])
@@ -115,7 +115,7 @@ def through_delegates(
 
 
 def fell_back(change: DelegateChange) -> Failure | None:
-    """Return what to say of a delegate that left all or a part to others; None where it did not."""
+    """Return what to say of a delegate that left all or a part to others; None if it did not."""
     delegation = change.delegation
     if not delegation.fell_back:
         return None

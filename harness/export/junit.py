@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from harness.analysis.history.night_check import CheckedCell, NightCheck, Trouble, trouble_sentence
+from harness.analysis.result_row import ResultRow
 from harness.text import number, printable
 
 
@@ -35,7 +35,7 @@ def junit_xml(check: NightCheck, fail_on: Collection[Trouble]) -> str:
 def _cell_case(cell: CheckedCell, fail_on: Collection[Trouble]) -> TestCase:
     """Return one case; its time is the median latency, so that a CI server draws that over the nights."""
     name, row = cell.name, cell.side.cell
-    latency_us = row["latency_median_us"]
+    latency_us = row.latency_median_us
     case = TestCase(
         printable(f"{name.variant} {name.delegate} t{name.threads}"),
         printable(f"harness.{name.serial}"),
@@ -48,18 +48,18 @@ def _cell_case(cell: CheckedCell, fail_on: Collection[Trouble]) -> TestCase:
     told = [
         f"latency: {number(latency_us and latency_us / 1000)} ms",
         f"processes: {len(cell.side.latencies_us)}",
-        f"ran on: {row['delegate_achieved'] or 'not told'}",
+        f"ran on: {row.delegate_achieved or 'not told'}",
         *(trouble_sentence(cell, trouble) for trouble in sorted(cell.troubles - set(fail_on))),
     ]
     case.system_out = "\n".join(map(printable, told))
     return case
 
 
-def _failed_case(row: dict[str, Any], fail_on: Collection[Trouble]) -> TestCase:
-    case = TestCase(printable(row["variant"] or row["device"] or row["serial"]), "harness", 0.0)
-    sentence = printable(f"{row['failure_message']} {row['failure_advice'] or ''}")
+def _failed_case(row: ResultRow, fail_on: Collection[Trouble]) -> TestCase:
+    case = TestCase(printable(row.variant or row.device or row.serial), "harness", 0.0)
+    sentence = printable(f"{row.failure_message} {row.failure_advice or ''}")
     if Trouble.FAILED in fail_on:
-        case.result = [Error(sentence, printable(row["failure_class"]))]
+        case.result = [Error(sentence, printable(row.failure_class))]
     else:
         case.system_out = sentence
     return case

@@ -1,15 +1,17 @@
-"""Sweeps as runs of MLflow: one run a row of the summary. Needs the extra `mlflow`."""
+"""Log sweeps to MLflow, one run per row of the summary. Needs the extra `mlflow`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.result_row import COLUMNS, LISTS_OF_NUMBERS, kind_of
 from harness.errors import UsageError
-from harness.export.trackers import TrackedRow, tracked_rows
+from harness.export.text_formats import to_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +20,26 @@ EXPERIMENT = "harness"
 _LONGEST_TEXT = 5000
 """Characters of a tag; MLflow refuses more than 8000 bytes or cuts them silently."""
 _SWEEP, _ROW = "harness.sweep_id", "harness.row"
+SETTINGS = ("device", "serial", "profile", "variant", "delegate_requested", "threads", "core_mask")
+"""Columns that are parameters of a run."""
+CURVES = tuple(LISTS_OF_NUMBERS)
+_NO_FIGURES = frozenset({"threads", "rank"})
+"""Whole numbers that are settings or places: MLflow would draw a chart of them."""
+
+
+@dataclass(frozen=True)
+class TrackedRow:
+    """One row of a summary."""
+
+    sweep_id: str
+    name: str
+    """Unique within the sweep."""
+    settings: Mapping[str, str | int]
+    figures: Mapping[str, float]
+    """Finite numbers by column."""
+    curves: Mapping[str, list[float]]
+    facts: Mapping[str, Any]
+    """All other columns that have a value, as JSON values."""
 
 
 def export_to_mlflow(summary: pd.DataFrame, started_at: Mapping[str, datetime], place: str | None) -> str:
@@ -33,7 +55,7 @@ def export_to_mlflow(summary: pd.DataFrame, started_at: Mapping[str, datetime], 
         raise UsageError(
             "MLflow is not installed.", "Install the extra: python -m pip install 'harness[mlflow]'."
         ) from error
-    rows = tracked_rows(summary)
+    rows = _tracked_rows(summary)
     uri = _uri(place) or mlflow.get_tracking_uri()
     try:
         client = mlflow.MlflowClient(tracking_uri=uri)
@@ -96,3 +118,31 @@ def _log(client: Any, experiment: str, row: TrackedRow, started_at: datetime) ->
 
 def _text(value: object) -> str:
     return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:_LONGEST_TEXT]
+
+
+def _tracked_rows(summary: pd.DataFrame) -> list[TrackedRow]:
+    """Return the rows. Raises `UsageError` if the table is not a summary."""
+    if list(summary.columns) != list(COLUMNS):
+        raise UsageError("MLflow takes whole rows of a summary.", "Leave out --rows and --columns.")
+    return [_tracked(row) for row in to_rows(summary)]
+
+
+def _tracked(row: Mapping[str, Any]) -> TrackedRow:
+    known = {name: value for name, value in row.items() if value is not None}
+    figures = {
+        name: float(value)
+        for name, value in known.items()
+        if kind_of(name) in ("Int64", "float64") and name not in _NO_FIGURES
+    }
+    settings = {name: known[name] for name in SETTINGS if name in known}
+    curves = {name: known[name] for name in CURVES if known.get(name)}
+    others = known.keys() - figures.keys() - settings.keys() - curves.keys()
+    name = " ".join(str(settings[part]) for part in ("variant", "delegate_requested", "serial") if part in settings)
+    return TrackedRow(
+        row["sweep_id"],
+        f"{name} {known.get('cell_key', 'failed')}",
+        settings,
+        figures,
+        curves,
+        {name: known[name] for name in sorted(others)},
+    )

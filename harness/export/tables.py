@@ -7,15 +7,15 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS, kind_of
+from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS, ResultRow, kind_of
 from harness.analysis.summary import summarize
 from harness.errors import UsageError
-from harness.store.store import Store
+from harness.store.reader import StoreReader
 
 Rows = Literal["summary", "invocations"]
 
 
-def read_table(store: Store, sweep_ids: Sequence[str], rows: str) -> pd.DataFrame:
+def read_table(store: StoreReader, sweep_ids: Sequence[str], rows: str) -> pd.DataFrame:
     """Return the rows of several sweeps below each other. Raises `UsageError` for an unknown kind of rows."""
     if rows not in get_args(Rows):
         raise UsageError(f"rows: found {rows!r}.", f"Allowed are: {', '.join(get_args(Rows))}.")
@@ -24,24 +24,35 @@ def read_table(store: Store, sweep_ids: Sequence[str], rows: str) -> pd.DataFram
     return pd.concat(tables, ignore_index=True) if tables else typed_frame({name: [] for name in columns})
 
 
-def tabulate_invocations(store: Store, sweep_id: str) -> pd.DataFrame:
-    """Return one row a process, every attempt, in the order of time, with the columns of `INVOCATION_COLUMNS`."""
-    cells = store.cells(sweep_id).rename(
-        columns={"key": "cell_key", "variant_name": "variant", "delegate": "delegate_requested"}
-    )
-    devices = store.devices(sweep_id)[["serial", "title", "kind"]].rename(
-        columns={"title": "device", "kind": "device_kind"}
-    )
-    of_cell = cells.drop(columns=["sweep_id", "mode"]).merge(devices, on="serial", how="left")
+def summary_frame(rows: Sequence[ResultRow]) -> pd.DataFrame:
+    """Return results as a table with the columns of `ResultRow`."""
+    return typed_frame({name: [getattr(row, name) for row in rows] for name in COLUMNS})
+
+
+def tabulate_summary(store: StoreReader, sweep_id: str) -> pd.DataFrame:
+    """Return one row per cell, with the columns of `ResultRow`."""
+    return summary_frame(summarize(store, sweep_id))
+
+
+def tabulate_invocations(store: StoreReader, sweep_id: str) -> pd.DataFrame:
+    """Return one row per process, every attempt, in the order of time, with the columns of `INVOCATION_COLUMNS`."""
+    cells = {cell.key: cell for cell in store.cells(sweep_id)}
+    devices = {device.serial: device for device in store.devices(sweep_id)}
     invocations = store.invocations(sweep_id)
-    place = ["cell_key", "purpose", "invocation_index"]
-    invocations["is_last_attempt"] = ~invocations.duplicated(place, keep="last")
-    joined = invocations.merge(of_cell, on="cell_key", how="left", validate="many_to_one")
-    return joined[list(INVOCATION_COLUMNS)].astype({name: kind for name, (kind, _) in INVOCATION_COLUMNS.items()})
+    last = {row.key: row.id for row in invocations}
+    rows = []
+    for row in invocations:
+        cell = cells[row.cell_key]
+        device = devices.get(cell.serial)
+        of_cell = {"variant": cell.variant_name, "delegate_requested": cell.delegate}
+        of_device = {"device": device and device.title, "device_kind": device and device.kind}
+        is_last = {"is_last_attempt": last[row.key] == row.id}
+        rows.append(vars(cell) | vars(row) | of_cell | of_device | is_last)
+    return typed_frame({name: [row[name] for row in rows] for name in INVOCATION_COLUMNS})
 
 
-_READERS: dict[str, tuple[Callable[[Store, str], pd.DataFrame], Mapping[str, object]]] = {
-    "summary": (summarize, COLUMNS),
+_READERS: dict[str, tuple[Callable[[StoreReader, str], pd.DataFrame], Mapping[str, object]]] = {
+    "summary": (tabulate_summary, COLUMNS),
     "invocations": (tabulate_invocations, INVOCATION_COLUMNS),
 }
 
@@ -51,6 +62,11 @@ def choose_columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     if unknown := [name for name in names if name not in table.columns]:
         raise UsageError(f"There is no column {unknown[0]!r}.", f"There are: {', '.join(table.columns)}.")
     return table[list(dict.fromkeys(names))]
+
+
+def text_frame(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """Return rows of text as a table, for Markdown or CSV."""
+    return pd.DataFrame(list(rows))
 
 
 def typed_frame(values: Mapping[str, Sequence[Any]]) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from harness.store.rows import to_rows
 from harness.text import to_json_value
 
 EXPORT_SCHEMA_VERSION = 1
@@ -47,6 +46,14 @@ def to_json(table: pd.DataFrame, **more: object) -> str:
     document = {"schema_version": EXPORT_SCHEMA_VERSION, **{name: to_json_value(value) for name, value in more.items()}}
     document["columns"] = list(map(str, table.columns))
     return json.dumps(document | {"rows": to_rows(table)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as JSON values; every missing, NaN or infinite value is None."""
+    rows = table.astype(object).to_dict("records")
+    return [
+        {str(name): None if value is pd.NA else to_json_value(value) for name, value in row.items()} for row in rows
+    ]
 
 
 def to_csv(table: pd.DataFrame) -> str:

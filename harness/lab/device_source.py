@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from harness.accuracy.on_device import CheckData
-from harness.devices.device_ref import DeviceRef
+from harness.devices.device_ref import DeviceRef, RefKind
 from harness.errors import Failure, FailureClass, HarnessError, MissingPrerequisiteError, UsageError
 from harness.lab.client import HostLostError, Lab, LabHost, joined
 from harness.lab.engine import version
@@ -35,7 +35,7 @@ from harness.spec.sweep import SweepSpec
 from harness.store.location import find_location
 from harness.sweep.context import Deadline, SweepContext
 from harness.sweep.device_source import AdbSource, DeviceSource
-from harness.sweep.targets import HOST, VIRTUAL, Targets
+from harness.sweep.targets import Targets
 
 STALE_S = 6.0
 """What is known of a phone here is no older: its host looks, a heartbeat carries that, and it is asked for anew."""
@@ -81,7 +81,7 @@ def _require_sharing(results: str, spec: SweepSpec) -> None:
             'per = "model" shares cells between the phones of one computer, and not of a lab.',
             'Use per = "device", or name the adb servers with --host instead of --lab.',
         )
-    if unfit := [name for name in spec.devices if "@" not in name and name.partition(":")[0] in (HOST, VIRTUAL)]:
+    if unfit := [name for name in spec.devices if DeviceRef.parse(name).kind is not RefKind.ADB]:
         raise UsageError(f"{unfit[0]} is no phone of a lab.", "Name phones by their serials, or none for all of them.")
 
 

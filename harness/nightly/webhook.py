@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from harness.errors import UsageError
 
-ENVIRONMENT_VARIABLE = "HARNESS_WEBHOOK"
 TIMEOUT_S = 10.0
 
 

@@ -35,7 +35,7 @@ def run_stage(content: bytes, inputs: Sequence[Array], kernels: str) -> list[Arr
 
 
 def run_chain(stages: Sequence[Mapping[str, Any]], values: dict[int, Array], kernels: str) -> dict[int, Array]:
-    """Run stages one after the other; `values` holds the model's inputs by tensor, and all results afterwards."""
+    """Run stages one after another; `values` holds the model's inputs by tensor, and all results afterwards."""
     values = dict(values)
     for stage in stages:
         results = run_stage(stage["content"], [values[tensor] for tensor in stage["inputs"]], kernels)
@@ -44,7 +44,7 @@ def run_chain(stages: Sequence[Mapping[str, Any]], values: dict[int, Array], ker
 
 
 def difference(whole: Sequence[Array], chained: Sequence[Array]) -> str:
-    """Return how the chain's outputs differ from the whole model's, as a sentence; empty where every bit agrees."""
+    """Return how the chain's outputs differ from the whole model's, as a sentence; empty if every bit agrees."""
     for place, (one, other) in enumerate(zip(whole, chained, strict=True)):
         if one.shape != other.shape or one.dtype != other.dtype:
             return f"output {place} is {other.dtype}{other.shape} instead of {one.dtype}{one.shape}"

@@ -47,7 +47,7 @@ def _random(generator: np.random.Generator, tensor: Tensor) -> NDArray[np.generi
 def check_chain(
     content: bytes, graph: Graph, stages: Sequence[Stage], inputs: Sequence[NDArray[np.generic]]
 ) -> dict[str, str]:
-    """Run the whole and the chain on this host; return by kernels how they differ, empty where every bit agrees.
+    """Run the whole and the chain on this host; return by kernels how they differ, empty if every bit agrees.
 
     Raises `CompressionError` when the model does not run here at all.
     """

@@ -7,10 +7,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.accuracy.on_device import AccuracyTarget, CheckData, measure_accuracy
 from harness.accuracy.reference import HostOutputs
+from harness.analysis.result_row import ResultRow
 from harness.analysis.summary import summarize
 from harness.benchmark.benchmark_model.command import offers_op_profile
 from harness.benchmark.benchmark_model.log import parse_log
@@ -30,7 +30,6 @@ from harness.partition.placement import Cost, Table
 from harness.paths import cache_folder
 from harness.progress import Observer
 from harness.spec.sweep import SweepSpec
-from harness.store.rows import to_rows
 from harness.store.store import Store
 from harness.sweep.runner import sweep_variants
 from harness.sweep.targets import opened
@@ -47,24 +46,24 @@ _US_PER_S = 1e6
 
 @dataclass(frozen=True)
 class MeasuredPieces:
-    """Latencies by delegate, microseconds; None where a piece does not run as asked, or computes another thing."""
+    """Latencies by delegate, microseconds; None if a piece does not run as asked, or computes another thing."""
 
     sweep_id: str
     whole_us: Mapping[str, float | None]
     pieces_us: Mapping[str, tuple[float | None, ...]]
     whole_processor_us: Mapping[str, float | None]
-    """Processor time of one inference, all threads together; None where `whole_us` is, too."""
+    """Processor time of one inference, all threads together; None if `whole_us` is, too."""
     pieces_processor_us: Mapping[str, tuple[float | None, ...]]
     start_us: Mapping[str, float]
     """Initialisation and first inference of the slowest piece, by delegate."""
     reasons: tuple[str, ...]
     """Why something is None, one sentence each."""
     wrong: Mapping[str, Failure]
-    """What is wrong with the outputs of the whole, by delegate, also where the delegate took it in part."""
+    """What is wrong with the outputs of the whole, by delegate, also if the delegate took it in part."""
 
     @property
     def whole_costs(self) -> dict[str, Cost | None]:
-        """What one inference of the whole takes, by delegate; None where it does not run there."""
+        """What one inference of the whole takes, by delegate; None if it does not run there."""
         return {
             delegate: _cost(time_us, self.whole_processor_us[delegate]) for delegate, time_us in self.whole_us.items()
         }
@@ -98,7 +97,7 @@ def measure_pieces(
     `core_mask` is that of the sweep: processor time is measured on the same cores.
     """
     sweep_id = sweep_variants([whole, *pieces], spec, device, store=store, registry=registry, observer=observer)
-    rows = {(row["variant"], row["delegate_requested"]): row for row in to_rows(summarize(store, sweep_id))}
+    rows = {(row.variant or "", row.delegate_requested or ""): row for row in summarize(store, sweep_id)}
     delegates = list(dict.fromkeys(delegate for _, delegate in rows if delegate))
     judge = _Judge(rows, device, registry, spec, core_mask)
     observer.begin("processor time", len(delegates) * (len(pieces) + 1))
@@ -135,7 +134,7 @@ class _Judge:
 
     def __init__(
         self,
-        rows: Mapping[tuple[str, str], Mapping[str, Any]],
+        rows: Mapping[tuple[str, str], ResultRow],
         device: Device,
         registry: ToolRegistry,
         spec: SweepSpec,
@@ -147,17 +146,17 @@ class _Judge:
 
     def find(self, variant: Variant, delegate: str) -> _Found:
         """Return the costs of a variant on a delegate, or why there are none."""
-        row = self._rows.get((variant.name, delegate), {})
+        row = self._rows.get((variant.name, delegate))
         name = f"{variant.name} on {delegate}"
-        if not row or row["latency_median_us"] is None:
-            reason = (row.get("failure_message") if row else "") or "it was not measured."
+        if row is None or row.latency_median_us is None:
+            reason = (row.failure_message if row else "") or "it was not measured."
             return _Found(None, None, (f"{name}: {reason}",))
         wrong = self._checked.failure(variant, delegate)
         if wrong:
             return _Found(None, None, (f"{name}: {wrong.message}",), wrong)
-        if row["fell_back"] and not find_delegate(delegate).is_cpu:
+        if row.fell_back and not find_delegate(delegate).is_cpu:
             return _Found(None, None, (f"{name}: it ran elsewhere, or in part.",))
-        time_us = float(row["latency_median_us"])
+        time_us = row.latency_median_us
         used_us = processor_us(
             self._device,
             self._tool,
@@ -173,9 +172,9 @@ class _Judge:
         return _Found(time_us, used_us)
 
 
-def _start_us(rows: Mapping[tuple[str, str], Mapping[str, Any]], piece: Variant, delegate: str) -> float:
-    row = rows.get((piece.name, delegate), {})
-    return sum(row.get(name) or 0.0 for name in ("init_median_us", "first_inference_median_us"))
+def _start_us(rows: Mapping[tuple[str, str], ResultRow], piece: Variant, delegate: str) -> float:
+    row = rows.get((piece.name, delegate))
+    return (row.init_median_us or 0.0) + (row.first_inference_median_us or 0.0) if row else 0.0
 
 
 class _Checked:
@@ -186,7 +185,7 @@ class _Checked:
         self._reference = HostOutputs(cache_folder() / "reference")
 
     def failure(self, variant: Variant, delegate: str) -> Failure | None:
-        """Return what is wrong with the outputs; None where nothing is, or the CPU computed them."""
+        """Return what is wrong with the outputs; None if nothing is, or the CPU computed them."""
         if find_delegate(delegate).is_cpu:
             return None
         target = AccuracyTarget(
@@ -204,7 +203,7 @@ class _Checked:
 
 
 def crossing_us(device: Device, size_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> float:
-    """Return what it takes to hand so many bytes from one process of the device to another, through a pipe.
+    """Return what it takes to hand this many bytes from one process of the device to another, through a pipe.
 
     An upper bound for stages in one process, which share memory. Raises `DeviceError`, also for a phone that cannot.
     """
@@ -236,7 +235,7 @@ _US_PER_MS = 1000.0
 def measure_steps(variant: Variant, graph: Graph, name: str) -> list[float]:
     """Return microseconds for each of `graph.steps` on the device called `name`.
 
-    Raises `UsageError` where the device's tool has no op profile, `FailureError` where it failed, and `DeviceError`.
+    Raises `UsageError` if the device's tool has no op profile, `FailureError` if it failed, and `DeviceError`.
     """
     registry = ToolRegistry()
     with opened(name, registry) as device:
@@ -287,7 +286,7 @@ _S_PER_MINUTE = 60
 def processor_us(
     device: Device, tool: Tool, model: str, delegate: str, *, threads: int, latency_us: float, core_mask: str | None
 ) -> float | None:
-    """Return the processor time of one inference, microseconds; None where the tool fails or nothing tells it.
+    """Return the processor time of one inference, microseconds; None if the tool fails or nothing tells it.
 
     `model` is the file on the device, and `latency_us` decides how many runs make about a second.
     """
@@ -309,7 +308,7 @@ def processor_us(
 
 
 def children_us(log: str) -> float | None:
-    """Return the processor time that the shell told of its children; None where it told none."""
+    """Return the processor time that the shell told of its children; None if it told none."""
     told = _TOLD.search(log)
     if not told:
         return None

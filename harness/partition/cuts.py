@@ -12,7 +12,7 @@ from harness.partition.graph import Graph
 def balanced_cuts(graph: Graph, costs: Sequence[float], stages: int) -> tuple[int, ...]:
     """Return the cuts that make the costliest stage as cheap as can be; of equal ones, those with fewer bytes across.
 
-    `costs` has one figure a step, such as microseconds. Dynamic programming over the last cut (the linear partition
+    `costs` has one figure per step, such as microseconds. Dynamic programming over the last cut (the linear partition
     problem; Skiena, The Algorithm Design Manual, 8.5), exact.
     """
     _require_stages(graph, stages)

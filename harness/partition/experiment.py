@@ -57,7 +57,7 @@ def experiment(
     store: Store,
     observer: Observer,
 ) -> Experiment:
-    """Sweep whole and pieces on the device called `name`, then run every way for so many seconds.
+    """Sweep whole and pieces on the device called `name`, then run every way for this many seconds.
 
     Pipelines of two up to `stages` stages are tried. Raises `DeviceError` when the device cannot be used.
     """

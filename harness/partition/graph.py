@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
 
 from harness.errors import UsageError
 from harness.tflite.flatbuffer import operator_name, read_graph, tensor_type_name
+from harness.tflite.library_types import FlatbufferObject
 
 _CONTROL_FLOW = ("WHILE", "IF", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE")
 _STATEFUL = (
@@ -182,18 +182,18 @@ def _require_known_sizes(graph: Graph, name: str) -> None:
             )
 
 
-def _open_sizes(tensor: Any) -> tuple[int, ...]:  # noqa: ANN401 - generated code has no types
+def _open_sizes(tensor: FlatbufferObject) -> tuple[int, ...]:
     signature = tensor.ShapeSignatureAsNumpy() if tensor.ShapeSignatureLength() else ()
     return tuple(place for place, size in enumerate(signature) if size < 0)
 
 
-def _operator(model: Any, node: Any) -> Operator:  # noqa: ANN401 - generated code has no types
+def _operator(model: FlatbufferObject, node: FlatbufferObject) -> Operator:
     inputs = tuple(tensor for place in range(node.InputsLength()) if (tensor := node.Inputs(place)) >= 0)
     outputs = tuple(node.Outputs(place) for place in range(node.OutputsLength()))
     return Operator(operator_name(model, node.OpcodeIndex()), inputs, outputs)
 
 
-def _name(tensor: Any) -> str:  # noqa: ANN401 - as above
+def _name(tensor: FlatbufferObject) -> str:
     return (tensor.Name() or b"").decode("utf-8", "replace")
 
 

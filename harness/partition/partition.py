@@ -41,18 +41,18 @@ class Partition:
     """The tensors that the last operator before each cut writes, by name."""
     stages: tuple[CutStage, ...]
     differences: dict[str, str]
-    """By kernels: how the chain differs from the whole; empty where every bit agrees."""
+    """By kernels: how the chain differs from the whole; empty if every bit agrees."""
 
     @property
     def exact(self) -> bool:
-        """Whether the chain computes what the whole does, bit for bit, on all kernels that were tried."""
+        """Return True if the chain computes what the whole does, bit for bit, on all kernels that were tried."""
         return not any(self.differences.values())
 
 
 def partition(whole: Variant, graph: Graph, cuts: Sequence[int], folder: Path) -> Partition:
-    """Cut, prove and write `MODEL-RECIPE-KofN.tflite` with a card beside each.
+    """Cut, prove and write `MODEL-RECIPE-KofN.tflite` with a card next to each.
 
-    Raises `CompressionError` where the model does not run on this host, `UsageError` where nothing can be written.
+    Raises `CompressionError` if the model does not run on this host, `UsageError` if nothing can be written.
     """
     content = whole.path.read_bytes()
     parts = split(content, graph, cuts)

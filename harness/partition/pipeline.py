@@ -17,7 +17,7 @@ _ROUNDING = 1 + 1e-9
 def fastest_pipeline(
     table: Table, units: Sequence[Unit], stages: int, *, including: Collection[str] = ()
 ) -> Placement | None:
-    """Return the pipeline of so many stages with the shortest interval; None where there is none.
+    """Return the pipeline of this many stages with the shortest interval; None if there is none.
 
     Neighbours are on different units, and an accelerator holds one stage. `including` names delegates that must take
     part. Dynamic programming over several criteria (Martins, On a multicriteria shortest path problem, European Journal
@@ -89,7 +89,7 @@ class _Search:
                     yield stage
 
     def _is_like_an_earlier(self, unit: Unit, used: Collection[str]) -> bool:
-        """Tell whether an equal core is free too: which of them it is changes nothing."""
+        """Return True if an equal core is free too: which of them it is changes nothing."""
         free = [
             other.name
             for other in self._units

@@ -30,7 +30,7 @@ class Unit:
     cores: tuple[int, ...]
     """Where its process may run: an accelerator's driver needs them too."""
     may_share: bool = False
-    """Whether a pipeline may put several stages on it, whose processes take turns."""
+    """True if a pipeline may put several stages on it, whose processes take turns."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Cost:
 
     time_us: float
     processor_us: float
-    """Of all threads of its process together: more than the time where several cores work, less where they wait."""
+    """Of all threads of its process together: more than the elapsed time if several cores work, less if they wait."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def core_names(cores: Sequence[int]) -> str:
 
 
 class Table:
-    """Measured costs: one row a piece, one column a delegate, and what crossing takes before each piece."""
+    """Measured costs: one row per piece, one column per delegate, and what crossing takes before each piece."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Table:
         crossing_us: Sequence[float],
         whole: Mapping[str, Cost | None] | None = None,
     ) -> None:
-        """`costs` holds each delegate's cost of each piece, None where it does not run or is wrong there.
+        """`costs` holds each delegate's cost of each piece, None if it does not run or is wrong there.
 
         `crossing_us` is what bringing into each piece takes that earlier ones computed; 0 for the first. `whole` has
         the cost of all pieces in one file, which tells what a seam between two pieces costs where it is left out.
@@ -139,7 +139,7 @@ class Table:
         self._seams = {delegate: self._seam(delegate, (whole or {}).get(delegate)) for delegate in costs}
 
     def stage(self, unit: Unit, first: int, end: int) -> PlacedStage | None:
-        """Return the pieces `first` to before `end` as a stage on a unit; None where one of them cannot run there."""
+        """Return the pieces `first` to before `end` as a stage on a unit; None if one of them cannot run there."""
         costs = [cost for cost in self._costs[unit.delegate][first:end] if cost]
         if len(costs) < end - first:
             return None
@@ -166,7 +166,7 @@ def _without_seams(pieces_us: Sequence[float], seams_us: float) -> float:
 
 
 def fastest_chain(table: Table, units: Sequence[Unit]) -> Placement | None:
-    """Return the placement with the lowest latency, one stage after the other; None where no unit runs some piece.
+    """Return the placement with the lowest latency, one stage after the other; None if no unit runs some piece.
 
     A unit may hold several stages, but no neighbours: those would be one stage. `best[end, unit]` is the fastest way
     through the pieces before `end` whose last stage is on that unit.

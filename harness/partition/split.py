@@ -6,9 +6,9 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from harness.partition.graph import Graph
+from harness.tflite.library_types import FlatbufferObject
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ def _interface(graph: Graph, operators: Sequence[int], later: Sequence[int]) -> 
     return inputs, tuple(tensor for tensor in written if tensor in needed - (constant - set(graph.outputs)))
 
 
-def _cut_out(whole: Any, operators: Sequence[int], inputs: Sequence[int], outputs: Sequence[int]) -> Any:  # noqa: ANN401
+def _cut_out(
+    whole: FlatbufferObject, operators: Sequence[int], inputs: Sequence[int], outputs: Sequence[int]
+) -> FlatbufferObject:
     """Return a model of some operators of a model, both as the schema's objects."""
     main = whole.subgraphs[0]
     chosen = [main.operators[index] for index in operators]
@@ -109,7 +111,7 @@ class _Numbers:
         return self._new[number]
 
 
-def _renumbered(node: Any, tensors: _Numbers, codes: _Numbers) -> Any:  # noqa: ANN401 - generated code has no types
+def _renumbered(node: FlatbufferObject, tensors: _Numbers, codes: _Numbers) -> FlatbufferObject:
     node = copy.copy(node)
     node.opcodeIndex = codes.of(node.opcodeIndex)
     for field in ("inputs", "outputs", "intermediates"):

@@ -1,4 +1,4 @@
-"""Predict what placements of a model give, run them, and set both beside the whole model and copies of it."""
+"""Predict what placements of a model give, run them, and set both next to the whole model and copies of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.tflite.variant import Variant
 
 @dataclass(frozen=True)
 class Outcome:
-    """One way to run the model. Times in microseconds; None where nothing was predicted, or nothing ran."""
+    """One way to run the model. Times in microseconds; None if nothing was predicted, or nothing ran."""
 
     way: str
     """`whole`, `partial` (one process whose delegate took a part of the model), `copies`, `chain` or `pipeline`."""
@@ -34,13 +34,13 @@ class Outcome:
     """One for each process, in the order of stages; a unit that stands there twice is shared."""
     predicted_latency_us: float | None
     measured_latency_us: float | None
-    """Of one inference: its stages alone on the phone one after the other, with what crosses; of copies, beside the
+    """Of one inference: its stages alone on the phone one after another, with what crosses; of copies, next to the
     others."""
     predicted_per_s: float | None
     measured_per_s: float | None
-    """Results a second: of `whole` and `chain` one after the other, else with every process at work at once."""
+    """Results a second: of `whole` and `chain` one after another, else with every process at work at once."""
     contention: float | None = None
-    """How many times as long as alone the slowest process took beside the others, each running as fast as it can."""
+    """How many times as long as alone the slowest process took next to the others, each running as fast as it can."""
     limit: str | None = None
     """What is busy for the longest by the prediction."""
     failure: Failure | None = None
@@ -61,7 +61,7 @@ class Outcome:
 
 
 class Prover:
-    """Runs ways on one device. `reach` opens it anew for each process that runs at the same time."""
+    """Runs ways on one device. `reach` opens it again for each process that runs at the same time."""
 
     def __init__(
         self,
@@ -105,8 +105,8 @@ class Prover:
     def copies(self, units: Sequence[Unit]) -> Outcome:
         """Run one copy of the model on each unit, each with an input of its own (data parallelism).
 
-        How much slower they are than one alone is what any processes on so many cores are taken to lose to each other:
-        memory, heat and whatever else they share that is no time of a core.
+        The slowdown against one copy alone is taken as what any processes on this many cores cost each other through
+        memory, heat and whatever else they share apart from a core's time.
         """
         predicted_us = [self._measured.whole_us[unit.delegate] for unit in units]
         workers = [self._worker(self._made.whole, unit) for unit in units]
@@ -128,7 +128,7 @@ class Prover:
         )
 
     def chain(self) -> Outcome | None:
-        """Run the placement with the lowest predicted latency; None where one stage is the fastest."""
+        """Run the placement with the lowest predicted latency; None if one stage is the fastest."""
         one_of_each = {unit.delegate: unit for unit in reversed(self._units)}  # cores of one kind are alike
         placement = fastest_chain(self.table, list(one_of_each.values()))
         if placement is None or len(placement.stages) < 2:  # noqa: PLR2004 - one stage is the whole
@@ -147,7 +147,7 @@ class Prover:
         )
 
     def pipeline(self, stages: int, *, including: Collection[str] = ()) -> Outcome | None:
-        """Run the pipeline of so many stages with the highest predicted rate; None where that is none, or not new.
+        """Run the pipeline of this many stages with the highest predicted rate; None if that is none, or not new.
 
         `including` names delegates that must take part, whether that pays or not.
         """
@@ -223,7 +223,7 @@ class Prover:
         return max(1.0, 1 / utilization(costs, rates)) if len(rates) == len(units) else 1.0
 
     def _stage_workers(self, placement: Placement) -> list[Worker]:
-        """Cut the model again where the placement changes the unit: pieces of one stage become one file."""
+        """Cut the model again if the placement changes the unit: pieces of one stage become one file."""
         cuts = [self._made.cuts[stage.first - 1] for stage in placement.stages[1:]]
         folder = self._folder / f"{len(cuts) + 1}-stages-{'-'.join(map(str, cuts))}"
         stages = partition(self._made.whole, self._graph, cuts, folder).stages
@@ -263,7 +263,7 @@ def _latency_us(invocation: Invocation) -> float | None:
 
 
 def _slowest(times_us: Sequence[float | None]) -> float | None:
-    """Return the longest time; None where one is missing."""
+    """Return the longest time; None if one is missing."""
     return None if None in times_us else max(us for us in times_us if us is not None)
 
 
@@ -306,13 +306,13 @@ def run_together(
     seconds: float,
     runs_per_s: float | None = None,
 ) -> list[Invocation]:
-    """Run all workers for so many seconds at the same time; return what each measured, in their order.
+    """Run all workers for this many seconds at the same time; return what each measured, in their order.
 
-    With `runs_per_s` each begins so many runs a second, as if a pipeline handed it its inputs; without, one right after
-    the other.
+    With `runs_per_s` each worker begins this many runs per second, as if a pipeline fed it; without, it runs without
+    pauses.
 
-    `reach` opens the device anew for each worker, since one connection serves one process at a time. What starts slowly
-    is started first, so that the timed parts lie over one another but for some tenths of a second.
+    `reach` opens the device once per worker because one connection serves one process at a time. Slow starters start
+    first, so that the timed parts overlap except for some tenths of a second.
     """
     device = reach()
     tool_path = device.push(tool.path)

@@ -126,7 +126,7 @@ class Augmentation(SpecModel):
     """What is done to each image at random while training."""
 
     shift_pixels: int = Field(default=0, ge=0, le=64)
-    """Up to so many pixels up, down, left and right; what comes in is black."""
+    """Up to this many pixels up, down, left and right; what comes in is black."""
     mirror: bool = False
     """Left and right are swapped half of the time."""
 
@@ -159,7 +159,7 @@ class EvaluationSpec(SpecModel):
     task: str | None = None
     """A task's name; None: classification with labelled data, else tensors."""
     data: tuple[NamedData, ...] = ()
-    """Reported beside the first data set."""
+    """Reported next to the first data set."""
 
 
 class ModelSpec(SpecModel):

@@ -20,7 +20,7 @@ class ProfileMatch(SpecModel):
 
 
 class PrepareSpec(SpecModel):
-    """What is turned on a phone before measuring, and given back afterwards; what it does not offer is left out."""
+    """What is turned on a phone before measuring, and restored afterwards; what it does not offer is left out."""
 
     fixed_performance: bool = True
     """Android's mode of clocks that hold for long, from API level 30."""

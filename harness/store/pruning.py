@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from harness.errors import HarnessError, UsageError
-from harness.store.logs import sweep_folder
+from harness.store.backend import sweep_folder
 from harness.store.records import SweepRecord, SweepStatus
 from harness.store.store import Store
 

@@ -89,7 +89,7 @@ class SweepRecord:
         }
 
 
-def record_of(row: Mapping[str, Any]) -> SweepRecord:
+def record_of(row: Mapping[Any, Any]) -> SweepRecord:
     """Read a row of the table `sweeps` back."""
     values = dict(row)
     ended = values.pop("finished_at_utc")

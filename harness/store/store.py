@@ -1,137 +1,37 @@
-"""Keep every finished invocation before the next one starts, and read sweeps back.
-
-Writers may be called from several threads; each call is one transaction. Readers return pandas tables.
-"""
+"""Write results: every finished invocation is on disk before the next one starts."""
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Connection,
-    Executable,
-    Float,
-    Integer,
-    Table,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Executable, Table, delete, func, insert, select, update
 
 from harness.accuracy.outcome import AccuracyOutcome
-from harness.benchmark.invocation import Invocation, Pass
+from harness.benchmark.invocation import Pass
 from harness.benchmark.tool import Tool
 from harness.devices.device import DeviceFacts
-from harness.errors import (
-    Failure,
-    HarnessError,
-    MissingPrerequisiteError,
-    UsageError,
-    is_final,
-)
+from harness.errors import Failure, HarnessError, is_final
 from harness.store import schema
-from harness.store.database import make_engine
-from harness.store.errors import explained
-from harness.store.location import StoreLocation, find_location
-from harness.store.locks import FileSweepLocks, ServerSweepLocks, SweepLocks
-from harness.store.logs import Log, LogFiles, Logs, LogTable, log_path
-from harness.store.records import CARRIED_ON, SET_ASIDE, Cell, SweepRecord, SweepStatus, record_of
-from harness.store.rows import accuracy_values, failure_values, measurement_values, only_columns
-from harness.store.transactions import FileTransactions, Query, ServerTransactions, Transactions
-from harness.store.versions import prepare_tables
-from harness.text import pluralize, utc_text
+from harness.store.backend import Log, log_path
+from harness.store.reader import StoreReader
+from harness.store.records import CARRIED_ON, SET_ASIDE, Cell, SweepRecord, SweepStatus
+from harness.store.rows import (
+    FinishedInvocation,
+    accuracy_values,
+    failure_values,
+    invocation_values,
+    only_columns,
+)
+from harness.text import utc_text
 from harness.tflite.variant import VariantCard
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-ALL = "all"
-"""Names every sweep of a store."""
-
-_LATEST = re.compile(r"latest(~(?P<back>\d{1,6}))?")
-
-
-class Store:
-    """Results of many sweeps: one database with their rows, and their raw logs."""
-
-    def __init__(self, place: StoreLocation, *, must_exist: bool = False) -> None:
-        """Connect, and bring the tables up to date. Raises as `open` does."""
-        self.folder = place.folder
-        """Files of this host: raw logs and locks beside a SQLite file, and what a night writes."""
-        self.title = place.title
-        """For people."""
-        self.tell: Callable[[str], None] = lambda _sentence: None
-        """Told when a server is waited for, and when it is back; for who watches to set."""
-        self._engine = make_engine(place.url)
-        try:
-            with explained(place.title):
-                prepare_tables(self._engine, place.title, must_exist=must_exist)
-        except BaseException:
-            self._engine.dispose()
-            raise
-        self._transactions: Transactions
-        self.logs: Logs
-        self.locks: SweepLocks
-        """Held for each sweep that this store has started or resumed, until it is finished or the store is closed."""
-        if place.is_shared:
-            self.locks = locks = ServerSweepLocks(self._engine, place.title)
-            self._transactions = ServerTransactions(
-                self._engine,
-                place.title,
-                after_outage=locks.renew,
-                tell=lambda sentence: self.tell(sentence),  # noqa: PLW0108 - it may be set later
-            )
-            self.logs = LogTable(self._transactions)
-        else:
-            self.locks = FileSweepLocks(place.folder)
-            self._transactions = FileTransactions(self._engine, place.title)
-            self.logs = LogFiles(place.folder)
-
-    @classmethod
-    def open(cls, place: str | Path, *, must_exist: bool = False) -> Store:
-        """Open a results folder (made where it is missing), a `.sqlite3` file, or a SQLAlchemy URL.
-
-        Raises `UsageError` if this is not a results store, `MissingPrerequisiteError` if `must_exist` and nothing was
-        ever stored there, and `HarnessError` if the server does not answer.
-        """
-        found = find_location(place)
-        if found.is_shared:
-            return cls(found, must_exist=must_exist)
-        if must_exist and not Path(found.url.database or "").is_file():
-            raise MissingPrerequisiteError(
-                f"There are no results in {found.title}.", "Run `harness sweep` first, or name the folder: --results."
-            )
-        try:
-            found.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"The results folder {found.folder} cannot be made: {error.strerror}.",
-                "Choose another with --results.",
-            ) from error
-        return cls(found)
-
-    def close(self) -> None:
-        """Close all connections, and let go of sweeps that were not finished."""
-        self.locks.release_all()
-        self._engine.dispose()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # ---- writers ----
+class Store(StoreReader):
+    """A store that a sweep writes to. Several threads may write; each call is one transaction."""
 
     def start_sweep(self, record: SweepRecord) -> None:
         """Store a new sweep."""
@@ -284,30 +184,14 @@ class Store:
 
         self._transactions.write(work)
 
-    def add_invocation(
-        self,
-        sweep_id: str,
-        cell_key: str,
-        *,
-        purpose: Pass,
-        index: int,
-        block: int,
-        invocation: Invocation,
-        started_at: datetime,
-        telemetry_before: Mapping[str, object] | None = None,
-        telemetry_during: Mapping[str, object] | None = None,
-        telemetry_after: Mapping[str, object] | None = None,
-        gate: Mapping[str, object] | None = None,
-        labels: Sequence[str] = (),
-        warmup_asked_runs: int | None = None,
-        warmup_converged: bool | None = None,
-    ) -> None:
+    def add_invocation(self, sweep_id: str, cell_key: str, finished: FinishedInvocation) -> None:
         """Store one finished process and its log. When this returns, both are on disk.
 
-        The same `index` may come again, after a lost phone or a throttled run: each attempt is kept, the last counts.
+        The same index may come again, after a lost phone or a throttled run: each attempt is kept, the last counts.
         Raises `HarnessError` for an unknown cell or a full disk.
         """
         table, receipt = schema.invocations, secrets.token_hex(16)
+        purpose, index = finished.purpose, finished.index
 
         def work(connection: Connection) -> None:
             cell = _cell(connection, sweep_id, cell_key)
@@ -315,30 +199,9 @@ class Store:
             latest = select(func.max(table.c.attempt)).where(mine & (table.c.invocation_index == index))
             attempt = (connection.scalar(latest) or 0) + 1
             path = log_path(sweep_id, cell, purpose, index, attempt)
-            self.logs.write(connection, Log(sweep_id, path, invocation.log, receipt))
-            row = {
-                "sweep_id": sweep_id,
-                "cell_key": cell_key,
-                "purpose": purpose,
-                "invocation_index": index,
-                "attempt": attempt,
-                "block": block,
-                "started_at_utc": utc_text(started_at),
-                "wall_s": invocation.wall_s,
-                "command": list(invocation.command),
-                "log_path": path.as_posix(),
-                "labels": list(labels),
-                "telemetry_before": None if telemetry_before is None else dict(telemetry_before),
-                "telemetry_during": None if telemetry_during is None else dict(telemetry_during),
-                "telemetry_after": None if telemetry_after is None else dict(telemetry_after),
-                "gate": None if gate is None else dict(gate),
-                "cores_allowed": invocation.cores_allowed,
-                "warmup_asked_runs": warmup_asked_runs,
-                "warmup_converged": warmup_converged,
-                **measurement_values(invocation.measurement),
-                **failure_values(invocation.failure),
-            }
-            connection.execute(insert(table).values(row))
+            self.logs.write(connection, Log(sweep_id, path, finished.invocation.log, receipt))
+            identity = {"sweep_id": sweep_id, "cell_key": cell_key, "attempt": attempt, "log_path": path.as_posix()}
+            connection.execute(insert(table).values(identity | invocation_values(finished)))
 
         self._transactions.write(work, lambda connection: self.logs.has(connection, receipt))
 
@@ -404,103 +267,6 @@ class Store:
         rows = self._transactions.read(query.order_by(table.c.attempt))
         last: dict[str, str | None] = {row.cell_key: row.failure_class for row in rows}
         return {key for key, failed in last.items() if is_final(failed)}
-
-    # ---- readers ----
-
-    def sweeps(self) -> list[SweepRecord]:
-        """Return all sweeps, the newest first."""
-        return [record_of(row) for row in self.read(select(schema.sweeps).order_by(schema.sweeps.c.id.desc()))]
-
-    def find_sweep(self, name: str) -> SweepRecord:
-        """Return the sweep that `latest`, `latest~1` (the one before), an id or its beginning names.
-
-        A/A sweeps are never `latest`: nobody who asks for the last sweep means one. Raises `UsageError`.
-        """
-        known = self.sweeps()
-        if not known:
-            raise MissingPrerequisiteError(f"There are no sweeps in {self.title}.", "Run `harness sweep` first.")
-        if latest := _LATEST.fullmatch(name):
-            return self._latest(name, [sweep for sweep in known if not sweep.is_noise], int(latest["back"] or 0))
-        exact = [sweep for sweep in known if sweep.id == name]
-        found = exact or [sweep for sweep in known if name and sweep.id.startswith(name)]
-        if len(found) == 1:
-            return found[0]
-        choices = ", ".join(sweep.id for sweep in (found or known)[:5])
-        problem = f"fits {len(found)} sweeps" if found else "fits no sweep"
-        raise UsageError(f"{name!r} {problem} in {self.title}: {choices}.", "Give `latest` or more of the id.")
-
-    def _latest(self, name: str, known: Sequence[SweepRecord], back: int) -> SweepRecord:
-        if back >= len(known):
-            raise UsageError(
-                f"{name} does not exist: {self.title} holds {pluralize(len(known), 'sweep')}, A/A sweeps left out.",
-                "See `harness results list`.",
-            )
-        return known[back]
-
-    def sweep_ids(self, names: Sequence[str]) -> list[str]:
-        """Return the ids of sweeps by names as `find_sweep` takes them, each once; `all` are all, oldest first."""
-        if ALL in names:
-            return sorted(sweep.id for sweep in self.sweeps())
-        return list(dict.fromkeys(self.find_sweep(name).id for name in names))
-
-    def count_invocations(self) -> dict[str, int]:
-        """Return the number of stored processes of each sweep that has any."""
-        column = schema.invocations.c.sweep_id
-        rows = self._transactions.read(select(column, func.count()).group_by(column))
-        return {row[0]: row[1] for row in rows}
-
-    def devices(self, sweep_id: str) -> pd.DataFrame:
-        """One row a device of the sweep."""
-        return self._table(schema.devices, sweep_id, "serial")
-
-    def variants(self, sweep_id: str) -> pd.DataFrame:
-        """One row a recipe of the sweep, also where it gave no variant."""
-        return self._table(schema.variants, sweep_id, "name")
-
-    def tools(self, sweep_id: str) -> pd.DataFrame:
-        """One row a binary that measured."""
-        return self._table(schema.tools, sweep_id, "name")
-
-    def cells(self, sweep_id: str) -> pd.DataFrame:
-        """One row a cell."""
-        return self._table(schema.cells, sweep_id, "key")
-
-    def invocations(self, sweep_id: str) -> pd.DataFrame:
-        """One row a finished process, every attempt, in the order of time."""
-        return self._table(schema.invocations, sweep_id, "id")
-
-    def accuracies(self, sweep_id: str) -> pd.DataFrame:
-        """One row an accuracy pass, every attempt, in the order of time."""
-        return self._table(schema.accuracies, sweep_id, "id")
-
-    def rows(self, table: Table, sweep_ids: Collection[str], *, without: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Return the rows of several sweeps as plain values, without columns that take long to read.
-
-        They come in the order of the table's primary key, as in the tables above, at a tenth of the cost.
-        """
-        columns = [column for column in table.columns if column.name not in without]
-        query = select(*columns).where(table.c.sweep_id.in_(sweep_ids)).order_by(*table.primary_key.columns)
-        rows = self._transactions.read(query)
-        names = [column.name for column in columns]
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    def read(self, query: Query) -> list[dict[str, Any]]:
-        """Return the rows of any query over the tables of `schema`, for what spans sweeps."""
-        return [dict(row._mapping) for row in self._transactions.read(query)]
-
-    def _table(self, table: Table, sweep_id: str, order: str) -> pd.DataFrame:
-        import pandas as pd
-
-        query = select(table).where(table.c.sweep_id == sweep_id).order_by(table.c[order])
-        rows = self._transactions.read(query)
-        frame = pd.DataFrame(rows, columns=[column.name for column in table.columns])
-        return frame.astype({column.name: _pandas_type(column) for column in table.columns})
-
-
-def _pandas_type(column: Column[Any]) -> str:
-    """Return a type that keeps whole numbers and truth values as they are where some are missing."""
-    kinds = {Integer: "Int64", Boolean: "boolean", Float: "float64"}
-    return next((name for kind, name in kinds.items() if isinstance(column.type, kind)), "object")
 
 
 def _find_cell(connection: Connection, sweep_id: str, key: str) -> Cell | None:

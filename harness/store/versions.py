@@ -1,24 +1,24 @@
-"""Make the tables of a new store, and bring an older store up to date, once however many processes open it."""
+"""Create the tables of a new store and migrate an older one, once even if many processes open it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, MetaData, Table, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, insert, inspect, select, text
 
 from harness.errors import MissingPrerequisiteError, UsageError
-from harness.store.database import WRITES
+from harness.store.backend import WRITES
 from harness.store.schema import STORE_SCHEMA_VERSION, alembic_version, metadata
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-BEFORE_ALEMBIC = "schema_versions"
-"""The table that held the version of stores up to version 4."""
+OLDEST_VERSION = 5
+"""No release wrote an older store; the scripts in `migrations/` start here."""
 _LOCK = 0x6861726E657373
 """Key of PostgreSQL's lock on the tables themselves: the letters `harness`."""
 
 
 def prepare_tables(engine: Engine, title: str, *, must_exist: bool = False) -> None:
-    """Make the tables where there are none, and change those of an older version.
+    """Create the tables if there are none, and migrate those of an older version.
 
     Raises `UsageError` if the database is not a results store or a newer harness wrote it, and
     `MissingPrerequisiteError` if `must_exist` and there are no tables.
@@ -43,18 +43,20 @@ def prepare_tables(engine: Engine, title: str, *, must_exist: bool = False) -> N
 
 
 def find_version(connection: Connection, title: str) -> int | None:
-    """Return the version of a store's tables; None where there are none. Raises `UsageError` as `prepare_tables`."""
+    """Return the version of a store's tables, or None without tables. Raises `UsageError` as `prepare_tables` does."""
     tables = set(inspect(connection).get_table_names())
     if not tables:
         return None
     if alembic_version.name in tables:
         version = int(connection.scalars(select(alembic_version)).one())
-    elif BEFORE_ALEMBIC in tables:
-        numbers = Table(BEFORE_ALEMBIC, MetaData(), autoload_with=connection)
-        version = int(connection.scalars(select(numbers.c.version)).one())
     else:
         raise UsageError(
             f"{title} is a database, but not a results store of harness.", "Choose another place with --results."
+        )
+    if version < OLDEST_VERSION:
+        raise UsageError(
+            f"{title} has schema version {version}; harness reads versions from {OLDEST_VERSION} on.",
+            "Choose another place with --results.",
         )
     if version > STORE_SCHEMA_VERSION:
         raise UsageError(
@@ -70,7 +72,7 @@ def revision(version: int) -> str:
 
 
 def _migrate(connection: Connection) -> None:
-    """Carry out the scripts that the store has not seen, inside the connection's transaction."""
+    """Run the scripts that the store has not seen, inside the connection's transaction."""
     from alembic import command
     from alembic.config import Config
 

@@ -21,9 +21,9 @@ from harness.devices.device import DeviceFacts
 from harness.errors import DeviceError, Failure, FailureClass, UsageError, is_final
 from harness.spec.loading import validate_spec
 from harness.spec.sweep import MeasurementSettings, SweepSpec
-from harness.store import schema
+from harness.store.reader import StoreReader
 from harness.store.records import Cell, SweepRecord
-from harness.store.store import Store
+from harness.store.rows import AccuracyRow, InvocationRow
 from harness.sweep.plan import measured_by, mode_of, plan_invocations, window_count
 from harness.sweep.retry import RULES
 from harness.sweep.stopping import Stopping
@@ -31,7 +31,6 @@ from harness.text import contrast, pluralize
 
 InvocationKey = tuple[str, Pass, int]
 """Cell key, pass and index of an invocation."""
-Row = dict[str, Any]
 
 FIXED = ("model", "purpose", "broken_gpu", "require_full_delegation")
 """Settings that decide what every row means, and are not in a cell's key."""
@@ -77,25 +76,25 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def require_same_system(store: Store, sweep_id: str, facts: DeviceFacts) -> None:
+def require_same_system(store: StoreReader, sweep_id: str, facts: DeviceFacts) -> None:
     """Raise `DeviceError` where a device that has results in this sweep runs another system by now.
 
     The system stands once for each device of a sweep, so that older results would seem to come from the newer one.
     """
-    stored = next((row for row in store.rows(schema.devices, [sweep_id]) if row["serial"] == facts.serial), None)
-    before = ((stored or {}).get("facts") or {}).get("fingerprint")
-    if stored is None or stored["facts"] is None or before == facts.fingerprint:
+    stored = next((device for device in store.devices(sweep_id) if device.serial == facts.serial), None)
+    before = ((stored.facts if stored else None) or {}).get("fingerprint")
+    if stored is None or stored.facts is None or before == facts.fingerprint:
         return
-    if any(row["serial"] == facts.serial for row in store.rows(schema.cells, [sweep_id])):
+    if any(cell.serial == facts.serial for cell in store.cells(sweep_id)):
         message = f"{facts.serial} runs a different system than when this sweep measured it."
         raise DeviceError(Failure(FailureClass.DEVICE_CHANGED, message, f"{before} before, {facts.fingerprint} now"))
 
 
-def labels_so_far(store: Store, sweep_id: str, serial: str) -> tuple[str, ...]:
+def labels_so_far(store: StoreReader, sweep_id: str, serial: str) -> tuple[str, ...]:
     """Return the labels under which a device was measured in this sweep: those rows keep them."""
-    if all(row["serial"] != serial for row in store.rows(schema.cells, [sweep_id])):
+    if all(cell.serial != serial for cell in store.cells(sweep_id)):
         return ()
-    stored = (row["labels"] for row in store.rows(schema.devices, [sweep_id]) if row["serial"] == serial)
+    stored = (device.labels for device in store.devices(sweep_id) if device.serial == serial)
     return tuple(next(stored, ()))
 
 
@@ -174,7 +173,7 @@ class ResumeState:
 
 
 def read_state(
-    store: Store,
+    store: StoreReader,
     sweep_id: str,
     cells: Sequence[Cell],
     measurement: MeasurementSettings,
@@ -186,41 +185,45 @@ def read_state(
     `evidence_sha256` is what outputs are checked with, `UNKNOWN`, or None: not at all.
     """
     serials = {cell.serial for cell in cells}
-    stored = {row["key"]: row for row in store.rows(schema.cells, [sweep_id]) if row["serial"] in serials}
-    rows = [row for row in store.rows(schema.invocations, [sweep_id], without=_HEAVY) if row["cell_key"] in stored]
-    last = {(row["cell_key"], Pass(row["purpose"]), row["invocation_index"]): row for row in rows}
-    checks = store.rows(schema.accuracies, [sweep_id])
-    accuracies = {row["cell_key"]: row for row in checks}  # the last attempt wins
-    failed_checks = Counter((row["cell_key"], row["failure_class"]) for row in checks)
-    failed = Counter((row["cell_key"], row["purpose"], row["invocation_index"], row["failure_class"]) for row in rows)
+    stored = {cell.key: cell for cell in store.cells(sweep_id) if cell.serial in serials}
+    rows = [row for row in store.invocations(sweep_id, telemetry=False) if row.cell_key in stored]
+    last = {row.key: row for row in rows}
+    checks = store.accuracies(sweep_id)
+    accuracies = {row.cell_key: row for row in checks}  # the last attempt wins
+    failed_checks = Counter((row.cell_key, row.failure_class) for row in checks)
+    failed = Counter((*row.key, row.failure_class) for row in rows)
     reopened = frozenset(
         place
         for place, row in last.items()
         if _was_cut_short(row, measurement)
-        or (place[1] in _IN_BLOCKS and _has_tries(row, failed[*place, row["failure_class"]]))
+        or (place[1] in _IN_BLOCKS and _has_tries(row, failed[*place, row.failure_class]))
     )
-    done = {place for place, row in last.items() if is_final(row["failure_class"])} - reopened
+    done = {place for place, row in last.items() if is_final(row.failure_class)} - reopened
     stale = frozenset(
         key
         for key, row in accuracies.items()
-        if _was_checked_otherwise(row, evidence_sha256) or _has_tries(row, failed_checks[key, row["failure_class"]])
+        if _was_checked_otherwise(row, evidence_sha256) or _has_tries(row, failed_checks[key, row.failure_class])
     )
-    checked = {key for key, row in accuracies.items() if is_final(row["failure_class"])} - stale
+    checked = {key for key, row in accuracies.items() if is_final(row.failure_class)} - stale
     planned = {cell.key for cell in cells}
     abandoned = frozenset(place[0] for place in done if place[1] in _IN_BLOCKS and _ends_cell(last[place]))
-    places = _places(cells, measurement, Stopping(measurement, store.invocations(sweep_id)))
+    places = _places(cells, measurement, Stopping(measurement, rows))
     left = [place for place in places if place not in done and place[0] not in abandoned]
     unchecked = planned - checked - abandoned if evidence_sha256 is not None else set()
     now = {tuple(getattr(cell, name) for name in IDENTITY): cell for cell in cells}
-    others = {key: now.get(tuple(row[name] for name in IDENTITY)) for key, row in stored.items() if key not in planned}
-    names = {key: f"{row['variant_name']} {row['delegate']}" for key, row in stored.items()}
+    others = {
+        key: now.get(tuple(getattr(row, name) for name in IDENTITY))
+        for key, row in stored.items()
+        if key not in planned
+    }
+    names = {key: f"{row.variant_name} {row.delegate}" for key, row in stored.items()}
     return ResumeState(
         is_any=bool(rows or accuracies.keys() & stored),
         reopened=reopened,
         stale_checks=stale,
         abandoned=abandoned,
-        next_block=1 + max((row["block"] for row in rows if row["purpose"] in _IN_BLOCKS), default=-1),
-        set_aside={key: what_changed(Cell.of_row(stored[key]), cell) for key, cell in others.items() if cell},
+        next_block=1 + max((row.block for row in rows if row.purpose in _IN_BLOCKS), default=-1),
+        set_aside={key: what_changed(stored[key].cell, cell) for key, cell in others.items() if cell},
         names=names,
         left_out=sorted(names[key] for key, cell in others.items() if cell is None),
         finished=frozenset(planned - {key for key, _, _ in left} - unchecked),
@@ -231,18 +234,18 @@ def read_state(
     )
 
 
-def preview(store: Store, record: SweepRecord, spec: SweepSpec) -> dict[str, ResumeState]:
+def preview(store: StoreReader, record: SweepRecord, spec: SweepSpec) -> dict[str, ResumeState]:
     """Return what each device of a stored sweep would bring along under a spec, as far as it can be told at once.
 
     No device is asked and no variant is made: tool, cores, preparation and the bytes of known variants are taken to be
     as they were. What turns out to differ is told when the sweep is carried on.
     """
     devices: dict[str, list[Cell]] = {}
-    for row in store.rows(schema.cells, [record.id]):
-        if row["key"] not in record.set_aside:
-            devices.setdefault(row["serial"], []).append(Cell.of_row(row))
+    for stored in store.cells(record.id):
+        if stored.key not in record.set_aside:
+            devices.setdefault(stored.serial, []).append(stored.cell)
     evidence = UNKNOWN if spec.measurement.accuracy_samples else None
-    tools = {row["sha256"]: Tool.model_validate(row["facts"]) for row in store.rows(schema.tools, [record.id])}
+    tools = {tool.sha256: Tool.model_validate(tool.facts) for tool in store.tools(record.id)}
     return {
         serial: read_state(
             store,
@@ -278,29 +281,28 @@ def _expected_cells(stored: Sequence[Cell], spec: SweepSpec) -> list[Cell]:
     ]
 
 
-_HEAVY = ("telemetry_before", "telemetry_during", "telemetry_after", "gate", "operators", "command")
 _IN_BLOCKS = (Pass.LATENCY, Pass.MEMORY, Pass.OP_PROFILE)
 """Passes that are planned in blocks; a cell that fails in any of them is given up."""
 
 
-def _was_cut_short(row: Row, measurement: MeasurementSettings) -> bool:
+def _was_cut_short(row: InvocationRow, measurement: MeasurementSettings) -> bool:
     """Tell whether a process took less than the time that it now has."""
-    return row["failure_class"] == FailureClass.TIMEOUT and float(row["wall_s"]) < measurement.timeout_s
+    return row.failure_class == FailureClass.TIMEOUT and float(row.wall_s) < measurement.timeout_s
 
 
-def _was_checked_otherwise(row: Row, evidence_sha256: str | None) -> bool:
-    stored = (row["check"] or {}).get("evidence_sha256")
+def _was_checked_otherwise(row: AccuracyRow, evidence_sha256: str | None) -> bool:
+    stored = (row.check or {}).get("evidence_sha256")
     known = stored is not None and evidence_sha256 not in (None, UNKNOWN)
     return known and stored != evidence_sha256
 
 
-def _has_tries(row: Row, times: int) -> bool:
+def _has_tries(row: InvocationRow | AccuracyRow, times: int) -> bool:
     """Tell whether what failed so many times would have been tried again, had harness not ended."""
-    return row["failure_class"] is not None and times < RULES[row["failure_class"]].tries
+    return row.failure_class is not None and times < RULES[FailureClass(row.failure_class)].tries
 
 
-def _ends_cell(row: Row) -> bool:
-    return row["failure_class"] is not None and RULES[row["failure_class"]].ends_cell
+def _ends_cell(row: InvocationRow) -> bool:
+    return row.failure_class is not None and RULES[FailureClass(row.failure_class)].ends_cell
 
 
 def _places(cells: Sequence[Cell], measurement: MeasurementSettings, stopping: Stopping) -> list[InvocationKey]:
@@ -318,8 +320,8 @@ def what_changed(old: Cell, new: Cell) -> str:
     return "; ".join(contrast(name, before[name], after[name]) for name in before if before[name] != after[name])
 
 
-def _left_s(rows: Sequence[Row], processes: int) -> float | None:
+def _left_s(rows: Sequence[InvocationRow], processes: int) -> float | None:
     """Return the time of some processes by the usual time from one start to the next; a pause is not usual."""
-    starts = sorted(datetime.fromisoformat(row["started_at_utc"]).timestamp() for row in rows)
+    starts = sorted(datetime.fromisoformat(row.started_at_utc).timestamp() for row in rows)
     steps = [later - earlier for earlier, later in pairwise(starts)]
     return processes * median(steps) if steps else None

@@ -116,21 +116,19 @@ class AnyOfModel:
         """Return the work that is stored: who began it, and what is finished."""
         begun: dict[str, str] = {}
         finished: set[str] = set()
-        devices = self._store.devices(self._sweep_id).to_dict("records")
         models = {
-            row["serial"]: _model(row["serial"], row["facts"]["maker"], row["facts"]["model"])
-            for row in devices
-            if isinstance(row["facts"], dict)
+            device.serial: _model(device.serial, device.facts["maker"], device.facts["model"])
+            for device in self._store.devices(self._sweep_id)
+            if device.facts
         }
         cells: dict[str, list[Cell]] = {}
-        for row in self._store.cells(self._sweep_id).to_dict("records"):
-            if models.get(row["serial"]) == model:
-                cell = Cell.of_row(row)
-                cells.setdefault(cell.serial, []).append(cell)
+        for stored in self._store.cells(self._sweep_id):
+            if models.get(stored.serial) == model:
+                cells.setdefault(stored.serial, []).append(stored.cell)
         for serial, own in cells.items():
-            stored = read_state(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
+            state = read_state(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
             begun |= {_work(cell, model): serial for cell in own}
-            finished |= {_work(cell, model) for cell in own if cell.key in stored.finished}
+            finished |= {_work(cell, model) for cell in own if cell.key in state.finished}
         return begun, finished
 
 

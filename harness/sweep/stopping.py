@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from harness.analysis.statistics import enough
 from harness.benchmark.invocation import Invocation, Pass
 from harness.spec.sweep import MeasurementSettings
+from harness.store.rows import InvocationRow
 from harness.sweep.plan import PlannedInvocation
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Stopping:
     """Collects the latencies of one device's cells; asked between blocks, it says which cells need no more."""
 
-    def __init__(self, measurement: MeasurementSettings, stored: pd.DataFrame) -> None:
+    def __init__(self, measurement: MeasurementSettings, stored: Iterable[InvocationRow]) -> None:
         """Begin with `stored`: the invocations of a sweep that is carried on, every attempt in the order of time."""
         self._measurement = measurement
         self._latencies: dict[str, dict[int, float]] = {}
-        measured = stored[(stored["purpose"] == Pass.LATENCY) & stored["failure_class"].isna()]
-        latencies = measured["latency_median_us"].fillna(measured["latency_avg_us"])
-        for key, index, latency in zip(measured["cell_key"], measured["invocation_index"], latencies, strict=True):
-            self._latencies.setdefault(key, {})[int(index)] = float(latency)
+        for row in stored:
+            if row.purpose == Pass.LATENCY and row.failure_class is None and row.latency_us is not None:
+                self._latencies.setdefault(row.cell_key, {})[row.invocation_index] = row.latency_us
 
     def note(self, planned: PlannedInvocation, invocation: Invocation) -> None:
         """Take in one finished process; one that failed, or throttled, is no value."""

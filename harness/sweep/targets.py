@@ -23,16 +23,14 @@ from harness.devices.adb.discovery import (
 )
 from harness.devices.adb.recovery import are_back
 from harness.devices.device import Device
-from harness.devices.device_ref import AdbServer, DeviceRef, label_of, server_at
-from harness.devices.host import HostDevice
+from harness.devices.device_ref import AdbServer, DeviceRef, RefKind, label_of, server_at
+from harness.devices.host import HOST_SERIAL, HostDevice
 from harness.devices.lease import is_held, lease
 from harness.devices.profiles import GENERIC, load_profiles
 from harness.errors import DeviceError, FailureClass, MissingPrerequisiteError
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import SweepSpec
 
-HOST = "host"
-VIRTUAL = "virtual"
 _CONNECT_TIMEOUT_S = 5.0
 
 
@@ -57,13 +55,13 @@ def choose_targets(asked: Sequence[str], hosts: Sequence[str] = ()) -> Targets:
     if hosts:
         return _targets_at(hosts, serials)
     if serials:
-        return Targets(tuple(map(_full_name, serials)))
+        return Targets(tuple(str(DeviceRef.parse(serial)) for serial in serials))
     try:
         attached = list_devices()
     except MissingPrerequisiteError as error:
-        return Targets((HOST,), f"No phone can be reached ({str(error).rstrip('.')}): measuring on this host.")
+        return Targets((HOST_SERIAL,), f"No phone can be reached ({str(error).rstrip('.')}): measuring on this host.")
     if not attached:
-        return Targets((HOST,), "No phone is attached: measuring on this host.")
+        return Targets((HOST_SERIAL,), "No phone is attached: measuring on this host.")
     return Targets(_usable(attached), takes_new=True)
 
 
@@ -105,16 +103,11 @@ def _targets_at(hosts: Sequence[str], serials: Sequence[str]) -> Targets:
     return Targets(tuple(names.values()), " ".join(notices), takes_new=True)
 
 
-def _full_name(asked: str) -> str:
-    """Return the one way to write a device's name. Raises `UsageError` for a phone at no adb server."""
-    is_phone = asked != HOST and asked.partition(":")[0] != VIRTUAL
-    return str(DeviceRef.parse(asked)) if is_phone else asked
-
-
 def at_its_host(serial: str, attached: Sequence[AttachedDevice], hosts: Sequence[str], away: Sequence[str]) -> str:
     """Return the name of a phone that was asked for by its serial alone; of one that is away, where it must be."""
-    if serial == HOST or serial.partition(":")[0] == VIRTUAL or "@" in serial:
-        return _full_name(serial)
+    ref = DeviceRef.parse(serial)
+    if ref.kind is not RefKind.ADB or ref.server:
+        return str(ref)
     found = [device.serial for device in attached if DeviceRef.parse(device.serial).serial == serial]
     possible = found or [str(DeviceRef(serial, server_at(host))) for host in (away or hosts)]
     if len(possible) == 1:
@@ -133,33 +126,34 @@ def opened(
 
     `label` is what results call an attached phone, where that is not told by its name.
     """
-    if name == HOST:
-        with lease(HOST):
+    ref = DeviceRef.parse(name)
+    if ref.kind is RefKind.HOST:
+        with lease(HOST_SERIAL):
             yield HostDevice()
-    elif name == VIRTUAL or name.startswith(f"{VIRTUAL}:"):
-        with _virtual_phone(name, registry, broken_gpu) as serial, lease(serial):
+    elif ref.kind is RefKind.VIRTUAL:
+        with _virtual_phone(ref.recording, registry, broken_gpu) as serial, lease(serial):
             yield open_device(serial)
     else:
-        with lease(label_of(name)):
-            yield _attached(name, label)
+        with lease(ref.label):
+            yield _attached(ref, label)
 
 
-def _attached(name: str, label: str | None) -> Device:
+def _attached(ref: DeviceRef, label: str | None) -> Device:
     """Open an attached phone; one on the network is connected where an adb server that is new does not know it yet.
 
     Raises `DeviceError`.
     """
     try:
-        return open_device(name, label=label)
+        return open_device(ref, label=label)
     except DeviceError as error:
         is_unknown = error.failure.failure_class is FailureClass.DEVICE_LOST
-        if not (is_unknown and DeviceRef.parse(name).is_on_network):
+        if not (is_unknown and ref.is_on_network):
             raise
-    return open_device(connect(name, timeout_s=_CONNECT_TIMEOUT_S), label=label)
+    return open_device(connect(ref, timeout_s=_CONNECT_TIMEOUT_S), label=label)
 
 
 @contextmanager
-def _virtual_phone(name: str, registry: ToolRegistry, broken_gpu: bool) -> Iterator[str]:
+def _virtual_phone(recording: str | None, registry: ToolRegistry, broken_gpu: bool) -> Iterator[str]:
     """Run a virtual phone, connected to the adb server, for the length of a `with` block."""
     from harness.virtual_phone.phone import DEFAULT_RECORDING, virtual_phone
 
@@ -171,7 +165,7 @@ def _virtual_phone(name: str, registry: ToolRegistry, broken_gpu: bool) -> Itera
             f"No tool for virtual phones{gone}.",
             "Add the archive of the official tools: `harness tools add tflite-tools-VERSION.tar.xz`.",
         )
-    recording = name.partition(":")[2] or DEFAULT_RECORDING
+    recording = recording or DEFAULT_RECORDING
     phone_name = f"sweep-{os.getpid()}-{Path(recording).stem}"
     with virtual_phone(phone_name, like=recording, vendor=vendor, broken_gpu=broken_gpu) as phone:
         serial = connect(phone.serial)
@@ -185,13 +179,14 @@ def planned_delegates(spec: SweepSpec) -> dict[str, tuple[str, ...]]:
     """Return the delegates that a sweep would measure on each device, told without asking any device."""
     profiles = {profile.name: profile.delegates for profile in load_profiles()}
     everything = f"every phone of {', '.join(spec.hosts)}" if spec.hosts else "every attached phone, else this host"
-    names = chosen_serials(spec.devices) or [everything]
+    names = chosen_serials(spec.devices)
 
     def delegates_of(name: str) -> tuple[str, ...]:
-        kind = name.partition(":")[0]
-        return profiles.get(kind if kind in (HOST, VIRTUAL) else GENERIC, DeviceProfile(name=GENERIC).delegates)
+        kind = DeviceRef.parse(name).kind
+        return profiles.get(GENERIC if kind is RefKind.ADB else kind, DeviceProfile(name=GENERIC).delegates)
 
-    return {name: spec.delegates or delegates_of(name) for name in names}
+    of_all = spec.delegates or profiles.get(GENERIC, DeviceProfile(name=GENERIC).delegates)
+    return {name: spec.delegates or delegates_of(name) for name in names} or {everything: of_all}
 
 
 class NewPhones:

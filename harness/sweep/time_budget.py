@@ -11,7 +11,6 @@ import numpy as np
 from harness.analysis.history.nights import CellName, CellNights, Night, read_nights
 from harness.progress import Observer
 from harness.spec.sweep import SweepSpec
-from harness.store.night_rows import time_spent
 from harness.store.records import Cell
 from harness.store.store import Store
 from harness.sweep.context import Deadline
@@ -55,9 +54,9 @@ def seconds_of_cells(store: Store, cells: Iterable[CellNights]) -> dict[CellName
     last = {cell.name: (cell.good[-1].sweep_id, cell.good[-1].cell_key) for cell in cells if cell.good}
     sweep_ids = sorted({sweep_id for sweep_id, _ in last.values()})
     spent: dict[tuple[str, str], float] = {}
-    for row in time_spent(store, sweep_ids):
-        at = (row["sweep_id"], row["cell_key"])
-        spent[at] = spent.get(at, 0.0) + row["seconds"] + BETWEEN_PROCESSES_S * row["processes"]
+    for row in store.time_spent(sweep_ids):
+        at = (row.sweep_id, row.cell_key)
+        spent[at] = spent.get(at, 0.0) + row.seconds + BETWEEN_PROCESSES_S * row.processes
     return {name: MARGIN * spent[place] for name, place in last.items()}
 
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.library_types import FlatbufferObject
 from harness.tflite.variant import TensorType
 
 IDENTIFIER = b"TFL3"
@@ -33,7 +33,7 @@ class GraphFacts:
 
 
 def is_quantized(weight_types: Mapping[str, int]) -> bool:
-    """Whether constants of these types include weights in fewer bits than float32."""
+    """Return True if constants of these types include weights in fewer bits than float32."""
     return bool(weight_types.keys() & {"int2", "int4", "int8", "uint8", "float16"})
 
 
@@ -150,7 +150,7 @@ class _Reader:
             raise ValueError(f"a constant of {size} bytes does not fit into the file")
         return size
 
-    def _tensor(self, graph: Any, index: int) -> TensorType:  # noqa: ANN401 - generated code has no types
+    def _tensor(self, graph: FlatbufferObject, index: int) -> TensorType:
         if not 0 <= index < graph.TensorsLength():
             raise ValueError(f"tensor {index} does not exist")
         tensor = graph.Tensors(index)
@@ -169,7 +169,7 @@ class _Reader:
         )
 
 
-def operator_name(model: Any, index: int) -> str:  # noqa: ANN401 - generated code has no types
+def operator_name(model: FlatbufferObject, index: int) -> str:
     """Return the name of a model's operator code, such as `CONV_2D`, or a custom operator's own."""
     code = model.OperatorCodes(index)
     if _is_custom(model, index):
@@ -179,16 +179,16 @@ def operator_name(model: Any, index: int) -> str:  # noqa: ANN401 - generated co
     return _operator_names().get(number, f"BUILTIN_{number}")
 
 
-def _is_custom(model: Any, index: int) -> bool:  # noqa: ANN401 - as above
+def _is_custom(model: FlatbufferObject, index: int) -> bool:
     return _operator_names().get(_operator_number(model.OperatorCodes(index))) == "CUSTOM"
 
 
-def _operator_number(code: Any) -> int:  # noqa: ANN401 - as above
+def _operator_number(code: FlatbufferObject) -> int:
     # Codes above 127 do not fit the old field, which then holds a placeholder (see the schema's own comment).
     return int(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
 
 
-def tensor_type_name(tensor: Any) -> str:  # noqa: ANN401 - as above
+def tensor_type_name(tensor: FlatbufferObject) -> str:
     """Return NumPy's name of a tensor's type."""
     return _type_name(tensor.Type())
 

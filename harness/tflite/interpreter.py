@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.tflite.child import load_arrays, save_arrays
+from harness.tflite.library_types import LiteRtInterpreter
 
 Array = NDArray[np.generic]
 
@@ -41,7 +41,7 @@ def _cut(inputs: list[Array], start: int, count: int) -> list[Array]:
     return [array[start : start + count] for array in inputs]
 
 
-def _run_batch(interpreter: Any, samples: list[Array]) -> list[Array]:  # noqa: ANN401 - LiteRT has no types
+def _run_batch(interpreter: LiteRtInterpreter, samples: list[Array]) -> list[Array]:
     for detail, array in zip(interpreter.get_input_details(), samples, strict=True):
         if tuple(detail["shape"]) != array.shape:
             interpreter.resize_tensor_input(detail["index"], array.shape)
@@ -52,14 +52,14 @@ def _run_batch(interpreter: Any, samples: list[Array]) -> list[Array]:  # noqa: 
     return outputs
 
 
-def _run_single(interpreter: Any, samples: list[Array]) -> list[Array]:  # noqa: ANN401 - as above
+def _run_single(interpreter: LiteRtInterpreter, samples: list[Array]) -> list[Array]:
     details = interpreter.get_input_details()
     shaped = [array.reshape(detail["shape"]) for array, detail in zip(samples, details, strict=True)]
     outputs = _run(interpreter, shaped)
     return [output if output.ndim and len(output) == 1 else output[None] for output in outputs]
 
 
-def _run(interpreter: Any, inputs: list[Array]) -> list[Array]:  # noqa: ANN401 - as above
+def _run(interpreter: LiteRtInterpreter, inputs: list[Array]) -> list[Array]:
     for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
         interpreter.set_tensor(detail["index"], array)
     interpreter.invoke()

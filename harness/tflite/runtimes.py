@@ -23,7 +23,7 @@ def known_runtimes() -> tuple[str, ...]:
 
 
 def foresee_failure(card: VariantCard, runtime: str) -> Failure | None:
-    """Return why `runtime` (such as `2.14` or `2.14.1`) will refuse the variant, None where nothing speaks against it.
+    """Return why `runtime` (such as `2.14` or `2.14.1`) will refuse the variant, None if nothing speaks against it.
 
     Of a runtime that is not in the table only custom operators are foreseen.
     """

@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float32]
 
 
 def has_batch_axis(tensor: TensorType) -> bool:
-    """Whether the first axis is a batch: one or open. A first axis of another size is part of the sample."""
+    """Return True if the first axis is a batch: one or open. A first axis of another size is part of the sample."""
     return tensor.shape[:1] in ((1,), (-1,))
 
 
@@ -48,7 +48,7 @@ def decode(array: NDArray[np.generic], tensor: TensorType) -> FloatArray:
 def split_outputs(
     data: bytes, tensors: Sequence[TensorType], shapes: Sequence[tuple[int, ...]], samples: int
 ) -> tuple[FloatArray, ...]:
-    """Cut the tool's output file, in which all outputs stand one after the other, into (samples, ...) arrays.
+    """Cut the tool's output file, in which all outputs stand one after another, into (samples, ...) arrays.
 
     `shapes` are the samples' shapes as the host's run gave them: a file may leave them open. Raises `FailureError`
     (`wrong_output`, or `storage_full` for an empty file) for another size than that many samples give.

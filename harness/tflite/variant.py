@@ -23,7 +23,7 @@ class TensorType(BaseModel):
 
 
 class VariantCard(BaseModel):
-    """The JSON beside a variant: lineage and what can be read off the file."""
+    """The JSON next to a variant: lineage and what can be read off the file."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,9 +36,9 @@ class VariantCard(BaseModel):
     libraries: dict[str, str]
     """Versions of the libraries that made it, by package name."""
     calibration: str | None
-    """How the calibration data was chosen, with its SHA-256; None where the recipe needs none."""
+    """How the calibration data was chosen, with its SHA-256; None if the recipe needs none."""
     training_data: str | None = None
-    """What techniques that train learnt from; None where none trained."""
+    """What techniques that train learnt from; None if none trained."""
     step_facts: tuple[dict[str, Any], ...] = ()
     """What each step had to say: sparsity reached, layers left in float, seconds and memory of training, ..."""
     sha256: str

@@ -1,7 +1,7 @@
-"""Make Debian's adbd ask for authorization, as a phone does.
+"""Patch Debian's adbd so that it asks for authorization, as a phone does.
 
-Debian's build sets `auth_required = false` in `main`. The instruction that stores the zero is the one that stands right
-before the address of the string "ADB_EXTERNAL_STORAGE" is taken, which makes the place certain in any build.
+Debian's build sets `auth_required = false` in `main`. In every build, the instruction that stores this zero comes right
+before the one that loads the address of the string "ADB_EXTERNAL_STORAGE".
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ _STORE_ZERO_THEN_LOAD_ADDRESS = b"\xc6\x00\x00\x48\x8d\x3d"
 """x86-64: `movb $0,(%rax)`, then `lea OFFSET(%rip),%rdi`."""
 _STRING = b"ADB_EXTERNAL_STORAGE\0"
 _SECTION_SHIFTS = (0, 0x1000, 0x2000, 0x3000)
-"""By how much a string's file offset may lie below its address, relative to the code's."""
+"""Possible differences between a string's address and its file offset, relative to the code's."""
 
 
 def require_authorization(adbd: Path, patched: Path) -> None:
-    """Write a copy of adbd that asks for a key. Raises `MissingPrerequisiteError` where the place is not found once."""
+    """Write a copy of adbd that asks for a key. Raises `MissingPrerequisiteError` unless there is exactly one place."""
     data = bytearray(adbd.read_bytes())
     places = [place for place in _occurrences(data) if _takes_address_of_string(data, place)]
     if len(places) != 1:
         raise MissingPrerequisiteError(
-            f"This build of adbd cannot be made to ask for authorization ({len(places)} places found).",
+            f"Cannot patch this build of adbd to ask for authorization: it has {len(places)} places, not one.",
             "Start the phone without --auth.",
         )
     data[places[0] + 2] = 1

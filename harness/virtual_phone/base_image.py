@@ -1,6 +1,6 @@
-"""The root folder that all virtual phones share: Debian trixie's adbd, mksh and toybox, laid out like Android.
+"""Build the root folder that all virtual phones share: Debian trixie's adbd, mksh and toybox, laid out like Android.
 
-Built once (some seconds, 18 MB) from the mirror that the machine's own apt uses, then cached. No root is needed.
+It is built once (some seconds, 18 MB) from the mirror in this computer's apt sources, then cached, without root.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HOST_PROGRAMS = {
     "mount": "mount",
     "nsenter": "util-linux",
 }
-"""Programs that building and starting a phone needs on this machine, with Debian's package of each."""
+"""Programs that building and starting a phone needs on this computer, each with its Debian package."""
 
 _HERE = Path(__file__).parent
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -65,19 +65,19 @@ umount uname uniq unlink uptime usleep uudecode uuencode vmstat wc which whoami 
 
 
 def virtual_phone_folder() -> Path:
-    """Return where the base image and the phones live."""
+    """Return the folder of the base image and the phones."""
     return cache_folder() / "virtual-phone"
 
 
 def base_image(report: Callable[[str], None] = lambda _: None) -> Path:
-    """Return the root folder, building it first where it is not cached. Raises `MissingPrerequisiteError`."""
+    """Return the root folder; build it if it is not cached. Raises `MissingPrerequisiteError`."""
     target = _images_folder() / f"base-{_fingerprint()}"
     if target.is_dir():
         return target
     check_programs()
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.parent / ".build.lock", timeout=_BUILD_TIMEOUT_S):
-        if not target.is_dir():  # another process may have built it meanwhile
+        if not target.is_dir():  # another process may have built it in the meantime
             report(f"Building the virtual phone's root folder from Debian {RELEASE} (once).")
             half = target.with_name(target.name + ".part")
             shutil.rmtree(half, ignore_errors=True)
@@ -87,24 +87,24 @@ def base_image(report: Callable[[str], None] = lambda _: None) -> Path:
 
 
 def _images_folder() -> Path:
-    """Return where built root folders are kept; `$HARNESS_BASE_IMAGES` lets several caches share them."""
+    """Return the folder of built root folders; several caches can share `$HARNESS_BASE_IMAGES`."""
     shared = os.environ.get("HARNESS_BASE_IMAGES")
     return Path(shared) if shared else virtual_phone_folder()
 
 
 def check_programs() -> None:
-    """Raise `MissingPrerequisiteError` that names every missing program of this machine and its Debian package."""
+    """Raise `MissingPrerequisiteError` with every program that this computer lacks and its Debian package."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     missing = {program: package for program, package in HOST_PROGRAMS.items() if not shutil.which(program, path=path)}
     if missing:
         raise MissingPrerequisiteError(
-            f"A virtual phone needs {', '.join(missing)}, which this machine lacks.",
+            f"Cannot run a virtual phone: this computer lacks {', '.join(missing)}.",
             f"On Debian: apt install {' '.join(dict.fromkeys(missing.values()))}",
         )
 
 
 def _fingerprint() -> str:
-    """Return a hash of all that makes the image, so that a change here builds it anew."""
+    """Return a hash of everything that goes into the image, so that any change rebuilds it."""
     digest = hashlib.sha256(repr((RELEASE, PACKAGES, _APPLETS, _RECORDED)).encode())
     for file in sorted([*(_HERE / "root").iterdir(), _HERE / "properties.cpp", Path(__file__)]):
         digest.update(file.read_bytes())
@@ -126,14 +126,14 @@ def _build(root: Path) -> None:
 
 
 def _download() -> list[Path]:
-    """Download the packages with all they depend on, by an apt state of our own with nothing installed in it."""
+    """Download the packages with their dependencies, using an own apt state in which nothing is installed."""
     apt = _images_folder() / "apt"
     archives = apt / "cache" / "archives"
     for folder in (apt / "lists" / "partial", archives / "partial"):
         folder.mkdir(parents=True, exist_ok=True)
     signed_by = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
     (apt / "sources.list").write_text(f"deb {signed_by}{debian_mirror()} {RELEASE} main\n")
-    (apt / "status").write_text("")  # apt then takes in the whole closure
+    (apt / "status").write_text("")  # so that apt downloads every dependency
     options = [
         f"Dir::Etc::sourcelist={apt}/sources.list",
         "Dir::Etc::sourceparts=/dev/null",
@@ -152,7 +152,7 @@ def _download() -> list[Path]:
 
 
 def debian_mirror(apt_folder: Path = Path("/etc/apt")) -> str:
-    """Return the mirror of the machine's own apt sources, of either format. Raises `MissingPrerequisiteError`."""
+    """Return the mirror in this computer's apt sources, of either format. Raises `MissingPrerequisiteError`."""
     for file in sorted((apt_folder / "sources.list.d").glob("*.sources")):
         match = re.search(r"^URIs:\s*(\S+)", file.read_text(), re.MULTILINE)
         if match:
@@ -162,7 +162,7 @@ def debian_mirror(apt_folder: Path = Path("/etc/apt")) -> str:
         if match:
             return match[1]
     raise MissingPrerequisiteError(
-        f"No Debian mirror is named in {apt_folder}.", "A virtual phone can be built on Debian and its descendants."
+        f"Cannot find a Debian mirror in {apt_folder}.", "Build virtual phones on Debian or a distribution based on it."
     )
 
 
@@ -177,7 +177,7 @@ def _unpack(package: Path, root: Path) -> None:
             if name and not name.startswith(_NOT_NEEDED) and "/gconv" not in name and not member.isdir():
                 tar.extract(member, root, set_attrs=True, filter="tar")
     if process.returncode != 0:
-        raise MissingPrerequisiteError(f"{package.name} cannot be unpacked.", "Run `harness phone build` again.")
+        raise MissingPrerequisiteError(f"Cannot unpack {package.name}.", "Run `harness phone build` again.")
 
 
 def _lay_out_like_android(root: Path) -> None:
@@ -219,11 +219,11 @@ def _run(command: Sequence[str]) -> None:
         finished = subprocess.run(command, capture_output=True, text=True, timeout=_APT_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise MissingPrerequisiteError(
-            f"`{command[0]}` did not end within {_APT_TIMEOUT_S} s.", "Check the network and try again."
+            f"`{command[0]}` timed out after {_APT_TIMEOUT_S} s.", "Check the network and try again."
         ) from error
     if finished.returncode != 0:
-        said = (finished.stderr or finished.stdout).strip().splitlines()
+        lines = (finished.stderr or finished.stdout).strip().splitlines()
         raise MissingPrerequisiteError(
-            f"Building the virtual phone failed in `{command[0]}`: {said[-1] if said else 'no reason given'}.",
-            "Check that the machine's apt sources can be reached (`apt-get update`).",
+            f"Cannot build the virtual phone: `{command[0]}` failed: {lines[-1] if lines else 'it printed no reason'}.",
+            "Check that this computer reaches its apt sources (`apt-get update`).",
         )

@@ -1,4 +1,4 @@
-"""A faulty cable between the adb server and a phone: a TCP proxy that can be slowed, stopped and cut."""
+"""Run a TCP proxy between the adb server and a phone that can be slowed, stopped and cut."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from harness.files import write_atomically
+from harness.virtual_phone.processes import PID_FILE
+
 CONTROL_PIPE = "cable-control"
 PORT_FILE = "cable-port"
-PHONE_PID_FILE = "pid"
 
 _CHUNK_BYTES = 65536
 _POLL_S = 0.05
+_PHONE_LOOK_S = 0.1
+"""How long the cable may outlive its phone."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Cable:
-    """Listens on a loopback port and passes everything on to `target_port` until told otherwise."""
+    """Forward a loopback port to `target_port`; its methods slow, stop and cut the connection."""
 
     def __init__(self, target_port: int, port: int = 0) -> None:
         self._target_port = target_port
@@ -37,19 +41,19 @@ class Cable:
 
     @property
     def port(self) -> int:
-        """Where the adb server is to connect."""
+        """The port to which the adb server connects."""
         return int(self._listener.getsockname()[1])
 
     def slow(self, bytes_per_s: float | None) -> None:
-        """Limit the rate in both directions together; None lifts the limit."""
+        """Limit the total rate of both directions; None lifts the limit."""
         self._rate_bytes_per_s = bytes_per_s
 
     def stop(self) -> None:
-        """Let nothing through any more, without a word to either end."""
+        """Hold back all data; connections stay open."""
         self._passes.clear()
 
     def go(self) -> None:
-        """Let everything through again."""
+        """Let data through again."""
         self._passes.set()
 
     def cut(self) -> None:
@@ -62,7 +66,7 @@ class Cable:
         self._plugged = True
 
     def close(self) -> None:
-        """Take the cable away."""
+        """Close the proxy and all connections."""
         self._listener.close()
         self._reset_all()
 
@@ -89,7 +93,7 @@ class Cable:
                 continue
             far.settimeout(None)
             for end in (near, far):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # adbd and adb's server do so too
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as adbd and the adb server do
             with self._lock:
                 self._ends |= {near, far}
             for source, target in ((near, far), (far, near)):
@@ -113,23 +117,21 @@ class Cable:
 
 
 def _close(end: socket.socket) -> None:
-    """Close a socket at once: without a shutdown it lives on while another thread reads from it."""
+    """Close a socket at once; without a shutdown it stays open while another thread reads from it."""
     with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
     end.close()
 
 
 def serve(target_port: int, folder: Path) -> None:
-    """Be the cable of the phone in `folder` until it is gone: the port goes to a file, commands come by a pipe."""
+    """Run the cable of the phone in `folder` until the phone is gone; it reads commands from a pipe."""
     cable = Cable(target_port)
     control = folder / CONTROL_PIPE
     os.mkfifo(control)
-    commands = os.fdopen(os.open(control, os.O_RDWR), "r")  # read and write: never at its end while nobody writes
-    part = folder / f"{PORT_FILE}.part"
-    part.write_text(str(cable.port))
-    part.rename(folder / PORT_FILE)
-    while (folder / PHONE_PID_FILE).exists():
-        if select.select([commands], [], [], 1.0)[0]:
+    commands = os.fdopen(os.open(control, os.O_RDWR), "r")  # read and write, so that it never ends between two writers
+    write_atomically(folder / PORT_FILE, str(cable.port).encode())
+    while (folder / PID_FILE).exists():
+        if select.select([commands], [], [], _PHONE_LOOK_S)[0]:
             _obey(cable, commands.readline().split())
 
 

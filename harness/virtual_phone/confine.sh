@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs as root of the phone's new namespaces: makes its file tree, moves into it and becomes its init.
+# Runs as root in the phone's new namespaces: builds the file tree, moves into it and becomes its init.
 # Environment: BASE (shared root folder), VENDOR (folder or empty), DATA_SIZE; argument: the phone's own folder.
 set -eu
 own=$1 root=$1/merged

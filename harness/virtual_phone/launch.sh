@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts a phone's namespaces and writes the process id. With OWNED set, standard input is a pipe whose other end the
-# owner holds: when the owner ends, however it ends, the phone ends too.
+# owner holds: when the owner ends, even on SIGKILL, the phone ends too.
 pid_file=$1
 shift
 unshare "$@" </dev/null &

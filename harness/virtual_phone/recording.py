@@ -1,4 +1,4 @@
-"""Dress a virtual phone as a real one: properties, /proc and /sys files of a recorded phone, and dumpsys answers."""
+"""Load recordings of real phones and write them into a virtual phone's files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harness.errors import UsageError
 RECORDINGS = Path(__file__).parent / "recordings"
 _ABI_OF_MACHINE = {"x86_64": "x86_64", "aarch64": "arm64-v8a", "i686": "x86", "armv7l": "armeabi-v7a"}
 _ZONES = (("cpu-0-0", 35.0), ("gpuss-0", 34.0), ("nsphvx-0", 33.0), ("battery", 29.1))
-"""Thermal zones of a phone whose record has none: type and degrees Celsius."""
+"""Thermal zones for a recording without any: type and degrees Celsius."""
 _MEMORY_KB = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a phone looks like: `files` holds absolute paths under /proc and /sys with their contents."""
+    """A real phone's properties, and its files by absolute path under /proc and /sys."""
 
     name: str
     properties: dict[str, str]
@@ -28,12 +28,12 @@ class Recording:
 
 
 def shipped_recordings() -> list[str]:
-    """Return the names of the recordings that harness brings along."""
+    """Return the names of the shipped recordings."""
     return sorted(file.stem for file in RECORDINGS.glob("*.json"))
 
 
 def load_recording(like: str) -> Recording:
-    """Return a shipped recording by name, or one from a JSON file by path. Raises `UsageError`."""
+    """Load a shipped recording by name, or a JSON file by path. Raises `UsageError`."""
     file = Path(like) if "/" in like or like.endswith(".json") else RECORDINGS / f"{like}.json"
     if not file.is_file():
         raise UsageError(f"No recording {like!r}.", f"Name a JSON file, or one of: {', '.join(shipped_recordings())}.")
@@ -43,7 +43,7 @@ def load_recording(like: str) -> Recording:
         files = {str(path): str(text) for path, text in record["files"].items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(
-            f"{file} is not the record of a phone ({type(error).__name__}: {error}).",
+            f"Cannot read the recording {file}: {type(error).__name__}: {error}.",
             'It needs the tables "properties" and "files" (absolute path to contents).',
         ) from error
     return Recording(str(record.get("name", file.stem)), properties, files)
@@ -55,7 +55,7 @@ def host_abi() -> str:
 
 
 def dress(recording: Recording, folder: Path, *, phone_name: str) -> None:
-    """Write a recording into a phone's own folder, where its file tree shows it."""
+    """Write a recording into a phone's folder, which its file tree shows."""
     properties = {
         **recording.properties,
         "ro.serialno": f"VIRTUAL-{phone_name}",
@@ -86,7 +86,7 @@ def dress(recording: Recording, folder: Path, *, phone_name: str) -> None:
 
 
 def _complete_clock(clock: Path) -> None:
-    """Add what the record of a phone lacks, since its files could not be read without root."""
+    """Add the clock files that a recording lacks because reading them needed root."""
     fastest = clock / "cpuinfo_max_freq"
     slowest = clock / "cpuinfo_min_freq"
     if not fastest.exists():
@@ -105,14 +105,14 @@ def _complete_clock(clock: Path) -> None:
 
 
 def set_screen(folder: Path, *, on: bool) -> None:
-    """Set whether `dumpsys power` says that the screen is on."""
+    """Set the screen state that `dumpsys power` prints."""
     file = folder / "state/dumpsys-power"
     _write(file, f"  mWakefulness={'Awake' if on else 'Asleep'}\n")
-    file.chmod(0o666)  # the phone's own `input` writes it too
+    file.chmod(0o666)  # the phone's `input` script writes it too
 
 
 def set_zone_temperature(folder: Path, zone: int, degrees_c: float) -> None:
-    """Set a thermal zone's temperature; the kernel gives thousandths of a degree."""
+    """Set a thermal zone's temperature; the file holds thousandths of a degree."""
     _write(folder / "sys/class/thermal" / f"thermal_zone{zone}" / "temp", f"{round(degrees_c * 1000)}\n")
 
 

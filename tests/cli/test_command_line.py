@@ -124,7 +124,7 @@ def test_a_sweep_that_cannot_be_is_refused_before_anything_runs(harness_cli, tmp
 
 
 def test_ctrl_c_has_its_own_exit_code(tmp_path):
-    program = "import time\nimport typer\nfrom harness.cli import main, doctor\nmain.VERBS['doctor'] = 'slow'\n"
+    program = "import time\nimport typer\nfrom harness.cli import main\nmain.VERBS['doctor'] = 'slow'\n"
     slow = "import typer, time\napp = typer.Typer()\n@app.command()\n"
     slow += "def slow():\n    print('up', flush=True)\n    time.sleep(60)\n"
     (tmp_path / "slow.py").write_text(slow)

@@ -100,7 +100,7 @@ def findings(store, a=BEFORE, b=AFTER, **options):
     compared = compare_cells(
         pair_cells(sides_a, sides_b, Subject.SWEEP), read_noise(store, [*sides_a, *sides_b]), **options
     )
-    return {(cells.cell["variant"], cells.cell["delegate_requested"]): cells for cells in compared}
+    return {(cells.cell.variant, cells.cell.delegate_requested): cells for cells in compared}
 
 
 def test_promise_h9_a_slower_sweep_fails_the_gate_and_shows_its_noise_floor(store, compare):
@@ -164,7 +164,7 @@ def test_promise_h8_variants_of_one_sweep_are_paired_by_block(store, compare):
     assert same == row
     (turned,) = rows(compare("--by", "variant", "--baseline", "int8", "--json"))
     assert turned["verdict"] == "slower"
-    sides = {side.cell["variant"]: side for side in read_comparable_cells(store, AFTER)}
+    sides = {side.cell.variant: side for side in read_comparable_cells(store, AFTER)}
     torn = DeviceNoise([], list(sides.values())).within(sides["fp32"], sides["int8"], 0)
     assert torn is None  # no block holds both
 
@@ -173,9 +173,7 @@ def test_promise_h8_pairs_hold_only_blocks_that_both_sides_have(store):
     begin(store, AFTER)
     add(store, AFTER, latencies(11), "fp32")
     add(store, AFTER, latencies(12)[:8], "int8")
-    fp32, int8 = (
-        next(s for s in read_comparable_cells(store, AFTER) if s.cell["variant"] == name) for name in VARIANTS
-    )
+    fp32, int8 = (next(s for s in read_comparable_cells(store, AFTER) if s.cell.variant == name) for name in VARIANTS)
     (cells,) = compare_cells(pair_cells([fp32], [int8], Subject.VARIANT), DeviceNoise([], [fp32, int8]))
     assert cells.finding.estimate is not None
     assert cells.paired

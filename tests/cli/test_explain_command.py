@@ -14,6 +14,7 @@ from harness.benchmark.invocation import Invocation, Pass
 from harness.cli.main import main
 from harness.errors import Failure, FailureClass
 from harness.report.terminal.explain import explain_screen
+from harness.store.rows import FinishedInvocation
 from harness.store.store import Store
 
 PREPARATION = {
@@ -54,14 +55,16 @@ def add(store, index, invocation, *, look=LOOK, gate=GATE, purpose=Pass.LATENCY,
     store.add_invocation(
         store.find_sweep("latest").id,
         of.key,
-        purpose=purpose,
-        index=index,
-        block=index,
-        invocation=invocation,
-        started_at=START,
-        telemetry_before=look,
-        telemetry_after=look,
-        gate=gate,
+        FinishedInvocation(
+            purpose=purpose,
+            index=index,
+            block=index,
+            invocation=invocation,
+            started_at=START,
+            telemetry_before=look,
+            telemetry_after=look,
+            gate=gate,
+        ),
     )
 
 
@@ -267,6 +270,6 @@ def test_a_fall_back_is_told_and_not_ranked(store):
 
 def test_the_tool_and_card_are_those_of_the_row(store):
     evidence = read_evidence(store, "latest", RowName("int8", "cpu"))
-    assert evidence.tool["sha256"] == tool().sha256
-    assert evidence.variant["sha256"] == card("int8").sha256
-    assert [row["failure_class"] for row in evidence.discarded] == ["throttled"]
+    assert evidence.tool.sha256 == tool().sha256
+    assert evidence.variant.sha256 == card("int8").sha256
+    assert [row.failure_class for row in evidence.discarded] == ["throttled"]

@@ -23,8 +23,8 @@ def phone(phone_ready, adb):
 
 @pytest.fixture
 def device(phone):
-    phone.set_thermal_status(0)
-    phone.set_zone_temperature(3, 29.1)
+    phone.controls.set_thermal_status(0)
+    phone.controls.set_zone_temperature(3, 29.1)
     return open_device(phone.serial)
 
 
@@ -74,10 +74,10 @@ def test_a_cell_that_fails_is_counted_given_up_and_no_longer_waited_for(device, 
 
 
 def test_a_wait_for_a_cool_phone_is_told_with_its_heat_and_its_limit(phone, device, tmp_path):
-    phone.set_zone_temperature(3, 44.0)
+    phone.controls.set_zone_temperature(3, 44.0)
 
     def cool_down(_seconds):
-        phone.set_zone_temperature(3, 30.0)
+        phone.controls.set_zone_temperature(3, 30.0)
 
     told = ScriptedSweep(tmp_path).run(device, clock=lambda: 0.0, sleep=cool_down).notebook.statuses
     (cooling,) = (status for status in told if status.news is DeviceEvent.COOLING)
@@ -91,7 +91,7 @@ def test_a_throttled_process_is_counted_as_redone(phone, device, tmp_path):
     hot = "sed -i 's/Thermal Status: .*/Thermal Status: 2/' /run/state/dumpsys-thermalservice"
     once = f"[ -e /data/was-hot ] || {{ : >/data/was-hot; {hot}; }}"
     sweep = ScriptedSweep(tmp_path, once)
-    told = sweep.run(device, sleep=lambda _seconds: phone.set_thermal_status(0)).notebook.statuses
+    told = sweep.run(device, sleep=lambda _seconds: phone.controls.set_thermal_status(0)).notebook.statuses
     again = next(status for status in told if status.news is DeviceEvent.AGAIN)
     assert (again.redos, again.heat.thermal_status) == (1, 2)
     assert "thermal status 2" in again.reason

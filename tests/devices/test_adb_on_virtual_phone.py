@@ -174,7 +174,7 @@ def test_a_crash_of_adbd_is_never_a_result(start_phone, adb):
     """adb 29's own shell exits 0 here, with its output cut short."""
     phone = start_phone()
     device = open_device(phone.serial)
-    threading.Timer(0.5, phone.crash_adbd).start()
+    threading.Timer(0.5, phone.faults.crash_adbd).start()
     failure = failure_of(lambda: device.run(["sh", "-c", "echo 1; sleep 5; echo 2"], timeout_s=20))
     assert failure.failure_class is FailureClass.DEVICE_LOST
     await_device(device, deadline=time.monotonic() + 20, stop=threading.Event(), failure=failure)
@@ -186,10 +186,10 @@ def test_a_crash_while_pushing_leaves_nothing_once_the_file_is_pushed_again(star
     big = tmp_path / "big"
     big.write_bytes(os.urandom(20_000_000))
     device = open_device(phone.serial)
-    phone.slow_cable(5_000_000)
-    threading.Timer(1.0, phone.crash_adbd).start()
+    phone.faults.slow_cable(5_000_000)
+    threading.Timer(1.0, phone.faults.crash_adbd).start()
     assert failure_of(lambda: device.push(big)).failure_class is FailureClass.DEVICE_LOST
-    phone.slow_cable(None)
+    phone.faults.slow_cable(None)
     connect(phone.serial)
     blobs = ["ls", f"{WORK_FOLDER}/blobs"]
     assert ".part" in device.run(blobs, timeout_s=10).stdout
@@ -201,7 +201,7 @@ def test_promise_h21_a_hung_phone_ends_every_call_in_time(start_phone, tmp_path,
     phone = start_phone()
     device = open_device(phone.serial)
     device.run(["true"], timeout_s=5)
-    phone.hang()
+    phone.faults.hang()
     started = time.monotonic()
     result = failure_of(lambda: device.run(["true"], timeout_s=1))
     assert result.failure_class is FailureClass.DEVICE_OFFLINE
@@ -212,7 +212,7 @@ def test_promise_h21_a_hung_phone_ends_every_call_in_time(start_phone, tmp_path,
     pulled = failure_of(lambda: device.pull("/data/x", tmp_path / "x", timeout_s=1))
     assert pulled.failure_class is FailureClass.DEVICE_OFFLINE
     assert time.monotonic() - started < 15
-    phone.unhang()
+    phone.faults.unhang()
 
 
 def test_a_slow_push_on_a_dead_cable_ends(start_phone, tmp_path, monkeypatch):
@@ -223,8 +223,8 @@ def test_a_slow_push_on_a_dead_cable_ends(start_phone, tmp_path, monkeypatch):
     monkeypatch.setattr("harness.devices.adb.device._SHORT_TIMEOUT_S", 2.0)
     big = tmp_path / "big"
     big.write_bytes(os.urandom(20_000_000))
-    phone.slow_cable(2_000_000)
-    threading.Timer(1.0, phone.stop_cable).start()
+    phone.faults.slow_cable(2_000_000)
+    threading.Timer(1.0, phone.faults.stop_cable).start()
     assert failure_of(lambda: device.push(big)).failure_class in (
         FailureClass.DEVICE_OFFLINE,
         FailureClass.DEVICE_LOST,
@@ -234,26 +234,26 @@ def test_a_slow_push_on_a_dead_cable_ends(start_phone, tmp_path, monkeypatch):
 def test_a_cut_cable_and_back(start_phone):
     phone = start_phone(cable=True)
     device = open_device(phone.serial)
-    threading.Timer(0.5, phone.cut_cable).start()
+    threading.Timer(0.5, phone.faults.cut_cable).start()
     failure = failure_of(lambda: device.run(["sleep", "5"], timeout_s=20))
     assert failure.failure_class in (FailureClass.DEVICE_LOST, FailureClass.DEVICE_OFFLINE)
     with pytest.raises(DeviceError):
         await_device(device, deadline=time.monotonic() + 2, stop=threading.Event(), failure=failure)
-    phone.plug_cable()
+    phone.faults.plug_cable()
     await_device(device, deadline=time.monotonic() + 20, stop=threading.Event(), failure=failure)
 
 
 def test_a_phone_that_is_switched_off(start_phone):
     phone = start_phone()
     device = open_device(phone.serial)
-    phone.switch_off()
+    phone.faults.switch_off()
     wait_for_state(phone.serial, DeviceState.OFFLINE)
     assert failure_of(lambda: device.run(["true"], timeout_s=5)).failure_class in (
         FailureClass.DEVICE_OFFLINE,
         FailureClass.DEVICE_LOST,
     )
     assert failure_of(lambda: open_device(phone.serial)).failure_class is FailureClass.DEVICE_OFFLINE
-    phone.switch_on()
+    phone.faults.switch_on()
     assert connect(phone.serial) == phone.serial
 
 
@@ -262,7 +262,7 @@ def test_a_reboot_keeps_files_and_loses_properties(start_phone, tmp_path):
     device = open_device(phone.serial)
     device.run(["setprop", "debug.x", "1"], timeout_s=5)
     remote = device.push(_small(tmp_path))
-    phone.reboot(1)
+    phone.faults.reboot(1)
     failure = Failure(FailureClass.DEVICE_LOST, "rebooting")
     time.sleep(0.5)
     await_device(device, deadline=time.monotonic() + 30, stop=threading.Event(), failure=failure)
@@ -296,7 +296,7 @@ def test_a_phone_that_was_lost_and_asks_to_be_trusted_is_told_as_such(start_phon
     key = Path(os.environ["HOME"], ".android", "adbkey.pub")
     phone = start_phone(authorize=True, authorized_keys=key)
     device = open_device(phone.serial)
-    phone.revoke_keys()
+    phone.faults.revoke_keys()
     lost = Failure(FailureClass.DEVICE_LOST, "the connection to it was lost")
     with suppress(DeviceError):
         await_device(device, deadline=time.monotonic() + 2, stop=threading.Event(), failure=lost)
@@ -304,7 +304,7 @@ def test_a_phone_that_was_lost_and_asks_to_be_trusted_is_told_as_such(start_phon
     now = time.monotonic()
     failure = failure_of(lambda: await_device(device, deadline=now, stop=threading.Event(), failure=lost))
     assert failure.failure_class is FailureClass.DEVICE_UNAUTHORIZED
-    phone.accept_keys()
+    phone.faults.accept_keys()
     await_device(device, deadline=time.monotonic() + 60, stop=threading.Event(), failure=lost)
     assert device.run(["true"], timeout_s=10).ok
 
@@ -312,23 +312,23 @@ def test_a_phone_that_was_lost_and_asks_to_be_trusted_is_told_as_such(start_phon
 def test_already_connected_may_be_a_phone_that_hangs(start_phone):
     """The adb server says "already connected" of a phone that has stopped answering; `connect` must not believe it."""
     phone = start_phone()
-    phone.hang()
+    phone.faults.hang()
     assert "already connected" in adb_client().connect(phone.serial, timeout=10)
     failure = failure_of(lambda: connect(phone.serial, timeout_s=2))
     assert failure.failure_class in (FailureClass.DEVICE_OFFLINE, FailureClass.DEVICE_LOST)
-    phone.unhang()
+    phone.faults.unhang()
     assert connect(phone.serial) == phone.serial
 
 
 def test_a_phone_that_was_off_is_connected_again(start_phone):
     phone = start_phone()
-    phone.switch_off()
+    phone.faults.switch_off()
     wait_for_state(phone.serial, DeviceState.OFFLINE)
     assert failure_of(lambda: connect(phone.serial, timeout_s=2)).failure_class in (
         FailureClass.DEVICE_OFFLINE,
         FailureClass.DEVICE_LOST,
     )
-    phone.switch_on()
+    phone.faults.switch_on()
     assert connect(phone.serial) == phone.serial
 
 
@@ -343,7 +343,7 @@ def test_a_serial_that_is_not_there(adb):
 
 def test_a_phone_that_still_boots(start_phone):
     phone = start_phone()
-    phone.set_property("sys.boot_completed", "0")
+    phone.controls.set_property("sys.boot_completed", "0")
     (found,) = [device for device in list_devices() if device.serial == phone.serial]
     assert found.state is DeviceState.BOOTING
 
@@ -390,11 +390,11 @@ def test_facts_of_the_dressed_phone(device):
 def test_promise_h1_telemetry_and_labels_follow_the_phone(start_phone):
     phone = start_phone(like="galaxy-s9-us")
     device = open_device(phone.serial)
-    phone.set_battery(level=12, temperature=433)
-    phone.set_thermal_status(2, 44.5)
-    phone.set_zone_temperature(0, 71.5)
-    phone.set_setting("global", "low_power", "1")
-    phone.set_core_frequency(0, 1_234_000)
+    phone.controls.set_battery(level=12, temperature=433)
+    phone.controls.set_thermal_status(2, 44.5)
+    phone.controls.set_zone_temperature(0, 71.5)
+    phone.controls.set_setting("global", "low_power", "1")
+    phone.controls.set_core_frequency(0, 1_234_000)
     telemetry = read_telemetry(device)
     assert telemetry.battery_percent == 12
     assert telemetry.battery_temperature_c == 43.3

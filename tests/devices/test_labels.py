@@ -3,6 +3,7 @@
 import pytest
 from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
+from stored_tables import frame
 
 from harness.devices.adb.discovery import open_device
 from harness.devices.device import DeviceFacts, DeviceKind
@@ -52,18 +53,18 @@ def test_promise_h1_each_state_has_its_label(label, state):
 @pytest.mark.virtual_phone
 def test_promise_h1_labels_are_stored_before_anything_is_pushed(start_phone, tmp_path):
     phone = start_phone()
-    phone.set_battery(level=12)
-    phone.set_screen(on=False)
+    phone.controls.set_battery(level=12)
+    phone.controls.set_screen(on=False)
     device = open_device(phone.serial)
     sweep = ScriptedSweep(tmp_path)
     push, seen = device.push, []
 
     def look_and_push(local):
-        seen.append(list(sweep.store.devices(SWEEP)["labels"]))
+        seen.append(list(frame(sweep.store.devices(SWEEP))["labels"]))
         return push(local)
 
     device.push = look_and_push
     sweep.run(device)
-    (stored,) = sweep.store.devices(SWEEP)["labels"]
+    (stored,) = frame(sweep.store.devices(SWEEP))["labels"]
     assert {"virtual phone", "low battery"} <= set(stored)
     assert seen == [[stored]] * 2  # the tool and the variant

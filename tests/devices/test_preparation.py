@@ -36,13 +36,13 @@ CORES = range(9)
 def looks(phone):
     """Everything on a phone that a knob can turn, seen from outside."""
     clocks = {
-        f"{core}/{name}": phone.clock(core, f"scaling_{name}")
+        f"{core}/{name}": phone.controls.clock(core, f"scaling_{name}")
         for core in CORES
         for name in ("governor", "min_freq", "max_freq")
     }
-    awake = phone.setting("global", "stay_on_while_plugged_in")
+    awake = phone.controls.setting("global", "stay_on_while_plugged_in")
     screen = (phone.folder / "state/dumpsys-power").read_text()
-    return {"fixed": phone.fixed_performance, "awake": awake, "screen": screen, **clocks}
+    return {"fixed": phone.controls.fixed_performance, "awake": awake, "screen": screen, **clocks}
 
 
 def outcomes(preparation):
@@ -59,7 +59,7 @@ def replace_program(device, name, script, folder):
 @pytest.fixture
 def phone(start_phone):
     phone = start_phone()
-    phone.set_screen(on=False)
+    phone.controls.set_screen(on=False)
     return phone
 
 
@@ -77,7 +77,11 @@ def test_promise_h4_a_phone_is_set_up_and_given_back(phone, device):
         assert "Awake" in during["screen"]
         for core in CORES:
             assert during[f"{core}/governor"] == "performance"
-            assert during[f"{core}/min_freq"] == during[f"{core}/max_freq"] == phone.clock(core, "cpuinfo_max_freq")
+            assert (
+                during[f"{core}/min_freq"]
+                == during[f"{core}/max_freq"]
+                == phone.controls.clock(core, "cpuinfo_max_freq")
+            )
         assert set(outcomes(preparation).values()) == {"set"}
         assert all(record.restored is None for record in preparation.records)
     assert looks(phone) == before
@@ -94,7 +98,7 @@ def test_promise_h4_a_phone_is_set_up_and_given_back(phone, device):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_promise_h4_whatever_ends_the_block_gives_the_phone_back(phone, device, error):
-    phone.set_setting("global", "stay_on_while_plugged_in", "3")
+    phone.controls.set_setting("global", "stay_on_while_plugged_in", "3")
     before = looks(phone)
     with pytest.raises(error), Preparation(device, knobs_of(ALL)):
         assert looks(phone) != before
@@ -248,16 +252,16 @@ def test_promise_h4_what_the_phone_does_not_take_back_is_told_and_tried_again(ph
     replace_program(device, "settings", keep, tmp_path)
     with Preparation(device, knobs_of(ALL)):
         pass
-    assert phone.setting("global", "stay_on_while_plugged_in") is None
+    assert phone.controls.setting("global", "stay_on_while_plugged_in") is None
 
 
 def test_promise_h4_a_phone_that_is_gone_is_given_back_when_it_is_there_again(phone, device):
     before, said = looks(phone), []
     with Preparation(device, knobs_of(ALL), report=said.append):
-        phone.switch_off()
+        phone.faults.switch_off()
         time.sleep(0.5)
     assert any("was not given back" in text and "--restore" in text for text in said)
-    phone.switch_on()
+    phone.faults.switch_on()
     connect(phone.serial)
     with Preparation(device, []):
         assert looks(phone) == before
@@ -265,12 +269,12 @@ def test_promise_h4_a_phone_that_is_gone_is_given_back_when_it_is_there_again(ph
 
 def test_promise_h4_what_a_restart_undid_is_set_again(phone, device):
     with Preparation(device, knobs_of(ALL)) as preparation:
-        phone.reboot(0)
+        phone.faults.reboot(0)
         connect(phone.serial)
-        assert not phone.fixed_performance
+        assert not phone.controls.fixed_performance
         preparation.renew()
-        assert phone.fixed_performance
-    assert not phone.fixed_performance
+        assert phone.controls.fixed_performance
+    assert not phone.controls.fixed_performance
 
 
 def test_promise_h4_a_sweep_stores_what_was_set_and_that_it_was_given_back(phone, device, tmp_path):
@@ -297,8 +301,8 @@ def test_clocks_at_a_share_are_the_highest_that_the_kernel_lists_within_it(phone
     listed = phone.folder / "sys/devices/system/cpu/cpu4/cpufreq/scaling_available_frequencies"
     listed.write_text("500000 1000000 1100000 1500000 2367000\n")
     with Preparation(device, [CpuClocks(0.5)]):
-        assert phone.clock(4, "scaling_max_freq") == phone.clock(4, "scaling_min_freq") == "1100000"
-        assert phone.clock(0, "scaling_max_freq") == "852000"
+        assert phone.controls.clock(4, "scaling_max_freq") == phone.controls.clock(4, "scaling_min_freq") == "1100000"
+        assert phone.controls.clock(0, "scaling_max_freq") == "852000"
 
 
 def test_a_note_from_the_phone_writes_clocks_and_nothing_else(device):
@@ -330,5 +334,5 @@ def test_promise_h4_how_the_clocks_stood_is_read_before_the_mode_that_moves_them
     clock = "/sys/devices/system/cpu/cpu4/cpufreq/scaling_min_freq"
     replace_program(device, "cmd", f"[ $3 = true ] && echo 1111000 >{clock}\n{keep}", tmp_path)
     with Preparation(device, knobs_of(ALL)):
-        assert phone.clock(4, "scaling_min_freq") == phone.clock(4, "cpuinfo_max_freq")
+        assert phone.controls.clock(4, "scaling_min_freq") == phone.controls.clock(4, "cpuinfo_max_freq")
     assert looks(phone) == before

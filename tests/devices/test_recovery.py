@@ -31,28 +31,28 @@ def test_a_silent_phone_is_reconnected_again_and_again_until_the_time_is_over(st
     asked = []
 
     def note_and_reconnect(name, *, timeout_s):
-        asked.append(name)
+        asked.append(str(name))
         reconnect(name, timeout_s=timeout_s)
 
     monkeypatch.setattr(recovery, "reconnect", note_and_reconnect)
     monkeypatch.setattr(recovery, "_FIRST_RECONNECT_S", 0.1)
     phone = start_phone()
     device = open_device(phone.serial)
-    phone.hang()
+    phone.faults.hang()
     with pytest.raises(DeviceError) as caught:
         waited_for(device, 15)
     assert caught.value.failure == AWAY
     assert set(asked) == {phone.serial}
-    phone.unhang()
+    phone.faults.unhang()
     waited_for(device, 60)
 
 
 def test_a_wait_ends_with_the_users_interruption(start_phone):
     phone = start_phone()
     device = open_device(phone.serial)
-    phone.switch_off()
+    phone.faults.switch_off()
     stop = threading.Event()
     stop.set()
     with pytest.raises(DeviceError):
         await_device(device, deadline=time.monotonic() + 600, stop=stop, failure=AWAY)
-    phone.switch_on()
+    phone.faults.switch_on()

@@ -24,7 +24,7 @@ def test_a_restart_loses_properties_keeps_files_and_ends_when_the_phone_answers(
 
 def test_a_phone_that_does_not_go_down_is_no_restart(start_phone, monkeypatch):
     phone = start_phone()
-    phone._inside("system/bin/reboot").write_text("#!/system/bin/sh\n")
+    phone.processes.inside("system/bin/reboot").write_text("#!/system/bin/sh\n")
     monkeypatch.setattr(restarting, "DOWN_TIMEOUT_S", 2.0)
     with pytest.raises(DeviceError, match="did not go down"):
         restart(open_device(phone.serial), stop=threading.Event())
@@ -32,19 +32,19 @@ def test_a_phone_that_does_not_go_down_is_no_restart(start_phone, monkeypatch):
 
 def test_a_phone_that_does_not_start_again_is_lost(start_phone, monkeypatch):
     phone = start_phone()
-    monkeypatch.setattr(restarting, "_order", lambda _adb: phone.switch_off())
+    monkeypatch.setattr(restarting, "_order", lambda _adb: phone.faults.switch_off())
     with pytest.raises(DeviceError, match="had not started again") as caught:
         restart(open_device(phone.serial), stop=threading.Event(), boot_timeout_s=3)
     assert caught.value.failure.failure_class is FailureClass.DEVICE_LOST
-    phone.switch_on()
+    phone.faults.switch_on()
 
 
 def test_a_hung_phone_cannot_be_told(start_phone, monkeypatch):
     phone = start_phone()
     device = open_device(phone.serial)
-    phone.hang()
+    phone.faults.hang()
     monkeypatch.setattr(restarting, "_ANSWER_TIMEOUT_S", 2.0)
     with pytest.raises(DeviceError) as caught:
         restart(device, stop=threading.Event())
     assert caught.value.failure.failure_class is FailureClass.DEVICE_OFFLINE
-    phone.unhang()
+    phone.faults.unhang()

@@ -19,13 +19,13 @@ RECORDED = Path(__file__).parent / "data"
 def boot(name, port):
     """Start Android, tell the adb server, and let it boot for a while."""
     phone = VirtualPhone.start(f"emulated-{port}", port=port + 1, owned=True)
-    phone.set_property("sys.boot_completed", "")
+    phone.controls.set_property("sys.boot_completed", "")
     message = f"host:emulator:{port + 1}"
     with socket.create_connection(("127.0.0.1", int(os.environ["ANDROID_ADB_SERVER_PORT"]))) as server:
         server.sendall(f"{len(message):04x}{message}".encode())
     time.sleep(1.5)
     if name != "Never_Boots":
-        phone.set_property("sys.boot_completed", "1")
+        phone.controls.set_property("sys.boot_completed", "1")
     signal.signal(signal.SIGTERM, lambda *_: (phone.stop(), sys.exit(0)))
     while True:
         signal.pause()

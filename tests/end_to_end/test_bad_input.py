@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from stored_tables import frame
 
 from harness.benchmark.registry import ToolRegistry
 from harness.paths import cache_folder, shipped
@@ -255,7 +256,7 @@ def wait_for_invocations(count, timeout_s=90):
         if (folder / "results.sqlite3").exists():
             with Store.open(folder) as store:
                 sweeps = store.sweeps()
-                if sweeps and (store.invocations(sweeps[-1].id)["purpose"] == "latency").sum() >= count:
+                if sweeps and (frame(store.invocations(sweeps[-1].id))["purpose"] == "latency").sum() >= count:
                     return
         time.sleep(0.2)
     raise AssertionError("the sweep did not get that far")
@@ -273,8 +274,8 @@ def test_unplugged_and_plugged_in_again(start_phone, official_tools, registered_
     phone = start_phone(vendor=official_tools, cable=True)
     with sweep_in_background(tmp_path, phone.serial) as sweep:
         wait_for_invocations(3)
-        phone.cut_cable()
-        threading.Timer(3, phone.plug_cable).start()
+        phone.faults.cut_cable()
+        threading.Timer(3, phone.faults.plug_cable).start()
         stdout, stderr = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, stderr
     (row,) = json.loads(stdout)["rows"]
@@ -292,7 +293,7 @@ def test_unplugged_for_good_keeps_what_is_done_and_resumes(
     spec.write_text(f"reconnect_wait_s = 2\n{QUICK_SPEC.read_text()}")
     with sweep_in_background(tmp_path, phone.serial, spec=spec) as sweep:
         wait_for_invocations(3)
-        phone.switch_off()
+        phone.faults.switch_off()
         stdout, stderr = sweep.communicate(timeout=120)
     assert sweep.returncode == 1, stdout + stderr
     (row,) = json.loads(stdout)["rows"]
@@ -301,7 +302,7 @@ def test_unplugged_for_good_keeps_what_is_done_and_resumes(
     assert 3 <= done < 12
     assert "Traceback" not in stderr
 
-    phone.switch_on()
+    phone.faults.switch_on()
     from harness.devices.adb.discovery import connect
 
     connect(phone.serial)
@@ -310,7 +311,7 @@ def test_unplugged_for_good_keeps_what_is_done_and_resumes(
     (row,) = json.loads(resumed.stdout)["rows"]
     assert row["invocations_ok"] == 12
     with Store.open(own_results) as store:
-        stored = store.invocations(store.sweeps()[-1].id)
+        stored = frame(store.invocations(store.sweeps()[-1].id))
     good = stored[(stored.purpose == "latency") & stored.failure_class.isna()]
     assert len(good) == 12  # nothing was measured twice
 
@@ -325,12 +326,12 @@ def test_kill_9_loses_at_most_the_invocation_under_way(
         wait_for_invocations(4)
         sweep.kill()
     with Store.open(own_results) as store:
-        before = len(store.invocations(store.sweeps()[-1].id))
+        before = len(frame(store.invocations(store.sweeps()[-1].id)))
     assert before >= 4
     resumed = harness_cli("sweep", "--resume", "latest", "--json")
     assert resumed.returncode == 0, resumed.stderr
     with Store.open(own_results) as store:
-        purposes = store.invocations(store.sweeps()[-1].id)["purpose"]
+        purposes = frame(store.invocations(store.sweeps()[-1].id))["purpose"]
         assert [(purposes == name).sum() for name in ("latency", "memory", "init_cold", "init_warm")] == [12, 1, 1, 1]
 
 
@@ -341,7 +342,7 @@ def test_a_fault_in_the_middle_is_survived(start_phone, official_tools, register
     phone = start_phone(vendor=official_tools)
     with sweep_in_background(tmp_path, phone.serial) as sweep:
         wait_for_invocations(2)
-        getattr(phone, fault)()
+        getattr(phone.faults, fault)()
         stdout, stderr = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, stderr
     (row,) = json.loads(stdout)["rows"]
@@ -353,13 +354,13 @@ def test_a_fault_in_the_middle_is_survived(start_phone, official_tools, register
 @pytest.mark.official_tool
 def test_unplugged_while_the_tool_is_pushed(start_phone, official_tools, registered_tools, own_results, tmp_path):
     phone = start_phone(vendor=official_tools, cable=True)
-    phone.slow_cable(400_000)  # the tool alone has four million bytes
+    phone.faults.slow_cable(400_000)  # the tool alone has four million bytes
     with sweep_in_background(tmp_path, phone.serial) as sweep:
         deadline = time.monotonic() + 90
-        while not list(Path(f"/proc/{phone.init_pid()}/root/data/local/tmp/harness/blobs").glob("*.part")):
+        while not list(Path(f"/proc/{phone.processes.init_pid()}/root/data/local/tmp/harness/blobs").glob("*.part")):
             assert time.monotonic() < deadline, "the push did not begin"
             time.sleep(0.1)
-        phone.cut_cable()
+        phone.faults.cut_cable()
         stdout, stderr = sweep.communicate(timeout=120)
     assert sweep.returncode == 3, stderr
     assert {row["failure_class"] for row in json.loads(stdout)["rows"]} <= {"device_lost", "device_offline"}

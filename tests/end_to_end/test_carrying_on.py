@@ -57,8 +57,7 @@ class CarriedOn:
         """Every stored process, as plain values."""
         with Store.open(self.folder) as store:
             (sweep,) = store.sweeps()
-            frame = store.invocations(sweep.id)
-        return frame.astype(object).where(frame.notna(), None).to_dict("records")
+            return [vars(row) for row in store.invocations(sweep.id)]
 
 
 @pytest.fixture
@@ -172,7 +171,7 @@ def test_what_decides_every_row_is_refused_before_any_work(carried_on):
 
 def test_a_phone_with_another_system_is_not_mixed_with_what_it_was(carried_on):
     carried_on.sweep(str(carried_on.spec))
-    carried_on.phone.set_property("ro.build.fingerprint", "google/shiba/shiba:16/NEW/1:user/release-keys")
+    carried_on.phone.controls.set_property("ro.build.fingerprint", "google/shiba/shiba:16/NEW/1:user/release-keys")
     told = carried_on.refused("--resume", "latest", "--invocations", "6").stdout
     assert "device_changed" in told
     assert carried_on.processes == 5

@@ -30,7 +30,7 @@ def test_a_phone_that_grew_hot_once(start_phone, tmp_path):
     heat = "[ $n = 2 ] && sed -i 's/Status: 0/Status: 2/' /run/state/dumpsys-thermalservice"
 
     def cooled(_seconds):
-        phone.set_thermal_status(0)
+        phone.controls.set_thermal_status(0)
 
     sweep = ScriptedSweep(tmp_path, _RUN_NUMBER + heat).run(open_device(phone.serial), sleep=cooled)
     screen, kept = explained(sweep.store)

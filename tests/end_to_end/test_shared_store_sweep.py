@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+from stored_tables import frame
 
 from harness.store.records import SweepStatus
 from harness.store.store import Store
@@ -49,7 +50,7 @@ def wait_for_invocations(store, count, process):
 
 
 def places(store, sweep_id):
-    rows = store.invocations(sweep_id)
+    rows = frame(store.invocations(sweep_id))
     return list(zip(rows["purpose"], rows["invocation_index"], rows["attempt"], strict=True))
 
 

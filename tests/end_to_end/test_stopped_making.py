@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from scripted_tool import SHORT, forget_tools, register_scripted_tool
 from small_networks import write_model
+from stored_tables import frame
 
 from harness.store.store import Store
 
@@ -78,9 +79,9 @@ def test_ctrl_c_ends_a_training_and_the_sweep_is_carried_on_without_it(start_pho
     with Store.open(folder / "results") as store:
         (stored,) = store.sweeps()
         assert stored.status == "interrupted"
-        assert list(store.variants(stored.id)["name"]) == ["fp32"]
-        assert list(store.cells(stored.id)["variant_name"]) == ["fp32"]
-        assert store.invocations(stored.id).empty
+        assert list(frame(store.variants(stored.id))["name"]) == ["fp32"]
+        assert list(frame(store.cells(stored.id))["variant_name"]) == ["fp32"]
+        assert frame(store.invocations(stored.id)).empty
 
     finished = harness_cli(
         "sweep",
@@ -94,4 +95,4 @@ def test_ctrl_c_ends_a_training_and_the_sweep_is_carried_on_without_it(start_pho
     )
     assert finished.returncode == 0, finished.stderr
     with Store.open(folder / "results") as store:
-        assert len(store.invocations(stored.id)) == 5
+        assert len(frame(store.invocations(stored.id))) == 5

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import psutil
+from experiments.injected_faults import commands_on
 from results_examples import card
 from scripted_sweep import LOG, ScriptedSweep
 from traps import BEGUN, HELD_S, HOLD
@@ -16,7 +17,6 @@ from harness.accuracy.on_device import CheckData
 from harness.datasets.labelled import Samples
 from harness.devices.adb.device import WORK_FOLDER
 from harness.tflite.variant import TensorType, Variant
-from harness.virtual_phone.faults import commands_on
 
 INVOCATIONS = 5
 PLAN = Counter([("accuracy", 0), *(("latency", index) for index in range(INVOCATIONS))])
@@ -105,15 +105,22 @@ class FaultySweep(ScriptedSweep):
 def knobs(phone):
     """Return everything on a phone that a knob can turn, seen from outside."""
     clocks = [
-        phone.clock(core, f"scaling_{name}") for core in range(9) for name in ("governor", "min_freq", "max_freq")
+        phone.controls.clock(core, f"scaling_{name}")
+        for core in range(9)
+        for name in ("governor", "min_freq", "max_freq")
     ]
     screen = (phone.folder / "state/dumpsys-power").read_text().strip()
-    return [phone.fixed_performance, phone.setting("global", "stay_on_while_plugged_in"), screen, *clocks]
+    return [
+        phone.controls.fixed_performance,
+        phone.controls.setting("global", "stay_on_while_plugged_in"),
+        screen,
+        *clocks,
+    ]
 
 
 def stray_files(phone):
     """Return what lies in harness's folder on a phone besides whole files under the names of their contents."""
-    folder = phone._inside(WORK_FOLDER.removeprefix("/"))
+    folder = phone.processes.inside(WORK_FOLDER.removeprefix("/"))
     files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
     return [file for file in files if not file.startswith("blobs/") or file.endswith(".part")]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matrix
 import pytest
+from experiments.injected_faults import FAULTS
 from faulty_sweep import OVERLAPS, PLAN, RUNNING, FaultySweep, Held, knobs, settled, stray_files
 from traps import BEGUN, HOLD, SILENT_LIMIT_S, Phase, Trap, TrappedDevice
 
@@ -18,7 +19,6 @@ from harness.devices.adb.server import adb_client
 from harness.devices.lease import is_held
 from harness.devices.preparation.change_note import ChangeNote
 from harness.sweep import targets
-from harness.virtual_phone.faults import FAULTS
 from harness.virtual_phone.phone import virtual_phone
 
 pytestmark = pytest.mark.virtual_phone
@@ -50,9 +50,9 @@ def phones(running):
     """The two phones as new: the one that something happens to, and the one that it must not touch."""
     for phone in running:
         connect(phone.serial)
-        shutil.rmtree(phone._inside(WORK_FOLDER[1:]), ignore_errors=True)
+        shutil.rmtree(phone.processes.inside(WORK_FOLDER[1:]), ignore_errors=True)
         for name in (OVERLAPS, RUNNING, BEGUN, HOLD):
-            phone._inside(name).unlink(missing_ok=True)
+            phone.processes.inside(name).unlink(missing_ok=True)
     return running
 
 
@@ -106,7 +106,7 @@ def happening_to(phone, mishap):
 
     def open_trapped(name, **options):
         device = open_device(name, **options)
-        return TrappedDevice(device, mishap.trap, phone) if name == phone.serial else device
+        return TrappedDevice(device, mishap.trap, phone) if str(name) == phone.serial else device
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(targets, "open_device", open_trapped)
@@ -144,7 +144,7 @@ def test_a_sweep_comes_through(phones, mishap_of, tmp_path, names, phase, word):
     assert settled(lambda: Held.now(phone), held_before) == held_before
     assert stray_files(phone) == []
     assert not is_held(phone.serial)
-    assert not phone._inside(OVERLAPS).exists()
+    assert not phone.processes.inside(OVERLAPS).exists()
 
 
 @pytest.mark.parametrize(("names", "phase"), matrix.BESIDE_ANOTHER)

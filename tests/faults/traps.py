@@ -95,7 +95,7 @@ class TrappedDevice:
         return min(timeout_s, SILENT_LIMIT_S) if self._trap.is_silent() else timeout_s
 
     def _run_into_trap(self, arguments, timeout_s, options):
-        hold, begun = self._phone._inside(HOLD), self._phone._inside(BEGUN)
+        hold, begun = self._phone.processes.inside(HOLD), self._phone.processes.inside(BEGUN)
         hold.touch()
 
         def spring():

@@ -118,7 +118,7 @@ class Host:
     def _inside(self, name, file):
         phone = VirtualPhone(name)
         phone.folder = self.folder / "cache" / "virtual-phone" / "phones" / name
-        return phone._inside(f"data/{file}")
+        return phone.processes.inside(f"data/{file}")
 
     def start_worker(self, scheduler):
         return self.run(harness("lab", "worker", scheduler, "--name", self.name), "worker")

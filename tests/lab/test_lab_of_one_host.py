@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from lab_processes import INVOCATIONS, MODEL, Host, Process, harness, until, write_spec
+from stored_tables import frame
 
 from harness.benchmark.registry import ToolRegistry
 from harness.store.store import Store
@@ -55,7 +56,7 @@ def good(url):
     with Store.open(url) as store:
         if not (sweeps := store.sweeps()):
             return 0
-        stored = store.invocations(sweeps[0].id)
+        stored = frame(store.invocations(sweeps[0].id))
     return int(stored["failure_class"].isna().sum())
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from results_examples import SWEEP, card
 from scripted_sweep import Notebook, ScriptedSweep
+from stored_tables import frame
 
 from harness.datasets.labelled import Samples
 from harness.devices.lease import lease
@@ -303,7 +304,7 @@ def test_a_phone_whose_host_is_lost_time_after_time_is_left_out(tmp_path):
     assert not site.arrivals(takes_new=True).returned(["R58M"])  # what is known may be older than the loss
     site._lab._asked_at = float("-inf")
     assert not site.measure(context, "R58M")
-    (device,) = sweep.store.devices(SWEEP).to_dict("records")
+    (device,) = frame(sweep.store.devices(SWEEP)).to_dict("records")
     assert device["failure_class"] == "device_lost"
     assert "R58M is left out of this sweep after 2 faults" in device["failure_message"]
 

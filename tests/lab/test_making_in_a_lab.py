@@ -6,6 +6,7 @@ import pytest
 from lab_processes import INVOCATIONS, Host, Process, harness, write_spec
 from results_examples import card
 from small_networks import write_model
+from stored_tables import frame
 
 from harness.lab.transfer import VariantBatch, VariantDelivery, arrived, hand_over, supplied
 from harness.store.store import Store
@@ -90,8 +91,8 @@ def test_variants_reach_a_job_that_waits_for_them_and_a_stopped_one_leaves_the_p
         assert "waiting for variants that are being made" in carried_on.said
         with Store.open(shared_store_url) as store:
             (sweep,) = store.sweeps()
-            names = store.cells(sweep.id).set_index("key")["variant_name"]
-            counts = store.invocations(sweep.id)["cell_key"].map(names).value_counts().to_dict()
+            names = frame(store.cells(sweep.id)).set_index("key")["variant_name"]
+            counts = frame(store.invocations(sweep.id))["cell_key"].map(names).value_counts().to_dict()
         assert counts == {"fp32": INVOCATIONS, "short": INVOCATIONS}
     finally:
         host.stop()

@@ -17,7 +17,7 @@ LIMIT_S = 90
 
 
 def let_go(phone):
-    phone._inside("data/go").touch()
+    phone.processes.inside("data/go").touch()
 
 
 def until(condition):
@@ -49,11 +49,11 @@ def test_what_a_lost_phone_left_is_taken_up_again(start_phone, sweep):
     lost, steady = start_phone(), start_phone(like="galaxy-s9-us")
     add = sweep.store.add_invocation
 
-    def add_and_pull_the_plug(*arguments, **values):
-        add(*arguments, **values)
-        if values["index"] == 1 and not lost_once.is_set() and good(sweep)[lost.serial] == 2:
+    def add_and_pull_the_plug(sweep_id, cell_key, finished):
+        add(sweep_id, cell_key, finished)
+        if finished.index == 1 and not lost_once.is_set() and good(sweep)[lost.serial] == 2:
             lost_once.set()
-            lost.switch_off()
+            lost.faults.switch_off()
 
     lost_once = threading.Event()
     sweep.store.add_invocation = add_and_pull_the_plug
@@ -61,7 +61,7 @@ def test_what_a_lost_phone_left_is_taken_up_again(start_phone, sweep):
     working = running(sweep, lost.serial, steady.serial)
     until(lost_once.is_set)
     until(lambda: any(device["failure_class"] for device in devices(sweep)))
-    lost.switch_on()
+    lost.faults.switch_on()
     until(lambda: good(sweep)[lost.serial] == 5)
     let_go(steady)
     working.join(LIMIT_S)
@@ -92,5 +92,4 @@ def test_a_phone_that_is_attached_meanwhile_joins_under_one_name_and_one_that_is
 
 
 def devices(sweep):
-    frame = sweep.store.devices(SWEEP)
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [vars(row) for row in sweep.store.devices(SWEEP)]

@@ -9,6 +9,7 @@ from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
 
 from harness.analysis.summary import summarize
+from harness.export.tables import summary_frame
 
 pytestmark = pytest.mark.virtual_phone
 COUNT = "n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count; "
@@ -18,12 +19,11 @@ LOSES_ADBD = "if [ -e /data/faulty ]; then kill -9 -1; fi"
 
 
 def become_faulty(phone):
-    phone._inside("data/faulty").touch()
+    phone.processes.inside("data/faulty").touch()
 
 
 def devices(sweep):
-    frame = sweep.store.devices(SWEEP)
-    return {row["serial"]: row for row in frame.astype(object).where(frame.notna(), None).to_dict("records")}
+    return {row.serial: vars(row) for row in sweep.store.devices(SWEEP)}
 
 
 def by_serial(sweep, serial):
@@ -48,7 +48,7 @@ def test_a_faulty_phone_is_left_out_with_the_reason_and_the_other_is_measured(st
     assert not [note for note in sweep.notebook.notes if "is back" in note]
     told = {
         row["serial"]: row["failure_message"]
-        for row in summarize(sweep.store, SWEEP).to_dict("records")
+        for row in summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
         if row["failure_class"] and not isinstance(row["variant"], str)
     }
     assert told == {faulty.serial: reason}
@@ -64,9 +64,9 @@ def test_a_faulty_phone_is_left_out_with_the_reason_and_the_other_is_measured(st
 def test_a_phone_is_restarted_once_and_measured_on_under_the_same_preparation(start_phone, tmp_path):
     """Its fault ends with the restart, as that of a hung service would."""
     phone = start_phone()
-    before = phone.setting("global", "stay_on_while_plugged_in")
+    before = phone.controls.setting("global", "stay_on_while_plugged_in")
     lost = 'if [ $n -gt 2 ] && [ "$(getprop debug.worn)" = 1 ]; then kill -9 -1; fi'
-    phone.set_property("debug.worn", "1")
+    phone.controls.set_property("debug.worn", "1")
     sweep = ScriptedSweep(tmp_path, COUNT + lost, reconnect_wait_s=60, most_faults=0, may_reboot=True)
     sweep.run_as_the_program_does(phone.serial)
     assert by_serial(sweep, phone.serial) == [None, None, "device_lost", None, None, None]
@@ -79,8 +79,8 @@ def test_a_phone_is_restarted_once_and_measured_on_under_the_same_preparation(st
     assert {knob["name"] for knob in stored["preparation"]["knobs"] if knob["outcome"] == "set"} >= {
         "fixed-performance"
     }
-    assert not phone.fixed_performance
-    assert phone.setting("global", "stay_on_while_plugged_in") == before
+    assert not phone.controls.fixed_performance
+    assert phone.controls.setting("global", "stay_on_while_plugged_in") == before
 
 
 def test_a_phone_that_stays_faulty_is_not_restarted_twice(start_phone, tmp_path):
@@ -115,10 +115,10 @@ def test_a_phone_that_hangs_for_a_while_is_waited_for_and_nothing_of_it_is_the_c
     )
     add = sweep.store.add_invocation
 
-    def add_and_let_go(*arguments, **values):
-        add(*arguments, **values)
-        if values["invocation"].failure:
-            phone.unhang()
+    def add_and_let_go(sweep_id, cell_key, finished):
+        add(sweep_id, cell_key, finished)
+        if finished.invocation.failure:
+            phone.faults.unhang()
 
     sweep.store.add_invocation = add_and_let_go
     watcher = threading.Thread(target=_hang_in_second_run, args=(phone,))
@@ -132,11 +132,11 @@ def test_a_phone_that_hangs_for_a_while_is_waited_for_and_nothing_of_it_is_the_c
 
 
 def _hang_in_second_run(phone):
-    count = phone._inside("data/count")
+    count = phone.processes.inside("data/count")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if count.exists() and count.read_text().strip() == "2":
-            phone.hang()
+            phone.faults.hang()
             return
         time.sleep(0.05)
 

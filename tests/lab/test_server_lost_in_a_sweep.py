@@ -9,6 +9,7 @@ import psutil
 import pytest
 from results_examples import SWEEP
 from scripted_sweep import ScriptedSweep
+from stored_tables import frame
 
 from harness.devices.adb import server
 
@@ -41,9 +42,9 @@ def test_both_phones_are_measured_to_the_end(own_server, start_phone, tmp_path, 
     sweep = ScriptedSweep(tmp_path, "sleep 1", {"timeout_s": 10}, prepare=False, reconnect_wait_s=180)
     add, faulted = sweep.store.add_invocation, []
 
-    def add_and_end_the_server(*arguments, **values):
-        add(*arguments, **values)
-        if values["index"] == 1 and not faulted:
+    def add_and_end_the_server(sweep_id, cell_key, finished):
+        add(sweep_id, cell_key, finished)
+        if finished.index == 1 and not faulted:
             faulted.append(fault)
             (process,) = listening(own_server)
             os.kill(process.pid, fault)
@@ -53,7 +54,7 @@ def test_both_phones_are_measured_to_the_end(own_server, start_phone, tmp_path, 
     good = {(row["cell_key"], row["invocation_index"]) for row in sweep.invocations if row["failure_class"] is None}
     assert Counter(key for key, _ in good) == {cell["key"]: 5 for cell in sweep.cells}
     assert len(sweep.cells) == 2
-    assert sweep.store.devices(SWEEP)["failure_class"].isna().all()
+    assert frame(sweep.store.devices(SWEEP))["failure_class"].isna().all()
     assert {row["failure_class"] for row in sweep.invocations} <= {None, "device_lost", "device_offline"}
     if fault is signal.SIGSTOP:
         assert any(note.endswith("it was ended and started again.") for note in sweep.notebook.notes)

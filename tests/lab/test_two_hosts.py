@@ -9,6 +9,7 @@ import pytest
 from lab_processes import INVOCATIONS, Host, Process, harness, until, write_spec
 from namespaces import NoNamespacesError, switch
 from postgresql_server import postgresql_server, programs_folder
+from stored_tables import frame
 
 from harness.store.store import Store
 
@@ -83,21 +84,21 @@ class TwoHosts:
             sweeps = store.sweeps()
             if len(sweeps) < self._sweeps:
                 return Counter()
-            cells = store.cells(sweeps[0].id).set_index("key")["serial"]
-            stored = store.invocations(sweeps[0].id)
+            cells = frame(store.cells(sweeps[0].id)).set_index("key")["serial"]
+            stored = frame(store.invocations(sweeps[0].id))
         return Counter(cells[key] for key in stored[stored["failure_class"].isna()]["cell_key"])
 
     def failures(self):
         """Return the failure of each phone of the newest sweep that could not be measured."""
         with Store.open(self.url) as store:
-            devices = store.devices(store.sweeps()[0].id)
+            devices = frame(store.devices(store.sweeps()[0].id))
         failed = devices[devices["failure_class"].notna()]
         return dict(zip(failed["serial"], failed["failure_class"], strict=True))
 
     def hosts_of_phones(self):
         """Return from where each phone of the newest sweep was measured."""
         with Store.open(self.url) as store:
-            devices = store.devices(store.sweeps()[0].id)
+            devices = frame(store.devices(store.sweeps()[0].id))
         return {row["serial"]: row["preparation"]["host"] for row in devices.to_dict("records")}
 
     @property

@@ -9,6 +9,7 @@ from stored_nights import add_failed_night, add_night, made_cell, made_night, pr
 from harness.analysis.history.nights import CellName, read_nights
 from harness.analysis.history.steps import ConditionChange, HistoryStep, changes, find_shifts, group_by_cause
 from harness.analysis.ratio import RatioEstimate, RatioInterval
+from harness.export.tables import summary_frame
 from harness.store.store import Store
 
 
@@ -32,7 +33,7 @@ def test_a_night_holds_what_the_sweeps_own_table_says(store):
     from harness.analysis.summary import summarize
 
     identity = add_night(store, 0, {"int8": [1000.0, 1010.0, 990.0, 1005.0, 1020.0]}, memory=True)
-    (row,) = summarize(store, identity).to_dict("records")
+    (row,) = summary_frame(summarize(store, identity)).to_dict("records")
     (night,) = nights_of(store).nights
     assert (night.latency.value, night.latency.low, night.latency.high) == (
         row["latency_median_us"],

@@ -185,7 +185,7 @@ def test_a_cell_that_crashes_is_failed_and_a_phone_that_is_gone_too(quiet):
     quiet.add_device_failure(identity, "OTHER", Failure(FailureClass.DEVICE_LOST, "The other phone went away."))
     checked = check(quiet, NIGHTS)
     assert troubles(checked) == {"int8": {Trouble.FAILED}, "fp32": set()}
-    assert [row["serial"] for row in checked.other_failures] == ["OTHER"]
+    assert [row.serial for row in checked.other_failures] == ["OTHER"]
     document = document_of(checked)
     assert [failure.get("type") for failure in document.findall(".//failure")] == ["failed"]
     assert [error.get("type") for error in document.findall(".//error")] == ["device_lost"]

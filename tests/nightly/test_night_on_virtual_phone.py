@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from scripted_sweep import Notebook, OneTool
+from stored_tables import frame
 
 from harness.analysis.history.night_check import Trouble
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
@@ -104,7 +105,7 @@ def test_a_phone_that_became_slower_is_found_the_next_night(lab):
     assert first.exit_code == second.exit_code == ExitCode.OK
     assert [cell.compared for cell in first.check.cells] == [None, None]
     assert all(cell.compared.a.sweep_id == first.check.sweep_id for cell in second.check.cells)
-    lab.phone._inside("data/slow").touch()
+    lab.phone.processes.inside("data/slow").touch()
     third = lab.night()
     assert third.exit_code == ExitCode.CELL_FAILED
     assert len(third.check.troubled(Trouble.SLOWER)) == 2
@@ -134,7 +135,7 @@ def test_a_night_whose_time_is_enough_is_one_wave_and_finished(lab):
     assert outcome.exit_code == ExitCode.OK
     with Store.open(lab.results) as store:
         assert store.find_sweep("latest").status is SweepStatus.FINISHED
-        blocks = store.invocations(outcome.check.sweep_id).groupby("block")["cell_key"].nunique()
+        blocks = frame(store.invocations(outcome.check.sweep_id)).groupby("block")["cell_key"].nunique()
     assert set(blocks) == {2}
 
 

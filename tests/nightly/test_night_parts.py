@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_examples import cell
 from stored_nights import FIRST_NIGHT, add_night, processes
+from stored_tables import frame
 
 from harness.analysis.history.nights import CellName, read_nights
 from harness.errors import MissingPrerequisiteError, UsageError
@@ -96,7 +97,7 @@ def test_a_second_night_from_the_command_line_says_who_holds_the_first(harness_c
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written: "), night_lock(tmp_path / "file" / "results"):
+    with pytest.raises(UsageError, match="Cannot write to the results folder .*: "), night_lock(tmp_path / "file" / "results"):
         pass
 
 
@@ -176,8 +177,8 @@ def test_a_device_without_cells_has_no_groups():
 def test_a_cell_costs_what_its_last_good_night_took(store):
     add_night(store, 0, {"int8": [1000.0] * 5})
     add_night(store, 1, {"int8": [1000.0] * 7})
-    rows = store.invocations(store.find_sweep("latest").id)
-    accuracy = store.accuracies(store.find_sweep("latest").id)
+    rows = frame(store.invocations(store.find_sweep("latest").id))
+    accuracy = frame(store.accuracies(store.find_sweep("latest").id))
     processes_s = rows["wall_s"].sum() + accuracy["wall_s"].sum()
     expected = MARGIN * (processes_s + BETWEEN_PROCESSES_S * (len(rows) + len(accuracy)))
     seconds = seconds_of_cells(store, read_nights(store))

@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 from results_examples import SWEEP, begin, cell
+from stored_tables import frame
 
 from harness.store.store import Store
 
@@ -59,12 +60,12 @@ def test_processes_write_into_their_own_sweeps_and_into_the_same_cell(kind, tmp_
         process.stdin.close()
         process.stdout.close()
     with Store.open(place) as store:
-        shared = store.invocations(SWEEP)
+        shared = frame(store.invocations(SWEEP))
         assert sorted(shared["attempt"]) == list(range(1, PROCESSES * EACH + 1))
         assert sorted(shared["latency_avg_us"]) == sorted([float(index) for index in range(EACH)] * PROCESSES)
         assert {store.logs.read(path) for path in shared["log_path"]} == {"the log"}
         assert shared["log_path"].nunique() == PROCESSES * EACH
-        assert sorted(store.accuracies(SWEEP)["attempt"]) == list(range(1, PROCESSES + 1))
-        assert sorted(store.cells(SWEEP)["variant_name"]) == ["int8", "met"]
+        assert sorted(frame(store.accuracies(SWEEP))["attempt"]) == list(range(1, PROCESSES + 1))
+        assert sorted(frame(store.cells(SWEEP))["variant_name"]) == ["int8", "met"]
         for sweep_id in own:
-            assert store.invocations(sweep_id)["invocation_index"].tolist() == list(range(EACH))
+            assert frame(store.invocations(sweep_id))["invocation_index"].tolist() == list(range(EACH))

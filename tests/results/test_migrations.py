@@ -1,6 +1,7 @@
-"""Stores of older versions are changed once, keep all they hold, and end with the tables that a new store has."""
+"""A store has the tables of the schema, and a store of an older version is migrated once and keeps all it holds."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -9,13 +10,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from old_stores import DUMPS, make_old_on_server, migrate, restore
 from results_examples import SWEEP, begin
 from sqlalchemy import text
 
 from harness.errors import HarnessError, MissingPrerequisiteError, UsageError
+from harness.store import versions
 from harness.store.listing import list_sweeps
-from harness.store.records import FILE_NAME, SweepStatus
+from harness.store.records import FILE_NAME
 from harness.store.schema import STORE_SCHEMA_VERSION, metadata
 from harness.store.store import Store
 from harness.store.versions import MIGRATIONS, revision
@@ -28,11 +29,17 @@ def empty_place(request, tmp_path):
     return tmp_path if request.param == "sqlite" else request.getfixturevalue("shared_store_url")
 
 
-@pytest.fixture(params=[*(dump.stem for dump in DUMPS), "on a server"])
-def old_place(request, tmp_path):
-    if request.param != "on a server":
-        return restore(next(dump for dump in DUMPS if dump.stem == request.param), tmp_path / "old")
-    return make_old_on_server(request.getfixturevalue("postgresql"), request.getfixturevalue("shared_store_url"))
+@pytest.fixture
+def next_version(monkeypatch, tmp_path):
+    """Let harness have one more version, whose script adds a table `notes`."""
+    folder = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
+    (folder / "versions" / "0006_notes.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n\n"
+        'revision = "0006"\ndown_revision = "0005"\n\n\n'
+        'def upgrade():\n    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))\n'
+    )
+    monkeypatch.setattr(versions, "MIGRATIONS", folder)
+    monkeypatch.setattr(versions, "STORE_SCHEMA_VERSION", STORE_SCHEMA_VERSION + 1)
 
 
 def differences(store):
@@ -52,25 +59,8 @@ def tables(store):
         return set(connection.execute(text(names)).scalars()), versions
 
 
-def test_there_are_dumps_of_every_version_before_alembic():
-    assert {dump.stem for dump in DUMPS} >= {f"store-of-version-{version}" for version in range(1, 5)}
-
-
 def test_a_new_store_has_the_tables_of_the_schema(empty_place):
     with Store.open(empty_place) as store:
-        assert differences(store) == []
-        assert tables(store) == (set(metadata.tables), [revision(STORE_SCHEMA_VERSION)])
-
-
-def test_the_scripts_alone_make_the_tables_of_the_schema(empty_place):
-    migrate(empty_place, "head")
-    with Store.open(empty_place) as store:
-        assert differences(store) == []
-        assert tables(store) == (set(metadata.tables), [revision(STORE_SCHEMA_VERSION)])
-
-
-def test_an_old_store_ends_with_the_tables_of_a_new_one(old_place):
-    with Store.open(old_place) as store:
         assert differences(store) == []
         assert tables(store) == (set(metadata.tables), [revision(STORE_SCHEMA_VERSION)])
 
@@ -79,31 +69,15 @@ def test_the_newest_script_is_the_version_of_the_schema():
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [revision(STORE_SCHEMA_VERSION)]
 
 
-@pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
-def test_an_old_store_keeps_its_rows_and_takes_new_ones(dump, tmp_path):
-    restore(dump, tmp_path)
-    (listed,) = list_sweeps(tmp_path)
-    assert (listed.id, listed.status) == (SWEEP, SweepStatus.FINISHED)
-    with Store.open(tmp_path) as store:
-        assert store.find_sweep("latest") == listed
-        assert store.invocations(SWEEP)["latency_avg_us"].tolist() == [1000.0, 1010.0, 9999.0]
-        assert store.invocations(SWEEP)["gate"].isna().all()
-        assert store.accuracies(SWEEP)["top1"].tolist() == [0.91]
-        store.set_preparation(SWEEP, "R58M", {"knobs": []})
-        assert store.devices(SWEEP)["preparation"].tolist() == [{"knobs": []}]
-        begin(store, "20261125-083000-ab12")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_of_many_that_open_an_old_store_at_once_one_changes_it(kind, tmp_path, request):
-    if kind == "sqlite":
-        place = restore(DUMPS[0], tmp_path)
-    else:
-        place = make_old_on_server(request.getfixturevalue("postgresql"), request.getfixturevalue("shared_store_url"))
-    opened = open_in_processes(place, 4)
-    assert opened == [0, 0, 0, 0]
-    with Store.open(place) as store:
-        assert tables(store) == (set(metadata.tables), [revision(STORE_SCHEMA_VERSION)])
+def test_an_older_store_is_migrated_and_keeps_its_rows(empty_place, next_version, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(versions, "STORE_SCHEMA_VERSION", STORE_SCHEMA_VERSION)
+        with Store.open(empty_place) as store:
+            begin(store)
+    with Store.open(empty_place) as store:
+        names, numbers = tables(store)
+        assert (names, numbers) == ({*metadata.tables, "notes"}, [revision(STORE_SCHEMA_VERSION + 1)])
+        assert store.find_sweep("latest").id == SWEEP
 
 
 def test_of_many_that_open_a_new_store_at_once_one_makes_it(empty_place):
@@ -135,15 +109,25 @@ def open_in_processes(place, count):
     return [process.returncode for process in processes]
 
 
-def test_a_change_that_fails_leaves_the_store_as_it_was(tmp_path):
-    restore(DUMPS[-1], tmp_path)
+def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path, next_version):
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr(versions, "STORE_SCHEMA_VERSION", STORE_SCHEMA_VERSION)
+        Store.open(tmp_path).close()
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
-        connection.execute("CREATE TABLE logs (of_somebody_else TEXT)")
+        connection.execute("CREATE TABLE notes (of_somebody_else TEXT)")
         before = list(connection.iterdump())
-    with pytest.raises(HarnessError, match="table logs already exists"):
+    with pytest.raises(HarnessError, match="table notes already exists"):
         Store.open(tmp_path)
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
         assert list(connection.iterdump()) == before
+
+
+@pytest.mark.parametrize("version", ["0001", "0004"])
+def test_a_store_from_before_the_first_version_is_refused(empty_place, version):
+    with Store.open(empty_place) as store:
+        store._execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+    with pytest.raises(UsageError, match=f"schema version {int(version)}; harness reads versions from 5 on"):
+        Store.open(empty_place)
 
 
 def test_a_newer_store_is_refused_and_not_touched(empty_place):
@@ -168,13 +152,11 @@ def test_an_empty_database_holds_no_results_and_stays_empty(shared_store_url, po
     assert postgresql.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database) == "0"
 
 
-def test_alembic_is_loaded_for_an_old_store_only(tmp_path):
-    restore(DUMPS[0], tmp_path / "old")
+def test_alembic_is_not_loaded_for_a_current_store(tmp_path):
     program = (
         "import sys\nfrom harness.store.store import Store\n"
         f"Store.open({str(tmp_path / 'new')!r}).close(); Store.open({str(tmp_path / 'new')!r}).close()\n"
-        f"assert 'alembic' not in sys.modules\nStore.open({str(tmp_path / 'old')!r}).close()\n"
-        "assert 'alembic' in sys.modules"
+        "assert 'alembic' not in sys.modules"
     )
     subprocess.run(
         [sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -7,12 +7,16 @@ from results_examples import START, SWEEP, accuracy_outcome, begin, cell, measur
 
 from harness.analysis.summary import operator_shares, share_in_delegate, summarize
 from harness.benchmark.invocation import ExecutedBy, OperatorTime, Pass
+from harness.export.tables import summary_frame
+from harness.store.rows import FinishedInvocation, InvocationRow
 from harness.store.store import Store
 
 
 def row(*operators, purpose=Pass.OP_PROFILE, failure_class=None):
     found = [dict(zip(("operator", "place", "nodes", "time_us"), operator, strict=True)) for operator in operators]
-    return {"purpose": purpose, "failure_class": failure_class, "operators": found}
+    identity = {"id": 1, "sweep_id": SWEEP, "cell_key": "key", "invocation_index": 0, "attempt": 1, "block": 0}
+    process = {"started_at_utc": "", "wall_s": 1.0, "command": [], "log_path": ""}
+    return InvocationRow(purpose=purpose, failure_class=failure_class, operators=found, **identity, **process)
 
 
 def test_the_median_of_the_processes_counts():
@@ -58,13 +62,15 @@ def test_promise_h13_the_profile_proves_what_the_timed_logs_do_not(tmp_path, pro
         store.add_invocation(
             SWEEP,
             gpu.key,
-            purpose=Pass.OP_PROFILE,
-            index=0,
-            block=9,
-            started_at=START,
-            invocation=succeeded(150.0, requested="gpu", fell_back=proof, operators=operators),
+            FinishedInvocation(
+                purpose=Pass.OP_PROFILE,
+                index=0,
+                block=9,
+                started_at=START,
+                invocation=succeeded(150.0, requested="gpu", fell_back=proof, operators=operators),
+            ),
         )
-        (summary,) = summarize(store, SWEEP).to_dict("records")
+        (summary,) = summary_frame(summarize(store, SWEEP)).to_dict("records")
     assert summary["verdict"] == verdict
     assert summary["delegate_time_share"] == 0.9
     assert summary["latency_median_us"] == 100.0

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from old_stores import make_old_on_server
 from postgresql_server import KEPT_OUT, WITH_PASSWORD
 from results_examples import SWEEP, accuracy_outcome, add, begin, cell, measure, succeeded, sweep_record
 from sqlalchemy import text
+from stored_tables import frame
 from typer.testing import CliRunner
 
 from harness.cli.main import app
@@ -77,10 +77,10 @@ def test_a_raw_log_is_read_from_any_host(filled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # another host has nothing but the URL
     for place in filled:
         with Store.open(place) as store:
-            path = store.invocations(SWEEP)["log_path"].iloc[0]
+            path = frame(store.invocations(SWEEP))["log_path"].iloc[0]
         assert call("results", "log", path, "--results", place).stdout == "the log"
     with (
-        pytest.raises(HarnessError, match="nosuch cannot be read: it is not in the store"),
+        pytest.raises(HarnessError, match="Cannot read the log nosuch: it is not in the store"),
         Store.open(filled[1]) as store,
     ):
         store.logs.read("nosuch")
@@ -111,7 +111,7 @@ def test_texts_are_sorted_alike_whatever_the_language_of_the_server(shared_store
     for place in (tmp_path, shared_store_url):
         with Store.open(place) as store:
             begin(store, variants=names)
-            found.append(store.variants(SWEEP)["name"].tolist())
+            found.append(frame(store.variants(SWEEP))["name"].tolist())
     assert found[0] == found[1] == sorted(names)
 
 
@@ -192,7 +192,7 @@ def test_a_password_is_never_shown(postgresql, users, shared_store_url, harness_
 
 def test_a_database_that_may_only_be_read_is_read_and_not_written(filled):
     with Store.open(f"{filled[1]}?options=-cdefault_transaction_read_only%3Don") as store:
-        assert len(store.invocations(SWEEP)) > 0
+        assert len(frame(store.invocations(SWEEP))) > 0
         with pytest.raises(UsageError, match=r"cannot be written: cannot execute .* in a read-only transaction"):
             store.add_cell(SWEEP, cell("other"))
 
@@ -239,8 +239,3 @@ def test_files_of_a_night_lie_in_a_folder_of_the_store_alone():
         "results/lab.example-6000-results",
         "postgresql://me@lab.example:6000/results",
     )
-
-
-def test_an_old_store_on_a_server_is_listed(shared_store_url, postgresql):
-    make_old_on_server(postgresql, shared_store_url)
-    assert json.loads(call("results", "list", "--json", "--results", shared_store_url).stdout)["sweeps"] == []

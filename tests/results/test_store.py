@@ -27,6 +27,7 @@ from results_examples import (
     sweep_record,
     tool,
 )
+from stored_tables import frame
 
 import harness
 from harness.benchmark.invocation import Pass
@@ -47,13 +48,13 @@ def store(request, tmp_path):
 def test_promise_h19_what_goes_in_comes_out(store):
     begin(store)
     measure(store, cell(), [100.0, 101.0], outcome=accuracy_outcome())
-    invocations = store.invocations(SWEEP)
+    invocations = frame(store.invocations(SWEEP))
     latency = invocations[invocations.purpose == "latency"]
     assert list(latency.latency_avg_us) == [100.0, 101.0]
     assert list(invocations.failure_class.isna()) == [True] * 3
     assert store.logs.read(latency.log_path.iloc[0]) == "the log"
-    assert store.logs.read(store.accuracies(SWEEP).log_path.iloc[0]) == "accuracy log"
-    assert len(store.accuracies(SWEEP)) == 1
+    assert store.logs.read(frame(store.accuracies(SWEEP)).log_path.iloc[0]) == "accuracy log"
+    assert len(frame(store.accuracies(SWEEP))) == 1
     assert store.find_sweep("latest").id == SWEEP
     assert store.find_sweep("20261124").spec["model"] == "fashion-dscnn"
 
@@ -67,19 +68,19 @@ def test_promise_h19_every_row_leads_to_all_that_made_its_number(store):
     store.add_variant(SWEEP, card())
     store.add_tool(SWEEP, tool())
     measure(store, cell(), [100.0])
-    row = store.invocations(SWEEP).to_dict("records")[0]
+    row = frame(store.invocations(SWEEP)).to_dict("records")[0]
     assert row["command"] == list(succeeded().command) != []
     sweep = store.find_sweep(row["sweep_id"])
     assert (sweep.host["name"], sweep.harness_version) == ("lab", harness.__version__)
     assert sweep.spec == sweep_record().spec
-    (of_cell,) = store.cells(SWEEP).to_dict("records")
+    (of_cell,) = frame(store.cells(SWEEP)).to_dict("records")
     assert of_cell["key"] == row["cell_key"]
     devices, variants, tools = (
         {found[name]: found for found in frame.to_dict("records")}
         for name, frame in (
-            ("serial", store.devices(SWEEP)),
-            ("name", store.variants(SWEEP)),
-            ("sha256", store.tools(SWEEP)),
+            ("serial", frame(store.devices(SWEEP))),
+            ("name", frame(store.variants(SWEEP))),
+            ("sha256", frame(store.tools(SWEEP))),
         )
     )
     assert devices[of_cell["serial"]]["facts"] == json.loads(json.dumps(dataclasses.asdict(told)))
@@ -100,7 +101,7 @@ def test_promise_h20_every_class_comes_out_with_its_sentence_and_its_evidence(st
     begin(store)
     store.add_cell(SWEEP, cell())
     add(store, cell(), 0, failed(Failure(failure_class, "What happened.", "what proves it")))
-    (row,) = store.invocations(SWEEP).to_dict("records")
+    (row,) = frame(store.invocations(SWEEP)).to_dict("records")
     told = FailureClass(row["failure_class"]), row["failure_message"], row["failure_evidence"]
     assert told == (failure_class, "What happened.", "what proves it")
 
@@ -112,7 +113,7 @@ def test_every_attempt_is_kept_and_the_last_decides(store):
     assert store.done(SWEEP) == set()  # a lost phone says nothing of the cell
     add(store, cell(), 0, succeeded())
     assert store.done(SWEEP) == {(cell().key, Pass.LATENCY, 0)}
-    assert list(store.invocations(SWEEP).attempt) == [1, 2]
+    assert list(frame(store.invocations(SWEEP)).attempt) == [1, 2]
 
 
 def test_a_failure_of_the_cell_itself_is_done(store):
@@ -125,7 +126,7 @@ def test_a_failure_of_the_cell_itself_is_done(store):
 def test_a_failed_device_keeps_its_facts(store):
     begin(store)
     store.add_device_failure(SWEEP, "R58M", Failure(FailureClass.DEVICE_LOST, "Gone."))
-    (row,) = store.devices(SWEEP).to_dict("records")
+    (row,) = frame(store.devices(SWEEP)).to_dict("records")
     assert (row["title"], row["failure_class"]) == ("Google Pixel 8", "device_lost")
 
 
@@ -162,7 +163,7 @@ def test_several_threads_write_at_once(store):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(store.invocations(SWEEP)) == 4 * 26
+    assert len(frame(store.invocations(SWEEP))) == 4 * 26
 
 
 def test_promise_h21_kill_9_keeps_every_finished_invocation(tmp_path):
@@ -187,7 +188,7 @@ def test_promise_h21_kill_9_keeps_every_finished_invocation(tmp_path):
                 os.kill(writer.pid, signal.SIGKILL)
                 break
     with Store.open(tmp_path) as store:
-        invocations = store.invocations(SWEEP)
+        invocations = frame(store.invocations(SWEEP))
         assert len(invocations) >= finished + 1
         for path in invocations.log_path:
             assert (store.folder / path).stat().st_size > 0
@@ -224,4 +225,4 @@ def test_promise_h19_tools_and_variants_are_stored_once(store):
     begin(store)
     store.add_tool(SWEEP, tool())
     store.add_variant(SWEEP, card())
-    assert len(store.tools(SWEEP)) == len(store.variants(SWEEP)) == 1
+    assert len(frame(store.tools(SWEEP))) == len(frame(store.variants(SWEEP))) == 1

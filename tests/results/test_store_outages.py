@@ -13,9 +13,10 @@ import psycopg
 import pytest
 from results_examples import SWEEP, accuracy_outcome, add, begin, cell, succeeded, sweep_record
 from sqlalchemy import event
+from stored_tables import frame
 
 from harness.errors import HarnessError, UsageError
-from harness.store import transactions
+from harness.store import postgresql
 from harness.store.pruning import plan_pruning
 from harness.store.records import SweepStatus
 from harness.store.store import Store
@@ -30,7 +31,7 @@ def store(shared_store_url):
 
 
 def attempts(store):
-    rows = store.invocations(SWEEP)
+    rows = frame(store.invocations(SWEEP))
     return sorted(zip(rows["invocation_index"], rows["attempt"], strict=True))
 
 
@@ -109,7 +110,7 @@ def test_what_was_committed_when_the_connection_was_lost_is_not_stored_again(sto
     store.add_accuracy(SWEEP, cell().key, accuracy_outcome())
     assert len(lost) == 1
     assert attempts(store) == [(0, 1)]
-    assert list(store.accuracies(SWEEP)["attempt"]) == [1]
+    assert list(frame(store.accuracies(SWEEP))["attempt"]) == [1]
 
 
 def test_a_sweep_whose_start_was_committed_when_the_connection_was_lost_has_started(store, monkeypatch):
@@ -151,7 +152,7 @@ def test_a_server_that_stays_away_ends_the_sweep_which_is_resumed(store, postgre
         with pytest.raises(HarnessError, match=r"does not answer|was lost") as caught:
             add(store, cell(), 1, succeeded())
         with pytest.raises(HarnessError, match=r"does not answer|was lost"):
-            store.invocations(SWEEP)
+            frame(store.invocations(SWEEP))
     finally:
         postgresql.start()
     assert caught.value.advice
@@ -219,7 +220,7 @@ def test_a_sweep_is_held_again_after_the_server_was_away(store, postgresql, shar
 def test_a_sweep_that_was_taken_over_while_the_server_was_away_is_left_to_the_other(
     store, postgresql, shared_store_url, monkeypatch
 ):
-    monkeypatch.setattr("harness.store.locks._RENEWAL_LIMIT_S", 0.5)
+    monkeypatch.setattr("harness.store.postgresql._RENEWAL_LIMIT_S", 0.5)
     postgresql.restart()
     with Store.open(shared_store_url) as other:
         other.resume_sweep(SWEEP)
@@ -253,10 +254,10 @@ def test_writers_that_meet_are_both_stored(store, shared_store_url):
         event.listen(store._engine, "before_cursor_execute", meet)
         store.add_cell(SWEEP, cell("other"))
     assert len(met) == 1
-    assert store.cells(SWEEP)["variant_name"].tolist().count("other") == 1
+    assert frame(store.cells(SWEEP))["variant_name"].tolist().count("other") == 1
 
 
 def test_a_conflict_that_never_ends_is_told(store, monkeypatch):
-    monkeypatch.setattr(transactions, "_CONFLICT_PAUSE_S", 0.0)
+    monkeypatch.setattr(postgresql, "_CONFLICT_PAUSE_S", 0.0)
     with pytest.raises(HarnessError, match="duplicate key"):
         begin(store)  # the id is taken

@@ -13,7 +13,7 @@ from harness.analysis.statistics import Estimate, median_with_interval
 from harness.analysis.summary import summarize
 from harness.analysis.verdict import Facts, Verdict, judge_cell, rank
 from harness.errors import Failure, FailureClass
-from harness.store.rows import to_rows
+from harness.export.tables import summary_frame
 from harness.store.store import Store
 
 FAST, SLOW = [100.0, 101.0, 102.0, 101.5, 100.5], [200.0, 201.0, 202.0, 201.5, 200.5]
@@ -26,14 +26,14 @@ def store(tmp_path):
 
 
 def rows_by_variant(store):
-    return {row["variant"]: row for row in to_rows(summarize(store, SWEEP))}
+    return {row["variant"]: row for row in [row.as_json() for row in summarize(store, SWEEP)]}
 
 
 def test_one_row_a_cell_with_every_documented_column(store):
     begin(store, variants=("fp32", "int8"))
     measure(store, cell("fp32"), SLOW, outcome=accuracy_outcome(0.915))
     measure(store, cell("int8"), FAST, outcome=accuracy_outcome(0.905))
-    summary = summarize(store, SWEEP)
+    summary = summary_frame(summarize(store, SWEEP))
     assert list(summary.columns) == list(COLUMNS)
     rows = rows_by_variant(store)
     assert rows["int8"]["latency_median_us"] == 101.0
@@ -102,7 +102,7 @@ def test_variants_and_devices_that_failed_do_not_vanish(store):
     measure(store, cell(), FAST, outcome=accuracy_outcome())
     store.add_variant_failure(SWEEP, "prune50", Failure(FailureClass.CONVERSION_FAILED, "No."))
     store.add_device_failure(SWEEP, "DEAD", Failure(FailureClass.DEVICE_UNAUTHORIZED, "Not trusted."))
-    classes = {row["failure_class"] for row in to_rows(summarize(store, SWEEP))}
+    classes = {row["failure_class"] for row in [row.as_json() for row in summarize(store, SWEEP)]}
     assert classes == {None, "conversion_failed", "device_unauthorized"}
 
 

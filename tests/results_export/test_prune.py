@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from results_examples import START, accuracy_outcome, begin, cell, measure, sweep_record
 from sqlalchemy import update
+from stored_tables import frame
 
 from harness.errors import HarnessError, UsageError
 from harness.store.pruning import MARK, plan_pruning, prune
@@ -183,7 +184,7 @@ def test_killed_before_the_rows_go_nothing_is_lost(store, monkeypatch):
         list(prune(store, pruning))
     assert left(store) == IDS[:1]
     assert plan_pruning(store, now=NOW, keep=1).leftovers == []
-    assert all((store.folder / path).exists() for path in store.invocations(IDS[0])["log_path"])
+    assert all((store.folder / path).exists() for path in frame(store.invocations(IDS[0]))["log_path"])
 
 
 def test_killed_before_the_folder_goes_the_next_prune_removes_it(store, monkeypatch):

@@ -8,6 +8,7 @@ from harness.analysis.summary import summarize
 from harness.benchmark.benchmark_model.command import cache_flags, keeps_cache
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.adb.discovery import open_device
+from harness.export.tables import summary_frame
 
 CACHED = frozenset(["delegate_serialize_dir", "delegate_serialize_token", "xnnpack_weight_cache_file_path"])
 
@@ -67,7 +68,7 @@ def test_promise_h17_cold_is_an_empty_cache_and_warm_a_full_one(start_phone, tmp
     assert len(sweep.invocations) == 9
     assert all(not keeps_cache(row["command"]) for row in sweep.invocations[4:])
     assert not device.run(["ls", leftover], timeout_s=10).ok  # gone afterwards
-    (row,) = summarize(sweep.store, SWEEP).to_dict("records")
+    (row,) = summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
     assert (row["init_cold_us"], row["init_warm_us"], row["init_cached"]) == (9000, 2000, True)
     assert row["init_median_us"] == 9000
 
@@ -77,7 +78,7 @@ def test_promise_h17_without_a_cache_the_first_process_is_the_first_load(start_p
     sweep = ScriptedSweep(tmp_path, TOOL_WITH_CACHE, measurement={"init_pairs": 2, "runs": 4})
     sweep.run(open_device(start_phone().serial))
     assert [row["purpose"] for row in sweep.invocations] == ["init_cold", "init_warm", *["latency"] * 5]
-    (row,) = summarize(sweep.store, SWEEP).to_dict("records")
+    (row,) = summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
     assert row["init_cold_us"] == 9000
     assert row["init_cached"] is False
 

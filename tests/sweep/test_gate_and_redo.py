@@ -14,6 +14,7 @@ from harness.devices.state.sampling import ClockSamples, parse_samples
 from harness.devices.state.telemetry import Telemetry, read_telemetry
 from harness.devices.state.thermal_gate import ThermalGate, ThermalLimits, body_temperatures, held_back, throttling
 from harness.errors import DeviceError, FailureClass
+from harness.export.tables import summary_frame
 from harness.spec.profile import DeviceProfile
 from harness.virtual_phone.phone import virtual_phone
 
@@ -50,15 +51,15 @@ def shared_phone(phone_ready, adb):
 @pytest.fixture
 def phone(shared_phone):
     """The phone of all tests here, cool and fast again for each."""
-    shared_phone.set_thermal_status(0)
-    shared_phone.set_battery(level=87)
+    shared_phone.controls.set_thermal_status(0)
+    shared_phone.controls.set_battery(level=87)
     for zone, degrees_c in ((0, 35.0), (3, 29.1)):
-        shared_phone.set_zone_temperature(zone, degrees_c)
+        shared_phone.controls.set_zone_temperature(zone, degrees_c)
     for core in range(9):
-        fastest = int(shared_phone.clock(core, "cpuinfo_max_freq"))
-        shared_phone.set_core_ceiling(core, fastest)
-        shared_phone.set_core_frequency(core, fastest)
-    shared_phone._inside("data/count").unlink(missing_ok=True)
+        fastest = int(shared_phone.controls.clock(core, "cpuinfo_max_freq"))
+        shared_phone.controls.set_core_ceiling(core, fastest)
+        shared_phone.controls.set_core_frequency(core, fastest)
+    shared_phone.processes.inside("data/count").unlink(missing_ok=True)
     return shared_phone
 
 
@@ -108,18 +109,18 @@ def test_promise_h2_what_holds_the_gate_shut(look, reason):
 def test_promise_h2_the_gate_waits_for_status_zones_and_clocks_and_counts_down(phone, device):
     told = []
     scripted = Time(
-        lambda: phone.set_zone_temperature(0, 35.0),  # still: thermal status 2
-        lambda: phone.set_thermal_status(0),
-        lambda: phone.set_core_ceiling(4, 2_367_000),
+        lambda: phone.controls.set_zone_temperature(0, 35.0),  # still: thermal status 2
+        lambda: phone.controls.set_thermal_status(0),
+        lambda: phone.controls.set_core_ceiling(4, 2_367_000),
     )
     gate = ThermalGate(device, LIMITS, [4], clock=scripted.clock, sleep=scripted.sleep, tell=told.append)
-    phone.set_core_ceiling(4, 2_367_000)
+    phone.controls.set_core_ceiling(4, 2_367_000)
     cool, record = gate.wait(None)
     assert (record.waited_s, record.looks, record.held_by, record.open) == (0, 1, "", True)
     assert gate.wait(cool)[1].looks == 0  # a look just taken saves one
-    phone.set_zone_temperature(0, 71.5)
-    phone.set_thermal_status(2)
-    phone.set_core_ceiling(4, 1_200_000)
+    phone.controls.set_zone_temperature(0, 71.5)
+    phone.controls.set_thermal_status(2)
+    phone.controls.set_core_ceiling(4, 1_200_000)
     look, record = gate.wait(None)
     assert record.open
     assert record.held_by == "thermal status 2"
@@ -131,7 +132,7 @@ def test_promise_h2_the_gate_waits_for_status_zones_and_clocks_and_counts_down(p
 
 @pytest.mark.virtual_phone
 def test_promise_h2_the_wait_has_a_limit(phone, device):
-    phone.set_thermal_status(3)
+    phone.controls.set_thermal_status(3)
     scripted = Time()
     gate = ThermalGate(device, ThermalLimits(40, 60, 7), [0], clock=scripted.clock, sleep=scripted.sleep)
     _, record = gate.wait(None)
@@ -141,7 +142,7 @@ def test_promise_h2_the_wait_has_a_limit(phone, device):
 
 @pytest.mark.virtual_phone
 def test_promise_h2_ctrl_c_ends_the_wait_at_once(phone, device, tmp_path):
-    phone.set_thermal_status(3)
+    phone.controls.set_thermal_status(3)
     sweep = ScriptedSweep(tmp_path)
     threading.Timer(1.0, sweep.stop.set).start()
     sweep.run(device)
@@ -150,8 +151,8 @@ def test_promise_h2_ctrl_c_ends_the_wait_at_once(phone, device, tmp_path):
 
 @pytest.mark.virtual_phone
 def test_promise_h2_no_invocation_starts_on_a_hot_phone(phone, device, tmp_path):
-    phone.set_zone_temperature(3, 44.0)  # its battery's zone
-    scripted = Time(lambda: None, lambda: phone.set_zone_temperature(3, 30.0))
+    phone.controls.set_zone_temperature(3, 44.0)  # its battery's zone
+    scripted = Time(lambda: None, lambda: phone.controls.set_zone_temperature(3, 30.0))
     sweep = run_in_scripted_time(ScriptedSweep(tmp_path), device, scripted)
     first, *others = sweep.invocations
     assert first["gate"]["held_by"] == "battery at 44.0 °C, limit 40 °C"
@@ -165,7 +166,7 @@ def test_promise_h2_no_invocation_starts_on_a_hot_phone(phone, device, tmp_path)
 @pytest.mark.virtual_phone
 def test_promise_h2_a_phone_that_never_cools_is_given_up_and_resumed(phone, device, tmp_path, profiled):
     profiled(thermal_wait_s=9)
-    phone.set_thermal_status(2)
+    phone.controls.set_thermal_status(2)
     sweep = ScriptedSweep(tmp_path)
     with pytest.raises(DeviceError) as caught:
         run_in_scripted_time(sweep, device, Time())
@@ -173,13 +174,13 @@ def test_promise_h2_a_phone_that_never_cools_is_given_up_and_resumed(phone, devi
     assert "did not cool within 9 s: thermal status 2" in str(caught.value)
     assert [row["latency_avg_us"] for row in sweep.invocations] == [None, None]
     assert not sweep.store.done(SWEEP)  # --resume tries all again
-    assert not phone.fixed_performance
+    assert not phone.controls.fixed_performance
 
 
 @pytest.mark.virtual_phone
 def test_a_profile_that_waits_for_nothing_measures_hot_and_says_so(phone, device, tmp_path, profiled):
     profiled(thermal_wait_s=0)
-    phone.set_zone_temperature(3, 44.0)
+    phone.controls.set_zone_temperature(3, 44.0)
     sweep = ScriptedSweep(tmp_path).run(device)
     assert {tuple(row["labels"]) for row in sweep.invocations} == {("hot",)}
     assert {row["failure_class"] for row in sweep.invocations} == {None}
@@ -226,7 +227,7 @@ COUNT = "n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count; "
 def test_promise_h3_a_throttled_invocation_is_kept_marked_cooled_and_redone(phone, device, tmp_path):
     """The second and third run of the tool heat the phone; each nap at the gate cools it."""
     heat = "[ $n = 2 -o $n = 3 ] && sed -i 's/Status: 0/Status: 2/' /run/state/dumpsys-thermalservice"
-    cool = Time(*[lambda: phone.set_thermal_status(0)] * 5)
+    cool = Time(*[lambda: phone.controls.set_thermal_status(0)] * 5)
     sweep = run_in_scripted_time(ScriptedSweep(tmp_path, f"{COUNT}{heat}"), device, cool)
     places = [(row["invocation_index"], row["attempt"], row["failure_class"]) for row in sweep.invocations]
     assert places == [
@@ -245,7 +246,7 @@ def test_promise_h3_a_throttled_invocation_is_kept_marked_cooled_and_redone(phon
     assert discarded["telemetry_after"]["thermal_status"] == 2
     assert redone["gate"]["held_by"] == "thermal status 2"
     assert redone["telemetry_before"]["thermal_status"] == 0
-    (row,) = summarize(sweep.store, SWEEP).to_dict("records")
+    (row,) = summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
     assert (row["invocations_ok"], row["invocations_failed"]) == (5, 0)
     assert sum("held back while the tool ran: thermal status 2" in note for note in sweep.notebook.notes) == 2
 
@@ -256,7 +257,7 @@ def test_promise_h3_at_most_two_redos_and_a_throttled_number_never_counts(phone,
 
     def cool():
         for core in range(9):
-            phone.set_core_ceiling(core, int(phone.clock(core, "cpuinfo_max_freq")))
+            phone.controls.set_core_ceiling(core, int(phone.controls.clock(core, "cpuinfo_max_freq")))
 
     scripted = Time(*[cool] * 20)
     sweep = run_in_scripted_time(ScriptedSweep(tmp_path, slow), device, scripted)
@@ -264,7 +265,7 @@ def test_promise_h3_at_most_two_redos_and_a_throttled_number_never_counts(phone,
     assert attempts == [(index, attempt) for index in range(5) for attempt in (1, 2, 3)]
     assert {row["failure_class"] for row in sweep.invocations} == {"throttled"}
     assert "of 1.70 GHz" in sweep.invocations[0]["failure_message"]
-    (row,) = summarize(sweep.store, SWEEP).to_dict("records")
+    (row,) = summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
     assert row["invocations_ok"] == 0
     assert row["failure_class"] == "throttled"
     assert not sweep.store.done(SWEEP)  # --resume tries again on a cooler day
@@ -275,7 +276,7 @@ def test_promise_h3_at_most_two_redos_and_a_throttled_number_never_counts(phone,
 
 @pytest.mark.virtual_phone
 def test_promise_h16_every_invocation_has_a_look_before_and_after(phone, device, tmp_path):
-    phone.set_battery(level=61)
+    phone.controls.set_battery(level=61)
     change = "sed -i 's/level: .*/level: 60/' /run/state/dumpsys-battery; "
     clock = "echo 1111000 >/sys/devices/system/cpu/cpu3/cpufreq/scaling_cur_freq"
     sweep = ScriptedSweep(tmp_path, change + clock).run(device)
@@ -343,10 +344,10 @@ def test_promise_h16_a_lost_phone_has_no_look_after(phone, device, tmp_path):
 
 
 def _crash_at_second_run(phone, device):
-    count = phone._inside("data/count")
+    count = phone.processes.inside("data/count")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if count.exists() and count.read_text().strip() == "2":
-            phone.crash_adbd()
+            phone.faults.crash_adbd()
             return
         time.sleep(0.05)

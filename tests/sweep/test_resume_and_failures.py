@@ -97,9 +97,9 @@ def stop_after(sweep, count):
     """Interrupt as Ctrl-C does once so many invocations are stored."""
     add, stored = sweep.store.add_invocation, []
 
-    def add_and_count(*arguments, **values):
-        add(*arguments, **values)
-        stored.append(values["index"])
+    def add_and_count(sweep_id, cell_key, finished):
+        add(sweep_id, cell_key, finished)
+        stored.append(finished.index)
         if len(stored) == count:
             sweep.stop.set()
 

@@ -11,6 +11,7 @@ from scripted_sweep import ScriptedSweep
 from harness.analysis.summary import summarize
 from harness.devices.adb.discovery import open_device
 from harness.errors import DEVICE_GONE, NOT_CAUSED_BY_THE_CELL, DeviceError, Failure, FailureClass
+from harness.export.tables import summary_frame
 from harness.sweep.fault_log import MOST_RESTARTS, FaultLog
 from harness.sweep.retry import RULES, Remedy, Tries
 
@@ -132,7 +133,7 @@ def test_a_crash_is_done_once_more_and_both_attempts_are_kept(start_phone, tmp_p
     places = [(row["invocation_index"], row["attempt"], row["failure_class"]) for row in sweep.invocations]
     assert places == [(0, 1, None), (1, 1, "crashed"), (1, 2, None), (2, 1, None), (3, 1, None), (4, 1, None)]
     assert any(note.endswith("Repeating it once.") for note in sweep.notebook.notes)
-    (row,) = summarize(sweep.store, SWEEP).to_dict("records")
+    (row,) = summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
     assert (row["invocations_ok"], row["invocations_failed"], row["verdict"]) == (5, 1, "unreliable")
     assert row["failure_class"] == "crashed"  # made good, and told all the same
 

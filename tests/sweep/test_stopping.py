@@ -84,7 +84,7 @@ def test_promise_h8_cells_stop_on_their_own_and_stay_stopped_when_carried_on(sta
         measurement={"invocations": 11, "interval_width": 0.02, "fewest_invocations": 7, "memory_invocations": 1},
     ).run(device)
     made = len(sweep.invocations)
-    summary = {row["delegate_requested"]: row for row in summarize(sweep.store, SWEEP).to_dict("records")}
+    summary = {row.delegate_requested: vars(row) for row in summarize(sweep.store, SWEEP)}
     assert summary["cpu"]["invocations_ok"] == 7
     assert summary["cpu-builtin"]["invocations_ok"] == 11
     latency = [row for row in sweep.invocations if row["purpose"] == "latency"]

@@ -13,6 +13,7 @@ from harness.analysis.summary import summarize
 from harness.cli.options import duration_s
 from harness.devices.adb.discovery import open_device
 from harness.errors import UsageError
+from harness.export.tables import summary_frame
 from harness.report.terminal.fitting import curve
 from harness.report.terminal.sweep_table import sweep_table
 from harness.spec.loading import validate_spec
@@ -52,7 +53,7 @@ def test_promise_h18_windows_follow_each_other_on_a_phone_that_heats_up(start_ph
     assert [row["labels"] for row in windows[2:]] == [["hot"]] * 4
     assert {row["runs"] for row in windows} == {700}
     assert [row["purpose"] for row in sweep.invocations] == ["latency"] * 5 + ["sustained"] * 6
-    summary = summarize(sweep.store, SWEEP)
+    summary = summary_frame(summarize(sweep.store, SWEEP))
     (row,) = summary.to_dict("records")
     assert row["sustained_curve_us"] == [1000, 1100, 1200, 1300, 1400, 1500]
     assert row["sustained_change"] == pytest.approx(0.5)
@@ -69,11 +70,11 @@ def test_promise_h18_a_run_that_was_broken_off_begins_anew(start_phone, tmp_path
     sweep = ScriptedSweep(tmp_path, TOOL_THAT_HEATS_UP.replace("[ $n = 2 ]", "false"), measurement=SIX_WINDOWS)
     stop_after_two_windows(sweep)
     sweep.run(device)
-    (row,) = summarize(sweep.store, SWEEP).to_dict("records")
+    (row,) = summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
     assert row["sustained_curve_us"] == [1000, 1100]
     sweep.stop.clear()
     sweep.run(device)
-    (row,) = summarize(sweep.store, SWEEP).to_dict("records")
+    (row,) = summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
     assert row["sustained_curve_us"] == [1200, 1300, 1400, 1500, 1600, 1700]
     made = len(sweep.invocations)
     sweep.run(device)
@@ -88,9 +89,9 @@ def stop_after_two_windows(sweep):
     """Interrupt as Ctrl-C does once two windows are stored."""
     add, count = sweep.store.add_invocation, []
 
-    def add_and_count(*arguments, **values):
-        add(*arguments, **values)
-        count.extend(["one"] * (values["purpose"] == "sustained"))
+    def add_and_count(sweep_id, cell_key, finished):
+        add(sweep_id, cell_key, finished)
+        count.extend(["one"] * (finished.purpose == "sustained"))
         if len(count) == 2:
             sweep.stop.set()
 

@@ -7,6 +7,7 @@ from scripted_sweep import ScriptedSweep
 
 from harness.analysis.summary import summarize
 from harness.devices.adb.discovery import open_device
+from harness.export.tables import summary_frame
 from harness.report.terminal.sweep_table import sweep_table
 from harness.sweep.device.cell_setup import FEWEST_RUNS, find_warm_up, window_difference
 
@@ -107,7 +108,7 @@ def test_promise_h6_every_process_of_a_cell_warms_up_as_was_found(start_phone, t
         assert (row["warmup_asked_runs"], row["warmup_runs"], row["warmup_converged"]) == (runs, runs, converged)
         assert f"--warmup_runs={runs}" in row["command"]
         assert "--warmup_min_secs=0" in row["command"]
-    summary = summarize(sweep.store, SWEEP)
+    summary = summary_frame(summarize(sweep.store, SWEEP))
     (row,) = summary.to_dict("records")
     assert (row["warmup_runs"], row["warmup_converged"], row["invocations_ok"]) == (runs, converged, 5)
     assert ("not warmed up" in printed(summary)) is not converged
@@ -146,9 +147,9 @@ def stop_after_three(sweep, purpose="latency"):
     """Interrupt as Ctrl-C does once three processes of a pass are stored."""
     add, count = sweep.store.add_invocation, []
 
-    def add_and_count(*arguments, **values):
-        add(*arguments, **values)
-        count.extend(["one"] * (values["purpose"] == purpose))
+    def add_and_count(sweep_id, cell_key, finished):
+        add(sweep_id, cell_key, finished)
+        count.extend(["one"] * (finished.purpose == purpose))
         if len(count) == 3:
             sweep.stop.set()
 

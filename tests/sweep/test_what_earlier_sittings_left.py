@@ -11,8 +11,10 @@ from rich.console import Console
 from harness.analysis.summary import summarize
 from harness.benchmark.invocation import Pass
 from harness.errors import DeviceError, Failure, FailureClass, UsageError
+from harness.export.tables import summary_frame
 from harness.report.terminal.sweep_table import sweep_table
 from harness.spec.sweep import SweepSpec, change_sweep_spec
+from harness.store.rows import FinishedInvocation
 from harness.store.store import Store
 from harness.sweep.resume import UNKNOWN, changed_settings, labels_so_far, read_state, require_same_system
 
@@ -113,12 +115,12 @@ def test_what_has_another_key_is_set_aside_with_what_changed(store):
     assert left.reasons("R58M") == [f"R58M: measuring again because {left.set_aside[CELL.key]}: int8 cpu."]
     store.set_aside(SWEEP, left.set_aside, planned={now.key})
     measure(store, now, [900.0] * 5, outcome=accuracy_outcome(), memory=False)
-    rows = {row["cell_key"]: row for row in summarize(store, SWEEP).to_dict("records")}
+    rows = {row["cell_key"]: row for row in summary_frame(summarize(store, SWEEP)).to_dict("records")}
     assert rows[CELL.key]["verdict"] == "set_aside"
     assert rows[CELL.key]["latency_median_us"] == 1000.0
     assert rows[now.key]["verdict"] == "ranked"
     store.set_aside(SWEEP, {}, planned={CELL.key})
-    assert summarize(store, SWEEP)["set_aside"].isna().all()
+    assert summary_frame(summarize(store, SWEEP))["set_aside"].isna().all()
 
 
 def test_a_row_of_another_sitting_is_marked_and_its_rank_is_doubted(store):
@@ -131,16 +133,18 @@ def test_a_row_of_another_sitting_is_marked_and_its_rank_is_doubted(store):
         store.add_invocation(
             SWEEP,
             other.key,
-            purpose=Pass.LATENCY,
-            index=index,
-            block=5 + index,
-            invocation=succeeded(800.0),
-            started_at=later + timedelta(seconds=index),
+            FinishedInvocation(
+                purpose=Pass.LATENCY,
+                index=index,
+                block=5 + index,
+                invocation=succeeded(800.0),
+                started_at=later + timedelta(seconds=index),
+            ),
         )
     store.add_accuracy(SWEEP, other.key, accuracy_outcome())
-    summary = summarize(store, SWEEP)
+    summary = summary_frame(summarize(store, SWEEP))
     assert dict(zip(summary["variant"], summary["sittings"], strict=True)) == {"int8": "1", "fp16": "2"}
-    assert "not measured in turns" in _printed(summary)
+    assert "not measured in turns" in _printed(summarize(store, SWEEP))
 
 
 def _printed(summary):

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from experiments.injected_faults import commands_on
 
 from harness.devices.adb.discovery import open_device
 from harness.errors import DeviceError, MissingPrerequisiteError, UsageError
 from harness.virtual_phone import base_image
 from harness.virtual_phone.base_image import debian_mirror
-from harness.virtual_phone.faults import commands_on
 from harness.virtual_phone.phone import VirtualPhone, running_phones, virtual_phone
 from harness.virtual_phone.recording import load_recording, shipped_recordings
 
@@ -83,7 +83,7 @@ def test_a_recorded_phone_by_its_file(start_phone, tmp_path):
 def test_what_is_no_record_is_refused(tmp_path, content):
     file = tmp_path / "x.json"
     file.write_text(content)
-    with pytest.raises(UsageError, match="not the record of a phone"):
+    with pytest.raises(UsageError, match="Cannot read the recording"):
         load_recording(str(file))
 
 
@@ -99,7 +99,7 @@ def test_an_unknown_costume_lists_the_known_ones():
 def test_a_name_is_taken_once_and_free_again(start_phone):
     phone = start_phone("one-name", connect=False)
     assert "one-name" in {running.name for running in running_phones()}
-    with pytest.raises(UsageError, match="runs already"):
+    with pytest.raises(UsageError, match="is running already"):
         VirtualPhone.start("one-name")
     phone.stop()
     assert not phone.running
@@ -109,7 +109,7 @@ def test_a_name_is_taken_once_and_free_again(start_phone):
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "$(x)", "x" * 60])
 def test_bad_names_are_refused(name, phone_ready):
-    with pytest.raises(UsageError, match="no name for a phone"):
+    with pytest.raises(UsageError, match="Invalid phone name"):
         VirtualPhone.start(name)
 
 
@@ -139,7 +139,7 @@ def test_a_command_ends_with_its_connection_as_on_a_phone(start_phone):
     with ThreadPoolExecutor(1) as pool:
         lost = pool.submit(device.run, ["sleep", "977"], timeout_s=60)
         until(lambda: [command.cmdline() for command in commands_on(phone)] == [["sleep", "977"]])
-        phone.cut_cable()
+        phone.faults.cut_cable()
         with pytest.raises(DeviceError):
             lost.result()
     until(lambda: not commands_on(phone))
@@ -238,14 +238,14 @@ def test_the_official_tool_is_the_vendor_partition(virtual_phone):
 
 def test_missing_programs_are_named_with_their_packages(monkeypatch):
     monkeypatch.setattr(base_image.shutil, "which", lambda program, **_: None if program == "g++" else "/bin/x")
-    with pytest.raises(MissingPrerequisiteError, match=r"needs g\+\+") as caught:
+    with pytest.raises(MissingPrerequisiteError, match=r"lacks g\+\+") as caught:
         base_image.check_programs()
     assert caught.value.advice == "On Debian: apt install g++"
 
 
 def test_the_mirror_comes_from_the_machines_own_sources(tmp_path):
     (tmp_path / "sources.list.d").mkdir()
-    with pytest.raises(MissingPrerequisiteError, match="No Debian mirror"):
+    with pytest.raises(MissingPrerequisiteError, match="Cannot find a Debian mirror"):
         debian_mirror(tmp_path)
     (tmp_path / "sources.list").write_text("# deb http://no/\ndeb [arch=amd64] http://old.example/debian stable main\n")
     assert debian_mirror(tmp_path) == "http://old.example/debian"
@@ -297,8 +297,8 @@ def test_the_command_line_starts_changes_breaks_and_stops_a_phone(harness_cli, p
         (("phone", "set", "nosuch", "--temperature", "x=y"), "found x=y"),
         (("phone", "set", "nosuch", "--temperature", "0=55"), "'nosuch' is not running"),
         (("phone", "set", "nosuch", "--battery-level", "5"), "'nosuch' is not running"),
-        (("phone", "set", "../../x", "--temperature", "0=55"), "no name for a phone"),
-        (("phone", "start", "a b"), "'a b' is no name for a phone"),
+        (("phone", "set", "../../x", "--temperature", "0=55"), "Invalid phone name"),
+        (("phone", "start", "a b"), "Invalid phone name 'a b'"),
         (("phone", "start", "x", "--like", "nokia"), "No recording 'nokia'"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from harness.analysis.cell_comparison import CellPair, ComparedCells, Regression, compare_cells
 from harness.analysis.comparable_cell import ComparableCell, read_comparable_cells
@@ -14,11 +13,11 @@ from harness.analysis.device_noise import LATEST_SWEEPS, DeviceNoise, between_fl
 from harness.analysis.history.nights import LATEST_NIGHTS, CellName, CellNights, Night, read_nights
 from harness.analysis.history.steps import HistoryStep, changes, find_shifts
 from harness.analysis.noise_floor import NoiseFloor
+from harness.analysis.result_row import ResultRow
 from harness.analysis.summary import summarize
 from harness.analysis.verdict import FEWEST_INVOCATIONS
 from harness.errors import FailureClass
-from harness.store.rows import to_rows
-from harness.store.store import Store
+from harness.store.reader import StoreReader
 
 
 class Trouble(StrEnum):
@@ -59,12 +58,12 @@ class CheckedCell:
     @property
     def is_left_out(self) -> bool:
         """Whether the time was up before it was measured."""
-        return self.side.cell["failure_class"] is None and len(self.side.latencies_us) < FEWEST_INVOCATIONS
+        return self.side.cell.failure_class is None and len(self.side.latencies_us) < FEWEST_INVOCATIONS
 
     @property
     def troubles(self) -> frozenset[Trouble]:
         """Everything that is wrong with it."""
-        failure = self.side.cell["failure_class"]
+        failure = self.side.cell.failure_class
         own = {
             Trouble.FAILED: failure not in (None, FailureClass.FELL_BACK),
             Trouble.STEP: self.new_step is not None,
@@ -80,7 +79,7 @@ class NightCheck:
 
     sweep_id: str
     cells: Sequence[CheckedCell]
-    other_failures: Sequence[dict[str, Any]]
+    other_failures: Sequence[ResultRow]
     """Rows of the summary of devices and recipes that failed as a whole."""
 
     def troubled(self, trouble: Trouble) -> list[CheckedCell]:
@@ -96,23 +95,23 @@ class NightCheck:
     @property
     def is_empty(self) -> bool:
         """Whether every device failed as a whole, so that nothing says anything of a cell."""
-        of_devices = [row for row in self.other_failures if row["variant"] is None]
-        tried = any(cell.side.latencies_us or cell.side.cell["invocations_failed"] for cell in self.cells)
+        of_devices = [row for row in self.other_failures if row.variant is None]
+        tried = any(cell.side.latencies_us or cell.side.cell.invocations_failed for cell in self.cells)
         return bool(of_devices) and not tried
 
 
 def name_of(side: ComparableCell) -> CellName:
     """Return what names a side's cell in every sweep."""
     cell = side.cell
-    return CellName(cell["serial"], cell["variant"], cell["delegate_requested"], cell["threads"])
+    return CellName(side.serial, cell.variant or "", cell.delegate_requested or "", cell.threads or 0)
 
 
 def check_night(
-    store: Store, sweep_id: str, *, effect: float = SMALLEST_EFFECT, last: int = LATEST_NIGHTS
+    store: StoreReader, sweep_id: str, *, effect: float = SMALLEST_EFFECT, last: int = LATEST_NIGHTS
 ) -> NightCheck:
     """Compare every cell of a sweep with its last good night that is alike, else refuse the last good one."""
     sides = read_comparable_cells(store, sweep_id)
-    serials = sorted({side.cell["serial"] for side in sides})
+    serials = sorted({side.serial for side in sides})
     cells = [cell for serial in serials for cell in read_nights(store, serial=serial, last=last)]
     known = {cell.name: _until(cell, sweep_id) for cell in cells}
     ours = {name_of(side): known[name_of(side)] for side in sides}
@@ -120,13 +119,12 @@ def check_night(
     couples = _couples(store, sides, before)
     at_hand = [side for couple in couples for side in (couple.a, couple.b) if side]
     noise = NightNoise(ours.values(), noise_cells(store, serials), at_hand)
-    compared = {cells.b.cell["cell_key"]: cells for cells in compare_cells(couples, noise, effect=effect) if cells.b}
+    compared = {cells.b.key: cells for cells in compare_cells(couples, noise, effect=effect) if cells.b}
     checked = [
-        CheckedCell(side, compared.get(side.cell["cell_key"]), new_step(ours[name_of(side)], sweep_id, effect=effect))
+        CheckedCell(side, compared.get(side.key), new_step(ours[name_of(side)], sweep_id, effect=effect))
         for side in sides
     ]
-    rows = to_rows(summarize(store, sweep_id))
-    return NightCheck(sweep_id, checked, [row for row in rows if row["cell_key"] is None])
+    return NightCheck(sweep_id, checked, [row for row in summarize(store, sweep_id) if row.cell_key is None])
 
 
 def _until(cell: CellNights, sweep_id: str) -> CellNights:
@@ -148,7 +146,7 @@ def _is_alike(night: Night, tonight: Night) -> bool:
     return not any(change.parts_nights and change.what != "ran" for change in changes(night, tonight))
 
 
-def _couples(store: Store, sides: Sequence[ComparableCell], before: dict[CellName, Night]) -> list[CellPair]:
+def _couples(store: StoreReader, sides: Sequence[ComparableCell], before: dict[CellName, Night]) -> list[CellPair]:
     earlier = {
         (sweep_id, name_of(side)): side
         for sweep_id in sorted({night.sweep_id for night in before.values()})
@@ -208,7 +206,7 @@ class NightNoise(DeviceNoise):
         like = [
             side
             for side in self._nights
-            if side.cell["delegate_requested"] == b.cell["delegate_requested"]
+            if side.cell.delegate_requested == b.cell.delegate_requested
             and all(side.conditions[name] == b.conditions[name] for name in wanted)
         ]
         sweeps = sorted({side.sweep_id for side in like})
@@ -225,7 +223,13 @@ def _since_last_step(cell: CellNights) -> list[Night]:
 
 
 def _as_side(cell: CellNights, night: Night) -> ComparableCell:
-    row = {"serial": cell.name.serial, "delegate_requested": cell.name.delegate, "cell_key": night.cell_key}
+    row = ResultRow(
+        sweep_id=night.sweep_id,
+        serial=cell.name.serial,
+        delegate_requested=cell.name.delegate,
+        cell_key=night.cell_key,
+        verdict=str(night.verdict),
+    )
     return ComparableCell(night.sweep_id, row, night.conditions, night.latencies_us)
 
 
@@ -233,7 +237,7 @@ def trouble_sentence(cell: CheckedCell, trouble: Trouble) -> str:
     """Return what is wrong with a cell, in one sentence."""
     row = cell.side.cell
     if trouble is Trouble.FAILED:
-        return f"{row['failure_class']}: {row['failure_message']} {row['failure_advice'] or ''}".strip()
+        return f"{row.failure_class}: {row.failure_message} {row.failure_advice or ''}".strip()
     if trouble is Trouble.LEFT_OUT:
         return f"Stopped after {len(cell.side.latencies_us)} of its processes; {FEWEST_INVOCATIONS} are the least."
     if trouble is Trouble.STEP and cell.new_step:
@@ -257,9 +261,9 @@ def _against_last_night(cell: CheckedCell, trouble: Trouble) -> str:
             f"{_percent(interval.high)}) than in sweep {last}."
         )
     if trouble is Trouble.ACCURACY:
-        return f"Top-1 is {100 * now['top1']:.1f} %; it was {100 * before['top1']:.1f} % in sweep {last}."
+        return f"Top-1 is {100 * (now.top1 or 0):.1f} %; it was {100 * (before.top1 or 0):.1f} % in sweep {last}."
     if trouble is Trouble.FALLBACK:
-        return f"Ran on {now['delegate_achieved']}; in sweep {last} it ran on {before['delegate_achieved']}."
+        return f"Ran on {now.delegate_achieved}; in sweep {last} it ran on {before.delegate_achieved}."
     if trouble is Trouble.MEMORY:
         return f"Takes more memory than in sweep {last}."
     return f"Not compared with sweep {last}: {finding.why}"

@@ -6,24 +6,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
 from harness.analysis.statistics import Estimate, median, median_with_interval
 from harness.analysis.verdict import FEWEST_INVOCATIONS, Facts, Verdict, judge_cell
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.invocation import Pass
 from harness.errors import is_final
-from harness.store.night_rows import accuracies_of, cells_named, devices_of, invocations_of, variants_of
+from harness.store.reader import StoreReader
 from harness.store.records import SweepRecord
-from harness.store.rows import counting_attempts
-from harness.store.store import Store
+from harness.store.rows import (
+    CellRow,
+    NightAccuracy,
+    NightDevice,
+    NightInvocation,
+    NightVariant,
+    counting_attempts,
+)
 
 LATEST_NIGHTS = 60
 
 NO_LATENCY = frozenset({Verdict.FAILED, Verdict.NOT_MEASURED, Verdict.WRONG_OUTPUT})
 """Verdicts of a night that has no place in a series."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, order=True)
@@ -91,7 +94,7 @@ class CellNights:
 
 
 def read_nights(
-    store: Store,
+    store: StoreReader,
     *,
     variant: str | None = None,
     delegate: str | None = None,
@@ -101,17 +104,16 @@ def read_nights(
 ) -> list[CellNights]:
     """Return the `last` nights of every cell that fits the names given. A/A sweeps are no nights."""
     sweeps = {record.id: record for record in store.sweeps() if not record.is_noise}
-    wanted = {"variant_name": variant, "delegate": delegate, "serial": serial, "threads": threads}
-    found = {name: value for name, value in wanted.items() if value is not None}
-    by_name: dict[CellName, list[Row]] = {}
-    for cell in cells_named(store, found):
-        if cell["sweep_id"] in sweeps and cell["key"] not in sweeps[cell["sweep_id"]].set_aside:
-            name = CellName(cell["serial"], cell["variant_name"], cell["delegate"], cell["threads"])
+    by_name: dict[CellName, list[CellRow]] = {}
+    for cell in store.cells_named(variant=variant, delegate=delegate, serial=serial, threads=threads):
+        if cell.sweep_id in sweeps and cell.key not in sweeps[cell.sweep_id].set_aside:
+            name = CellName(cell.serial, cell.variant_name, cell.delegate, cell.threads)
             by_name.setdefault(name, []).append(cell)
     kept = {name: cells[-last:] for name, cells in by_name.items()}
-    around = _Around.read(store, [cell for cells in kept.values() for cell in cells], narrow=bool(found))
+    is_narrow = any(name is not None for name in (variant, delegate, serial, threads))
+    around = _Around.read(store, [cell for cells in kept.values() for cell in cells], narrow=is_narrow)
     return [
-        CellNights(name, around.title(cells[-1]), [around.night(cell, sweeps[cell["sweep_id"]]) for cell in cells])
+        CellNights(name, around.title(cells[-1]), [around.night(cell, sweeps[cell.sweep_id]) for cell in cells])
         for name, cells in sorted(kept.items())
     ]
 
@@ -124,82 +126,85 @@ Place = tuple[str, str]
 class _Around:
     """All that is stored around some cells, by sweep."""
 
-    devices: Mapping[Place, Row]
-    variants: Mapping[Place, Row]
-    accuracies: Mapping[Place, Row]
+    devices: Mapping[Place, NightDevice]
+    variants: Mapping[Place, NightVariant]
+    accuracies: Mapping[Place, NightAccuracy]
     """The last attempt of each cell."""
-    invocations: Mapping[Place, list[Row]]
+    invocations: Mapping[Place, list[NightInvocation]]
     """The attempts that count of each process of the latency and memory passes, in the order of time."""
 
     @classmethod
-    def read(cls, store: Store, cells: Sequence[Row], *, narrow: bool) -> _Around:
+    def read(cls, store: StoreReader, cells: Sequence[CellRow], *, narrow: bool) -> _Around:
         """Read what belongs to the cells; `narrow` where they are few among many in their sweeps."""
-        sweep_ids = sorted({cell["sweep_id"] for cell in cells})
-        keys = sorted({cell["key"] for cell in cells}) if narrow else None
-        attempts = invocations_of(store, sweep_ids, keys)
-        invocations: dict[Place, list[Row]] = {}
-        for row in sorted(counting_attempts(attempts), key=lambda row: int(row["block"])):
-            invocations.setdefault((row["sweep_id"], row["cell_key"]), []).append(row)
-        accuracies = accuracies_of(store, sweep_ids, keys)
+        sweep_ids = sorted({cell.sweep_id for cell in cells})
+        keys = sorted({cell.key for cell in cells}) if narrow else None
+        attempts = store.invocations_of_nights(sweep_ids, keys)
+        invocations: dict[Place, list[NightInvocation]] = {}
+        for row in sorted(counting_attempts(attempts), key=lambda row: row.block):
+            invocations.setdefault((row.sweep_id, row.cell_key), []).append(row)
+        accuracies = store.accuracies_of_nights(sweep_ids, keys)
         return cls(
-            {(row["sweep_id"], row["serial"]): row for row in devices_of(store, sweep_ids)},
-            {(row["sweep_id"], row["name"]): row for row in variants_of(store, sweep_ids)},
-            {(row["sweep_id"], row["cell_key"]): row for row in accuracies},
+            {(row.sweep_id, row.serial): row for row in store.devices_of_nights(sweep_ids)},
+            {(row.sweep_id, row.name): row for row in store.variants_of_nights(sweep_ids)},
+            {(row.sweep_id, row.cell_key): row for row in accuracies},
             invocations,
         )
 
-    def title(self, cell: Row) -> str:
+    def title(self, cell: CellRow) -> str:
         """Return the title of a cell's device."""
-        return str(self.devices.get((cell["sweep_id"], cell["serial"]), {}).get("title", cell["serial"]))
+        device = self.devices.get((cell.sweep_id, cell.serial))
+        return device.title if device else cell.serial
 
-    def night(self, cell: Row, sweep: SweepRecord) -> Night:
+    def night(self, cell: CellRow, sweep: SweepRecord) -> Night:
         """Put together what one sweep says of a cell."""
-        device = self.devices.get((sweep.id, cell["serial"]), {})
-        variant = self.variants.get((sweep.id, cell["variant_name"]), {})
-        accuracy = self.accuracies.get((sweep.id, cell["key"]), {})
-        rows = self.invocations.get((sweep.id, cell["key"]), [])
-        timed = [row for row in rows if row["purpose"] == Pass.LATENCY]
-        measured = [row for row in timed if row["failure_class"] is None]
-        failures = [row["failure_class"] for row in (*timed, accuracy, device) if row.get("failure_class")]
-        worst = min(measured, key=lambda row: _SEVERITY[row["fell_back"]], default=Row())
-        kind = "median" if all(row["latency_median_us"] is not None for row in measured) else "average"
+        device = self.devices.get((sweep.id, cell.serial))
+        variant = self.variants.get((sweep.id, cell.variant_name))
+        accuracy = self.accuracies.get((sweep.id, cell.key))
+        rows = self.invocations.get((sweep.id, cell.key), [])
+        timed = [row for row in rows if row.purpose == Pass.LATENCY]
+        measured = [row for row in timed if row.failure_class is None]
+        failures = [row.failure_class for row in (*timed, accuracy, device) if row and row.failure_class]
+        worst = min(measured, key=lambda row: _SEVERITY[row.fell_back], default=None)
+        kind = "median" if all(row.latency_median_us is not None for row in measured) else "average"
         column = "latency_median_us" if kind == "median" else "latency_avg_us"
         return Night(
             sweep.id,
             sweep.started_at,
-            cell["key"],
+            cell.key,
             conditions={
-                "device": cell["serial"],
-                "os": device.get("fingerprint"),
-                "tool": cell["tool_sha256"],
-                "cores": cell["core_mask"],
-                "mode": cell["mode"],
-                "profile": cell["profile"],
-                "model": variant.get("model"),
+                "device": cell.serial,
+                "os": device.fingerprint if device else None,
+                "tool": cell.tool_sha256,
+                "cores": cell.core_mask,
+                "mode": cell.mode,
+                "profile": cell.profile,
+                "model": variant.model if variant else None,
                 "value": kind,
-                "ran": worst.get("delegate_achieved"),
+                "ran": worst.delegate_achieved if worst else None,
             },
             circumstances={
-                f"variant {cell['variant_name']}": cell["variant_sha256"],
+                f"variant {cell.variant_name}": cell.variant_sha256,
                 "harness": sweep.harness_version,
                 "host": sweep.host.get("platform"),
-                "labels": ", ".join(sorted(device.get("labels") or [])),
+                "labels": ", ".join(sorted(device.labels if device else [])),
             },
-            latencies_us={row["block"]: row[column] for row in measured},
+            latencies_us={row.block: getattr(row, column) for row in measured},
             verdict=judge_cell(
                 Facts(
-                    is_cpu=find_delegate(cell["delegate"]).is_cpu,
-                    fell_back=worst.get("fell_back"),
-                    check_passed=accuracy.get("check_passed"),
+                    is_cpu=find_delegate(cell.delegate).is_cpu,
+                    fell_back=worst.fell_back if worst else None,
+                    check_passed=accuracy.check_passed if accuracy else None,
                     invocations_ok=len(measured),
-                    invocations_failed=sum(is_final(row["failure_class"]) for row in timed) - len(measured),
+                    invocations_failed=sum(is_final(row.failure_class) for row in timed) - len(measured),
                     has_failure=bool(failures),
                 )
             ),
             failure_class=next(iter(failures), None),
-            size_bytes=variant.get("size_bytes"),
+            size_bytes=variant.size_bytes if variant else None,
             memory_mb=_memory(rows),
-            **{name: accuracy.get(name) for name in ("top1", "top1_low", "top1_high")},
+            top1=accuracy.top1 if accuracy else None,
+            top1_low=accuracy.top1_low if accuracy else None,
+            top1_high=accuracy.top1_high if accuracy else None,
         )
 
 
@@ -207,10 +212,10 @@ _SEVERITY = {True: 0, None: 1, False: 2}
 """Which process stands for the night: one that fell back, else one that proves nothing, else any."""
 
 
-def _memory(rows: Iterable[Row]) -> float | None:
+def _memory(rows: Iterable[NightInvocation]) -> float | None:
     """Return the footprint of the memory pass, MB: the peak where the tool prints one."""
-    measured = [row for row in rows if row["purpose"] == Pass.MEMORY and row["failure_class"] is None]
+    measured = [row for row in rows if row.purpose == Pass.MEMORY and row.failure_class is None]
     for column in ("peak_memory_mb", "memory_overall_mb"):
-        if values := [row[column] for row in measured if row[column] is not None]:
+        if values := [value for row in measured if (value := getattr(row, column)) is not None]:
             return median(values)
     return None

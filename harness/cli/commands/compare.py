@@ -102,14 +102,14 @@ def _operand(store: Store, text: str) -> _Operand:
         raise UsageError(f"Sweep {sweep_id} has no cells: nothing was measured.", "See `harness results list`.")
     if not variant:
         return _Operand(sweep_id, None, sides)
-    chosen = [side for side in sides if side.cell["variant"] == variant]
+    chosen = [side for side in sides if side.cell.variant == variant]
     if not chosen:
         raise UsageError(f"Sweep {sweep_id} has no variant {variant!r}.", f"It has: {_names(sides, 'variant')}.")
     return _Operand(sweep_id, variant, chosen)
 
 
 def _names(sides: Sequence[ComparableCell], column: str) -> str:
-    return ", ".join(dict.fromkeys(str(side.cell[column]) for side in sides))
+    return ", ".join(dict.fromkeys(str(getattr(side.cell, column)) for side in sides))
 
 
 def _between(store: Store, a: str, b: str) -> list[CellPair]:
@@ -132,13 +132,13 @@ def _inside(store: Store, a: str, b: str | None, subject: Subject, baseline: str
         raise UsageError(f"--by {subject} compares inside one sweep; found a second one: {b}.", "Leave it out.")
     operand = _operand(store, a)
     column = COLUMN_OF[subject]
-    names = list(dict.fromkeys(side.cell[column] for side in operand.sides))
+    names = list(dict.fromkeys(str(getattr(side.cell, column)) for side in operand.sides))
     base = baseline or _first_named(store, operand.sweep_id, _SPEC_KEYS[subject.value], names)
     if base not in names:
         raise UsageError(f"--baseline: found {base!r}.", f"The sweep has: {', '.join(names)}.")
     if len(names) == 1:
         raise UsageError(f"Sweep {operand.sweep_id} has one {subject} only: {base}.", "Name a sweep with several.")
-    groups = {name: [side for side in operand.sides if side.cell[column] == name] for name in names}
+    groups = {name: [side for side in operand.sides if getattr(side.cell, column) == name] for name in names}
     couples = [found for name in names if name != base for found in pair_cells(groups[base], groups[name], subject)]
     return [found for found in couples if found.a and found.b]  # in one sweep, a cell that was not planned is no loss
 
@@ -161,9 +161,10 @@ def _print(compared: Sequence[ComparedCells], form: str, by: str, effect: float)
         )
         error_console().print(f"A: {', '.join(a)}; B: {', '.join(b)}", markup=False, soft_wrap=True)
     else:
+        from harness.export.tables import text_frame
         from harness.export.text_formats import to_csv, to_markdown
 
-        text = {"markdown": to_markdown, "csv": to_csv}[form](plain_findings(compared))
+        text = {"markdown": to_markdown, "csv": to_csv}[form](text_frame(plain_findings(compared)))
         typer.echo(text, nl=False)
 
 

@@ -73,10 +73,11 @@ def _print(histories: Sequence[CellHistory], form: str, *, one: bool) -> None:
     if form == "json":
         print_json(history_document(histories, causes))
     elif form == "markdown":
+        from harness.export.tables import text_frame
         from harness.export.text_formats import to_markdown
 
         tables = [plain_nights(history) for history in histories] if one else [plain_overview(histories)]
-        typer.echo("\n".join(to_markdown(table) for table in tables), nl=False)
+        typer.echo("\n".join(to_markdown(text_frame(table)) for table in tables), nl=False)
     elif one:
         for history in histories:
             screen = console()

@@ -47,9 +47,10 @@ def noise(
     `harness compare` uses the floor of the latest A/A sweeps of a device. Run it again on another day: the floor then
     also knows what changes from day to day.
     """
+    from harness.devices.device_ref import DeviceRef, RefKind
     from harness.store.store import Store
 
-    if device.partition(":")[0] == "virtual":
+    if DeviceRef.parse(device).kind is RefKind.VIRTUAL:
         raise UsageError(
             "A virtual phone that lives for one sweep has no floor to keep.",
             "Start one with `harness phone start`, then name its serial.",
@@ -97,10 +98,10 @@ def _measured(store: Store, sweep_id: str, device: str) -> set[str]:
     """Return the serials that a sweep measured. Raises `MissingPrerequisiteError`: what fails once fails ten times."""
     from harness.analysis.comparable_cell import read_comparable_cells
 
-    serials = {side.cell["serial"] for side in read_comparable_cells(store, sweep_id) if side.latencies_us}
+    serials = {side.serial for side in read_comparable_cells(store, sweep_id) if side.latencies_us}
     if not serials:
-        failures = [*store.devices(sweep_id)["failure_message"], *store.invocations(sweep_id)["failure_message"]]
-        reason = next((message for message in failures if isinstance(message, str)), "no process succeeded.")
+        failures = [row.failure_message for row in (*store.devices(sweep_id), *store.invocations(sweep_id))]
+        reason = next((message for message in failures if message), "no process succeeded.")
         raise MissingPrerequisiteError(
             f"{device} could not be measured: {reason}", "Run `harness devices` to see its state."
         )
@@ -112,11 +113,11 @@ def _floors(store: Store, serials: set[str]) -> list[dict[str, Any]]:
     from harness.analysis.device_noise import between_floor, noise_cells, within_floor
 
     measured = [side for side in noise_cells(store, serials) if side.latencies_us]
-    newest = {side.cell["serial"]: side.conditions["os"] for side in reversed(measured)}
+    newest = {side.serial: side.conditions["os"] for side in reversed(measured)}
     groups: dict[tuple[str, str], list[Any]] = {}
     for side in measured:
-        if side.conditions["os"] == newest[side.cell["serial"]]:
-            groups.setdefault((side.cell["serial"], side.cell["delegate_requested"]), []).append(side)
+        if side.conditions["os"] == newest[side.serial]:
+            groups.setdefault((side.serial, side.cell.delegate_requested or ""), []).append(side)
     rows = []
     for (serial, delegate), sides in groups.items():
         pairs = len(sides[0].latencies_us)

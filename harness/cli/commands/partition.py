@@ -91,9 +91,9 @@ def _variant(model: str, recipe: str | None) -> Variant:
 
 
 def _cuts(whole: Variant, graph: Graph, stages: int, by: str, at: list[str], device: str | None) -> tuple[int, ...]:
+    from harness.devices.host import HOST_SERIAL
     from harness.partition.cuts import balanced_cuts, named_cuts, narrow_cuts
     from harness.partition.graph import estimate_work
-    from harness.sweep.targets import HOST
 
     if at:
         return named_cuts(graph, at)
@@ -103,7 +103,7 @@ def _cuts(whole: Variant, graph: Graph, stages: int, by: str, at: list[str], dev
         return balanced_cuts(graph, estimate_work(graph), stages)
     from harness.partition.costs import measure_steps
 
-    return balanced_cuts(graph, measure_steps(whole, graph, device or HOST), stages)
+    return balanced_cuts(graph, measure_steps(whole, graph, device or HOST_SERIAL), stages)
 
 
 def _as_json(made: Partition) -> dict[str, object]:

@@ -172,18 +172,18 @@ def set_state(
 
     phone = VirtualPhone(name)
     if battery_level is not None:
-        phone.set_battery(level=battery_level)
+        phone.controls.set_battery(level=battery_level)
     if thermal_status is not None:
-        phone.set_thermal_status(thermal_status)
+        phone.controls.set_thermal_status(thermal_status)
     for zone, degrees in map(_pair, temperature or []):
         if not zone.isdecimal() or not degrees.replace(".", "", 1).lstrip("-").isdecimal():
             raise UsageError(f"--temperature: found {zone}={degrees}.", "Write it as 0=41.5.")
-        phone.set_zone_temperature(int(zone), float(degrees))
+        phone.controls.set_zone_temperature(int(zone), float(degrees))
     for key, value in map(_pair, setting or []):
         namespace, _, setting_key = key.partition(".")
-        phone.set_setting(namespace, setting_key, value)
+        phone.controls.set_setting(namespace, setting_key, value)
     for key, value in map(_pair, prop or []):
-        phone.set_property(key, value)
+        phone.controls.set_property(key, value)
 
 
 @app.command(epilog="Example: harness phone fault desk reboot --seconds 5")
@@ -198,21 +198,21 @@ def fault(
 
     phone = VirtualPhone(name)
     actions = {
-        FaultOption.CRASH: phone.crash_adbd,
-        FaultOption.HANG: phone.hang,
-        FaultOption.UNHANG: phone.unhang,
-        FaultOption.OFF: phone.switch_off,
-        FaultOption.ON: phone.switch_on,
-        FaultOption.REBOOT: lambda: phone.reboot(seconds),
-        FaultOption.FILL_STORAGE: phone.fill_storage,
-        FaultOption.FREE_STORAGE: phone.free_storage,
-        FaultOption.SLOW_CABLE: lambda: phone.slow_cable(rate or None),
-        FaultOption.STOP_CABLE: phone.stop_cable,
-        FaultOption.GO_CABLE: phone.go_cable,
-        FaultOption.CUT_CABLE: phone.cut_cable,
-        FaultOption.PLUG_CABLE: phone.plug_cable,
-        FaultOption.REVOKE_KEYS: phone.revoke_keys,
-        FaultOption.ACCEPT_KEYS: phone.accept_keys,
+        FaultOption.CRASH: phone.faults.crash_adbd,
+        FaultOption.HANG: phone.faults.hang,
+        FaultOption.UNHANG: phone.faults.unhang,
+        FaultOption.OFF: phone.faults.switch_off,
+        FaultOption.ON: phone.faults.switch_on,
+        FaultOption.REBOOT: lambda: phone.faults.reboot(seconds),
+        FaultOption.FILL_STORAGE: phone.faults.fill_storage,
+        FaultOption.FREE_STORAGE: phone.faults.free_storage,
+        FaultOption.SLOW_CABLE: lambda: phone.faults.slow_cable(rate or None),
+        FaultOption.STOP_CABLE: phone.faults.stop_cable,
+        FaultOption.GO_CABLE: phone.faults.go_cable,
+        FaultOption.CUT_CABLE: phone.faults.cut_cable,
+        FaultOption.PLUG_CABLE: phone.faults.plug_cable,
+        FaultOption.REVOKE_KEYS: phone.faults.revoke_keys,
+        FaultOption.ACCEPT_KEYS: phone.faults.accept_keys,
     }
     actions[what]()
     console().print(f"{name}: {what}.", markup=False)

@@ -29,7 +29,7 @@ app = typer.Typer(
 
 SHOWN = 20
 """Sweeps on a screen; drawing hundreds takes longer than reading them."""
-FORMATS = ("csv", "json", "markdown", "latex", "parquet", "mlflow", "tensorboard")
+FORMATS = ("csv", "json", "markdown", "latex", "parquet", "mlflow")
 
 SweepArgument = Annotated[str, typer.Argument(help="A sweep's id, its unique beginning, or latest.")]
 
@@ -94,9 +94,7 @@ def export(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output", "-o", help="File; for tensorboard a folder, for mlflow a tracking URI or SQLite file."
-        ),
+        typer.Option("--output", "-o", help="File; for mlflow a tracking URI or SQLite file."),
     ] = None,
     results: ResultsOption = None,
 ) -> None:
@@ -115,23 +113,16 @@ def export(
         table = choose_columns(table, columns.split(","))
     elif form == "latex":
         table = table[[name for name in PAPER_COLUMNS if name in table]]
-    if form in ("mlflow", "tensorboard"):
-        _hand_over(table, started_at, form, output)
+    if form == "mlflow":
+        _log_to_mlflow(table, started_at, output)
     else:
         _write(table, form, output)
 
 
-def _hand_over(table: pd.DataFrame, started_at: dict[str, datetime], form: str, output: str | None) -> None:
+def _log_to_mlflow(table: pd.DataFrame, started_at: dict[str, datetime], output: str | None) -> None:
     from harness.export.mlflow import export_to_mlflow
-    from harness.export.tensorboard import export_to_tensorboard
 
-    if form == "mlflow":
-        place = export_to_mlflow(table, started_at, output)
-    elif output is None:
-        raise UsageError("TensorBoard reads a folder.", "Name one: -o FOLDER.")
-    else:
-        export_to_tensorboard(table, started_at, Path(output))
-        place = output
+    place = export_to_mlflow(table, started_at, output)
     error_console().print(f"Written: {len(table)} rows to {place}", markup=False, soft_wrap=True)
 
 

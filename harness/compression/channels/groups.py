@@ -235,14 +235,14 @@ def _combined(graph: ChannelGraph, node: Untyped, inputs: list[ChannelLayout]) -
 
 
 def _is_softmax(operation: Untyped) -> bool:
-    """Whether every output depends on all channels: a channel of zeros still counts in the sum."""
+    """Return True if every output depends on all channels: a channel of zeros still counts in the sum."""
     import keras
 
     return getattr(operation, "activation", None) is keras.activations.softmax
 
 
 def _has_constant_a_channel(node: Untyped) -> bool:
-    """Whether an operation holds numbers of its own for each channel, which are not weights and would not be cut."""
+    """Return True if an operation holds a number per channel that is not a weight and so would not be cut."""
     constants = [value for value in (*node.arguments.args, *node.arguments.kwargs.values()) if hasattr(value, "shape")]
     known = {id(tensor) for tensor in node.input_tensors}
     own = [getattr(node.operation, name, 0) for name in ("scale", "offset")] if _is_rescaling(node.operation) else []
@@ -256,7 +256,7 @@ def _is_rescaling(operation: Untyped) -> bool:
 
 
 def _keeps_channels(node: Untyped) -> bool:
-    """Whether a Reshape only adds or drops axes of size 1 before the channels."""
+    """Return True if a Reshape only adds or drops axes of size 1 before the channels."""
     before, after = node.input_tensors[0].shape[1:], node.outputs[0].shape[1:]
     return before[-1] == after[-1] and [size for size in before if size != 1] == [size for size in after if size != 1]
 

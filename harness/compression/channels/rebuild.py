@@ -71,7 +71,7 @@ def _scaled(channels: int, factor: float) -> int:
 
 
 def _with_widths(graph: ChannelGraph, widths: Mapping[int, int]) -> Untyped:
-    """Return a fresh network in which each group has so many channels."""
+    """Return a fresh network in which each group has this many channels."""
     import keras
 
     def width(layout: ChannelLayout) -> int:
@@ -126,5 +126,5 @@ def _indices(graph: ChannelGraph, layout: ChannelLayout, kept: Kept) -> Indices:
 
 
 def _is_variance(layer: Untyped, place: int) -> bool:
-    """Whether a weight is the variance of a batch normalization: dividing by zero would not be removing."""
+    """Return True if a weight is the variance of a batch normalization: dividing by zero would not be removing."""
     return type(layer).__name__ == "BatchNormalization" and layer.weights[place].name == "moving_variance"

@@ -62,7 +62,7 @@ def _strongest(score: NDArray[Any], strength: float, scope: str, multiple: int) 
 
 
 def cost(graph: ChannelGraph, counts: Mapping[int, int]) -> int:
-    """Return the network's multiply-adds for one input, with so many channels left in some groups."""
+    """Return the network's multiply-adds for one input, with this many channels left in some groups."""
 
     def width(layout: ChannelLayout) -> int:
         roots = [graph.find(space) for space in layout.pieces]

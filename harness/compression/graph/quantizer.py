@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.tflite.library_types import FlatbufferObject, QuantizerRecipe
 from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES, float_constants, operators
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 SIGNATURE = "serving_default"
 PER_CHANNEL_DENSE_VERSION = 12
-"""The FULLY_CONNECTED version from which a runtime reads one scale a channel while activations are float."""
+"""The FULLY_CONNECTED version from which a runtime reads one scale per channel while activations are float."""
 
 SMALLEST_RANGE = 1e-5
 """Activations of untrained networks fade to nothing; a scale fitted to that overflows the runtime's limit of ReLU6
@@ -84,7 +85,7 @@ def quantize(
     convolutions with float activations, which it computes wrongly in silence.
 
     Without `newest_kernels`, two operators with float activations are left as runtimes like TensorFlow Lite 2.14.1
-    compute them rightly: FULLY_CONNECTED gets one scale a tensor, since before version 12 of it the first channel's
+    compute them rightly: FULLY_CONNECTED gets one scale per tensor, since before version 12 of it the first channel's
     scale is silently taken for all; TRANSPOSE_CONV turns its weights back into float first, since it refuses int8
     weights on float inputs.
     """
@@ -118,7 +119,7 @@ def calibrate(graph: bytes, samples: list[Sample], *, extremes: bool) -> Ranges:
     }
 
 
-def _add_rule(recipe: Any, rule: FormatRule, newest_kernels: bool) -> None:  # noqa: ANN401 - the library has no types
+def _add_rule(recipe: QuantizerRecipe, rule: FormatRule, newest_kernels: bool) -> None:
     from litert_quantizer import qtyping
 
     names = qtyping.TFLOperationName
@@ -138,7 +139,7 @@ def _add_rule(recipe: Any, rule: FormatRule, newest_kernels: bool) -> None:  # n
                 recipe.add_static_config(rule.match, names.FULLY_CONNECTED, bits, 4, grain)
 
 
-def _add_dynamic(recipe: Any, rule: FormatRule, newest_kernels: bool) -> None:  # noqa: ANN401 - as above
+def _add_dynamic(recipe: QuantizerRecipe, rule: FormatRule, newest_kernels: bool) -> None:
     from litert_quantizer import qtyping
 
     names, grains = qtyping.TFLOperationName, qtyping.QuantGranularity
@@ -155,7 +156,7 @@ def _add_dynamic(recipe: Any, rule: FormatRule, newest_kernels: bool) -> None:  
         recipe.add_weight_only_config(rule.match, names.CONV_2D_TRANSPOSE, 8)
 
 
-def _add_fp16(recipe: Any, match: str) -> None:  # noqa: ANN401 - as above
+def _add_fp16(recipe: QuantizerRecipe, match: str) -> None:
     """Store the weights as float16; a DEQUANTIZE before each use, which delegates fold away."""
     from litert_quantizer import qtyping
 
@@ -168,27 +169,27 @@ def _add_fp16(recipe: Any, match: str) -> None:  # noqa: ANN401 - as above
         recipe.add_quantization_config(match, operation, config, algorithm_key="float_casting")
 
 
-def _leave_float(recipe: Any, match: str, *operations: str) -> None:  # noqa: ANN401 - as above
+def _leave_float(recipe: QuantizerRecipe, match: str, *operations: str) -> None:
     from litert_quantizer import qtyping
 
     for operation in operations:
         recipe.add_quantization_config(match, qtyping.TFLOperationName[operation], algorithm_key="no_quantize")
 
 
-def _granularity(rule: FormatRule) -> Any:  # noqa: ANN401 - as above
+def _granularity(rule: FormatRule) -> QuantizerRecipe:
     from litert_quantizer import qtyping
 
     names = {"channel": "CHANNELWISE", "tensor": "TENSORWISE"}
     return qtyping.QuantGranularity(names.get(rule.granularity, rule.granularity.upper().replace("-", "WISE_")))
 
 
-def _new_recipe() -> Any:  # noqa: ANN401 - the library has no types
+def _new_recipe() -> QuantizerRecipe:
     from litert_quantizer import recipe_manager
 
     return recipe_manager.RecipeManager()
 
 
-def _run(graph: bytes, recipe: Any, ranges: Ranges | None) -> bytes:  # noqa: ANN401 - as above
+def _run(graph: bytes, recipe: QuantizerRecipe, ranges: Ranges | None) -> bytes:
     from litert_quantizer.quantizer import Quantizer
 
     quantizer = Quantizer(bytearray(graph), recipe.get_quantization_recipe())
@@ -219,7 +220,7 @@ def _stamp_per_channel_dense(graph: bytes) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _named_tensor(graph: Any, index: int) -> Any:  # noqa: ANN401 - generated code has no types
+def _named_tensor(graph: FlatbufferObject, index: int) -> FlatbufferObject:
     from ai_edge_litert import schema_py_generated as schema
 
     entry = schema.TensorMapT()
@@ -283,7 +284,7 @@ def _layers(content: bytearray) -> Iterator[_Layer]:
         kernel_scales, bias_scales = (tensor.Quantization().ScaleAsNumpy() for tensor in (kernel, bias))
         channels = OUTPUT_CHANNEL_AXES[name]
         if len(kernel_scales) != kernel.Shape(channels) or len(bias_scales) != len(kernel_scales):
-            continue  # one scale a tensor, which a dead channel shares anyway
+            continue  # one scale per tensor, which a dead channel shares anyway
         by_channel = np.moveaxis(values.view(np.int8).reshape(kernel.ShapeAsNumpy()), channels, 0)
         dead = ~by_channel.reshape(len(by_channel), -1).any(axis=1)
         yield _Layer(bias.Name(), dead, kernel_scales, bias_scales, biases.view(bias_types[bias.Type()]))
@@ -300,7 +301,7 @@ def ranges_file(folder: Path, graph: bytes, samples: list[Sample], kind: str) ->
 
 
 def read_ranges(file: Path) -> Ranges | None:
-    """Return the ranges in a file, None where there is none."""
+    """Return the ranges in a file, None if there is none."""
     if not file.is_file():
         return None
     stored = json.loads(file.read_text(encoding="utf-8"))

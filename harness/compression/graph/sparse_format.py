@@ -33,10 +33,10 @@ class SparseLayout:
     """The axes, outermost level first."""
 
     sparse: tuple[bool, ...]
-    """Whether each level, in that order, is sparse."""
+    """True if each level, in that order, is sparse."""
 
     block: tuple[int, ...]
-    """The size of a block along each axis; 1 where it is not cut."""
+    """The size of a block along each axis; 1 if it is not cut."""
 
     @property
     def block_axes(self) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compression.graph.sparse_format import Level, SparseValues, smallest
+from harness.tflite.library_types import FlatbufferObject
 from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES
 
 GPU_RANK = 4
@@ -38,7 +39,7 @@ MINIMUM_SPARSITY = 0.5
 
 DENSIFY_VERSION = 1
 OVERHEAD_BYTES = 300
-"""About what the file needs for a sparse tensor beside its values and their places: tables, operator, dense tensor."""
+"""About what the file needs for a sparse tensor next to its values and their places: tables, operator, dense tensor."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def store_sparse(graph: bytes, *, minimum_sparsity: float = MINIMUM_SPARSITY) ->
 class _Rewriter:
     """Changes a model's main graph in place."""
 
-    def __init__(self, model: Any, minimum_sparsity: float) -> None:  # noqa: ANN401 - generated code has no types
+    def __init__(self, model: FlatbufferObject, minimum_sparsity: float) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         self._schema = schema
@@ -173,7 +174,7 @@ class _Rewriter:
         if index in self._graph.outputs:
             yield "it is an output of the model"
 
-    def _refusals(self, node: Any, tensor: Any) -> Iterator[str]:  # noqa: ANN401 - generated code has no types
+    def _refusals(self, node: FlatbufferObject, tensor: FlatbufferObject) -> Iterator[str]:
         """Yield why an operator must not get its kernel from DENSIFY; see the table above."""
         operator = self._operator(node)
         if operator == "DEQUANTIZE":
@@ -186,7 +187,7 @@ class _Rewriter:
             if self._graph.tensors[node.outputs[0]].type == self._schema.TensorType.FLOAT32:
                 yield "newer versions of XNNPACK refuse sparse int8 weights beside float activations"
 
-    def _operator(self, node: Any) -> str:  # noqa: ANN401 - generated code has no types
+    def _operator(self, node: FlatbufferObject) -> str:
         code = self._model.operatorCodes[node.opcodeIndex]
         # Old files have the number in the old field alone, as the schema's own comment says.
         return self._names[max(code.builtinCode, code.deprecatedBuiltinCode)]
@@ -205,7 +206,7 @@ class _Rewriter:
             node.inputs = [len(self._graph.tensors) - 1 if used == index else int(used) for used in node.inputs]
         self._graph.operators.insert(self._graph.operators.index(users[0]), densify)
 
-    def _unpacked(self, tensor: Any, index: int) -> tuple[Any, Any]:  # noqa: ANN401 - as above
+    def _unpacked(self, tensor: FlatbufferObject, index: int) -> tuple[FlatbufferObject, FlatbufferObject]:
         """Return the dense tensor, which goes to the end of the graph's, and the operator that fills it."""
         if tensor.quantization is not None:
             tensor.quantization = _WrittenOnce(tensor.quantization)
@@ -239,18 +240,18 @@ class _Rewriter:
 class _WrittenOnce:
     """A part of the file that two others point to, where the generated code would write it for each of them."""
 
-    def __init__(self, part: Any) -> None:  # noqa: ANN401 - generated code has no types
+    def __init__(self, part: FlatbufferObject) -> None:
         self._part = part
         self._builder: Any = None
         self._offset: Any = None
 
-    def Pack(self, builder: Any) -> Any:  # noqa: ANN401, N802 - what the generated code calls
+    def Pack(self, builder: FlatbufferObject) -> FlatbufferObject:  # noqa: N802 - what the generated code calls
         if builder is not self._builder:
             self._builder, self._offset = builder, self._part.Pack(builder)
         return self._offset
 
 
-def _parameters(sparse: SparseValues) -> Any:  # noqa: ANN401 - generated code has no types
+def _parameters(sparse: SparseValues) -> FlatbufferObject:
     from ai_edge_litert import schema_py_generated as schema
 
     layout = sparse.layout
@@ -262,7 +263,7 @@ def _parameters(sparse: SparseValues) -> Any:  # noqa: ANN401 - generated code h
     return parameters
 
 
-def _dimension(level: Level) -> Any:  # noqa: ANN401 - generated code has no types
+def _dimension(level: Level) -> FlatbufferObject:
     from ai_edge_litert import schema_py_generated as schema
 
     dimension = schema.DimensionMetadataT()

@@ -1,4 +1,4 @@
-"""Code that belongs to a model. It runs only where the command line said `--allow-code`.
+"""Code that belongs to a model. It runs only if the command line said `--allow-code`.
 
 The flag reaches the worker process as an environment variable, as the sweep between them has no business with it.
 """
@@ -25,14 +25,14 @@ def allow_code() -> None:
 
 
 def code_is_allowed() -> bool:
-    """Whether the command line said so."""
+    """Return True if the command line said so."""
     return os.environ.get(_VARIABLE) == "1"
 
 
 def load_custom_objects(path: Path) -> dict[str, Any]:
     """Run a Python file and return its own classes and functions by name, as Keras wants them.
 
-    Raises `CompressionError` where code is not allowed, and for a file that cannot be read or run.
+    Raises `CompressionError` if code is not allowed, and for a file that cannot be read or run.
     """
     if not code_is_allowed():
         raise invalid_model(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.library_types import KerasModel, KerasTensor
 
 SIZE = 224
 CLASSES = 1000
@@ -36,7 +37,7 @@ _TORCH_BLOCK_LAYERS = {
 }
 
 
-def pretrained_efficientnet_lite0() -> Any:  # noqa: ANN401 - Keras has no types
+def pretrained_efficientnet_lite0() -> KerasModel:
     """Build the network and load its weights. Raises `CompressionError` when the package is missing."""
     from harness.compression.sources.torch_state_dict import read_state_dict
 
@@ -51,7 +52,7 @@ def pretrained_efficientnet_lite0() -> Any:  # noqa: ANN401 - Keras has no types
     return network
 
 
-def build_efficientnet_lite0() -> Any:  # noqa: ANN401 - as above
+def build_efficientnet_lite0() -> KerasModel:
     """Build the network: input (224, 224, 3), output 1000 probabilities."""
     from keras import Model, layers
 
@@ -69,7 +70,7 @@ def build_efficientnet_lite0() -> Any:  # noqa: ANN401 - as above
     return Model(image, layers.Dense(CLASSES, activation="softmax", name="class")(x), name="efficientnet_lite0")
 
 
-def _block(x: Any, name: str, kernel: int, stride: int, hidden: int, width: int) -> Any:  # noqa: ANN401
+def _block(x: KerasTensor, name: str, kernel: int, stride: int, hidden: int, width: int) -> KerasTensor:
     """Build one inverted residual: expand, depthwise, project; added to its input where the shapes allow."""
     from keras import layers
 
@@ -83,13 +84,13 @@ def _block(x: Any, name: str, kernel: int, stride: int, hidden: int, width: int)
     return layers.Add()([x, before]) if x.shape == before.shape else x
 
 
-def _batch_norm(name: str) -> Any:  # noqa: ANN401 - as above
+def _batch_norm(name: str) -> KerasModel:
     from keras import layers
 
     return layers.BatchNormalization(epsilon=1e-3, name=name)
 
 
-def _load_layer(layer: Any, weights: dict[str, Any]) -> set[str]:  # noqa: ANN401 - as above
+def _load_layer(layer: KerasModel, weights: dict[str, Any]) -> set[str]:
     """Set one layer's weights; return the names of the tensors that were used."""
     from keras import layers
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from harness.compression.sources.code import code_is_allowed, load_custom_objects
 from harness.compression.sources.reading import conversion_failed, first_line, invalid_model, read_source_file
 from harness.spec.model import KerasApplication
+from harness.tflite.library_types import KerasModel
 
 
-def load_keras_file(path: Path, custom_objects: Path | None) -> Any:  # noqa: ANN401 - Keras has no types
+def load_keras_file(path: Path, custom_objects: Path | None) -> KerasModel:
     """Load a Keras model, with the classes of the Python file `custom_objects`. Raises `CompressionError`."""
     read_source_file(path)
     objects = {} if custom_objects is None else load_custom_objects(custom_objects)
@@ -41,7 +41,7 @@ SEED = 1
 """Seeds the weights of a network that is measured without trained ones, so that its variants stay the same."""
 
 
-def build_application(source: KerasApplication) -> Any:  # noqa: ANN401 - Keras has no types
+def build_application(source: KerasApplication) -> KerasModel:
     """Build the network. Raises `CompressionError`."""
     import keras
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from harness.compression.sources.keras import build_application, load_keras_file
 from harness.compression.sources.onnx import convert_onnx, digest_onnx
@@ -22,6 +21,7 @@ from harness.spec.model import (
     SavedModel,
     TfliteFile,
 )
+from harness.tflite.library_types import KerasModel, KerasTensor
 
 __all__ = [
     "is_keras",
@@ -65,7 +65,7 @@ def source_file(model: ModelSpec) -> Path | None:
 
 
 def is_keras(model: ModelSpec) -> bool:
-    """Whether the model is a Keras network, which can be trained; anything else becomes a graph at once."""
+    """Return True if the model is a Keras network, which can be trained; anything else becomes a graph at once."""
     return isinstance(model.source, KerasFile | KerasApplication | EfficientNetLite0)
 
 
@@ -88,7 +88,7 @@ def source_digest(model: ModelSpec) -> str | None:
     return digest.hexdigest()
 
 
-def load_keras_model(model: ModelSpec) -> Any:  # noqa: ANN401 - Keras has no types
+def load_keras_model(model: ModelSpec) -> KerasModel:
     """Load or build the Keras model. Imports TensorFlow. Raises `CompressionError`."""
     source = model.source
     if isinstance(source, KerasFile):
@@ -117,7 +117,7 @@ def load_float_graph(model: ModelSpec) -> bytes | None:
     return None
 
 
-def convert(keras_model: Any) -> bytes:  # noqa: ANN401 - Keras has no types
+def convert(keras_model: KerasModel) -> bytes:
     """Convert with a batch of one, which delegates accept (they refuse an open batch) and runtimes can resize.
 
     Raises `CompressionError`.
@@ -136,14 +136,14 @@ def convert(keras_model: Any) -> bytes:  # noqa: ANN401 - Keras has no types
         ) from error
 
 
-def _inputs(keras_model: Any) -> list[Any]:  # noqa: ANN401 - as above
+def _inputs(keras_model: KerasModel) -> list[KerasTensor]:
     inputs = list(getattr(keras_model, "inputs", None) or [])
     if not inputs:
         raise _refused("The Keras model has no inputs of known shape: build it, or save it as a functional model.")
     return inputs
 
 
-def _closed_shape(tensor: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
+def _closed_shape(tensor: KerasTensor) -> tuple[int, ...]:
     sizes = tuple(tensor.shape)[1:]
     if None in sizes:
         raise _refused(f"The model's input has the open shape {tuple(tensor.shape)}: fix every size but the first.")

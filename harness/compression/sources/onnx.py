@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from harness.compression.sources.reading import (
     conversion_failed,
@@ -24,9 +23,10 @@ from harness.compression.sources.reading import (
     require_extra,
 )
 from harness.tflite.flatbuffer import MAX_BYTES
+from harness.tflite.library_types import OnnxModel
 
 _SAMPLES_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
-"""onnx2tf 1.28 compares its layers with ONNX Runtime's on the images in this file, and downloads it where it is not."""
+"""onnx2tf 1.28 compares its layers with ONNX Runtime's on the images in this file, and downloads it if it is not."""
 
 _EVIDENCE_LINES = 40
 
@@ -62,7 +62,7 @@ def convert_onnx(path: Path) -> bytes:
         return made[0].read_bytes()
 
 
-def _load(path: Path) -> Any:  # noqa: ANN401 - onnx has no types
+def _load(path: Path) -> OnnxModel:
     """Return the model without the weights that are elsewhere."""
     require_extra("onnx", "onnx", "An ONNX file")
     import onnx
@@ -76,8 +76,8 @@ def _load(path: Path) -> Any:  # noqa: ANN401 - onnx has no types
     return model
 
 
-def _weight_files(model: Any, path: Path) -> list[Path]:  # noqa: ANN401 - as above
-    """Return the files beside an ONNX file that hold its weights. Raises `CompressionError` for others."""
+def _weight_files(model: OnnxModel, path: Path) -> list[Path]:
+    """Return the files next to an ONNX file that hold its weights. Raises `CompressionError` for others."""
     from onnx.external_data_helper import ExternalDataInfo, _get_all_tensors, uses_external_data
 
     names = {ExternalDataInfo(tensor).location for tensor in _get_all_tensors(model) if uses_external_data(tensor)}
@@ -90,7 +90,7 @@ def _weight_files(model: Any, path: Path) -> list[Path]:  # noqa: ANN401 - as ab
     return files
 
 
-def _check_shapes(model: Any) -> None:  # noqa: ANN401 - as above
+def _check_shapes(model: OnnxModel) -> None:
     weights = {tensor.name for tensor in model.graph.initializer}
     for entry in model.graph.input:
         if entry.name in weights:  # files of before 2019 list weights among the inputs

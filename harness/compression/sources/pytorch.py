@@ -19,6 +19,7 @@ from harness.compression.sources.reading import (
     read_source_file,
     require_extra,
 )
+from harness.tflite.library_types import JsonValue, TorchProgram
 
 _IMAGE_RANK = 4
 
@@ -43,7 +44,7 @@ def convert_exported_program(path: Path) -> bytes:
     return _convert(program, inputs)
 
 
-def _sample_inputs(program: Any) -> tuple[Any, ...]:  # noqa: ANN401 - PyTorch is optional, so it has no types here
+def _sample_inputs(program: TorchProgram) -> tuple[TorchProgram, ...]:
     """Return zeros in the shapes of the program's inputs, batch one. Raises `CompressionError`."""
     import torch
 
@@ -61,7 +62,7 @@ def _sample_inputs(program: Any) -> tuple[Any, ...]:  # noqa: ANN401 - PyTorch i
     )
 
 
-def _closed_shape(name: str, tensor: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
+def _closed_shape(name: str, tensor: TorchProgram) -> tuple[int, ...]:
     sizes = tuple(tensor.shape)
     if any(not isinstance(size, int) for size in sizes[1:]):
         shown = ", ".join(str(size) for size in sizes)
@@ -71,7 +72,7 @@ def _closed_shape(name: str, tensor: Any) -> tuple[int, ...]:  # noqa: ANN401 - 
     return sizes if not sizes or isinstance(sizes[0], int) else (1, *sizes[1:])
 
 
-def _convert(program: Any, inputs: tuple[Any, ...]) -> bytes:  # noqa: ANN401 - as above
+def _convert(program: TorchProgram, inputs: tuple[TorchProgram, ...]) -> bytes:
     import litert_torch
 
     images = [index for index, tensor in enumerate(inputs) if tensor.dim() == _IMAGE_RANK]
@@ -86,7 +87,7 @@ def _convert(program: Any, inputs: tuple[Any, ...]) -> bytes:  # noqa: ANN401 - 
         raise conversion_failed(f"litert-torch refused the program: {first_line(error)}", str(error)) from error
 
 
-def _image_outputs(program: Any) -> list[int]:  # noqa: ANN401 - as above
+def _image_outputs(program: TorchProgram) -> list[int]:
     nodes = {node.name: node for node in program.graph.nodes}
     tensors = [nodes[name].meta["val"] for name in program.graph_signature.user_outputs if name in nodes]
     return [index for index, tensor in enumerate(tensors) if tensor.dim() == _IMAGE_RANK]
@@ -146,7 +147,7 @@ def _check_text(key: str, value: str, path: Path) -> None:
         raise invalid_model(f"{path} has the shape {value!r}, which is not plain arithmetic.")
 
 
-def _texts(node: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON
+def _texts(node: JsonValue) -> Iterator[tuple[str, str]]:
     """Yield every text that stands under a key, with that key."""
     waiting = [node]
     while waiting:

@@ -59,7 +59,7 @@ def conversion_failed(message: str, evidence: str = "") -> CompressionError:
 
 
 def require_extra(package: str, extra: str, what: str) -> None:
-    """Raise `CompressionError` with the pip command where an extra's package (an import name) is missing."""
+    """Raise `CompressionError` with the pip command if an extra's package (an import name) is missing."""
     if importlib.util.find_spec(package) is None:
         raise conversion_failed(
             f"{what} needs the package {package}, which is not installed: pip install 'harness[{extra}]'."

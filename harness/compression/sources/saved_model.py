@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from harness.compression.sources.reading import conversion_failed, digest_of_files, first_line, invalid_model
 from harness.tflite.flatbuffer import MAX_BYTES
+from harness.tflite.library_types import TensorFlowFunction
 
 SIGNATURE = "serving_default"
 _GRAPH = "saved_model.pb"
 
 
 def is_saved_model(folder: Path) -> bool:
-    """Whether a folder holds a SavedModel."""
+    """Return True if a folder holds a SavedModel."""
     return (folder / _GRAPH).is_file()
 
 
@@ -46,7 +46,7 @@ def convert_saved_model(folder: Path) -> bytes:
         raise conversion_failed(f"TensorFlow's converter refused the model: {first_line(error)}", str(error)) from error
 
 
-def _serving_signature(loaded: Any, folder: Path) -> Any:  # noqa: ANN401 - TensorFlow has no types
+def _serving_signature(loaded: TensorFlowFunction, folder: Path) -> TensorFlowFunction:
     signatures = dict(loaded.signatures)
     if SIGNATURE in signatures:
         return signatures[SIGNATURE]
@@ -59,7 +59,7 @@ def _serving_signature(loaded: Any, folder: Path) -> Any:  # noqa: ANN401 - Tens
     )
 
 
-def _closed_shape(name: str, spec: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
+def _closed_shape(name: str, spec: TensorFlowFunction) -> tuple[int, ...]:
     if spec.shape.rank is None or None in tuple(spec.shape)[1:]:
         raise conversion_failed(
             f"The model's input {name} has the open shape {spec.shape}: fix every size but the first."

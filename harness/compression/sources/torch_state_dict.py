@@ -1,7 +1,7 @@
 """Read a PyTorch state_dict (`.pth`) with NumPy alone, and without running code out of it.
 
 A `.pth` file is a pickle, which could call any function; this reader's unpickler knows four names and refuses all
-others. It reads both layouts: the ZIP archive of PyTorch 1.6 and later (`data.pkl` beside one file a storage), and the
+others. It reads both layouts: the ZIP archive of PyTorch 1.6 and later (`data.pkl` and one file per storage), and the
 older stream of five pickles (magic number, protocol, machine, state_dict, storage keys) followed by the storages.
 Layouts after torch/serialization.py, functions `_load` and `_legacy_load`.
 """
@@ -80,7 +80,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file)
         self._storages = storages
 
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the base class' signature
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -89,7 +89,7 @@ class _Unpickler(pickle.Unpickler):
             return name
         raise pickle.UnpicklingError(f"{module}.{name} is refused")
 
-    def persistent_load(self, identifier: Any) -> _Storage:  # noqa: ANN401 - the base class' signature
+    def persistent_load(self, identifier: tuple[Any, ...]) -> _Storage:
         _, type_name, key = identifier[:3]
         return self._storages.setdefault(key, _Storage(type_name))
 

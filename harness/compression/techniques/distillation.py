@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -11,6 +10,7 @@ from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.library_types import KerasModel
 
 _DENSE_ONLY = "the student is a new network, so what was done to the model's weights would be lost"
 
@@ -22,9 +22,9 @@ class DistillationSettings(TrainingSettings):
     learning_rate: float = Field(default=4e-3, gt=0, le=10)
     teacher_share: float = Field(default=0.9, ge=0, le=1)
     width: float = Field(default=0.5, gt=0, le=1)
-    """The student is the model with so many times its channels, freshly initialised."""
+    """The student is the model with this many times its channels, freshly initialised."""
     student: str | None = None
-    """A Keras file, beside the model's TOML file, to train instead."""
+    """A Keras file, next to the model's TOML file, to train instead."""
     hints: tuple[str, ...] = ()
     """Names of layers, in both networks, whose attention maps are imitated too."""
     hint_weight: float = Field(default=1.0, gt=0, le=1000)
@@ -53,7 +53,7 @@ def distil(work: RecipeState, settings: DistillationSettings) -> None:
     work.report(student_parameters=int(student.count_params()), teacher_parameters=int(teacher.count_params()))
 
 
-def _student(work: RecipeState, settings: DistillationSettings, teacher: Any) -> Any:  # noqa: ANN401 - Keras has no types
+def _student(work: RecipeState, settings: DistillationSettings, teacher: KerasModel) -> KerasModel:
     if settings.student is None:
         from harness.compression.channels import scaled_width
 
@@ -70,7 +70,7 @@ def _student(work: RecipeState, settings: DistillationSettings, teacher: Any) ->
     return student
 
 
-def _require_hints(work: RecipeState, settings: DistillationSettings, teacher: Any, student: Any) -> None:  # noqa: ANN401 - as above
+def _require_hints(work: RecipeState, settings: DistillationSettings, teacher: KerasModel, student: KerasModel) -> None:
     for network, who in ((teacher, "teacher"), (student, "student")):
         names = {layer.name for layer in network.layers}
         missing = [name for name in settings.hints if name not in names]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
 from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.library_types import KerasModel
 
 
 class LowRankSettings(TrainingSettings):
-    """How thin. A layer is left alone where two would cost more. Fine-tuning follows (`epochs`, 0 for none)."""
+    """How thin. A layer is left alone if two would cost more. Fine-tuning follows (`epochs`, 0 for none)."""
 
     energy: float | None = Field(default=None, gt=0, lt=1)
     """Keep this share of the squared singular values; without it and without `ratio`, 0.95."""
@@ -47,5 +46,5 @@ def factorize(work: RecipeState, settings: LowRankSettings) -> None:
     work.report(ranks=ranks, parameters=_size(smaller), parameters_before=_size(network))
 
 
-def _size(network: Any) -> int:  # noqa: ANN401 - Keras has no types
+def _size(network: KerasModel) -> int:
     return int(network.count_params())

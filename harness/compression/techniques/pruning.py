@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -11,6 +11,7 @@ from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
 from harness.compression.training.settings import TrainingSettings
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.library_types import KerasCallback, KerasLogs, KerasModel, KerasTensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,7 +127,13 @@ def _spread(work: RecipeState, settings: PruningSettings, pruned: Sequence[Any],
     return spread
 
 
-def choose_masks(weights: Arrays, settings: PruningSettings, sparsity: float, *, input_axis: Any) -> Masks:  # noqa: ANN401 - a function of an array
+def choose_masks(
+    weights: Arrays,
+    settings: PruningSettings,
+    sparsity: float,
+    *,
+    input_axis: Callable[[NDArray[np.floating[Any]]], int],
+) -> Masks:
     """Return the masks that the settings ask for, at a sparsity that a schedule may change."""
     from harness.compression.weights.masks import block_scores, magnitude_masks, n_of_m_mask
 
@@ -138,18 +145,18 @@ def choose_masks(weights: Arrays, settings: PruningSettings, sparsity: float, *,
     return magnitude_masks(weights, sparsity, settings.scope)
 
 
-def _gradual(views: Mapping[str, Any], masks: Any, settings: PruningSettings) -> Any:  # noqa: ANN401 - Keras has no types
+def _gradual(views: Mapping[str, Any], masks: KerasTensor, settings: PruningSettings) -> KerasCallback:
     """Return the callback that raises the sparsity step by step; a weight may come back until the schedule ends."""
     import keras
 
     from harness.compression.weights.masks import polynomial_sparsity
 
     class Gradual(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
-        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ANN401 - Keras's own
+        def on_train_begin(self, logs: KerasLogs = None) -> None:
             self.last = max(1, int(settings.ramp * settings.epochs * self.params["steps"]))
             self.every = max(1, self.last // _GRADUAL_CHANGES)
 
-        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ANN401 - as above
+        def on_train_batch_begin(self, batch: int, logs: KerasLogs = None) -> None:
             step = int(self.model.optimizer.iterations.numpy())
             if (step <= self.last and step % self.every == 0) or step == self.last:
                 for name, mask in masks(polynomial_sparsity(settings.sparsity, step, self.last)).items():
@@ -158,7 +165,7 @@ def _gradual(views: Mapping[str, Any], masks: Any, settings: PruningSettings) ->
     return Gradual()
 
 
-def _forget(network: Any, seed: int) -> None:  # noqa: ANN401 - Keras has no types
+def _forget(network: KerasModel, seed: int) -> None:
     """Give every weight a fresh start."""
     import keras
 

@@ -59,7 +59,7 @@ class QuantizationSettings(TechniqueSettings):
     ranges: Literal["average", "extremes"] = "average"
     """What an activation's range is taken from: `average` ignores rare outliers, `extremes` never cuts off."""
     max_drop_points: float | None = Field(default=None, gt=0, le=100)
-    """Give the costliest layers their precision back until at most so many points of top-1 are lost."""
+    """Give the costliest layers their precision back until at most this many points of top-1 are lost."""
 
     @model_validator(mode="after")
     def _formats_fit(self) -> QuantizationSettings:
@@ -81,7 +81,7 @@ class QuantizationSettings(TechniqueSettings):
         return self
 
     def calibration_request(self) -> CalibrationRequest | None:
-        """Return which data the activations are calibrated on; None where they stay float."""
+        """Return which data the activations are calibrated on; None if they stay float."""
         if self.activations == "float" and all(layer.activations == "float" for layer in self.layers):
             return None
         return CalibrationRequest(self.calibration, self.calibration_samples)

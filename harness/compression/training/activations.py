@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
+
+from harness.tflite.library_types import JsonValue, KerasModel, KerasTensor
 
 _MOMENTUM = 0.99
 _FUSED_AFTER = {
@@ -25,13 +25,13 @@ _UNCHANGED = {"Dropout", "Flatten", "Reshape", "MaxPooling2D", "ZeroPadding2D", 
 class RoundedActivation(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
     """Rounds to `bits` between a smallest and a largest value, which follow the data while training."""
 
-    def __init__(self, bits: int, **options: Any) -> None:  # noqa: ANN401 - Keras's own
+    def __init__(self, bits: int, **options: JsonValue) -> None:
         super().__init__(**options)
         self.bits = bits
         self.low = self.add_weight(shape=(), initializer="zeros", trainable=False, name="low")
         self.high = self.add_weight(shape=(), initializer="zeros", trainable=False, name="high")
 
-    def call(self, values: Any, training: bool = False) -> Any:  # noqa: ANN401 - as above
+    def call(self, values: KerasTensor, training: bool = False) -> KerasTensor:
         """Return the values on the grid; gradients pass through where nothing is cut off."""
         if training:
             unseen = tf.equal(self.low.value, self.high.value)
@@ -44,7 +44,7 @@ class RoundedActivation(keras.layers.Layer):  # type: ignore[misc] # Keras has n
         return tf.quantization.fake_quant_with_min_max_vars(values, self.low.value, high, num_bits=self.bits)
 
 
-def with_rounded_activations(network: Any, bits: int) -> Any:  # noqa: ANN401 - Keras has no types
+def with_rounded_activations(network: KerasModel, bits: int) -> KerasModel:
     """Return a network of the same layers that rounds every tensor which an integer runtime would keep in memory.
 
     The layers are shared: training the result trains `network`.
@@ -52,7 +52,7 @@ def with_rounded_activations(network: Any, bits: int) -> Any:  # noqa: ANN401 - 
     if isinstance(network, keras.Sequential):
         network = keras.Model(network.inputs, network.outputs, name=network.name)
 
-    def call(layer: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - Keras's own
+    def call(layer: KerasModel, *arguments: KerasTensor, **options: JsonValue) -> KerasTensor:
         output = layer(*arguments, **options)
         if not _is_kept(layer) or not isinstance(output, keras.KerasTensor):
             return output
@@ -61,8 +61,8 @@ def with_rounded_activations(network: Any, bits: int) -> Any:  # noqa: ANN401 - 
     return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
 
 
-def _is_kept(layer: Any) -> bool:  # noqa: ANN401 - Keras has no types
-    """Whether an integer runtime keeps a layer's output, rather than fusing it into the next or passing it on."""
+def _is_kept(layer: KerasModel) -> bool:
+    """Return True if an integer runtime stores a layer's output instead of fusing it or passing it on."""
     kind = type(layer).__name__
     if kind in _UNCHANGED or kind == "InputLayer":
         return False

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compression.training.kernels import set_weights
+from harness.tflite.library_types import JsonValue, KerasModel, KerasTensor
 
 DEFAULT_ENERGY = 0.95
 
@@ -26,7 +27,7 @@ class _Pair:
     wide: Matrix
 
 
-def factorized(network: Any, *, energy: float | None, ratio: float | None) -> tuple[Any, dict[str, int]]:  # noqa: ANN401 - Keras has no types
+def factorized(network: KerasModel, *, energy: float | None, ratio: float | None) -> tuple[KerasModel, dict[str, int]]:
     """Return the network with thinner layers and the rank of each layer that was replaced, by its name.
 
     A dense kernel (inputs, outputs) becomes (inputs, rank) and (rank, outputs). A convolution (height, width, inputs,
@@ -46,7 +47,7 @@ def factorized(network: Any, *, energy: float | None, ratio: float | None) -> tu
             ranks[layer.name] = rank
             pairs[layer.name] = _two_layers(layer, matrix, rank)
 
-    def call(layer: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - Keras's own
+    def call(layer: KerasModel, *arguments: KerasTensor, **options: JsonValue) -> KerasModel:
         if layer.name not in pairs:
             return layer(*arguments, **options)
         pair = pairs[layer.name]
@@ -65,7 +66,7 @@ def best_rank(singular_values: Matrix, energy: float) -> int:
     return int(np.searchsorted(kept, energy) + 1)
 
 
-def _matrix(layer: Any) -> Matrix | None:  # noqa: ANN401 - Keras has no types
+def _matrix(layer: KerasModel) -> Matrix | None:
     """Return a layer's kernel as (everything else, outputs); None for what cannot be split."""
     if isinstance(layer, keras.layers.Dense):
         return np.asarray(layer.kernel.numpy())
@@ -82,7 +83,7 @@ def _rank(matrix: Matrix, *, energy: float | None, ratio: float | None) -> int:
     return best_rank(values, energy or DEFAULT_ENERGY) if values.any() else 1
 
 
-def _two_layers(layer: Any, matrix: Matrix, rank: int) -> _Pair:  # noqa: ANN401 - Keras has no types
+def _two_layers(layer: KerasModel, matrix: Matrix, rank: int) -> _Pair:
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     root = np.sqrt(values[:rank])
     factors = left[:, :rank] * root, root[:, None] * right[:rank]
@@ -99,7 +100,7 @@ def _two_layers(layer: Any, matrix: Matrix, rank: int) -> _Pair:  # noqa: ANN401
     return _Pair(first, second, factors[0].reshape(*layer.kernel.shape[:-1], rank), wide)
 
 
-def _copy_weights(network: Any, smaller: Any, pairs: dict[str, _Pair]) -> None:  # noqa: ANN401 - as above
+def _copy_weights(network: KerasModel, smaller: KerasModel, pairs: dict[str, _Pair]) -> None:
     for layer in network.layers:
         if layer.name not in pairs:
             if layer.weights:

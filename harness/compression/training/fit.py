@@ -1,4 +1,4 @@
-"""Train a network within a step: seeded, watched, kept on disk epoch by epoch, taken up where it stopped."""
+"""Train a network within a step: seeded, watched, kept on disk epoch by epoch, resumed where it stopped."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from harness.compression.training.views import View, settle
 from harness.datasets.training import LabelledImages, TrainingData, as_input, load_training_data
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import Augmentation, Preprocessing
+from harness.tflite.library_types import KerasLogs, KerasModel
 
 if TYPE_CHECKING:
     from harness.compression.recipe_state import RecipeState
@@ -149,14 +150,14 @@ class _Watcher(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
         self._epoch = 0
         self._score = ""
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ANN401 - Keras's own
+    def on_epoch_begin(self, epoch: int, logs: KerasLogs = None) -> None:
         self._epoch = epoch
         self._batches.start_epoch(epoch)
         done = epoch * len(self._batches)
         if int(self.model.optimizer.iterations.numpy()) < done:  # a checkpoint holds weights alone
             self.model.optimizer.iterations.assign(done)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ANN401 - as above
+    def on_train_batch_end(self, batch: int, logs: KerasLogs = None) -> None:
         if logs is not None and not math.isfinite(logs.get("loss", 0.0)):
             raise CompressionError(
                 Failure(
@@ -169,7 +170,7 @@ class _Watcher(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
         doing = f"epoch {self._epoch + 1}/{self._epochs}{self._score}"
         self._work.progress(self._doing, self._epochs * len(self._batches), done, doing)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ANN401 - as above
+    def on_epoch_end(self, epoch: int, logs: KerasLogs = None) -> None:
         if logs:
             self._score = f", top-1 {100 * logs['val_top1']:.1f} %"
 
@@ -180,14 +181,14 @@ def _lesson(work: RecipeState, settings: TrainingSettings) -> Lesson | None:
     return Lesson(work.float_model(), settings.teacher_share, settings.temperature)
 
 
-def _refuse_bad_weights(work: RecipeState, network: Any) -> None:  # noqa: ANN401 - Keras has no types
+def _refuse_bad_weights(work: RecipeState, network: KerasModel) -> None:
     for variable in network.variables:
         if not np.isfinite(variable.numpy()).all():
             message = f"{work.model.name}: the weight {variable.path} holds NaN or infinite values."
             raise CompressionError(Failure(FailureClass.INVALID_MODEL, message))
 
 
-def _require_labels_fit(work: RecipeState, network: Any, data: TrainingData) -> None:  # noqa: ANN401 - as above
+def _require_labels_fit(work: RecipeState, network: KerasModel, data: TrainingData) -> None:
     shape = tuple(network.outputs[0].shape[1:])
     highest = int(max(data.training.labels.max(), data.validation.labels.max()))
     if len(network.outputs) != 1 or len(shape) != 1 or highest >= shape[0] or data.training.labels.min() < 0:

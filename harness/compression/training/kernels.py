@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.library_types import KerasModel, KerasTensor
 from harness.tflite.weights import Weight, weights
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Kernel:
 
     @property
     def is_depthwise(self) -> bool:
-        """Whether every output channel sees one input channel alone."""
+        """Return True if every output channel sees one input channel alone."""
         return len(self.channel_axes) > 1
 
     @property
@@ -53,7 +54,7 @@ class Kernel:
         return tuple(axis for axis in range(len(self.variable.shape)) if axis not in self.channel_axes)
 
 
-def find_kernels(network: Any) -> list[Kernel]:  # noqa: ANN401 - Keras has no types
+def find_kernels(network: KerasModel) -> list[Kernel]:
     """Return the kernels of all layers, nested models included, in the network's order."""
     import keras
 
@@ -66,19 +67,19 @@ def find_kernels(network: Any) -> list[Kernel]:  # noqa: ANN401 - Keras has no t
     return found
 
 
-def set_weights(layer: Any, weights: Any) -> None:  # noqa: ANN401 - Keras has no types
+def set_weights(layer: KerasModel, weights: KerasTensor) -> None:
     """Set a layer's weights; a `Normalization` goes on with the mean and variance of before unless it is told."""
     layer.set_weights(weights)
     if is_adapted(layer):
         layer.finalize_state()
 
 
-def is_adapted(layer: Any) -> bool:  # noqa: ANN401 - as above
-    """Whether a layer's weights were read off data, such as a mean, and not trained."""
+def is_adapted(layer: KerasModel) -> bool:
+    """Return True if a layer's weights were read off data, such as a mean, and not trained."""
     return callable(getattr(layer, "finalize_state", None))
 
 
-def copy_adapted(network: Any, other: Any) -> None:  # noqa: ANN401 - as above
+def copy_adapted(network: KerasModel, other: KerasModel) -> None:
     """Give a fresh network of the same layer names what was read off data: it belongs to the data, not to training."""
     for layer in network.layers:
         if is_adapted(layer) and layer.weights:
@@ -86,7 +87,7 @@ def copy_adapted(network: Any, other: Any) -> None:  # noqa: ANN401 - as above
 
 
 def keras_kernels(work: RecipeState) -> list[Kernel]:
-    """Return the kernels of the Keras model. Raises `CompressionError` where it has none."""
+    """Return the kernels of the Keras model. Raises `CompressionError` if it has none."""
     kernels = find_kernels(work.keras_model())
     if not kernels:
         raise _refused(f"{work.model.name} has no convolution or dense layer, so there is nothing to change.")

@@ -100,7 +100,7 @@ class Learner(keras.Model):  # type: ignore[misc] # Keras has no types
 
 
 def gives_probabilities(network: Untyped) -> bool:
-    """Whether the network ends in a softmax; otherwise its outputs are taken for logits."""
+    """Return True if the network ends in a softmax; otherwise its outputs are taken for logits."""
     last = network.layers[-1]
     while isinstance(last, keras.Model):
         last = last.layers[-1]

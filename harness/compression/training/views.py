@@ -7,7 +7,7 @@ stay (zeros, shared values, the grid) into the variable when training ends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from harness.compression.training.kernels import Kernel
 from harness.compression.weights.clusters import Sharing, share
+from harness.tflite.library_types import KerasTensor
 
 if TYPE_CHECKING:
     from harness.compression.recipe_state import RecipeState
@@ -27,7 +28,7 @@ SMALLEST_SCALE = 1e-12
 class View(Protocol):
     """One change of a weight, as a differentiable function."""
 
-    def __call__(self, weight: Any) -> Any:  # noqa: ANN401 - TensorFlow has no types
+    def __call__(self, weight: KerasTensor) -> KerasTensor:
         """Return the weight as the network sees it; same shape."""
         ...
 
@@ -42,7 +43,7 @@ class Masked:
         """Put another mask in place."""
         self._mask.assign(mask.astype(np.float32))
 
-    def __call__(self, weight: Any) -> Any:  # noqa: ANN401 - as above
+    def __call__(self, weight: KerasTensor) -> KerasTensor:
         """Return the weight with zeros."""
         return weight * self._mask.value
 
@@ -58,7 +59,7 @@ class Shared:
         self._sizes = tf.constant(np.maximum(sizes, 1), tf.float32)
         self._shape = sharing.cluster.shape
 
-    def __call__(self, weight: Any) -> Any:  # noqa: ANN401 - as above
+    def __call__(self, weight: KerasTensor) -> KerasTensor:
         """Return the weight in shared values."""
         magnitudes = tf.reshape(weight / self._scale * self._sign, [-1])
         means = tf.math.unsorted_segment_sum(magnitudes, self._cluster, len(self._sizes)) / self._sizes
@@ -66,7 +67,7 @@ class Shared:
 
 
 class OnGrid:
-    """Fake quantization: symmetric, one scale a channel, rounded to `bits`; gradients pass straight through.
+    """Fake quantization: symmetric, one scale per channel, rounded to `bits`; gradients pass straight through.
 
     The scale is the largest magnitude over 2**(bits - 1) - 1, as the quantizer's (Jacob et al. 2018, "Quantization and
     Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). One scale a channel makes folding of
@@ -77,7 +78,7 @@ class OnGrid:
         self._limit = float(2 ** (bits - 1) - 1)
         self._axes = reduced_axes
 
-    def __call__(self, weight: Any) -> Any:  # noqa: ANN401 - as above
+    def __call__(self, weight: KerasTensor) -> KerasTensor:
         """Return the weight on the grid."""
         largest = tf.stop_gradient(tf.reduce_max(tf.abs(weight), axis=self._axes, keepdims=True))
         scale = tf.maximum(largest / self._limit, SMALLEST_SCALE)
@@ -104,7 +105,7 @@ def zeros_view(work: RecipeState, kernel: Kernel) -> list[View]:
 
 
 def shared_view(kernel: Kernel, values: int, *, per_tensor: bool) -> View:
-    """Return the view under which a kernel has at most so many values, in units of each channel's or one scale."""
+    """Return the view under which a kernel has at most this many values, in units of each channel's or one scale."""
     weight = np.asarray(kernel.variable.numpy())
     axes = tuple(range(weight.ndim)) if per_tensor else kernel.reduced_axes
     return Shared(share(weight, values, reduced_axes=axes))

@@ -1,7 +1,7 @@
 """Few distinct magnitudes for many weights: k-means on one tensor (Han et al. 2016, "Deep Compression").
 
 Magnitudes are clustered in units of each channel's largest weight, and the sign is kept apart. So every channel's
-largest weight falls into the same top cluster, and int8 codes with one scale a channel keep the few distinct values;
+largest weight falls into the same top cluster, and int8 codes with one scale per channel keep the few distinct values;
 raw values would not survive that, nor the folding of batch normalization. Zero is a value of its own.
 """
 
@@ -45,7 +45,7 @@ class Sharing:
 def share(weight: Floats, values: int, *, reduced_axes: tuple[int, ...], keep_zeros: bool = True) -> Sharing:
     """Cluster a weight so that at most `values` distinct multiples of the channel's scale are left, zero among them.
 
-    `reduced_axes` are all axes but the channels'; all axes give plain clustering of one scale a tensor. Without
+    `reduced_axes` are all axes but the channels'; all axes give plain clustering of one scale per tensor. Without
     `keep_zeros` a zero that is one by chance may take the smallest magnitude.
     """
     scale = np.maximum(np.abs(weight).max(axis=reduced_axes, keepdims=True), SMALLEST_SCALE)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
-"""True where a weight stays."""
+"""True if a weight stays."""
 
 Scope = Literal["global", "local", "lamp"]
 

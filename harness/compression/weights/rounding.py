@@ -1,6 +1,6 @@
-"""Choose the grids of quantized weights anew: fewer bits than the storage has, or the scale of least error.
+"""Choose the grids of quantized weights again: fewer bits than the storage has, or the scale of least error.
 
-`weight = scale * code`, one scale a channel or tensor, codes from -limit to limit; zero is always code 0.
+`weight = scale * code`, one scale per channel or tensor, codes from -limit to limit; zero is always code 0.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.tflite.library_types import FlatbufferObject
 from harness.tflite.weights import float_constants
 
 ScaleRule = Literal["largest", "least-error"]
@@ -24,7 +25,7 @@ _FALLBACK_SCALE = 1.0
 
 
 def quantize_weight(weight: Floats, bits: int, *, axis: int | None, rule: ScaleRule) -> tuple[Codes, Floats]:
-    """Return codes in the weight's shape and one scale a channel along `axis` (one in all for None).
+    """Return codes in the weight's shape and one scale per channel along `axis` (one in all for None).
 
     `largest` reaches the largest weight. `least-error` is the scale with the smallest squared error over the weights
     that are not zero: zeros are exact under every scale, so in a pruned tensor they must not vote.
@@ -81,7 +82,7 @@ def regrid(quantized: bytes, original: bytes, *, int4_bits: int = 4, rule: Scale
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _weighted_operators(model: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 - generated code has no types
+def _weighted_operators(model: FlatbufferObject) -> list[tuple[FlatbufferObject, FlatbufferObject]]:
     """Return each operator that has a kernel as its second input, with the tensors of its subgraph."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -95,8 +96,8 @@ def _weighted_operators(model: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 - 
     ]
 
 
-def _is_plain_integer(tensor: Any) -> bool:  # noqa: ANN401 - as above
-    """Whether a tensor holds integers with one scale a tensor or channel; blocks keep their own."""
+def _is_plain_integer(tensor: FlatbufferObject) -> bool:
+    """Return True if a tensor holds integers with one scale per tensor or channel; blocks keep their own."""
     from ai_edge_litert import schema_py_generated as schema
 
     quantization = tensor.quantization
@@ -108,7 +109,7 @@ def _is_plain_integer(tensor: Any) -> bool:  # noqa: ANN401 - as above
     )
 
 
-def _type_name(tensor: Any) -> str:  # noqa: ANN401 - as above
+def _type_name(tensor: FlatbufferObject) -> str:
     from ai_edge_litert import schema_py_generated as schema
 
     names = {number: name for name, number in vars(schema.TensorType).items() if isinstance(number, int)}
@@ -122,7 +123,13 @@ def _packed(codes: Codes) -> NDArray[np.uint8]:
     return np.asarray(padded[0::2] | (padded[1::2] << 4), np.uint8)
 
 
-def _rescale_bias(model: Any, operator: Any, tensors: Any, floats: dict[bytes, Floats], scales: Floats) -> None:  # noqa: ANN401 - as above
+def _rescale_bias(
+    model: FlatbufferObject,
+    operator: FlatbufferObject,
+    tensors: FlatbufferObject,
+    floats: dict[bytes, Floats],
+    scales: Floats,
+) -> None:
     index = operator.inputs[2] if len(operator.inputs) > 2 else -1  # noqa: PLR2004 - input, weights, bias
     source = tensors[operator.inputs[0]].quantization
     if index < 0 or source is None or source.scale is None or tensors[index].name not in floats:

@@ -37,12 +37,11 @@ class AdbDevice:
     """One phone by its serial. Everything that it writes there lies under `work_folder`."""
 
     def __init__(
-        self, client: adbutils.AdbClient, serial: str, *, name: DeviceRef | None = None, label: str | None = None
+        self, client: adbutils.AdbClient, serial: str, *, ref: DeviceRef | None = None, label: str | None = None
     ) -> None:
-        """Talk to the phone that the adb server calls `serial`; results call it by `label`, or else by its name's."""
-        self.name = name or DeviceRef(serial)
-        """Where it is attached, and as what."""
-        self._serial = label or self.name.label
+        """Open the phone that the adb server calls `serial`; results name it `label`, by default the label of `ref`."""
+        self.ref = ref or DeviceRef(serial)
+        self._serial = label or self.ref.label
         self._adb = TimedDevice(client, serial=serial)
         self._facts: DeviceFacts | None = None
         self._blobs: dict[str, str] = {}

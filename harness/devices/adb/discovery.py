@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -40,9 +39,21 @@ class DeviceState(StrEnum):
     BOOTLOADER = "bootloader"
     UNKNOWN = "unknown"
 
+    @classmethod
+    def parse(cls, text: str) -> DeviceState:
+        """Parse the state that an adb server lists."""
+        if text.startswith("no permissions"):
+            return cls.NO_PERMISSIONS
+        if text in ("authorizing", "connecting"):
+            return cls.OFFLINE
+        try:
+            return cls(text)
+        except ValueError:
+            return cls.UNKNOWN
+
     @property
     def advice(self) -> str:
-        """What to do about a device in this state; empty for one that is ready."""
+        """How to make a device in this state ready; empty if it is ready."""
         return _ADVICE.get(self, "")
 
 
@@ -70,19 +81,6 @@ class AttachedDevice:
     """Only for a device that is ready, and where asked for."""
 
 
-def parse_device_list(text: str) -> list[AttachedDevice]:
-    """Parse `adb devices` output of any version, with or without `-l`: blanks or tabs, headers, daemon messages."""
-    states = "|".join(re.escape(state.value) for state in DeviceState)
-    text = text.replace("List of devices attached", "\n")
-    row = re.compile(rf"^(?P<serial>\S+)\s+(?P<state>{states}|host|authorizing|connecting|rescue)\b")
-    found = []
-    for line in text.splitlines():
-        match = row.match(line.strip())
-        if match and not line.lstrip().startswith(("*", "$", "#", "adb", "error")):
-            found.append(AttachedDevice(match["serial"], _state(match["state"])))
-    return found
-
-
 def list_devices(
     server: AdbServer | None = None, *, with_facts: bool = False, seen: set[str] | None = None
 ) -> list[AttachedDevice]:
@@ -95,10 +93,10 @@ def list_devices(
     found: list[AttachedDevice] = []
     seen = set() if seen is None else seen
     for serial, state in _server_list(client, server):
-        name = DeviceRef(serial, server)
-        device = AttachedDevice(str(name), _state(state))
+        ref = DeviceRef(serial, server)
+        device = AttachedDevice(str(ref), DeviceState.parse(state))
         if device.state is DeviceState.DEVICE:
-            device, identity = _look_closer(AdbDevice(client, serial, name=name), with_facts)
+            device, identity = _look_closer(AdbDevice(client, serial, ref=ref), with_facts)
             if identity in seen:
                 continue
             seen.add(identity)
@@ -106,7 +104,7 @@ def list_devices(
     return found
 
 
-def open_device(name: str, *, label: str | None = None) -> AdbDevice:
+def open_device(name: str | DeviceRef, *, label: str | None = None) -> AdbDevice:
     """Return an attached device that is ready, to be called `label`. Raises `DeviceError` of what its state means.
 
     Without the environment's adb server it raises `MissingPrerequisiteError`; any other one may come back.
@@ -120,23 +118,23 @@ def open_device(name: str, *, label: str | None = None) -> AdbDevice:
         message = f"{device.label}: no adb server answers at {device.server}."
         raise DeviceError(Failure(FailureClass.DEVICE_LOST, message, "the server does not listen")) from error
     states = dict(_server_list(client, device.server))
-    state = _state(states[device.serial]) if device.serial in states else None
+    state = DeviceState.parse(states[device.serial]) if device.serial in states else None
     if state is not DeviceState.DEVICE:
         raise DeviceError(failure_of_state(device.label, state))
-    return AdbDevice(client, device.serial, name=device, label=label)
+    return AdbDevice(client, device.serial, ref=device, label=label)
 
 
-def name_of(device: Device) -> str:
+def ref_of(device: Device) -> DeviceRef:
     """Return the name by which a device can be opened again."""
-    return str(device.name) if isinstance(device, AdbDevice) else device.serial
+    return device.ref if isinstance(device, AdbDevice) else DeviceRef.parse(device.serial)
 
 
 def reopen(device: Device) -> AdbDevice:
     """Return the same device, of which nothing is remembered. Raises `DeviceError`."""
-    return open_device(name_of(device), label=device.serial)
+    return open_device(ref_of(device), label=device.serial)
 
 
-def reachable(names: Collection[str]) -> Iterator[AdbDevice]:
+def reachable(names: Iterable[str | DeviceRef]) -> Iterator[AdbDevice]:
     """Return the devices whose adb server answers. Each server is asked once, since one that is off takes seconds."""
     clients: dict[AdbServer | None, adbutils.AdbClient | None] = {}
     for name in names:
@@ -147,10 +145,10 @@ def reachable(names: Collection[str]) -> Iterator[AdbDevice]:
             except MissingPrerequisiteError:
                 clients[device.server] = None
         if client := clients[device.server]:
-            yield AdbDevice(client, device.serial, name=device)
+            yield AdbDevice(client, device.serial, ref=device)
 
 
-def connect(name: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
+def connect(name: str | DeviceRef, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
     """Connect the adb server to HOST:PORT and wait until the device is ready; return its name.
 
     The server's answer alone proves nothing: "already connected" may be a device that is offline or hangs, and
@@ -167,13 +165,13 @@ def connect(name: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str:
         except LOSSES as error:
             answer = str(error)
         if state == "device" and _runs_commands(client, address, deadline):
-            return name
+            return str(device)
         if state == "offline":  # a stale connection stays offline until it is dropped
             _drop(client, address, deadline)
         if state == "unauthorized":
             break
         time.sleep(_POLL_S)
-    known = _state(state) if state else None
+    known = DeviceState.parse(state) if state else None
     failure = failure_of_state(device.label, known)
     raise DeviceError(replace(failure, evidence=answer.strip() or failure.evidence))
 
@@ -199,10 +197,12 @@ def ready_devices(server: AdbServer | None = None) -> list[str]:
     Raises `DeviceError`, `MissingPrerequisiteError`.
     """
     listed = _server_list(adb_client(server), server)
-    return [str(DeviceRef(serial, server)) for serial, state in listed if _state(state) is DeviceState.DEVICE]
+    return [
+        str(DeviceRef(serial, server)) for serial, state in listed if DeviceState.parse(state) is DeviceState.DEVICE
+    ]
 
 
-def identities(names: Collection[str]) -> dict[str, str]:
+def identities(names: Iterable[str | DeviceRef]) -> dict[str, str]:
     """Return what tells phones apart under whatever name, of those that have started. Each is asked one command.
 
     Those of an adb server that does not answer are left out.
@@ -227,7 +227,7 @@ def chosen_serials(asked: Sequence[str]) -> list[str]:
     return [serial for serial in os.environ.get("ANDROID_SERIAL", "").split(",") if serial]
 
 
-def reconnect(name: str, *, timeout_s: float) -> None:
+def reconnect(name: str | DeviceRef, *, timeout_s: float) -> None:
     """Let the adb server drop its connection to one device and make it anew, as `adb -s SERIAL reconnect` does.
 
     A device on the network is gone from the server's list until it is connected to. Raises `DeviceError`.
@@ -241,14 +241,14 @@ def reconnect(name: str, *, timeout_s: float) -> None:
         raise describe_loss(error, device.label) from error
 
 
-def state_of(name: str) -> DeviceState | None:
+def state_of(name: str | DeviceRef) -> DeviceState | None:
     """Return in which state its server lists a device; None: not at all.
 
     Raises `DeviceError` and `MissingPrerequisiteError`.
     """
     device = DeviceRef.parse(name)
     states = dict(_server_list(adb_client(device.server), device.server))
-    return _state(states[device.serial]) if device.serial in states else None
+    return DeviceState.parse(states[device.serial]) if device.serial in states else None
 
 
 def last_listed() -> frozenset[str]:
@@ -271,7 +271,7 @@ def _server_list(client: adbutils.AdbClient, server: AdbServer | None = None) ->
 
 def _look_closer(adb: AdbDevice, with_facts: bool) -> tuple[AttachedDevice, str]:
     """Tell a booting device from a ready one, and what identifies it: its serial number and this boot's id."""
-    device = AttachedDevice(str(adb.name), DeviceState.DEVICE)
+    device = AttachedDevice(str(adb.ref), DeviceState.DEVICE)
     script = "getprop sys.boot_completed; getprop ro.serialno; cat /proc/sys/kernel/random/boot_id"
     try:
         lines = adb.run_script(script, timeout_s=_BOOT_TIMEOUT_S).stdout.splitlines()
@@ -286,17 +286,6 @@ def _look_closer(adb: AdbDevice, with_facts: bool) -> tuple[AttachedDevice, str]
         return replace(device, state=state), device.serial
     identity = "/".join(lines[1:]) if serial_number.strip() else device.serial
     return replace(device, facts=facts), identity
-
-
-def _state(text: str) -> DeviceState:
-    if text.startswith("no permissions"):
-        return DeviceState.NO_PERMISSIONS
-    if text in ("authorizing", "connecting"):
-        return DeviceState.OFFLINE
-    try:
-        return DeviceState(text)
-    except ValueError:
-        return DeviceState.UNKNOWN
 
 
 def failure_of_state(serial: str, state: DeviceState | None) -> Failure:

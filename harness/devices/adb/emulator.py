@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import psutil
 from filelock import FileLock
 
 from harness.devices.adb.discovery import identities
-from harness.devices.adb.server import adb_client
+from harness.devices.adb.server import adb_client, free_port
 from harness.errors import HarnessError, MissingPrerequisiteError, UsageError
 from harness.paths import cache_folder
 
@@ -96,7 +95,9 @@ def stop_emulator(emulator: Emulator) -> None:
 
 
 def _launch(program: Path, name: str, folder: Path) -> Emulator:
-    port = _free_port()
+    port = free_port(_PORTS, count=2)  # the console's, and adbd's after it
+    if port is None:
+        raise HarnessError("All 65 ports of emulators are taken.", "Stop one: `harness phone list`.")
     with (folder / _LOG_FILE).open("wb") as log:
         process = subprocess.Popen(
             [program, "-avd", name, "-port", str(port), *_OPTIONS],
@@ -151,21 +152,6 @@ def _emulators_folder() -> Path:
 
 def _folder(name: str) -> Path:
     return _emulators_folder() / name
-
-
-def _free_port() -> int:
-    for port in _PORTS:
-        if _is_free(port) and _is_free(port + 1):
-            return port
-    raise HarnessError("All 65 ports of emulators are taken.", "Stop one: `harness phone list`.")
-
-
-def _is_free(port: int) -> bool:
-    try:
-        with socket.create_server(("127.0.0.1", port)):
-            return True
-    except OSError:
-        return False
 
 
 LIST_TIMEOUT_S = 60.0

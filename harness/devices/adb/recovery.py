@@ -15,9 +15,9 @@ from harness.devices.adb.discovery import (
     failure_of_state,
     identities,
     last_listed,
-    name_of,
     reachable,
     reconnect,
+    ref_of,
     state_of,
 )
 from harness.devices.adb.server import adb_client, listens
@@ -60,7 +60,7 @@ def await_device(
             tell(said)
             told = said
         if time.monotonic() >= next_reconnect:
-            _reconnect(name_of(device))
+            _reconnect(ref_of(device))
             pause_s *= 2
             next_reconnect = time.monotonic() + pause_s
 
@@ -68,8 +68,8 @@ def await_device(
 def answers(device: Device) -> bool:
     """Tell whether a device runs commands, connecting anew to one on the network."""
     try:
-        if DeviceRef.parse(name_of(device)).is_on_network:
-            connect(name_of(device), timeout_s=_CONNECT_TIMEOUT_S)
+        if ref_of(device).is_on_network:
+            connect(ref_of(device), timeout_s=_CONNECT_TIMEOUT_S)
         return device.run_script("true", timeout_s=_ALIVE_TIMEOUT_S).ok
     except (DeviceError, MissingPrerequisiteError):
         return False
@@ -77,20 +77,20 @@ def answers(device: Device) -> bool:
 
 def are_back(names: Collection[str]) -> list[str]:
     """Return which devices that went away answer again, connecting anew to those on the network. Raises nothing."""
-    return [name_of(device) for device in reachable(names) if answers(device)]
+    return [str(ref_of(device)) for device in reachable(names) if answers(device)]
 
 
 def _why_away(device: Device, failure: Failure) -> Failure:
     """Return what the advice is needed for: no cable mends a phone that was lost and now asks to be trusted."""
     try:
-        now = failure_of_state(device.serial, state_of(name_of(device)))
+        now = failure_of_state(device.serial, state_of(ref_of(device)))
     except (DeviceError, MissingPrerequisiteError):
         return failure
     return now if now.failure_class is FailureClass.DEVICE_UNAUTHORIZED else failure
 
 
 def _mend_server(device: Device) -> str:
-    if server := DeviceRef.parse(name_of(device)).server:
+    if server := ref_of(device).server:
         return "" if listens(server.host, server.port) else f"No adb server answers at {server}: it is waited for."
     try:
         return mend_server(last_listed())
@@ -98,11 +98,11 @@ def _mend_server(device: Device) -> str:
         return str(error)
 
 
-def _reconnect(name: str) -> None:
+def _reconnect(ref: DeviceRef) -> None:
     """Make one phone's connection anew. `adb reconnect offline` is not used: it would touch phones of others."""
     with suppress(DeviceError, MissingPrerequisiteError):  # found out by the next look
-        if state_of(name) in _SILENT:
-            reconnect(name, timeout_s=_CONNECT_TIMEOUT_S)
+        if state_of(ref) in _SILENT:
+            reconnect(ref, timeout_s=_CONNECT_TIMEOUT_S)
 
 
 DOWN_TIMEOUT_S = 60.0
@@ -120,8 +120,8 @@ def restart(device: Device, *, stop: threading.Event, boot_timeout_s: float = BO
     a phone that answers proves it. Raises `DeviceError` for a phone that cannot be told, does not go down, or does not
     come back.
     """
-    serial, name = device.serial, DeviceRef.parse(name_of(device))
-    adb = TimedDevice(adb_client(name.server), serial=name.serial)
+    serial, ref = device.serial, ref_of(device)
+    adb = TimedDevice(adb_client(ref.server), serial=ref.serial)
     adb.limit_s = _ANSWER_TIMEOUT_S
     try:
         with _service(adb, f"shell:{_SLEEP}") as waiting:
@@ -168,9 +168,9 @@ def _is_cut_off(waiting: adbutils.AdbConnection) -> bool:
 
 
 def _await_start(device: Device, stop: threading.Event, timeout_s: float) -> None:
-    name = name_of(device)
+    ref = ref_of(device)
     deadline = time.monotonic() + timeout_s
-    while not (answers(device) and name in identities([name])):
+    while not (answers(device) and str(ref) in identities([ref])):
         if time.monotonic() >= deadline or stop.wait(_LOOK_EVERY_S):
             message = f"{device.serial} was restarted, and had not started again after {timeout_s:.0f} s."
             raise DeviceError(Failure(FailureClass.DEVICE_LOST, message))

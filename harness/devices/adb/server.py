@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import threading
+from collections.abc import Iterable
 from functools import cache
 
 import adbutils
@@ -69,6 +70,19 @@ def listens(host: str, port: int) -> bool:
     """Tell whether anything accepts connections there; a server that hangs does too."""
     try:
         with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def free_port(ports: Iterable[int], *, count: int = 1) -> int | None:
+    """Return the first of `ports` from which `count` ports in a row are free on the loopback; None if there is none."""
+    return next((port for port in ports if all(_is_free(port + offset) for offset in range(count))), None)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        with socket.create_server(("127.0.0.1", port)):
             return True
     except OSError:
         return False

@@ -31,14 +31,14 @@ def _of(name: str, found: FloatArray, exact: FloatArray) -> list[Measure]:
 
 
 def _moments(new: Floats, old: Floats) -> Floats:
-    """Return what a correlation is made of, a row a sample; the origin lies near the mean so that little cancels."""
+    """Return what a correlation is made of, a row per sample; the origin lies near the mean so that little cancels."""
     counts = np.full(len(old), float(old.shape[1]))
     sums = [new, old, np.square(new), np.square(old), new * old]
     return np.column_stack([counts, *(part.sum(axis=1) for part in sums)])
 
 
 def _correlation(sums: Floats) -> Floats:
-    """Return Pearson's correlation; 0 where one side is constant or not finite."""
+    """Return Pearson's correlation; 0 if one side is constant or not finite."""
     count, new, old, new_squares, old_squares, products = sums.T
     shared = products - new * old / count
     spread = np.sqrt(np.maximum(new_squares - new**2 / count, 0) * np.maximum(old_squares - old**2 / count, 0))

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.analysis.cell_comparison import footprint_mb
-from harness.analysis.sweep_data import Row, SweepData
+from harness.analysis.result_row import ResultRow
+from harness.analysis.sweep_data import SweepData
 from harness.analysis.verdict import Verdict
 from harness.text import number, printable
 
+Point = Mapping[str, Any]
+"""The data of one mark, by field."""
 Spec = Mapping[str, Any]
 """A Vega-Lite specification without its data. https://vega.github.io/vega-lite/docs/"""
 
@@ -28,7 +30,7 @@ class Chart:
     caption: str
     """What it shows and how it is read."""
     views: Mapping[str, Spec]
-    data: Mapping[str, Sequence[Row]]
+    data: Mapping[str, Sequence[Point]]
     """By group."""
     columns: Sequence[tuple[str, str]]
     """Field and heading of each column of the table."""
@@ -83,7 +85,7 @@ def tooltip(*fields: tuple[str, str]) -> list[dict[str, str]]:
     return [{"field": name, "title": title, "type": "nominal"} for name, title in fields]
 
 
-def delegate_points(rows: Sequence[Row], filled_if: str, encoding: Mapping[str, Any]) -> list[dict[str, Any]]:
+def delegate_points(rows: Sequence[ResultRow], filled_if: str, encoding: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return two layers of points by delegate: filled where the expression holds, hollow elsewhere."""
     delegate = {"field": "delegate", "type": "nominal", "title": "delegate", "scale": delegate_scale(rows)}
     return [
@@ -96,9 +98,9 @@ def delegate_points(rows: Sequence[Row], filled_if: str, encoding: Mapping[str, 
     ]
 
 
-def delegate_scale(rows: Sequence[Row]) -> dict[str, Any]:
+def delegate_scale(rows: Sequence[ResultRow]) -> dict[str, Any]:
     """Give each delegate of a sweep one colour and shape on every chart of it."""
-    names = sorted({row["delegate_requested"] for row in rows if row["delegate_requested"]}, key=_cpu_first)
+    names = sorted({row.delegate_requested for row in rows if row.delegate_requested}, key=_cpu_first)
     return {"domain": names}
 
 
@@ -106,7 +108,7 @@ def _cpu_first(delegate: str) -> tuple[bool, str]:
     return not delegate.startswith("cpu"), delegate
 
 
-def thinned(rows: Sequence[Row], most: int = MOST_MARKS) -> list[Row]:
+def thinned(rows: Sequence[Point], most: int = MOST_MARKS) -> list[Point]:
     """Return at most so many rows, evenly spread over all."""
     step = -(-len(rows) // most)
     return list(rows[:: step or 1])
@@ -121,62 +123,65 @@ def milliseconds(latency_us: float | None) -> float | None:
     return None if latency_us is None else latency_us / 1000
 
 
-def cell_point(data: SweepData, row: Row) -> dict[str, Any]:
+def cell_point(data: SweepData, row: ResultRow) -> dict[str, Any]:
     """Return one cell with all measures."""
-    top1 = row["top1"]
     return {
         "cell": printable(data.name_of(row)),
-        "variant": printable(row["variant"]),
-        "delegate": printable(row["delegate_requested"]),
+        "variant": printable(row.variant),
+        "delegate": printable(row.delegate_requested),
         "ran": ran(row),
-        "latency_ms": milliseconds(row["latency_median_us"]),
-        "latency_low_ms": milliseconds(row["latency_low_us"]),
-        "latency_high_ms": milliseconds(row["latency_high_us"]),
+        "latency_ms": milliseconds(row.latency_median_us),
+        "latency_low_ms": milliseconds(row.latency_low_us),
+        "latency_high_ms": milliseconds(row.latency_high_us),
         "latency": interval_text(row),
-        "invocations": row["invocations_ok"],
-        "size_kb": None if row["size_bytes"] is None else row["size_bytes"] / 1000,
-        "memory_mb": footprint_mb(row),
-        "top1_percent": None if top1 is None else 100 * top1,
-        "top1_low_percent": None if top1 is None else 100 * row["top1_low"],
-        "top1_high_percent": None if top1 is None else 100 * row["top1_high"],
-        "ranked": "ranked" if row["verdict"] == Verdict.RANKED else "not ranked",
+        "invocations": row.invocations_ok,
+        "size_kb": None if row.size_bytes is None else row.size_bytes / 1000,
+        "memory_mb": row.memory_mb,
+        "top1_percent": _percent(row.top1),
+        "top1_low_percent": _percent(row.top1_low),
+        "top1_high_percent": _percent(row.top1_high),
+        "ranked": "ranked" if row.verdict == Verdict.RANKED else "not ranked",
         "verdict": verdict_text(row),
     }
 
 
-def ran(row: Row) -> str:
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def ran(row: ResultRow) -> str:
     """Say what ran: the delegate, and how many of the nodes it took."""
-    if row["delegate_achieved"] is None:
+    if row.delegate_achieved is None:
         return "not told"
-    told = row["delegated_nodes"] is not None and row["total_nodes"] is not None
-    nodes = f" {row['delegated_nodes']}/{row['total_nodes']}" if told else ""
-    return printable(f"{row['delegate_achieved']}{nodes}")
+    told = row.delegated_nodes is not None and row.total_nodes is not None
+    nodes = f" {row.delegated_nodes}/{row.total_nodes}" if told else ""
+    return printable(f"{row.delegate_achieved}{nodes}")
 
 
-def interval_text(row: Row) -> str:
+def interval_text(row: ResultRow) -> str:
     """Return median and interval as `0.0499 ms (0.0483 to 0.0806)`."""
-    if row["latency_median_us"] is None:
+    if row.latency_median_us is None:
         return "not measured"
-    median = f"{number(row['latency_median_us'] / 1000)} ms"
-    if row["latency_low_us"] is None:
+    median = f"{number(row.latency_median_us / 1000)} ms"
+    if row.latency_low_us is None or row.latency_high_us is None:
         return median
-    return f"{median} ({number(row['latency_low_us'] / 1000)} to {number(row['latency_high_us'] / 1000)})"
+    return f"{median} ({number(row.latency_low_us / 1000)} to {number(row.latency_high_us / 1000)})"
 
 
-def verdict_text(row: Row) -> str:
+def verdict_text(row: ResultRow) -> str:
     """Return the rank, or why there is none."""
-    if row["rank"] is None:
-        return str(row["failure_class"] or row["verdict"])
-    return f"rank {row['rank']}" + (", tied" if row["tied"] else "")
+    if row.rank is None:
+        return str(row.failure_class or row.verdict)
+    return f"rank {row.rank}" + (", tied" if row.tied else "")
 
 
-def by_device(data: SweepData, rows: Sequence[Row]) -> dict[str, list[Row]]:
+def by_device(data: SweepData, rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
     """Group cells by device; devices of one title are told apart by their serial."""
-    titles = {row["serial"]: printable(row["device"] or row["serial"]) for row in data.cell_rows}
+    titles = {row.serial: printable(row.device or row.serial) for row in data.cell_rows}
     several = [title for title in titles.values() if list(titles.values()).count(title) > 1]
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[ResultRow]] = {}
     for row in rows:
-        title = titles[row["serial"]]
-        name = f"{title} ({printable(row['serial'])})" if title in several else title
+        title = titles[row.serial]
+        name = f"{title} ({printable(row.serial)})" if title in several else title
         groups.setdefault(name, []).append(row)
     return groups

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.analysis.result_row import ResultRow
 from harness.analysis.summary import latency_column
-from harness.analysis.sweep_data import Row, SweepData, grouped
+from harness.analysis.sweep_data import SweepData, grouped
 from harness.benchmark.invocation import Pass
 from harness.errors import FailureClass
-from harness.report.html.figure import Chart, by_device, thinned, tooltip
+from harness.report.html.figure import Chart, Point, by_device, thinned, tooltip
 from harness.report.html.latencies import hottest_c
+from harness.store.rows import InvocationRow
 from harness.text import printable
 
 _HEIGHT_PX = 110
@@ -30,7 +32,7 @@ _EVIDENCE = tooltip(
 
 def heat_figure(data: SweepData, identity: str) -> Chart:
     """Return latency against the cell's median, temperature and clocks, one above the other over one axis of time."""
-    of_cell = grouped(data.invocations, "cell_key")
+    of_cell = grouped(data.invocations, lambda invocation: invocation.cell_key)
     groups = {device: thinned(_looks(data, rows, of_cell)) for device, rows in by_device(data, data.cell_rows).items()}
     groups = {device: points for device, points in groups.items() if any(map(_tells_something, points))}
     panels = [
@@ -104,43 +106,43 @@ def _panel(field: str, title: str, mark: str, limit: str = "") -> dict[str, Any]
     return {"width": "container", "height": _HEIGHT_PX, "layer": layers}
 
 
-def _looks(data: SweepData, rows: Sequence[Row], of_cell: dict[Any, list[Row]]) -> list[Row]:
+def _looks(data: SweepData, rows: Sequence[ResultRow], of_cell: Mapping[str, Sequence[InvocationRow]]) -> list[Point]:
     points = [
         _look(printable(data.name_of(row)), row, invocation)
         for row in rows
-        for invocation in of_cell.get(row["cell_key"], [])
+        for invocation in of_cell.get(row.cell_key or "", [])
     ]
     return sorted(points, key=lambda point: str(point["at"]))
 
 
-def _look(name: str, row: Row, invocation: Row) -> dict[str, Any]:
-    after, during = invocation["telemetry_after"] or {}, invocation["telemetry_during"] or {}
+def _look(name: str, row: ResultRow, invocation: InvocationRow) -> dict[str, Any]:
+    after, during = invocation.telemetry_after or {}, invocation.telemetry_during or {}
     return {
-        "at": invocation["started_at_utc"],
+        "at": invocation.started_at_utc,
         "cell": name,
-        "purpose": printable(invocation["purpose"]).replace("_", " "),
+        "purpose": printable(invocation.purpose).replace("_", " "),
         "relative_percent": _relative(row, invocation),
-        "hottest_before_c": hottest_c(invocation["telemetry_before"]),
+        "hottest_before_c": hottest_c(invocation.telemetry_before),
         "hottest_after_c": hottest_c(after),
         "thermal_status": after.get("thermal_status"),
         "clock_ghz": _ghz(max((during.get("peak_frequencies_khz") or {}).values(), default=None)),
         "ceiling_ghz": _ghz(min((during.get("lowest_ceilings_khz") or {}).values(), default=None)),
-        "outcome": "thrown out" if invocation["failure_class"] else "counted",
+        "outcome": "thrown out" if invocation.failure_class else "counted",
     }
 
 
-def _relative(row: Row, invocation: Row) -> float | None:
+def _relative(row: ResultRow, invocation: InvocationRow) -> float | None:
     """Return how far an invocation lies from its cell's median; one that was throttled holds its latency too."""
-    counts = invocation["failure_class"] in (None, FailureClass.THROTTLED)
-    value = invocation[latency_column(row["latency_of"])]
-    if invocation["purpose"] != Pass.LATENCY or not counts or value is None or not row["latency_median_us"]:
+    counts = invocation.failure_class in (None, FailureClass.THROTTLED)
+    value = getattr(invocation, latency_column(row.latency_of))
+    if invocation.purpose != Pass.LATENCY or not counts or value is None or not row.latency_median_us:
         return None
-    return float(100 * (value / row["latency_median_us"] - 1))
+    return float(100 * (value / row.latency_median_us - 1))
 
 
 def _ghz(khz: float | None) -> float | None:
     return None if khz is None else khz / 1e6
 
 
-def _tells_something(point: Row) -> bool:
+def _tells_something(point: Point) -> bool:
     return any(point[name] is not None for name in ("hottest_before_c", "hottest_after_c", "clock_ghz"))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from harness.analysis.history.nights import read_nights
 from harness.analysis.history.steps import find_shifts
-from harness.analysis.sweep_data import Row, SweepData
-from harness.report.html.figure import Axis, Chart, cell_point, delegate_scale, tooltip
-from harness.store.store import Store
+from harness.analysis.result_row import ResultRow
+from harness.analysis.sweep_data import SweepData
+from harness.report.html.figure import Axis, Chart, Point, cell_point, delegate_scale, tooltip
+from harness.store.reader import StoreReader
 from harness.text import printable
 
 MOST_GROUPS = 200
@@ -31,7 +32,7 @@ class ChangePoint:
     """What is known to have changed there, such as `os, variant int8`."""
 
 
-def read_changes(store: Store) -> list[ChangePoint]:
+def read_changes(store: StoreReader) -> list[ChangePoint]:
     """Return the steps that `harness history` finds in the cells of a store."""
     return [
         ChangePoint(
@@ -53,12 +54,14 @@ def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], 
 
     A line breaks where the cell's key changes: tool, cores, mode or the variant's file are not what they were.
     """
-    marks = {(c.sweep_id, c.serial, c.variant, c.delegate, c.threads): c for c in changes}
-    groups: dict[str, list[Row]] = {}
+    marks: dict[tuple[object, ...], ChangePoint] = {
+        (c.sweep_id, c.serial, c.variant, c.delegate, c.threads): c for c in changes
+    }
+    groups: dict[str, list[Point]] = {}
     for data in sorted(sweeps, key=lambda data: (data.record.started_at, data.record.id)):
         for row in data.cell_rows:
-            if row["latency_median_us"] is not None:
-                name = f"{printable(row['device'])} ({printable(row['serial'])}), {printable(row['variant'])}"
+            if row.latency_median_us is not None:
+                name = f"{printable(row.device)} ({printable(row.serial)}), {printable(row.variant)}"
                 if name in groups or len(groups) < MOST_GROUPS:
                     groups.setdefault(name, []).append(_night(data, row, marks))
     color = {
@@ -122,11 +125,11 @@ def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], 
     )
 
 
-def _night(data: SweepData, row: Row, marks: Mapping[tuple[str, str, str, str, int], ChangePoint]) -> Row:
-    place = (data.record.id, row["serial"], row["variant"], row["delegate_requested"], row["threads"])
+def _night(data: SweepData, row: ResultRow, marks: Mapping[tuple[object, ...], ChangePoint]) -> Point:
+    place = (data.record.id, row.serial, row.variant, row.delegate_requested, row.threads)
     change = marks.get(place)
     return cell_point(data, row) | {
-        "key": row["cell_key"],
+        "key": row.cell_key,
         "at": data.record.started_at.isoformat(),
         "sweep": data.record.id,
         "change": ""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.analysis.result_row import ResultRow
 from harness.analysis.summary import latency_column
-from harness.analysis.sweep_data import Row, SweepData, grouped
+from harness.analysis.sweep_data import SweepData, grouped
 from harness.benchmark.invocation import Pass
 from harness.report.html.figure import (
     MOST_CELLS,
     ROW_HEIGHT_PX,
     Axis,
     Chart,
+    Point,
     by_device,
     cell_point,
     delegate_points,
@@ -20,6 +22,7 @@ from harness.report.html.figure import (
     milliseconds,
     tooltip,
 )
+from harness.store.rows import InvocationRow, JsonObject
 
 _LATENCY = Axis("latency", "latency_ms", "latency, ms")
 _CELL = {"field": "cell", "type": "nominal", "title": None, "sort": None}
@@ -31,8 +34,8 @@ def _color(data: SweepData) -> dict[str, Any]:
 
 def invocation_figure(data: SweepData, identity: str) -> Chart:
     """Return one dot an invocation of the latency pass, in one line a cell, over median and interval."""
-    measured = [row for row in data.cell_rows if row["latency_median_us"] is not None]
-    of_cell = grouped(_counted(data), "cell_key")
+    measured = [row for row in data.cell_rows if row.latency_median_us is not None]
+    of_cell = grouped(_counted(data), lambda invocation: invocation.cell_key)
     groups = {
         device: [point for row in rows[:MOST_CELLS] for point in _dots(data, row, of_cell)]
         for device, rows in by_device(data, measured).items()
@@ -87,40 +90,38 @@ def invocation_figure(data: SweepData, identity: str) -> Chart:
     )
 
 
-def _counted(data: SweepData) -> list[Row]:
+def _counted(data: SweepData) -> list[InvocationRow]:
     """Return the invocations of the latency pass that count: the last attempts that succeeded."""
-    latest = {
-        (row["cell_key"], row["invocation_index"]): row for row in data.invocations if row["purpose"] == Pass.LATENCY
-    }
-    return [row for row in latest.values() if row["failure_class"] is None]
+    latest = {(row.cell_key, row.invocation_index): row for row in data.invocations if row.purpose == Pass.LATENCY}
+    return [row for row in latest.values() if row.failure_class is None]
 
 
-def _dots(data: SweepData, row: Row, of_cell: dict[Any, list[Row]]) -> list[Row]:
+def _dots(data: SweepData, row: ResultRow, of_cell: Mapping[str, Sequence[InvocationRow]]) -> list[Point]:
     point = cell_point(data, row)
     shared = {name: point[name] for name in ("cell", "delegate", "latency", "latency_low_ms", "latency_high_ms")}
     shared["median_ms"] = point["latency_ms"]
-    column = latency_column(row["latency_of"])
+    column = latency_column(row.latency_of)
     return [
         shared
         | {
             "place": place,
-            "latency_ms": milliseconds(invocation[column]),
-            "invocation": invocation["invocation_index"] + 1,
-            "started_at": invocation["started_at_utc"],
-            "hottest_c": hottest_c(invocation["telemetry_before"]),
+            "latency_ms": milliseconds(getattr(invocation, column)),
+            "invocation": invocation.invocation_index + 1,
+            "started_at": invocation.started_at_utc,
+            "hottest_c": hottest_c(invocation.telemetry_before),
         }
-        for place, invocation in enumerate(of_cell.get(row["cell_key"], []))
+        for place, invocation in enumerate(of_cell.get(row.cell_key or "", []))
     ]
 
 
-def hottest_c(look: Row | None) -> float | None:
+def hottest_c(look: JsonObject | None) -> float | None:
     """Return the highest temperature that a look at the device saw."""
     return max(((look or {}).get("temperatures_c") or {}).values(), default=None)
 
 
 def delegate_figure(data: SweepData, identity: str) -> Chart:
     """Return each variant's latency on every delegate beside each other."""
-    measured = [row for row in data.cell_rows if row["latency_median_us"] is not None]
+    measured = [row for row in data.cell_rows if row.latency_median_us is not None]
     groups = {device: _of_variants(data, rows) for device, rows in by_device(data, measured).items()}
     color = _color(data)
     y = {"field": "variant", "type": "nominal", "title": None, "sort": None}
@@ -165,16 +166,16 @@ def delegate_figure(data: SweepData, identity: str) -> Chart:
     )
 
 
-def _of_variants(data: SweepData, rows: Sequence[Row]) -> list[Row]:
+def _of_variants(data: SweepData, rows: Sequence[ResultRow]) -> list[Point]:
     """Return the points of the variants that come first by rank, each with all of its delegates."""
-    of_variant = grouped(rows, "variant")
+    of_variant = grouped(rows, lambda row: row.variant)
     shown = list(of_variant)[:MOST_CELLS]
     return [cell_point(data, row) for variant in shown for row in of_variant[variant]]
 
 
 def sustained_figure(data: SweepData, identity: str) -> Chart:
     """Return the curve of each cell that was run for minutes."""
-    curves = [row for row in data.cell_rows if len(row["sustained_curve_us"] or []) > 1]
+    curves = [row for row in data.cell_rows if len(row.sustained_curve_us or []) > 1]
     groups = {
         device: [point for row in rows[:MOST_CELLS] for point in _windows(data, row)]
         for device, rows in by_device(data, curves).items()
@@ -221,9 +222,9 @@ def sustained_figure(data: SweepData, identity: str) -> Chart:
     )
 
 
-def _windows(data: SweepData, row: Row) -> list[Row]:
+def _windows(data: SweepData, row: ResultRow) -> list[Point]:
     point = cell_point(data, row)
-    first = row["sustained_curve_us"][0]
+    curve = row.sustained_curve_us or [0.0]
     return [
         {
             "cell": point["cell"],
@@ -231,7 +232,7 @@ def _windows(data: SweepData, row: Row) -> list[Row]:
             "delegate": point["delegate"],
             "window": index + 1,
             "latency_ms": milliseconds(latency_us),
-            "change_percent": 100 * (latency_us / first - 1),
+            "change_percent": 100 * (latency_us / curve[0] - 1),
         }
-        for index, latency_us in enumerate(row["sustained_curve_us"])
+        for index, latency_us in enumerate(curve)
     ]

@@ -8,14 +8,14 @@ from pathlib import Path
 from harness.analysis.history.night_check import NightCheck
 from harness.errors import HarnessError
 from harness.nightly.night import NightOutcome
-from harness.store.store import Store
+from harness.store.reader import StoreReader
 
 JUNIT_NAME = "junit.xml"
 PAGE_NAME = "report.html"
 
 
 def write_night_files(
-    store: Store, outcome: NightOutcome, tell: Callable[[str], None], *, junit: Path | None, page: Path | None
+    store: StoreReader, outcome: NightOutcome, tell: Callable[[str], None], *, junit: Path | None, page: Path | None
 ) -> None:
     """Write the JUnit file and the HTML report, by default into the sweep's folder. Raises `HarnessError`."""
     from harness.export.junit import junit_xml
@@ -33,7 +33,7 @@ def write_night_files(
     tell(f"HTML report: {page_path}")
 
 
-def write_night_page(store: Store, check: NightCheck, path: Path) -> None:
+def write_night_page(store: StoreReader, check: NightCheck, path: Path) -> None:
     """Write tonight and the nights that it was compared with as one page. Raises `UsageError` where it cannot be."""
     from harness.analysis.sweep_data import read_sweep_data
     from harness.report.html.history_figure import ChangePoint

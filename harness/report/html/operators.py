@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.summary import operator_shares
-from harness.analysis.sweep_data import Row, SweepData, grouped
-from harness.report.html.figure import MOST_CELLS, ROW_HEIGHT_PX, Chart, by_device, cell_point, tooltip
+from harness.analysis.sweep_data import SweepData, grouped
+from harness.report.html.figure import MOST_CELLS, ROW_HEIGHT_PX, Chart, Point, by_device, cell_point, tooltip
 from harness.text import printable
 
 _OWN_COLORS = 7
@@ -16,9 +16,10 @@ _OWN_COLORS = 7
 
 def operator_figure(data: SweepData, identity: str) -> Chart:
     """Return one stacked bar a cell; one sentence where nothing was profiled."""
-    of_cell = {key: operator_shares(rows) for key, rows in grouped(data.invocations, "cell_key").items()}
-    profiled = [row for row in data.cell_rows if of_cell.get(row["cell_key"])]
-    groups: dict[str, list[Row]] = {
+    by_cell = grouped(data.invocations, lambda invocation: invocation.cell_key)
+    of_cell = {key: operator_shares(rows) for key, rows in by_cell.items()}
+    profiled = [row for row in data.cell_rows if of_cell.get(row.cell_key or "")]
+    groups: dict[str, list[Point]] = {
         device: [
             {
                 "cell": cell_point(data, row)["cell"],
@@ -29,7 +30,7 @@ def operator_figure(data: SweepData, identity: str) -> Chart:
                 "share_percent": 100 * share.share,
             }
             for row in rows[:MOST_CELLS]
-            for share in of_cell[row["cell_key"]]
+            for share in of_cell[row.cell_key or ""]
         ]
         for device, rows in by_device(data, profiled).items()
     }
@@ -54,7 +55,7 @@ def operator_figure(data: SweepData, identity: str) -> Chart:
     )
 
 
-def _with_colors(points: Sequence[Row]) -> list[Row]:
+def _with_colors(points: Sequence[Point]) -> list[Point]:
     """Give the operators that take most a colour of their own; the rest share one."""
     totals: Counter[str] = Counter()
     for point in points:

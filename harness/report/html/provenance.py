@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.sweep_data import Row, SweepData
+from harness.analysis.sweep_data import SweepData
+from harness.store.rows import DeviceRow, JsonObject, ToolRow, VariantRow
 from harness.text import number, printable
 
 MOST_VARIANTS = 200
@@ -77,17 +78,17 @@ def _sitting(sitting: Mapping[str, Any]) -> str:
     return f"{sitting['started_at_utc']} by harness {sitting['harness_version']}" + (f" ({changes})" if changes else "")
 
 
-def _device(row: Row) -> Origin:
-    facts = row["facts"] or {}
-    preparation = row["preparation"] or {}
+def _device(row: DeviceRow) -> Origin:
+    facts = row.facts or {}
+    preparation = row.preparation or {}
     knobs = [f"{knob['name']} {knob['outcome']}" for knob in preparation.get("knobs", [])]
     return _origin(
-        row["title"],
+        row.title,
         [
-            ("serial", row["serial"]),
-            ("kind", row["kind"]),
-            ("labels", ", ".join(row["labels"] or [])),
-            ("profile", row["profile"]),
+            ("serial", row.serial),
+            ("kind", row.kind),
+            ("labels", ", ".join(row.labels or [])),
+            ("profile", row.profile),
             ("SoC", facts.get("soc") or facts.get("board")),
             ("GPU", facts.get("gpu")),
             ("Android", facts.get("android_version")),
@@ -99,40 +100,40 @@ def _device(row: Row) -> Origin:
             ("measured from", preparation.get("host")),
             ("faults", _events(preparation.get("faults", []))),
             ("restarted", _events(preparation.get("restarts", []))),
-            ("failure", row["failure_message"]),
+            ("failure", row.failure_message),
         ],
     )
 
 
-def _events(events: Iterable[Row]) -> str:
+def _events(events: Iterable[JsonObject]) -> str:
     """Tell what befell a device, and when."""
     return "; ".join(f"{event['at_utc']} {event['message']}" for event in events)
 
 
-def _variant(row: Row) -> Origin:
-    card = row["card"] or {}
+def _variant(row: VariantRow) -> Origin:
+    card = row.card or {}
     steps = " → ".join(str(step.get("technique")) for step in card.get("steps", [])) if card else None
     return _origin(
-        row["name"],
+        row.name,
         [
-            ("SHA-256", row["sha256"]),
+            ("SHA-256", row.sha256),
             ("made of", f"{card['model']}, SHA-256 {card['model_sha256']}" if card else None),
             ("steps", (steps or "none: the model as it is") if card else None),
             ("calibration", card.get("calibration")),
             ("training data", card.get("training_data")),
             ("made with", ", ".join(f"{name} {version}" for name, version in card.get("libraries", {}).items())),
-            ("failure", row["failure_message"]),
+            ("failure", row.failure_message),
         ],
     )
 
 
-def _tool(row: Row) -> Origin:
-    facts = row["facts"] or {}
+def _tool(row: ToolRow) -> Origin:
+    facts = row.facts
     return _origin(
-        row["name"],
+        row.name,
         [
-            ("SHA-256", row["sha256"]),
-            ("family", row["family"]),
+            ("SHA-256", row.sha256),
+            ("family", row.family),
             ("system", facts.get("system")),
             ("ABI", facts.get("abi")),
             ("origin", facts.get("origin")),

@@ -11,7 +11,7 @@ from harness.analysis.decision import ShipLimits, decide
 from harness.analysis.sweep_data import SweepData, read_sweep_data
 from harness.errors import UsageError
 from harness.report.html.page import ReportOptions, render_index, render_report
-from harness.store.store import Store
+from harness.store.reader import StoreReader
 from harness.text import printable
 
 REPORTS = "reports"
@@ -36,7 +36,7 @@ def write_page(path: Path, text: str) -> WrittenFile:
     return WrittenFile(path, path.stat().st_size)
 
 
-def write_site(store: Store, folder: Path, limits: ShipLimits) -> list[WrittenFile]:
+def write_site(store: StoreReader, folder: Path, limits: ShipLimits) -> list[WrittenFile]:
     """Write `index.html` and a report for each sweep of the store; the first page comes first in the list."""
     entries, reports = [], []
     for record in store.sweeps():
@@ -54,8 +54,8 @@ def _entry(data: SweepData, link: str, limits: ShipLimits) -> Mapping[str, objec
         "identity": data.record.id,
         "started": data.record.started_at.strftime("%Y-%m-%d %H:%M"),
         "model": printable(data.record.spec.get("model", "-")),
-        "devices": ", ".join(printable(row["title"]) for row in data.devices),
+        "devices": ", ".join(printable(row.title) for row in data.devices),
         "rows": len(data.rows),
-        "failed": sum(row["failure_class"] is not None for row in data.rows),
+        "failed": sum(row.failure_class is not None for row in data.rows),
         "decisions": decisions or (["A/A sweep"] if data.record.is_noise else ["Nothing was measured."]),
     }

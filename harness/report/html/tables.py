@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.cell_comparison import ComparedCells, Subject, compare_cells, footprint_mb, pair_cells
+from harness.analysis.cell_comparison import ComparedCells, Subject, compare_cells, pair_cells
 from harness.analysis.promises import judge_promises, promise_titles
-from harness.analysis.sweep_data import Row, SweepData, all_evidence
+from harness.analysis.result_row import ResultRow
+from harness.analysis.sweep_data import SweepData, all_evidence
 from harness.report.html.figure import milliseconds, ran, verdict_text
 from harness.text import number, printable
 
@@ -20,7 +21,7 @@ class RowColumn:
 
     name: str
     heading: str
-    value: Callable[[SweepData, Row], Any]
+    value: Callable[[SweepData, ResultRow], Any]
     unit: str = ""
     kind: str = "text"
     """`text`, `number`, `fixed` (one decimal place) or `signed`."""
@@ -28,20 +29,20 @@ class RowColumn:
     """Whether a list of its values lets the reader choose rows."""
 
 
-def _text(column: str) -> Callable[[SweepData, Row], str | None]:
-    return lambda _, row: None if row[column] is None else printable(row[column])
+def _text(column: str) -> Callable[[SweepData, ResultRow], str | None]:
+    return lambda _, row: None if getattr(row, column) is None else printable(getattr(row, column))
 
 
-def _value(column: str, factor: float = 1) -> Callable[[SweepData, Row], float | None]:
-    return lambda _, row: None if row[column] is None else row[column] * factor
+def _value(column: str, factor: float = 1) -> Callable[[SweepData, ResultRow], float | None]:
+    return lambda _, row: None if getattr(row, column) is None else getattr(row, column) * factor
 
 
-def _milliseconds(column: str) -> Callable[[SweepData, Row], float | None]:
-    return lambda _, row: milliseconds(row[column])
+def _milliseconds(column: str) -> Callable[[SweepData, ResultRow], float | None]:
+    return lambda _, row: milliseconds(getattr(row, column))
 
 
-def _change(_: SweepData, row: Row) -> float | None:
-    return None if row["accuracy_drop_points"] is None else -row["accuracy_drop_points"]
+def _change(_: SweepData, row: ResultRow) -> float | None:
+    return None if row.accuracy_drop_points is None else -row.accuracy_drop_points
 
 
 COLUMNS: tuple[RowColumn, ...] = (
@@ -59,12 +60,12 @@ COLUMNS: tuple[RowColumn, ...] = (
     RowColumn("change", "change", _change, "points", "signed"),
     RowColumn("size", "file", _value("size_bytes", 1 / 1000), "kB", "number"),
     RowColumn("gzip", "zipped", _value("gzip_size_bytes", 1 / 1000), "kB", "number"),
-    RowColumn("memory", "memory", lambda _, row: footprint_mb(row), "MB", "number"),
-    RowColumn("ran", "ran", lambda _, row: ran(row) if row["cell_key"] else None),
+    RowColumn("memory", "memory", lambda _, row: row.memory_mb, "MB", "number"),
+    RowColumn("ran", "ran", lambda _, row: ran(row) if row.cell_key else None),
     RowColumn("cold", "first load", _milliseconds("init_cold_us"), "ms", "number"),
     RowColumn("warm", "next load", _milliseconds("init_warm_us"), "ms", "number"),
     RowColumn("invocations", "invocations", _value("invocations_ok"), kind="number"),
-    RowColumn("outcome", "outcome", lambda _, row: str(row["failure_class"] or row["verdict"]), has_filter=True),
+    RowColumn("outcome", "outcome", lambda _, row: str(row.failure_class or row.verdict), has_filter=True),
 )
 """`outcome` is not shown: it filters what `verdict` shows."""
 
@@ -124,11 +125,11 @@ def failure_groups(data: SweepData) -> tuple[list[FailureGroup], int]:
     """Return the groups, the one with most rows first, and how many groups are left out."""
     rows: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
     for row in data.rows:
-        if row["failure_class"] is not None:
-            key = (row["failure_class"], printable(row["failure_message"] or ""))
-            names = [data.name_of(row) if row["delegate_requested"] else row["variant"], row["device"] or row["serial"]]
+        if row.failure_class is not None:
+            key = (row.failure_class, printable(row.failure_message or ""))
+            names = [data.name_of(row) if row.delegate_requested else row.variant, row.device or row.serial]
             place = ", ".join(printable(name) for name in names if name is not None)
-            rows.setdefault(key, []).append((place, row["failure_advice"] or "", row["failure_evidence"] or ""))
+            rows.setdefault(key, []).append((place, row.failure_advice or "", row.failure_evidence or ""))
     groups = []
     for (failure_class, message), failed in sorted(rows.items(), key=lambda item: -len(item[1])):
         places = list(dict.fromkeys(place for place, _, _ in failed))
@@ -201,13 +202,13 @@ class DelegateFinding:
 
 def delegate_findings(data: SweepData) -> tuple[list[DelegateFinding], int]:
     """Return what differs most in front, and how many are left out."""
-    on_cpu = [side for side in data.sides if side.cell["delegate_requested"] == "cpu"]
-    others = [side for side in data.sides if side.cell["delegate_requested"] != "cpu"]
+    on_cpu = [side for side in data.sides if side.cell.delegate_requested == "cpu"]
+    others = [side for side in data.sides if side.cell.delegate_requested != "cpu"]
     couples = [
         found
-        for delegate in dict.fromkeys(side.cell["delegate_requested"] for side in others)
+        for delegate in dict.fromkeys(side.cell.delegate_requested for side in others)
         for found in pair_cells(
-            on_cpu, [side for side in others if side.cell["delegate_requested"] == delegate], Subject.DELEGATE
+            on_cpu, [side for side in others if side.cell.delegate_requested == delegate], Subject.DELEGATE
         )
         if found.a and found.b
     ]
@@ -222,11 +223,11 @@ def _finding(cells: ComparedCells) -> DelegateFinding:
     if estimate:
         low, high = _percent(estimate.interval.low), _percent(estimate.interval.high)
         change = f"{_percent(estimate.value)} % ({low} to {high})"
-    a, b = (side.cell["latency_median_us"] if side else None for side in (cells.a, cells.b))
+    a, b = (side.cell.latency_median_us if side else None for side in (cells.a, cells.b))
     return DelegateFinding(
-        device=printable(cells.cell["device"]),
-        variant=printable(cells.cell["variant"]),
-        delegate=printable(cells.cell["delegate_requested"]),
+        device=printable(cells.cell.device),
+        variant=printable(cells.cell.variant),
+        delegate=printable(cells.cell.delegate_requested),
         verdict=str(cells.finding.verdict),
         cpu_ms=number(a / 1000) if a else "-",
         delegate_ms=number(b / 1000) if b else "-",

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.analysis.sweep_data import Row, SweepData
+from harness.analysis.result_row import ResultRow
+from harness.analysis.sweep_data import SweepData
 from harness.analysis.verdict import Verdict
-from harness.report.html.figure import Axis, Chart, by_device, cell_point, delegate_points, delegate_scale, tooltip
+from harness.report.html.figure import (
+    Axis,
+    Chart,
+    Point,
+    by_device,
+    cell_point,
+    delegate_points,
+    delegate_scale,
+    tooltip,
+)
 
 _MOST_POINTS = 400
 _LATENCY = Axis("latency", "latency_ms", "latency, ms", "latency_low_ms", "latency_high_ms")
@@ -37,7 +47,7 @@ _EVIDENCE = tooltip(
 
 def trade_off_figure(data: SweepData, identity: str) -> Chart:
     """Return the figure: one point a ranked cell; hollow where another cell beats it in every measure."""
-    ranked = [row for row in data.cell_rows if row["verdict"] == Verdict.RANKED]
+    ranked = [row for row in data.cell_rows if row.verdict == Verdict.RANKED]
     return Chart(
         identity,
         "Trade-offs",
@@ -58,7 +68,7 @@ def trade_off_figure(data: SweepData, identity: str) -> Chart:
     )
 
 
-def _points(data: SweepData, rows: Sequence[Row]) -> Sequence[Row]:
+def _points(data: SweepData, rows: Sequence[ResultRow]) -> Sequence[Point]:
     points: list[dict[str, Any]] = [cell_point(data, row) for row in rows]
     overall = front([_measures(point, points) for point in points])
     for point, is_on_front in zip(points, overall, strict=True):
@@ -71,7 +81,7 @@ def _points(data: SweepData, rows: Sequence[Row]) -> Sequence[Row]:
     return points[:_MOST_POINTS]
 
 
-def _measures(point: Row, points: Sequence[Row]) -> list[float | None]:
+def _measures(point: Point, points: Sequence[Point]) -> list[float | None]:
     """Return the four measures; one that no cell of the device has is left out."""
     axes = [
         axis
@@ -81,7 +91,7 @@ def _measures(point: Row, points: Sequence[Row]) -> list[float | None]:
     return [_less_is_better(point, axis) for axis in axes]
 
 
-def _less_is_better(point: Row, axis: Axis) -> float | None:
+def _less_is_better(point: Point, axis: Axis) -> float | None:
     value: float | None = point[axis.field_name]
     return -value if axis is _ACCURACY and value is not None else value
 
@@ -90,7 +100,7 @@ def _line_field(x: Axis, y: Axis) -> str:
     return f"front_{x.name}_{y.name}"
 
 
-def _spec(x: Axis, y: Axis, rows: Sequence[Row]) -> dict[str, Any]:
+def _spec(x: Axis, y: Axis, rows: Sequence[ResultRow]) -> dict[str, Any]:
     color = {"field": "delegate", "type": "nominal", "title": "delegate", "scale": delegate_scale(rows)}
     layers: list[dict[str, Any]] = [
         {

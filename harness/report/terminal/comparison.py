@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from harness.analysis.cell_comparison import ComparedCells, Regression, footprint_mb
+from harness.analysis.cell_comparison import ComparedCells, Regression
 from harness.analysis.comparison import FindingVerdict
 from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section
 from harness.text import number, printable
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _STYLES = {
     FindingVerdict.SLOWER: "red",
@@ -34,15 +31,15 @@ def _row(cells: ComparedCells) -> dict[str, Any]:
     finding, estimate = cells.finding, cells.finding.estimate
     sides: dict[str, Any] = {}
     for name, side in (("a", cells.a), ("b", cells.b)):
-        cell = side.cell if side else {}
-        sides |= {f"sweep_{name}": side and side.sweep_id, f"memory_mb_{name}": footprint_mb(cell) if cell else None}
+        cell = side.cell if side else None
+        sides |= {f"sweep_{name}": side and side.sweep_id, f"memory_mb_{name}": cell and cell.memory_mb}
         for column in ("variant", "delegate_requested", "delegate_achieved", "latency_median_us", "top1", "cell_key"):
-            sides[f"{column}_{name}"] = cell.get(column)
+            sides[f"{column}_{name}"] = getattr(cell, column, None)
         sides[f"invocations_{name}"] = len(side.latencies_us) if side else 0
     return {
-        "device": cells.cell["device"],
-        "serial": cells.cell["serial"],
-        "threads": cells.cell["threads"],
+        "device": cells.cell.device,
+        "serial": cells.cell.serial,
+        "threads": cells.cell.threads,
         "verdict": finding.verdict.value,
         "ratio": estimate and estimate.value,
         "ratio_low": estimate and estimate.interval.low,
@@ -73,7 +70,7 @@ def _both(column: str) -> Callable[[ComparedCells], str]:
     """Show a value of both sides once where it is the same."""
 
     def show(cells: ComparedCells) -> str:
-        values = [printable(side.cell[column]) for side in (cells.a, cells.b) if side]
+        values = [printable(getattr(side.cell, column)) for side in (cells.a, cells.b) if side]
         return " -> ".join(dict.fromkeys(values))
 
     return show
@@ -82,7 +79,7 @@ def _both(column: str) -> Callable[[ComparedCells], str]:
 def _latency(side: str) -> Callable[[ComparedCells], str]:
     def show(cells: ComparedCells) -> str:
         of_side = getattr(cells, side)
-        latency = of_side and of_side.cell["latency_median_us"]
+        latency = of_side and of_side.cell.latency_median_us
         return number(latency / 1000) if latency else "-"
 
     return show
@@ -129,11 +126,11 @@ _COLUMNS = (
     _Column("noise\nfloor %", 1, _floor),
     _Column("B is", 7, _verdict, numeric=False),
 )
-_THREADS = _Column("threads", 6, lambda cells: str(cells.cell["threads"]))
+_THREADS = _Column("threads", 6, lambda cells: str(cells.cell.threads))
 
 
 def _columns(compared: Sequence[ComparedCells]) -> list[_Column]:
-    several = len({cells.cell["threads"] for cells in compared}) > 1
+    several = len({cells.cell.threads for cells in compared}) > 1
     return [*_COLUMNS[:2], *([_THREADS] if several else []), *_COLUMNS[2:]]
 
 
@@ -144,16 +141,16 @@ def comparison_table(compared: Sequence[ComparedCells]) -> RenderableType:
 
 def _device_tables(compared: Sequence[ComparedCells]) -> FittedTable:
     columns = _columns(compared)
-    devices: dict[str, list[ComparedCells]] = {}
+    devices: dict[str | None, list[ComparedCells]] = {}
     for cells in compared:
-        devices.setdefault(cells.cell["serial"], []).append(cells)
+        devices.setdefault(cells.cell.serial, []).append(cells)
     sections = [
         Section(
             [
                 FittingRow([column.show(cells) for column in columns], _STYLES.get(cells.finding.verdict, ""))
                 for cells in of_device
             ],
-            f"{printable(of_device[0].cell['device'])} ({printable(serial)})",
+            f"{printable(of_device[0].cell.device)} ({printable(serial)})",
         )
         for serial, of_device in devices.items()
     ]
@@ -175,7 +172,7 @@ def _reasons(compared: Sequence[ComparedCells]) -> list[RenderableType]:
 
 
 def _place(cells: ComparedCells) -> str:
-    return f"{_both('variant')(cells)} {_both('delegate_requested')(cells)} t{cells.cell['threads']}"
+    return f"{_both('variant')(cells)} {_both('delegate_requested')(cells)} t{cells.cell.threads}"
 
 
 def _notes(compared: Sequence[ComparedCells]) -> list[RenderableType]:
@@ -189,16 +186,12 @@ def _notes(compared: Sequence[ComparedCells]) -> list[RenderableType]:
     return [Text(line, style="dim") for line in lines]
 
 
-def plain_findings(compared: Sequence[ComparedCells]) -> pd.DataFrame:
+def plain_findings(compared: Sequence[ComparedCells]) -> list[dict[str, str]]:
     """Return what the table shows as text, with the device and the reason, for a pull request or a spreadsheet."""
-    import pandas as pd
-
     columns = _columns(compared)
-    return pd.DataFrame(
-        [
-            {"device": printable(cells.cell["device"])}
-            | {" ".join(column.heading.split()): column.show(cells) for column in columns}
-            | {"why": cells.finding.why}
-            for cells in compared
-        ]
-    )
+    return [
+        {"device": printable(cells.cell.device)}
+        | {" ".join(column.heading.split()): column.show(cells) for column in columns}
+        | {"why": cells.finding.why}
+        for cells in compared
+    ]

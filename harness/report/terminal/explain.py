@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,11 +12,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.evidence import Row, RowEvidence
+from harness.analysis.evidence import RowEvidence
 from harness.analysis.promises import Promise
+from harness.analysis.result_row import ResultRow
 from harness.analysis.summary import latency_column, operator_shares
-from harness.store.records import CARRIED_ON
-from harness.text import number, pluralize, printable
+from harness.store.rows import AccuracyRow, InvocationRow, JsonObject, ToolRow
+from harness.text import number, pluralize, printable, to_json_value
 
 _PLOT_COLUMNS = 40
 _SHORT_HASH = 16
@@ -26,14 +28,14 @@ _KEPT = {True: ("kept", "green"), False: ("NOT kept", "bold red"), None: ("unkno
 def explain_document(evidence: RowEvidence, promises: Sequence[Promise]) -> dict[str, Any]:
     """Return the whole evidence as JSON values."""
     return {
-        "sweep": evidence.sweep,
-        "row": evidence.summary,
-        "cell": evidence.cell,
-        "device": evidence.device,
-        "variant": evidence.variant,
-        "tool": evidence.tool,
-        "invocations": evidence.invocations,
-        "accuracies": evidence.accuracies,
+        "sweep": {name: to_json_value(value) for name, value in asdict(evidence.sweep).items()},
+        "row": evidence.summary.as_json(),
+        "cell": vars(evidence.cell),
+        "device": evidence.device.as_json() if evidence.device else {},
+        "variant": evidence.variant.as_json() if evidence.variant else {},
+        "tool": vars(evidence.tool) if evidence.tool else {},
+        "invocations": [row.as_json() for row in evidence.invocations],
+        "accuracies": [row.as_json() for row in evidence.accuracies],
         "noise_floor": evidence.noise_floor,
         "promises": [vars(promise) for promise in promises],
     }
@@ -42,7 +44,7 @@ def explain_document(evidence: RowEvidence, promises: Sequence[Promise]) -> dict
 def explain_screen(evidence: RowEvidence, promises: Sequence[Promise]) -> RenderableType:
     """Return the screen; text from outside is never read as markup."""
     summary = evidence.summary
-    title = f"{summary['variant']} {summary['delegate_requested']} on {summary['device']} ({summary['serial']})"
+    title = f"{summary.variant} {summary.delegate_requested} on {summary.device} ({summary.serial})"
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True, style="bold")
     facts.add_column(overflow="fold")
@@ -59,21 +61,22 @@ def explain_screen(evidence: RowEvidence, promises: Sequence[Promise]) -> Render
 
 
 def _facts(evidence: RowEvidence) -> Iterable[tuple[str, str]]:
-    last = (evidence.measured() or list(evidence.invocations) or [{}])[-1]
+    last = next(reversed(evidence.measured() or list(evidence.invocations)), None)
     yield "latency", _latency(evidence.summary)
     yield "verdict", _verdict(evidence.summary)
-    yield "sweep", f"{evidence.sweep['id']}, preset {evidence.sweep['preset']}, seed {evidence.sweep['seed']}"
-    if sittings := (evidence.sweep["host"] or {}).get(CARRIED_ON):
-        yield "sittings", f"measured in {evidence.summary['sittings'] or 'none'} of 1 to {1 + len(sittings)}"
+    yield "sweep", f"{evidence.sweep.id}, preset {evidence.sweep.preset}, seed {evidence.sweep.seed}"
+    if resumed := evidence.sweep.carried_on:
+        yield "sittings", f"measured in {evidence.summary.sittings or 'none'} of 1 to {1 + len(resumed)}"
     yield "tool", _tool(evidence.tool)
-    yield "command", shlex.join(last.get("command") or []) or "nothing was run"
-    yield "raw log", last.get("log_path") or "-"
+    yield "command", shlex.join(last.command if last else []) or "nothing was run"
+    yield "raw log", last.log_path if last else "-"
     yield "variant", _variant(evidence)
     yield "cores", _cores(evidence)
-    yield "knobs", _knobs(evidence.device.get("preparation"))
-    yield "labels", ", ".join(evidence.device.get("labels") or []) or "none"
-    for when in ("before", "during", "after"):
-        yield when, _state(last.get(f"telemetry_{when}"))
+    yield "knobs", _knobs(evidence.device.preparation if evidence.device else None)
+    yield "labels", ", ".join(evidence.device.labels if evidence.device else []) or "none"
+    yield "before", _state(last.telemetry_before if last else None)
+    yield "during", _state(last.telemetry_during if last else None)
+    yield "after", _state(last.telemetry_after if last else None)
     yield "gate", _gates(evidence.invocations)
     yield "redone", _discarded(evidence.discarded)
     yield "delegate", _delegate(evidence.summary)
@@ -81,33 +84,33 @@ def _facts(evidence: RowEvidence) -> Iterable[tuple[str, str]]:
     yield "time went to", _operators(evidence.invocations)
 
 
-def _latency(summary: Row) -> str:
-    if summary["latency_median_us"] is None:
+def _latency(summary: ResultRow) -> str:
+    if summary.latency_median_us is None:
         return "not measured"
-    median = f"{number(summary['latency_median_us'] / 1000)} ms"
-    if summary["latency_low_us"] is None:
+    median = f"{number(summary.latency_median_us / 1000)} ms"
+    if summary.latency_low_us is None or summary.latency_high_us is None:
         return median
-    low, high = (number(summary[f"latency_{end}_us"] / 1000) for end in ("low", "high"))
-    return f"{median} (95 % interval {low}..{high}), {pluralize(summary['invocations_ok'], 'invocation')}"
+    low, high = number(summary.latency_low_us / 1000), number(summary.latency_high_us / 1000)
+    return f"{median} (95 % interval {low}..{high}), {pluralize(summary.invocations_ok or 0, 'invocation')}"
 
 
-def _verdict(summary: Row) -> str:
-    said = str(summary["verdict"]) + (f", rank {summary['rank']}" if summary["rank"] is not None else "")
-    if summary["failure_class"] is None:
+def _verdict(summary: ResultRow) -> str:
+    said = str(summary.verdict) + (f", rank {summary.rank}" if summary.rank is not None else "")
+    if summary.failure_class is None:
         return said
-    named = "" if summary["failure_class"] == summary["verdict"] else f"{summary['failure_class']}: "
-    return f"{said}: {named}{summary['failure_message']} {summary['failure_evidence'] or ''}"
+    named = "" if summary.failure_class == summary.verdict else f"{summary.failure_class}: "
+    return f"{said}: {named}{summary.failure_message} {summary.failure_evidence or ''}"
 
 
-def _tool(tool: Row) -> str:
+def _tool(tool: ToolRow | None) -> str:
     if not tool:
         return "not stored"
-    return f"{tool['name']} ({tool['family']}) from {tool['facts'].get('origin')}, SHA-256 {tool['sha256']}"
+    return f"{tool.name} ({tool.family}) from {tool.facts.get('origin')}, SHA-256 {tool.sha256}"
 
 
 def _variant(evidence: RowEvidence) -> str:
-    card = evidence.variant.get("card")
-    sha256 = f"SHA-256 {evidence.cell['variant_sha256']}"
+    card = evidence.variant.card if evidence.variant else None
+    sha256 = f"SHA-256 {evidence.cell.variant_sha256}"
     if not card:
         return sha256
     steps = " -> ".join(str(step.get("technique")) for step in card["steps"]) or "no technique"
@@ -115,26 +118,26 @@ def _variant(evidence: RowEvidence) -> str:
 
 
 def _cores(evidence: RowEvidence) -> str:
-    mask = evidence.cell["core_mask"]
-    told = sorted({row["cores_allowed"] for row in evidence.measured() if row["cores_allowed"]})
+    mask = evidence.cell.core_mask
+    told = sorted({row.cores_allowed for row in evidence.measured() if row.cores_allowed})
     asked = f"mask {mask}" if mask else "not pinned"
-    return f"{asked}, {pluralize(evidence.cell['threads'], 'thread')}; the kernel told {', '.join(told) or 'nothing'}"
+    return f"{asked}, {pluralize(evidence.cell.threads, 'thread')}; the kernel told {', '.join(told) or 'nothing'}"
 
 
-def _knobs(preparation: Row | None) -> str:
+def _knobs(preparation: JsonObject | None) -> str:
     if not preparation:
         return "not stored"
     knobs = [*preparation["knobs"], *preparation["found"]]
     return "; ".join(map(_knob, knobs)) or "none asked for"
 
 
-def _knob(knob: Row) -> str:
+def _knob(knob: JsonObject) -> str:
     restored = f", restored: {knob['restored']}" if knob["restored"] else ""
     reason = f" ({knob['reason']})" if knob["reason"] else ""
     return f"{knob['name']} {knob['outcome']}{restored}{reason}"
 
 
-def _state(look: Row | None) -> str:
+def _state(look: JsonObject | None) -> str:
     if look is None:
         return "not looked at"
     if "peak_frequencies_khz" in look:
@@ -156,8 +159,8 @@ def _clocks(khz_by_core: Mapping[str, int]) -> str:
     return "/".join(dict.fromkeys(f"{khz / 1e6:.2f}" for khz in khz_by_core.values())) or "not told"
 
 
-def _gates(invocations: Sequence[Row]) -> str:
-    gates = [row["gate"] for row in invocations if row["gate"]]
+def _gates(invocations: Sequence[InvocationRow]) -> str:
+    gates = [row.gate for row in invocations if row.gate]
     if not gates:
         return "none recorded"
     reasons = "; ".join(dict.fromkeys(gate["held_by"] for gate in gates if gate["held_by"]))
@@ -170,28 +173,27 @@ def _gates(invocations: Sequence[Row]) -> str:
     )
 
 
-def _discarded(discarded: Sequence[Row]) -> str:
+def _discarded(discarded: Sequence[InvocationRow]) -> str:
     return (
         "; ".join(
-            f"{row['purpose']} {row['invocation_index']} attempt {row['attempt']}: "
-            f"{row['failure_class']}: {row['failure_message']} ({row['log_path']})"
+            f"{row.purpose} {row.invocation_index} attempt {row.attempt}: "
+            f"{row.failure_class}: {row.failure_message} ({row.log_path})"
             for row in discarded
         )
         or "nothing"
     )
 
 
-def _delegate(summary: Row) -> str:
+def _delegate(summary: ResultRow) -> str:
     nodes = ""
-    if summary["delegated_nodes"] is not None:
-        parts = "" if summary["partitions"] is None else f" in {pluralize(summary['partitions'], 'partition')}"
-        all_nodes = "all" if summary["total_nodes"] is None else summary["total_nodes"]
-        nodes = f", {summary['delegated_nodes']} of {all_nodes} nodes{parts}"
-    reason = f": {summary['fell_back_reason']}" if summary.get("fell_back_reason") else ""
-    return f"requested {summary['delegate_requested']}, ran {summary['delegate_achieved'] or 'not told'}{nodes}{reason}"
+    if summary.delegated_nodes is not None:
+        parts = "" if summary.partitions is None else f" in {pluralize(summary.partitions, 'partition')}"
+        all_nodes = "all" if summary.total_nodes is None else summary.total_nodes
+        nodes = f", {summary.delegated_nodes} of {all_nodes} nodes{parts}"
+    return f"requested {summary.delegate_requested}, ran {summary.delegate_achieved or 'not told'}{nodes}"
 
 
-def _operators(invocations: Sequence[Row]) -> str:
+def _operators(invocations: Sequence[InvocationRow]) -> str:
     """Name the slowest kinds of operator with where they ran; the rest in one sum."""
     shares = operator_shares(invocations)
     if not shares:
@@ -201,8 +203,8 @@ def _operators(invocations: Sequence[Row]) -> str:
     return "; ".join(told + ([f"{len(shares) - _MOST_OPERATORS} more kinds {rest:.0%}"] if rest else []))
 
 
-def _outputs(accuracies: Sequence[Row]) -> str:
-    check = accuracies[-1]["check"] if accuracies else None
+def _outputs(accuracies: Sequence[AccuracyRow]) -> str:
+    check = accuracies[-1].check if accuracies else None
     if not check:
         return "never compared with the host's"
     passed = "agree" if check["passed"] else "DIFFER"
@@ -217,18 +219,18 @@ def _outputs(accuracies: Sequence[Row]) -> str:
 def _plot(evidence: RowEvidence) -> list[Text]:
     """Return one line a process with its dot between the fastest and the slowest; the interval lies behind it."""
     measured, summary = evidence.measured(), evidence.summary
-    column = latency_column(summary["latency_of"])
-    values = [row[column] for row in measured]
+    column = latency_column(summary.latency_of)
+    values = [getattr(row, column) for row in measured]
     if not values:
         return [Text("  none")]
-    ends = [end for end in (summary["latency_low_us"], summary["latency_high_us"]) if end is not None]
+    ends = [end for end in (summary.latency_low_us, summary.latency_high_us) if end is not None]
     low, high = min(*values, *ends, values[0]), max(*values, *ends, values[0])
     behind = range(_place(ends[0], low, high), _place(ends[1], low, high) + 1) if ends else range(0)
     lines = []
     for row, value in zip(measured, values, strict=True):
         signs = ["─" if place in behind else " " for place in range(_PLOT_COLUMNS)]
         signs[_place(value, low, high)] = "●"
-        lines.append(Text(f"  {row['invocation_index']:>3} |{''.join(signs)}| {number(value / 1000, 4)} ms"))
+        lines.append(Text(f"  {row.invocation_index:>3} |{''.join(signs)}| {number(value / 1000, 4)} ms"))
     return lines
 
 

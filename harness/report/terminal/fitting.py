@@ -1,21 +1,19 @@
-"""Tables that fit the terminal: what matters least is left out first, and what was left out is told."""
+"""Tables that fit the terminal: what matters least is left out first, and a line names it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
-from rich.table import Table
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
-_ENDLESS = 10_000
-"""Wider than any table, so that rich tells how wide one would be."""
+_GAP = "  "
+"""Between two columns."""
 
 
 @dataclass(frozen=True)
@@ -58,52 +56,89 @@ class FittedTable:
     """Draw rows alone: no headings, no frame, and no word on what was left out."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw each section, then say what was left out."""
-        kept = self._fitting(console, options)
+        """Draw each section, then say what was left out.
+
+        Lines are put together here, not by rich's own table: that measures every cell several times, which takes
+        seconds for hundreds of rows.
+        """
+        kept, widths = self._fitting(options.max_width)
         for section in self.sections:
-            yield self._table(section, kept)
+            yield from self._drawn(console, section, kept, widths)
         left_out = [" ".join(column.heading.split()) for column in self.columns if column not in kept]
         if left_out and not self.is_plain:
-            told = f"Too narrow for: {', '.join(left_out)} (see the JSON)."
-            yield Text(told, style="dim")
+            yield Text(f"Too narrow for: {', '.join(left_out)} (see the JSON).", style="dim")
 
-    def _fitting(self, console: Console, options: ConsoleOptions) -> list[FittingColumn]:
-        kept = list(self.columns)
-        while len(kept) > 1 and self._width(console, options, kept) > options.max_width:
-            kept.remove(min(reversed(kept), key=lambda column: column.worth))
-        return kept
+    def _fitting(self, max_width: int) -> tuple[list[FittingColumn], list[int]]:
+        """Return the columns that fit, and their widths."""
+        needs = {index: self._needed(index) for index in range(len(self.columns))}
+        kept = list(needs)
+        while len(kept) > 1 and self._frame(kept) + sum(needs[index][0] for index in kept) > max_width:
+            kept.remove(min(reversed(kept), key=lambda index: self.columns[index].worth))
+        room = max_width - self._frame(kept) - sum(needs[index][0] for index in kept)
+        widths = []
+        for index in kept:
+            least, whole = needs[index]
+            more = max(0, min(room, whole - least))
+            room -= more
+            widths.append(least + more if len(kept) > 1 else min(whole, max(1, max_width - self._frame(kept))))
+        return [self.columns[index] for index in kept], widths
 
-    def _width(self, console: Console, options: ConsoleOptions, kept: Sequence[FittingColumn]) -> int:
-        endless = options.update_width(_ENDLESS)
-        tables = [self._table(section, kept, with_title=False) for section in self.sections]
-        return max((Measurement.get(console, endless, table).minimum for table in tables), default=0)
+    def _frame(self, kept: Sequence[int]) -> int:
+        """Return the width of all that is no text."""
+        return (len(kept) - 1) * len(_GAP if not self.is_plain else " ") + (0 if self.is_plain else 2)
 
-    def _longest(self, index: int) -> int:
-        """Return the width of a column whose texts are not folded."""
-        heading = "" if self.is_plain else self.columns[index].heading
-        texts = [heading, *(row.texts[index] for section in self.sections for row in section.rows)]
-        return max(cell_len(line) for text in texts for line in text.split("\n"))
+    def _needed(self, index: int) -> tuple[int, int]:
+        """Return the least width of a column, by its longest word if it may fold, and that of its longest text."""
+        column = self.columns[index]
+        texts = {row.texts[index] for section in self.sections for row in section.rows}
+        texts |= set() if self.is_plain else {column.heading}
+        whole = max((cell_len(line) for text in texts for line in text.split("\n")), default=0)
+        if not column.may_fold:
+            return whole, whole
+        return max((cell_len(word) for text in texts for word in text.split()), default=0), whole
 
-    def _table(self, section: Section, kept: Sequence[FittingColumn], *, with_title: bool = True) -> Table:
-        table = Table(
-            title=Text(section.title) if section.title and with_title else None,
-            title_justify="left",
-            title_style="bold",
-            box=None if self.is_plain else SIMPLE_HEAD,
-            show_header=not self.is_plain,
-            pad_edge=False,
-            collapse_padding=True,
-            padding=(0, 1, 0, 0),
-        )
+    def _drawn(
+        self, console: Console, section: Section, kept: Sequence[FittingColumn], widths: Sequence[int]
+    ) -> Iterator[Segment]:
         indexes = [index for index, column in enumerate(self.columns) if column in kept]
-        for index in indexes:
-            column = self.columns[index]
-            justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
-            whole = None if column.may_fold or len(kept) == 1 else self._longest(index)
-            table.add_column(column.heading, justify=justify, min_width=whole, overflow="fold")
-        for row in section.rows:
-            table.add_row(*(Text(row.texts[index]) for index in indexes), style=row.style)
-        return table
+        edge, gap = ("", " ") if self.is_plain else (" ", _GAP)
+        total = sum(widths) + len(gap) * (len(widths) - 1) + 2 * len(edge)
+
+        def line(text: str, style: Style | None = None) -> Iterator[Segment]:
+            yield Segment(text, style)
+            yield Segment.line()
+
+        def row(texts: Sequence[str], style: Style | None, *, at_bottom: bool = False) -> Iterator[Segment]:
+            cells = [_wrapped(console, text, width) for text, width in zip(texts, widths, strict=True)]
+            height = max(map(len, cells))
+            for place in range(height):
+                shown = []
+                for lines, width, column in zip(cells, widths, kept, strict=True):
+                    at = place - (height - len(lines) if at_bottom else 0)
+                    text = lines[at] if 0 <= at < len(lines) else ""
+                    blank = " " * (width - cell_len(text))
+                    shown.append(blank + text if column.is_numeric else text + blank)
+                yield from line(f"{edge}{gap.join(shown)}{edge}", style)
+
+        if not self.is_plain:
+            bold = console.get_style("bold")
+            for title in _wrapped(console, section.title, total) if section.title else ():
+                yield from line(title, bold)
+            yield from line(" " * total)
+            yield from row([column.heading for column in kept], bold, at_bottom=True)
+            yield from line(f" {'─' * (total - 2)} ")
+        for fitting_row in section.rows:
+            style = console.get_style(fitting_row.style) if fitting_row.style else None
+            yield from row([fitting_row.texts[index] for index in indexes], style)
+        if not self.is_plain:
+            yield from line(" " * total)
+
+
+def _wrapped(console: Console, text: str, width: int) -> list[str]:
+    """Return the lines of a text, folded between words, inside a word only if it alone is too wide."""
+    if "\n" not in text and cell_len(text) <= width:
+        return [text]
+    return [line.plain.rstrip() for line in Text(text).wrap(console, width, overflow="fold")]
 
 
 _LEVELS = "▁▂▃▄▅▆▇█"

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -308,7 +307,7 @@ def _cause_lines(causes: Sequence[CommonCause]) -> list[Text]:
 # ---- plain tables ----
 
 
-def plain_nights(history: CellHistory) -> pd.DataFrame:
+def plain_nights(history: CellHistory) -> list[dict[str, str]]:
     """Return one cell's nights as text, for a pull request."""
     shown = {
         "night": "night (UTC)",
@@ -321,9 +320,9 @@ def plain_nights(history: CellHistory) -> pd.DataFrame:
         "step": "step",
         "changed": "what changed",
     }
-    return pd.DataFrame([{heading: row[name] for name, heading in shown.items()} for row in _night_rows(history)])
+    return [{heading: row[name] for name, heading in shown.items()} for row in _night_rows(history)]
 
 
-def plain_overview(histories: Sequence[CellHistory]) -> pd.DataFrame:
+def plain_overview(histories: Sequence[CellHistory]) -> list[dict[str, str]]:
     """Return one row a cell as text."""
-    return pd.DataFrame([_overview_row(history) for history in histories])
+    return [_overview_row(history) for history in histories]

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from harness.analysis.history.night_check import CheckedCell, NightCheck, Trouble, trouble_sentence
+from harness.analysis.result_row import ResultRow
 from harness.errors import HarnessError
 from harness.report.terminal.comparison import comparison_table, finding_rows
 from harness.text import pluralize, printable
@@ -30,8 +31,8 @@ def night_screen(check: NightCheck, fail_on: Collection[Trouble]) -> RenderableT
     return Group(*parts, Text(headline(check), style="bold"))
 
 
-def _of_row(row: dict[str, Any]) -> str:
-    return f"{row['variant'] or row['device'] or row['serial']}: {row['failure_message']} {row['failure_advice'] or ''}"
+def _of_row(row: ResultRow) -> str:
+    return f"{row.variant or row.device or row.serial}: {row.failure_message} {row.failure_advice or ''}"
 
 
 def _place(cell: CheckedCell) -> str:
@@ -60,7 +61,7 @@ def night_document(check: NightCheck, fail_on: Collection[Trouble]) -> dict[str,
         "bad": check.is_bad(fail_on),
         "headline": headline(check),
         "cells": [_cell_document(cell) for cell in check.cells],
-        "other_failures": list(check.other_failures),
+        "other_failures": [row.as_json() for row in check.other_failures],
     }
 
 
@@ -69,7 +70,7 @@ def _cell_document(cell: CheckedCell) -> dict[str, Any]:
         **vars(cell.name),
         "troubles": {trouble.value: trouble_sentence(cell, trouble) for trouble in sorted(cell.troubles)},
         "last_good_sweep": cell.compared.a.sweep_id if cell.compared and cell.compared.a else None,
-        "row": dict(cell.side.cell),
+        "row": cell.side.cell.as_json(),
         "comparison": finding_rows([cell.compared])[0] if cell.compared else None,
     }
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
 from harness.errors import DeviceError, Failure
 from harness.store.records import Cell
+from harness.store.rows import FinishedInvocation
 from harness.sweep.device.gated_tool import GatedInvocation
 from harness.sweep.device.ready import ReadyDevice
 from harness.sweep.device.state import DeviceState
@@ -99,16 +100,18 @@ def store_attempt(
     ready.context.store.add_invocation(
         ready.context.sweep_id,
         planned.cell.key,
-        purpose=planned.purpose,
-        index=planned.index,
-        block=planned.block,
-        invocation=invocation,
-        started_at=started_at,
-        telemetry_before=gated.before.as_dict() if gated and gated.before else None,
-        telemetry_during=gated.during.as_dict() if gated and gated.during else None,
-        telemetry_after=gated.after.as_dict() if gated and gated.after else None,
-        gate=gated.gate.as_dict() if gated else None,
-        labels=labels,
-        warmup_asked_runs=warmup_runs,
-        warmup_converged=warm_up.converged if warm_up else None,
+        FinishedInvocation(
+            purpose=planned.purpose,
+            index=planned.index,
+            block=planned.block,
+            invocation=invocation,
+            started_at=started_at,
+            telemetry_before=gated.before.as_dict() if gated and gated.before else None,
+            telemetry_during=gated.during.as_dict() if gated and gated.during else None,
+            telemetry_after=gated.after.as_dict() if gated and gated.after else None,
+            gate=gated.gate.as_dict() if gated else None,
+            labels=labels,
+            warmup_asked_runs=warmup_runs,
+            warmup_converged=warm_up.converged if warm_up else None,
+        ),
     )

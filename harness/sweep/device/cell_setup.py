@@ -22,13 +22,14 @@ def stored_searches(store: Store, sweep_id: str) -> dict[str, dict[int, StoredWi
 
     The search goes on from there, and ends at once where it had ended: all processes of a cell warm up alike.
     """
-    rows = store.invocations(sweep_id)
-    complete = rows[["warmup_runs", "warmup_window_us", "timed_window_us"]].notna().all(axis=1)
-    seen = rows[(rows["purpose"] == Pass.WARM_UP) & rows["failure_class"].isna() & complete]
     searches: dict[str, dict[int, StoredWindows]] = {}
-    for row in seen.to_dict("records"):
-        windows = StoredWindows(int(row["warmup_runs"]), row["warmup_window_us"], row["timed_window_us"])
-        searches.setdefault(row["cell_key"], {})[int(row["invocation_index"])] = windows
+    for row in store.invocations(sweep_id, telemetry=False):
+        if row.purpose != Pass.WARM_UP or row.failure_class is not None:
+            continue
+        if row.warmup_runs is None or row.warmup_window_us is None or row.timed_window_us is None:
+            continue
+        windows = StoredWindows(row.warmup_runs, row.warmup_window_us, row.timed_window_us)
+        searches.setdefault(row.cell_key, {})[row.invocation_index] = windows
     return searches
 
 

@@ -1,0 +1,187 @@
+"""A store in one SQLite file: its engine, transactions, locks of sweeps and raw logs, which are files beside it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+from harness.errors import HarnessError, UsageError
+from harness.store.backend import (
+    WRITES,
+    AnyRow,
+    Backend,
+    Log,
+    LogSize,
+    Query,
+    SweepLocks,
+    WasCommitted,
+    Work,
+    in_use,
+    pack,
+    sweep_folder,
+    unpack,
+    unreadable,
+)
+from harness.store.errors import explained
+from harness.text import to_json
+
+BUSY_TIMEOUT_S = 60
+"""How long one process waits for another one's write; shorter, and many writers would fail each other."""
+LOCK_FOLDER = ".locks"
+"""Inside the results folder; not in the sweep's own folder, which a prune removes."""
+
+
+def open_file(engine: Engine, folder: Path, title: str) -> Backend:
+    """Return the parts of a store in a SQLite file with logs and locks in `folder`."""
+    return Backend(engine, FileTransactions(engine, title), FileSweepLocks(folder), LogFiles(folder))
+
+
+def file_engine(url: URL) -> Engine:
+    """Return an engine that connects when it is first used."""
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, json_serializer=to_json)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
+    """Set what SQLite forgets between connections.
+
+    WAL alone survives `kill -9`; `synchronous=FULL` makes a commit survive a power cut too. It costs one fsync for
+    each invocation, milliseconds beside an invocation's seconds.
+    """
+    connection.isolation_level = None  # transactions are begun below, by hand
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at the start: a reader that turns writer fails at once instead of waiting its turn."""
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+class FileTransactions:
+    """Of a SQLite file: one write at a time in this process; between processes the file's own lock decides."""
+
+    def __init__(self, engine: Engine, title: str) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(**{WRITES: True})
+        self._title = title
+        self._one_at_a_time = threading.Lock()
+
+    def write(self, work: Work, was_committed: WasCommitted | None = None) -> None:
+        """Carry out one transaction. A file's connection is never lost, so nothing is done twice."""
+        with self._one_at_a_time, explained(self._title), self._writer.begin() as connection:
+            work(connection)
+
+    def read(self, query: Query) -> Sequence[AnyRow]:
+        """Return all rows of a query."""
+        with explained(self._title), self._engine.connect() as connection:
+            return connection.execute(query).all()
+
+
+class FileSweepLocks(SweepLocks):
+    """Locks of files in a results folder."""
+
+    across_hosts = False
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / LOCK_FOLDER
+        self._held: dict[str, FileLock] = {}
+
+    def acquire(self, sweep_id: str) -> None:
+        """Hold a sweep until it is released."""
+        if sweep_id in self._held:
+            return
+        # A store is opened by one thread and may be closed by another, and a results folder may have several users.
+        lock = FileLock(self._path(sweep_id), timeout=0, thread_local=False, mode=0o666)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise in_use(sweep_id) from None
+        except OSError as error:
+            raise UsageError(
+                f"The lock of sweep {sweep_id} in {self._folder} cannot be taken: {error.strerror}.",
+                "Check the folder's permissions, or choose another folder with --results.",
+            ) from error
+        self._held[sweep_id] = lock
+
+    def release(self, sweep_id: str) -> None:
+        """Let a sweep go, if it is held."""
+        if lock := self._held.pop(sweep_id, None):
+            self._path(sweep_id).unlink(missing_ok=True)  # whoever waits for it sees that it is gone, and makes another
+            lock.release()
+
+    def release_all(self) -> None:
+        """Let all go."""
+        for sweep_id in list(self._held):
+            self.release(sweep_id)
+
+    def is_free(self, sweep_id: str) -> bool:
+        """Tell whether nobody holds a sweep, this process included; where that cannot be known, it is not free."""
+        if sweep_id in self._held:
+            return False
+        if not self._path(sweep_id).exists():
+            return True
+        try:
+            with self.holding(sweep_id):
+                return True
+        except UsageError:
+            return False
+
+    def _path(self, sweep_id: str) -> Path:
+        return self._folder / f"{sweep_folder(sweep_id)}.lock"
+
+
+class LogFiles:
+    """Logs as files in a results folder; all that lies in a sweep's folder counts as its logs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, connection: Connection, log: Log) -> None:
+        """Write a log so that a reader sees all of it or nothing, also after a power cut. Raises `HarnessError`."""
+        file = self._folder / log.path
+        unfinished = file.with_name(file.name + ".unfinished")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as opened:
+                opened.write(pack(log.text))
+                opened.flush()
+                os.fsync(opened.fileno())
+            unfinished.replace(file)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise HarnessError(
+                f"The log {file} could not be written: {error.strerror}.",
+                "Free space or check permissions, then start the same sweep with --resume; what was stored before is "
+                "kept.",
+            ) from error
+
+    def has(self, connection: Connection, receipt: str) -> bool:
+        """Files have no receipts: what becomes of a transaction on a SQLite file is always heard."""
+        return False
+
+    def read(self, path: str) -> str:
+        """Return the text of a kept log. Raises `HarnessError` where it is missing or damaged."""
+        file = self._folder / path
+        if not file.resolve().is_relative_to(self._folder.resolve()):
+            raise unreadable(path, "it lies outside of the results folder")
+        try:
+            return unpack(file.read_bytes(), path)
+        except OSError as error:
+            raise unreadable(path, error.strerror or str(error)) from error
+
+    def size(self, sweep_id: str) -> LogSize:
+        """Return what a sweep's folder takes up."""
+        files = (self._folder / sweep_folder(sweep_id)).rglob("*")
+        sizes = [path.lstat().st_size for path in files if path.is_file()]
+        return LogSize(len(sizes), sum(sizes))
