@@ -77,7 +77,7 @@ def measure(serial: str, registry: ToolRegistry, *, pairs: int) -> dict[str, flo
         if done.measurement is None:
             raise SystemExit(f"The tool failed: {done.failure}")
         if sampled:
-            samples.append(take_samples(device).count)
+            samples.append(take_samples(device)[0].count)
         return done.measurement.latency_median_us or done.measurement.latency_avg_us
 
     def ratios(*, sampled: bool) -> list[float]:

@@ -136,7 +136,7 @@ def do_job(job: PhoneJob, shelf: PhoneRegistry, observer: Observer, stop: JobSto
                 ToolRegistry(),
                 observer,
                 stop,
-                waves=night_groups(store, job.spec, Deadline(job.until_s), observer),
+                groups=night_groups(store, job.spec, Deadline(job.until_s), observer),
                 host=job.host,
             )
             context.faults.take_over(job.label, job.record)

@@ -114,11 +114,11 @@ class VariantDelivery:
 
     def due(self) -> VariantBatch | None:
         """Return the variants that the job has not received yet; None if there are none."""
-        stock = self._supply.stock
-        if self._is_over or (stock.is_open and len(stock.ready) == self._given):
+        snapshot = self._supply.snapshot
+        if self._is_over or (snapshot.is_open and len(snapshot.ready) == self._given):
             return None
-        cards = tuple(variant.card for variant in stock.ready[self._given :])
-        return VariantBatch(cards, stock.is_open, stock.is_complete)
+        cards = tuple(variant.card for variant in snapshot.ready[self._given :])
+        return VariantBatch(cards, snapshot.is_open, snapshot.is_complete)
 
     def given(self, batch: VariantBatch) -> None:
         """Note that the job has it."""

@@ -92,8 +92,8 @@ def run_night(
             if targets.notice:
                 observer.note(targets.notice)
             with Store.open(settings.results) as store:
-                waves = night_groups(store, settings.spec, deadline, observer)
-                runner = SweepRunner(store, observer, registry=registry, stop=deadline, waves=waves, site=site)
+                groups = night_groups(store, settings.spec, deadline, observer)
+                runner = SweepRunner(store, observer, registry=registry, stop=deadline, groups=groups, site=site)
                 swept = runner.run(settings.spec, targets.names, takes_new=targets.takes_new)
                 outcome = _judged(store, swept, settings, deadline)
                 then(store, outcome)
@@ -129,7 +129,7 @@ def night_lock(results: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise UsageError(
-            f"The results folder {results} cannot be written: {error.strerror}.", "Choose another with --results."
+            f"Cannot write to the results folder {results}: {error.strerror}.", "Choose another folder with --results."
         ) from error
     try:
         with suppress(OSError):  # a full disk: whether there is room is somebody else's question
@@ -146,7 +146,7 @@ def _told(holder: Path) -> str:
         known = json.loads(holder.read_text())
         return f"process {known['process']} on {known['host']} since {known['started']}"
     except (OSError, ValueError, KeyError):  # between taking the lock and writing the file
-        return "a process that has not told its name yet"
+        return "a process that has not recorded its name yet"
 
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
@@ -159,7 +159,7 @@ def next_time(text: str, now: datetime) -> datetime:
     """
     match = _TIME.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"--until: found {text!r}.", "Write the time of day as 06:00.")
+        raise UsageError(f"Invalid value {text!r} for --until.", "Use a time of day, such as 06:00.")
     wall = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0, tzinfo=None)
     if wall <= now.replace(tzinfo=None):
         wall += timedelta(days=1)
@@ -178,6 +178,6 @@ def require_space(folder: Path, least_gb: float, *, free_bytes: Callable[[Path],
     free_gb = free_bytes(folder) / GIGABYTE
     if free_gb < least_gb:
         raise MissingPrerequisiteError(
-            f"Only {free_gb:.1f} GB are free where {folder} lies; a night asks for {least_gb:g} GB.",
-            "Free space, or ask for less with --least-free-gb.",
+            f"Only {free_gb:.1f} GB are free in {folder}; a night needs {least_gb:g} GB.",
+            "Free some space, or lower the limit with --least-free-gb.",
         )

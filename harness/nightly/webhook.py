@@ -22,7 +22,10 @@ def require_webhook(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError("--webhook: this is no http or https URL.", "Give it whole, such as https://host/path.")
+        raise UsageError(
+            "Invalid value for --webhook: it is not an http or https URL.",
+            "Pass a complete URL, such as https://host/path.",
+        )
     return url
 
 
@@ -40,7 +43,7 @@ def post(url: str, payload: Mapping[str, object], *, timeout_s: float = TIMEOUT_
         )
         try:
             with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
-                said[0] = f"The webhook on {host} was told ({answer.status})."
+                said[0] = f"The webhook on {host} accepted the report ({answer.status})."
         except urllib.error.HTTPError as error:
             said[0] = f"The webhook on {host} refused ({error.code})."
         except OSError as error:
@@ -48,7 +51,7 @@ def post(url: str, payload: Mapping[str, object], *, timeout_s: float = TIMEOUT_
             if not isinstance(reason, TimeoutError):  # then what was said at first holds
                 said[0] = f"The webhook on {host} could not be reached ({type(reason).__name__})."
         except Exception as error:  # whatever it is: the night is done and must not fail by it
-            said[0] = f"The webhook on {host} could not be told ({type(error).__name__})."
+            said[0] = f"The webhook on {host} could not be notified ({type(error).__name__})."
 
     thread = threading.Thread(target=send, daemon=True)
     thread.start()

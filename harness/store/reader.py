@@ -37,8 +37,6 @@ from harness.store.sqlite import file_engine, open_file
 from harness.store.versions import prepare_tables
 from harness.text import pluralize
 
-_LOG = logging.getLogger(__name__)
-
 ALL = "all"
 """Names every sweep of a store."""
 

@@ -34,7 +34,7 @@ class SweepContext:
     stop: threading.Event
     """Set when the user interrupts: what is under way is finished, nothing more is started."""
     scheduling: Scheduling = field(default_factory=EachDevice)
-    waves: Groups = at_once
+    groups: Groups = at_once
     host: str = field(default_factory=platform.node)
     """The computer that talks to its phones."""
     faults: FaultLog = field(init=False)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
-LOOK_EVERY_S = 2.0
-_NOBODY = ""
-"""In place of a phone's name: the look for phones that were not there before, and what is done beside all."""
+POLL_EVERY_S = 2.0
+_NO_DEVICE = ""
+"""In place of a phone's name: the poll for phones that were not there before, and what is done meanwhile all."""
 MOST_DEVICES = 256
 """Threads are made as they are needed; more phones than this wait for one another."""
 
@@ -39,24 +39,24 @@ class DevicePool:
         stop: threading.Event,
         note: Callable[[str], None],
         *,
-        beside: Callable[[], None] = lambda: None,
-        look_every_s: float = LOOK_EVERY_S,
+        meanwhile: Callable[[], None] = lambda: None,
+        poll_every_s: float = POLL_EVERY_S,
     ) -> None:
         """`measure` works on one device by name, and tells whether it went away and may be taken up again.
 
-        `beside` is other work for the devices, which ends by itself when the sweep is stopped.
+        `meanwhile` is other work for the devices, which ends by itself when the sweep is stopped.
         """
         self._measure = measure
         self._arrivals = arrivals
         self._stop = stop
         self._note = note
-        self._beside = beside
-        self._look_every_s = look_every_s
+        self._meanwhile = meanwhile
+        self._poll_every_s = poll_every_s
         self._under_way: dict[Future[bool], str] = {}
         self._ended: list[Future[bool]] = []
         self._known: set[str] = set()
         self._parked: set[str] = set()
-        self._looks: dict[str, Future[list[str]]] = {}
+        self._polls: dict[str, Future[list[str]]] = {}
         """Answers that are awaited: of each parked phone by its name, and of new phones by none."""
 
     def work(self, names: Sequence[str]) -> None:
@@ -64,24 +64,24 @@ class DevicePool:
 
         Raises what stopped the whole sweep.
         """
-        looks = ThreadPoolExecutor(max_workers=MOST_DEVICES, thread_name_prefix="look")
+        pollers = ThreadPoolExecutor(max_workers=MOST_DEVICES, thread_name_prefix="poll")
         with ThreadPoolExecutor(max_workers=MOST_DEVICES, thread_name_prefix="device") as pool:
             try:
-                self._under_way[pool.submit(self._do_beside)] = _NOBODY
+                self._under_way[pool.submit(self._work_meanwhile)] = _NO_DEVICE
                 self._begin(pool, names)
                 while self._under_way:
-                    wait(self._under_way, timeout=self._look_every_s, return_when=FIRST_COMPLETED)
+                    wait(self._under_way, timeout=self._poll_every_s, return_when=FIRST_COMPLETED)
                     self._collect()
                     if self._under_way and not self._stop.is_set():
-                        self._look(looks)
-                        self._welcome(pool)
+                        self._poll(pollers)
+                        self._begin_found(pool)
             except KeyboardInterrupt:
                 self._stop.set()
-                self._note("Interrupted: finishing what is under way.")
+                self._note("Interrupted: finishing the running invocations.")
                 wait(self._under_way)
                 self._collect()
             finally:
-                looks.shutdown(wait=False, cancel_futures=True)
+                pollers.shutdown(wait=False, cancel_futures=True)
         for future in self._ended:
             future.result()
 
@@ -90,8 +90,8 @@ class DevicePool:
             self._known.add(name)
             self._under_way[pool.submit(self._measure, name)] = name
 
-    def _do_beside(self) -> bool:
-        self._beside()
+    def _work_meanwhile(self) -> bool:
+        self._meanwhile()
         return False
 
     def _collect(self) -> None:
@@ -101,20 +101,20 @@ class DevicePool:
             if future.exception() is None and future.result():
                 self._parked.add(name)
 
-    def _look(self, pool: ThreadPoolExecutor) -> None:
-        """Begin to look for each parked phone and for new ones, unless the last look is still under way."""
-        for name in self._parked - self._looks.keys():
-            self._looks[name] = pool.submit(self._arrivals.returned, [name])
-        if _NOBODY not in self._looks:
-            self._looks[_NOBODY] = pool.submit(self._arrivals.newcomers, frozenset(self._known))
+    def _poll(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to poll for each parked phone and for new ones, unless the last poll is still under way."""
+        for name in self._parked - self._polls.keys():
+            self._polls[name] = pool.submit(self._arrivals.returned, [name])
+        if _NO_DEVICE not in self._polls:
+            self._polls[_NO_DEVICE] = pool.submit(self._arrivals.newcomers, frozenset(self._known))
 
-    def _welcome(self, pool: ThreadPoolExecutor) -> None:
-        """Begin to measure whom the looks have found."""
-        for name in [name for name, look in self._looks.items() if look.done()]:
-            for found in self._looks.pop(name).result():
-                if name == _NOBODY:
-                    self._note(f"{found} was attached: it is measured too.")
+    def _begin_found(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to measure whom the pollers have found."""
+        for name in [name for name, poll in self._polls.items() if poll.done()]:
+            for found in self._polls.pop(name).result():
+                if name == _NO_DEVICE:
+                    self._note(f"{found} connected: adding it to the sweep.")
                 else:
-                    self._note(f"{found} is back: what it left is taken up again.")
+                    self._note(f"{found} is back: resuming its remaining cells.")
                     self._parked.remove(found)
                 self._begin(pool, [found])

@@ -25,7 +25,7 @@ class PlannedInvocation:
 
 
 Groups = Callable[[Sequence[Cell]], Sequence[Sequence[Cell]]]
-"""Divides the cells of one device: each wave is measured whole before the next begins."""
+"""Divides the cells of one device: each group is measured whole before the next begins."""
 
 
 def at_once(cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
@@ -42,11 +42,11 @@ class PlannedGroup:
 
 
 def plan_groups(
-    waves: Sequence[Sequence[Cell]], measurement: MeasurementSettings, *, seed: int, first_block: int = 0
+    groups: Sequence[Sequence[Cell]], measurement: MeasurementSettings, *, seed: int, first_block: int = 0
 ) -> list[PlannedGroup]:
     """Plan one wave after the other. Blocks are counted on, so that only what was measured in turns shares a block."""
     planned: list[PlannedGroup] = []
-    for cells in waves:
+    for cells in groups:
         invocations = plan_invocations(cells, measurement, seed=seed, first_block=first_block)
         planned.append(PlannedGroup(cells, invocations))
         first_block = 1 + max((invocation.block for invocation in invocations), default=first_block - 1)

@@ -53,8 +53,8 @@ def changed_settings(record: SweepRecord, spec: SweepSpec) -> dict[str, tuple[ob
     if refused := [name for name in fixed if name in changes]:
         told = ", ".join(f"{name} {changes[name][0]} -> {changes[name][1]}" for name in refused)
         raise UsageError(
-            f"Nothing of sweep {record.id} can be reused with {told}: it decides what every row means.",
-            "Start a new sweep: leave out --resume. Variants are taken from the cache all the same.",
+            f"No result of sweep {record.id} can be reused with {told}: it decides what every row means.",
+            "Start a new sweep without --resume; variants still come from the cache.",
         )
     return changes
 
@@ -62,7 +62,7 @@ def changed_settings(record: SweepRecord, spec: SweepSpec) -> dict[str, tuple[ob
 def changes_sentence(sweep_id: str, changes: Mapping[str, tuple[object, object]]) -> str:
     """Say which sweep is carried on, and with which settings changed."""
     told = "; ".join(f"{name} {_words(old)} -> {_words(new)}" for name, (old, new) in changes.items())
-    return f"Carrying on sweep {sweep_id}" + (f" with changes: {told}." if told else ".")
+    return f"Resuming sweep {sweep_id}" + (f" with changes: {told}." if told else ".")
 
 
 def _words(value: object) -> str:
@@ -86,7 +86,7 @@ def require_same_system(store: StoreReader, sweep_id: str, facts: DeviceFacts) -
     if stored is None or stored.facts is None or before == facts.fingerprint:
         return
     if any(cell.serial == facts.serial for cell in store.cells(sweep_id)):
-        message = f"{facts.serial} runs another system than when this sweep measured it."
+        message = f"{facts.serial} runs a different system than when this sweep measured it."
         raise DeviceError(Failure(FailureClass.DEVICE_CHANGED, message, f"{before} before, {facts.fingerprint} now"))
 
 
@@ -164,10 +164,11 @@ class ResumeState:
         for key, reason in self.set_aside.items():
             groups.setdefault(reason, []).append(self.names[key])
         told = [
-            f"{serial}: measured anew, since {reason}: {', '.join(sorted(names))}." for reason, names in groups.items()
+            f"{serial}: measuring again because {reason}: {', '.join(sorted(names))}."
+            for reason, names in groups.items()
         ]
         if self.left_out:
-            told.append(f"{serial}: not asked for any more and kept as it is: {', '.join(self.left_out)}.")
+            told.append(f"{serial}: no longer in the spec, results kept: {', '.join(self.left_out)}.")
         return told
 
 

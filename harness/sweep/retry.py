@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -75,28 +75,26 @@ _JITTER = 0.5
 """A pause is up to this share shorter or longer, so that phones that were lost together do not return together."""
 
 
-def anything(_: FailureClass) -> bool:
-    """Let the rules alone decide what is tried again."""
-    return True
+class RetryPolicy(StrEnum):
+    """Which failures of an operation are worth the tries that `RULES` allow."""
 
+    ALL = "all"
+    EXTERNAL_ONLY = "external only"
+    """Failures that the cell did not cause: a failure that decides nothing need not be certain."""
+    NONE = "none"
 
-def from_outside(failure_class: FailureClass) -> bool:
-    """Let nothing be tried again that is the cell's own: where a failure decides nothing, it need not be certain."""
-    return not is_final(failure_class)
-
-
-def nothing(_: FailureClass) -> bool:
-    """Let nothing be tried again."""
-    return False
+    def allows(self, failure_class: FailureClass) -> bool:
+        """Return True if a failure of this class may be retried."""
+        return self is RetryPolicy.ALL or (self is RetryPolicy.EXTERNAL_ONLY and not is_final(failure_class))
 
 
 class Tries:
     """The tries of one thing on one device. Each class has its own number, so that two troubles at once both pass."""
 
-    def __init__(self, seed: str, worth: Callable[[FailureClass], bool] = anything) -> None:
+    def __init__(self, seed: str, policy: RetryPolicy = RetryPolicy.ALL) -> None:
         """`seed` names the thing and its sweep: the same pauses are drawn for the same."""
         self._seed = seed
-        self._worth = worth
+        self._policy = policy
         self._failed: Counter[FailureClass] = Counter()
 
     def failed(self, failure_class: FailureClass) -> float | None:
@@ -104,7 +102,7 @@ class Tries:
         rule = RULES[failure_class]
         self._failed[failure_class] += 1
         times = self._failed[failure_class]
-        if times >= rule.tries or not self._worth(failure_class):
+        if times >= rule.tries or not self._policy.allows(failure_class):
             return None
         jitter = random.Random(f"{self._seed}/{failure_class}/{times}").uniform(-_JITTER, _JITTER)  # noqa: S311
         return float(rule.backoff_s * 2 ** (times - 1) * (1 + jitter))

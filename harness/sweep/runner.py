@@ -26,7 +26,7 @@ from harness.store.backend import sweep_folder
 from harness.store.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.store.store import Store
 from harness.sweep.context import SweepContext
-from harness.sweep.device.device_run import DeviceRun
+from harness.sweep.device.measure import measure_cells
 from harness.sweep.device_pool import DevicePool
 from harness.sweep.device_source import AdbSource, DeviceSource
 from harness.sweep.plan import Groups, at_once
@@ -61,10 +61,10 @@ class SweepRunner:
         *,
         registry: ToolRegistry | None = None,
         stop: threading.Event | None = None,
-        waves: Groups = at_once,
+        groups: Groups = at_once,
         site: DeviceSource | None = None,
     ) -> None:
-        """`stop` ends the sweep early when it is set; `waves` divides what has not enough time.
+        """`stop` ends the sweep early when it is set; `groups` divides cells that do not all fit into the time.
 
         `site` is where the phones are; by default the adb servers that the spec names.
         """
@@ -73,7 +73,7 @@ class SweepRunner:
         self._observer = LoggingObserver(observer)
         self._registry = registry or ToolRegistry()
         self._stop = stop or threading.Event()
-        self._waves = waves
+        self._groups = groups
         self._site = site
 
     def run(
@@ -100,11 +100,11 @@ class SweepRunner:
         evidence = _evidence(spec, dataset, first, reference)
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
-            carry_on_sweep(self._store, sweep_id, spec)
-        supply = VariantQueue(is_open=True, stop=self._stop)
+            resume_sweep(self._store, sweep_id, spec)
+        queue = VariantQueue(is_open=True, stop=self._stop)
         for outcome in first:
-            self._hand_over(sweep_id, outcome, supply)
-        if not supply.ready and not self._stop.is_set():
+            self._queue_outcome(sweep_id, outcome, queue)
+        if not queue.ready and not self._stop.is_set():
             self._store.finish_sweep(sweep_id, SweepStatus.FINISHED)
             raise _nothing_made(spec, first)
         scheduling = scheduling_of(
@@ -118,39 +118,39 @@ class SweepRunner:
         context = SweepContext(
             sweep_id,
             spec,
-            supply,
+            queue,
             evidence,
             self._store,
             self._registry,
             self._observer,
             self._stop,
             scheduling,
-            self._waves,
+            self._groups,
         )
         site = self._site or AdbSource(spec.hosts)
-        make_rest = functools.partial(self._hand_over_all, sweep_id, outcomes, supply)
+        build_rest = functools.partial(self._queue_rest, sweep_id, outcomes, queue)
         with log_to_folder(self._store.folder / sweep_folder(sweep_id)):
-            status = self._measure(context, devices, site, takes_new=takes_new, beside=make_rest)
+            status = self._measure(context, devices, site, takes_new=takes_new, meanwhile=build_rest)
         self._store.finish_sweep(sweep_id, status)
         return SweepOutcome(sweep_id, status, tuple(site.unreached(devices)))
 
-    def _hand_over(self, sweep_id: str, outcome: Variant | FailedVariant, supply: VariantQueue) -> None:
+    def _queue_outcome(self, sweep_id: str, outcome: Variant | FailedVariant, queue: VariantQueue) -> None:
         if isinstance(outcome, Variant):
             self._store.add_variant(sweep_id, outcome.card)
-            supply.add(outcome)
+            queue.add(outcome)
         else:
             self._store.add_variant_failure(sweep_id, outcome.recipe, outcome.failure)
 
-    def _hand_over_all(self, sweep_id: str, outcomes: Iterator[Variant | FailedVariant], supply: VariantQueue) -> None:
+    def _queue_rest(self, sweep_id: str, outcomes: Iterator[Variant | FailedVariant], queue: VariantQueue) -> None:
         """Make the rest of the variants. Raises `HarnessError`, and stops the sweep, for what concerns them all."""
         try:
             for outcome in outcomes:
-                self._hand_over(sweep_id, outcome, supply)
+                self._queue_outcome(sweep_id, outcome, queue)
         except BaseException:
             self._stop.set()
             raise
         finally:
-            supply.close(is_complete=not self._stop.is_set())
+            queue.close(is_complete=not self._stop.is_set())
 
     def _measure(
         self,
@@ -159,14 +159,14 @@ class SweepRunner:
         site: DeviceSource,
         *,
         takes_new: bool = False,
-        beside: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> SweepStatus:
-        """Measure the devices. Ctrl-C lets what they do finish, ends what goes on beside, and starts nothing more."""
+        """Measure the devices. Ctrl-C lets running invocations finish, ends `meanwhile`, and starts nothing more."""
         arrivals = site.arrivals(takes_new=takes_new)
-        crew = DevicePool(
-            lambda name: site.measure(context, name), arrivals, self._stop, self._observer.note, beside=beside
+        pool = DevicePool(
+            lambda name: site.measure(context, name), arrivals, self._stop, self._observer.note, meanwhile=meanwhile
         )
-        crew.work(devices)
+        pool.work(devices)
         return SweepStatus.INTERRUPTED if self._stop.is_set() else SweepStatus.FINISHED
 
 
@@ -182,7 +182,7 @@ def _until_one_is_made(outcomes: Iterator[Variant | FailedVariant]) -> list[Vari
 
 def _nothing_made(spec: SweepSpec, outcomes: Sequence[Variant | FailedVariant]) -> MissingPrerequisiteError:
     failure = next(outcome.failure for outcome in outcomes if isinstance(outcome, FailedVariant))
-    return MissingPrerequisiteError(f"No variant of {spec.model} could be made: {failure.message}", failure.advice)
+    return MissingPrerequisiteError(f"No variant of {spec.model} could be built: {failure.message}", failure.advice)
 
 
 def _evidence(
@@ -218,20 +218,20 @@ def begin_sweep(store: Store, spec: SweepSpec) -> str:
     return record.id
 
 
-def carry_on_sweep(store: Store, sweep_id: str, spec: SweepSpec) -> None:
+def resume_sweep(store: Store, sweep_id: str, spec: SweepSpec) -> None:
     """Mark a sweep as running again, with a spec that may have changed since.
 
     Raises `UsageError` where another process runs it, or the changes leave nothing of it to reuse.
     """
     changes = changed_settings(store.find_sweep(sweep_id), spec)
     store.resume_sweep(sweep_id)
-    sitting = {
+    session = {
         "started_at_utc": utc_text(datetime.now(UTC)),
         "host": platform.node(),
         "harness_version": __version__,
         "changes": changes,
     }
-    store.note_sitting(sweep_id, spec.model_dump(mode="json"), sitting)
+    store.note_sitting(sweep_id, spec.model_dump(mode="json"), session)
 
 
 def sweep_variants(
@@ -252,9 +252,9 @@ def sweep_variants(
     try:
         for variant in variants:
             store.add_variant(sweep_id, variant.card)
-        supply = VariantQueue(variants)
-        context = SweepContext(sweep_id, spec, supply, None, store, registry, observer, threading.Event())
-        DeviceRun(context, device).run()
+        queue = VariantQueue(variants)
+        context = SweepContext(sweep_id, spec, queue, None, store, registry, observer, threading.Event())
+        measure_cells(context, device)
         status = SweepStatus.FINISHED
     finally:
         store.finish_sweep(sweep_id, status)

@@ -17,14 +17,14 @@ from harness.sweep.resume import read_state
 Claims = Generator[Sequence[Cell], None, None]
 """Cells, share after share; those of one share are interleaved. To be closed: what was not finished goes to others."""
 _WAKE_EVERY_S = 0.5
-_SHARES_EACH = 2
+_CLAIMS_EACH = 2
 """A phone takes so many shares of what is open, as seen from when it asks, before the others have had theirs."""
 
 
 class Scheduling(Protocol):
     """Asked by every device of a sweep, each in its own thread."""
 
-    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: MeasurementSettings) -> Claims:
+    def claims(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: MeasurementSettings) -> Claims:
         """Return which of its cells a device measures, as `measurement` says."""
         ...
 
@@ -32,7 +32,7 @@ class Scheduling(Protocol):
 class EachDevice:
     """`per = "device"`: every phone measures every cell."""
 
-    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: MeasurementSettings) -> Claims:
+    def claims(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: MeasurementSettings) -> Claims:
         """Return all at once."""
         yield cells
 
@@ -63,19 +63,19 @@ class AnyOfModel:
         """Work by what it is, whoever does it, and the serial that began it."""
         self._under_way: set[str] = set()
 
-    def shares(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: MeasurementSettings) -> Claims:
+    def claims(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: MeasurementSettings) -> Claims:
         """Return shares until nothing is open or under way of what this device could do."""
         model = _model(facts.serial, facts.maker, facts.model)
         ordered = sorted(cells, key=lambda cell: (cell.delegate, cell.threads))  # what is compared stays together
         own = {_work(cell, model): cell for cell in ordered}
         self._take_in(own, model, measurement)
-        while share := self._claim(own, facts.serial):
+        while claim := self._take(own, facts.serial):
             try:
-                yield [own[work] for work in share]
+                yield [own[work] for work in claim]
             except GeneratorExit:
-                self._give_back(share, facts.serial)
+                self._give_back(claim, facts.serial)
                 raise
-            self._finish(share)
+            self._finish(claim)
 
     def _take_in(self, own: dict[str, Cell], model: str, measurement: MeasurementSettings) -> None:
         """Make work known; what a sweep that is carried on has finished is not open."""
@@ -85,31 +85,31 @@ class AnyOfModel:
                 self._open |= {work: begun.get(work) for work in new if work not in finished}
                 self._known |= set(new)
 
-    def _claim(self, own: dict[str, Cell], serial: str) -> list[str]:
+    def _take(self, own: dict[str, Cell], serial: str) -> list[str]:
         with self._changed:
             while not self._stop.is_set():
                 mine = [work for work in own if work in self._open]
                 if mine:
                     mine.sort(key=lambda work: (self._open[work] != serial, self._open[work] is not None))
-                    share = mine[: math.ceil(len(mine) / (_SHARES_EACH * self._devices))]
-                    for work in share:
+                    claim = mine[: math.ceil(len(mine) / (_CLAIMS_EACH * self._devices))]
+                    for work in claim:
                         del self._open[work]
-                    self._under_way.update(share)
-                    return share
+                    self._under_way.update(claim)
+                    return claim
                 if self._under_way.isdisjoint(own):
                     return []
                 self._changed.wait(_WAKE_EVERY_S)
         return []
 
-    def _finish(self, share: Sequence[str]) -> None:
+    def _finish(self, claim: Sequence[str]) -> None:
         with self._changed:
-            self._under_way.difference_update(share)
+            self._under_way.difference_update(claim)
             self._changed.notify_all()
 
-    def _give_back(self, share: Sequence[str], serial: str) -> None:
+    def _give_back(self, claim: Sequence[str], serial: str) -> None:
         with self._changed:
-            self._under_way.difference_update(share)
-            self._open |= dict.fromkeys(share, serial)
+            self._under_way.difference_update(claim)
+            self._open |= dict.fromkeys(claim, serial)
             self._changed.notify_all()
 
     def _stored(self, model: str, measurement: MeasurementSettings) -> tuple[dict[str, str], set[str]]:
@@ -126,9 +126,9 @@ class AnyOfModel:
             if models.get(stored.serial) == model:
                 cells.setdefault(stored.serial, []).append(stored.cell)
         for serial, own in cells.items():
-            earlier = read_state(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
+            state = read_state(self._store, self._sweep_id, own, measurement, evidence_sha256=self._evidence_sha256)
             begun |= {_work(cell, model): serial for cell in own}
-            finished |= {_work(cell, model) for cell in own if cell.key in earlier.finished}
+            finished |= {_work(cell, model) for cell in own if cell.key in state.finished}
         return begun, finished
 
 

@@ -87,7 +87,7 @@ def _targets_at(hosts: Sequence[str], serials: Sequence[str]) -> Targets:
             attached += list_devices(server_at(host), seen=seen)
         except (DeviceError, MissingPrerequisiteError):
             away.append(host)
-            notices.append(f"No adb server answers at {host}: its phones are taken up if it is back in time.")
+            notices.append(f"No adb server answers at {host}: its phones join the sweep if it comes back in time.")
     if serials:
         return Targets(tuple(at_its_host(serial, attached, hosts, away) for serial in serials), " ".join(notices))
     if not attached:
@@ -160,7 +160,7 @@ def _virtual_phone(recording: str | None, registry: ToolRegistry, broken_gpu: bo
     tools = [tool for tool in registry.tools() if tool.system is ToolSystem.VIRTUAL_PHONE]
     vendor = next((tool.vendor_folder for tool in tools if tool.path.is_file()), None)
     if vendor is None:
-        gone = f": {tools[0].path} is no longer there" if tools else " is registered, so there is nothing to run on one"
+        gone = f": {tools[0].path} is no longer there" if tools else " is registered"
         raise MissingPrerequisiteError(
             f"No tool for virtual phones{gone}.",
             "Add the archive of the official tools: `harness tools add tflite-tools-VERSION.tar.xz`.",

@@ -20,7 +20,7 @@ from harness.sweep.plan import Groups, outline
 def night_groups(store: Store, spec: SweepSpec, deadline: Deadline, observer: Observer) -> Groups:
     """Return how to divide the cells of one device: all at once where the time is enough for all."""
 
-    def waves(cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
+    def groups(cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
         if deadline.left_s == float("inf") or not cells:
             return [cells]
         known = {cell.name: cell for cell in read_nights(store, serial=cells[0].serial)}
@@ -35,12 +35,12 @@ def night_groups(store: Store, spec: SweepSpec, deadline: Deadline, observer: Ob
         ordered = most_informative_first(cells, known, datetime.now(UTC))
         divided = groups_in_time(ordered, expected_s, deadline.left_s)
         observer.note(
-            f"{cells[0].serial}: the time is expected to be enough for {len(divided[0])} of {len(cells)} cells; "
-            "those of whose latency the least is known come first."
+            f"{cells[0].serial}: time is expected for {len(divided[0])} of {len(cells)} cells; "
+            "the cells with the least certain latency come first."
         )
         return divided
 
-    return waves
+    return groups
 
 
 MARGIN = 1.5

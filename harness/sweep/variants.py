@@ -103,7 +103,7 @@ class VariantQueue:
             self._changed.notify_all()
 
     @property
-    def stock(self) -> ReadyVariants:
+    def snapshot(self) -> ReadyVariants:
         """What there is now."""
         with self._changed:
             return ReadyVariants(tuple(self._ready), self._is_open, self._is_complete)
@@ -111,12 +111,12 @@ class VariantQueue:
     @property
     def ready(self) -> tuple[Variant, ...]:
         """Those that are made, in the order of their making."""
-        return self.stock.ready
+        return self.snapshot.ready
 
     @property
     def is_open(self) -> bool:
         """Whether more may come."""
-        return self.stock.is_open
+        return self.snapshot.is_open
 
     def named(self, name: str) -> Variant:
         """Return a variant that is ready."""

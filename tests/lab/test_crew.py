@@ -24,7 +24,7 @@ class Scripted:
 
 def crew(measure, arrivals, stop=None):
     notes = []
-    return DevicePool(measure, arrivals, stop or threading.Event(), notes.append, look_every_s=0.01), notes
+    return DevicePool(measure, arrivals, stop or threading.Event(), notes.append, poll_every_s=0.01), notes
 
 
 def test_a_lost_phone_is_measured_again_when_it_is_back_while_others_work():
@@ -41,7 +41,7 @@ def test_a_lost_phone_is_measured_again_when_it_is_back_while_others_work():
     working, notes = crew(measure, Scripted(returning=["lost"]))
     working.work(["lost", "other"])
     assert sorted(calls) == ["lost", "lost", "other"]
-    assert notes == ["lost is back: what it left is taken up again."]
+    assert notes == ["lost is back: resuming its remaining cells."]
 
 
 def test_nobody_waits_for_a_lost_phone_when_all_else_is_done():
@@ -73,7 +73,7 @@ def test_a_look_that_takes_long_delays_nobody_who_is_back():
     working, notes = crew(measure, OneHangs(returning=["lost"]))
     working.work(["hung", "lost", "other"])
     assert sorted(calls) == ["hung", "lost", "lost", "other"]
-    assert notes == ["lost is back: what it left is taken up again."]
+    assert notes == ["lost is back: resuming its remaining cells."]
 
 
 def test_a_phone_that_is_attached_meanwhile_joins_once():
@@ -88,7 +88,7 @@ def test_a_phone_that_is_attached_meanwhile_joins_once():
     working, notes = crew(measure, Scripted(joining=["new"]))
     working.work(["first"])
     assert calls == ["first", "new"]
-    assert notes == ["new was attached: it is measured too."]
+    assert notes == ["new connected: adding it to the sweep."]
 
 
 def test_nothing_is_started_once_the_user_has_interrupted():

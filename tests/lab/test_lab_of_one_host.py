@@ -100,7 +100,7 @@ def test_a_sweep_that_is_interrupted_or_killed_stops_on_its_hosts_and_is_carried
     sweep = start_sweep(tmp_path, scheduler, shared_store_url, str(write_spec(tmp_path / "spec.toml")))
     let_one_be_measured(host, shared_store_url)
     sweep.interrupt()
-    sweep.says("finishing what is under way")
+    sweep.says("finishing the running invocations")
     host.let_one_go("alone")
     assert sweep.wait() == 4, sweep.said
     assert good(shared_store_url) == 2

@@ -42,7 +42,7 @@ def test_a_job_gets_every_variant_once_and_is_told_of_the_last():
         assert delivery.due().cards == (card("int8"),)  # it is given again until a job has it
         assert hand_over("job", delivery.due())
         delivery.given(delivery.due())
-        assert there.stock.ready == (arrived(card("fp32")), arrived(card("int8")))
+        assert there.snapshot.ready == (arrived(card("fp32")), arrived(card("int8")))
         assert there.is_open
         supply.close(is_complete=True)
         assert delivery.due() == VariantBatch((), is_open=False, is_complete=True)

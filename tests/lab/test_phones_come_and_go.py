@@ -66,7 +66,7 @@ def test_what_a_lost_phone_left_is_taken_up_again(start_phone, sweep):
     let_go(steady)
     working.join(LIMIT_S)
     assert good(sweep) == {lost.serial: 5, steady.serial: 5}
-    assert f"{lost.serial} is back: what it left is taken up again." in sweep.notebook.notes
+    assert f"{lost.serial} is back: resuming its remaining cells." in sweep.notebook.notes
     assert {device["failure_class"] for device in devices(sweep)} == {None}
 
 
@@ -87,7 +87,7 @@ def test_a_phone_that_is_attached_meanwhile_joins_under_one_name_and_one_that_is
     subprocess.run([adb, "disconnect", twin], check=True, capture_output=True, timeout=20)
     assert good(sweep) == {steady.serial: 5, new.serial: 5}
     assert [note for note in sweep.notebook.notes if "attached" in note] == [
-        f"{new.serial} was attached: it is measured too."
+        f"{new.serial} connected: adding it to the sweep."
     ]
 
 

@@ -145,8 +145,8 @@ def test_a_host_that_goes_away_parks_its_phones_and_one_that_comes_brings_new_on
     working.join(90)
     assert good(sweep) == {names[0]: 5, names[1]: 5, new_name: 5}
     assert {device["failure_class"] for device in devices(sweep)} == {None}
-    assert f"{names[1]} is back: what it left is taken up again." in sweep.notebook.notes
-    assert f"{new_name} was attached: it is measured too." in sweep.notebook.notes
+    assert f"{names[1]} is back: resuming its remaining cells." in sweep.notebook.notes
+    assert f"{new_name} connected: adding it to the sweep." in sweep.notebook.notes
 
 
 @pytest.mark.virtual_phone
@@ -176,7 +176,9 @@ def test_a_host_that_does_not_answer_is_told_in_one_sentence(start_phone, hosts,
     let_go(phone)
     targets = choose_targets([], [here.name, away.name])
     assert targets.names == (name,)
-    assert targets.notice == f"No adb server answers at {away.name}: its phones are taken up if it is back in time."
+    assert (
+        targets.notice == f"No adb server answers at {away.name}: its phones join the sweep if it comes back in time."
+    )
     with pytest.raises(MissingPrerequisiteError, match=rf"^No adb server answers at {away.name}\.$"):
         choose_targets([], [away.name])
     assert choose_targets(["R58M"], [here.name, away.name]).names == (f"R58M@{away.name}",)

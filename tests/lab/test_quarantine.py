@@ -74,7 +74,7 @@ def test_a_phone_is_restarted_once_and_measured_on_under_the_same_preparation(st
     assert stored["failure_class"] is None
     (restart,) = stored["preparation"]["restarts"]
     assert "left out of this sweep after 1 fault" in restart["message"]
-    assert any("has started again" in note for note in sweep.notebook.notes)
+    assert any("rebooted: preparing" in note for note in sweep.notebook.notes)
     assert len(sweep.cells) == 1  # the same cell, so the same preparation
     assert {knob["name"] for knob in stored["preparation"]["knobs"] if knob["outcome"] == "set"} >= {
         "fixed-performance"
@@ -92,7 +92,7 @@ def test_a_phone_that_stays_faulty_is_not_restarted_twice(start_phone, tmp_path)
     stored = devices(sweep)[phone.serial]
     assert "left out of this sweep after 1 fault" in stored["failure_message"]
     assert len(stored["preparation"]["restarts"]) == 1
-    assert sum("has started again" in note for note in sweep.notebook.notes) == 1
+    assert sum("rebooted: preparing" in note for note in sweep.notebook.notes) == 1
 
 
 def test_without_leave_no_phone_is_restarted(start_phone, tmp_path):

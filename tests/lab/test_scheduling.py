@@ -34,7 +34,7 @@ def cells_of(serial):
 
 
 def asked(scheduling, serial, model="Pixel 8"):
-    return scheduling.shares(facts(serial, model), cells_of(serial), MEASUREMENT)
+    return scheduling.claims(facts(serial, model), cells_of(serial), MEASUREMENT)
 
 
 def names(share):
@@ -45,7 +45,7 @@ ALL = names(cells_of("x"))
 
 
 def test_each_device_measures_every_cell_at_once():
-    (share,) = EachDevice().shares(facts(), cells_of("a"), MEASUREMENT)
+    (share,) = EachDevice().claims(facts(), cells_of("a"), MEASUREMENT)
     assert names(share) == ALL
 
 
@@ -178,5 +178,5 @@ def test_a_cell_whose_outputs_were_checked_otherwise_is_open_again(store, stop):
     for one, sha256 in ((first, "a" * 64), (second, "b" * 64)):
         checked = replace(outcome, check=replace(outcome.check, evidence_sha256=sha256))
         measure(store, one, [1000.0] * MEASUREMENT.invocations, outcome=checked, memory=False)
-    (share,) = AnyOfModel(store, SWEEP, 1, stop, "b" * 64).shares(facts("a"), [first, second], MEASUREMENT)
+    (share,) = AnyOfModel(store, SWEEP, 1, stop, "b" * 64).claims(facts("a"), [first, second], MEASUREMENT)
     assert share == [first]

@@ -148,7 +148,7 @@ def test_a_host_that_is_cut_off_parks_its_cells_and_completes_when_it_is_back(tw
     assert two_hosts.hosts_of_phones() == {phone: phone.split("@")[1] for phone in two_hosts.all_phones}
     for phone in far:
         assert f"{phone}: the connection to lab2 was lost." in sweep.said
-        assert f"{phone} is back: what it left is taken up again." in sweep.said
+        assert f"{phone} is back: resuming its remaining cells." in sweep.said
     assert two_hosts.failures() == {}
 
 

@@ -1,4 +1,4 @@
-"""A sweep that stops by itself: within one process, and with its cells in waves."""
+"""A sweep that stops by itself: within one process, and with its cells in groups."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from scripted_sweep import ScriptedSweep
 from harness.devices.adb.discovery import open_device
 from harness.spec.sweep import PRESETS, MeasurementSettings
 from harness.sweep.context import Deadline
-from harness.sweep.device.device_run import DeviceRun
+from harness.sweep.device.measure import measure_cells
 from harness.sweep.plan import at_once, plan_groups, plan_invocations
 
 MEASUREMENT = MeasurementSettings(**PRESETS["quick"])
@@ -51,11 +51,11 @@ def test_one_wave_is_the_plan_of_every_sweep():
     assert wave.invocations == plan_invocations(CELLS, MEASUREMENT, seed=3)
 
 
-def test_waves_hold_every_process_once_and_share_no_block():
-    waves = plan_groups([CELLS[:2], CELLS[2:]], MEASUREMENT, seed=3)
-    blocks = [{place.block for place in wave.invocations} for wave in waves]
+def test_groups_hold_every_process_once_and_share_no_block():
+    groups = plan_groups([CELLS[:2], CELLS[2:]], MEASUREMENT, seed=3)
+    blocks = [{place.block for place in group.invocations} for group in groups]
     assert not blocks[0] & blocks[1]
-    places = [(place.cell.key, place.purpose, place.index) for wave in waves for place in wave.invocations]
+    places = [(place.cell.key, place.purpose, place.index) for group in groups for place in group.invocations]
     whole = plan_invocations(CELLS, MEASUREMENT, seed=3)
     assert sorted(places) == sorted((place.cell.key, place.purpose, place.index) for place in whole)
 
@@ -79,8 +79,8 @@ def test_nothing_starts_after_the_deadline_in_any_pass(start_phone, tmp_path, pr
 def test_a_wave_is_measured_whole_before_the_next_begins(start_phone, tmp_path):
     device = open_device(start_phone().serial)
     sweep = ScriptedSweep(tmp_path, delegates=["cpu", "cpu-builtin"], measurement={"memory_invocations": 1})
-    context = replace(sweep._context(), waves=lambda cells: [[one] for one in reversed(cells)])
-    DeviceRun(context, device).run()
+    context = replace(sweep._context(), groups=lambda cells: [[one] for one in reversed(cells)])
+    measure_cells(context, device)
     delegate = {one["key"]: one["delegate"] for one in sweep.cells}
     assert [delegate[row["cell_key"]] for row in sweep.invocations] == ["cpu-builtin"] * 6 + ["cpu"] * 6
     blocks = [row["block"] for row in sweep.invocations]

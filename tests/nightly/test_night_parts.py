@@ -97,7 +97,10 @@ def test_a_second_night_from_the_command_line_says_who_holds_the_first(harness_c
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written: "), night_lock(tmp_path / "file" / "results"):
+    with (
+        pytest.raises(UsageError, match=r"Cannot write to the results folder .*: "),
+        night_lock(tmp_path / "file" / "results"),
+    ):
         pass
 
 
@@ -115,7 +118,7 @@ def test_room_is_asked_for_on_the_command_line(harness_cli, tmp_path):
     spec.write_text('devices = ["host"]\n')
     finished = harness_cli("nightly", str(spec), "--least-free-gb", "1000000000")
     assert finished.returncode == 3
-    assert "a night asks for 1e+09 GB" in finished.stderr
+    assert "a night needs 1e+09 GB" in finished.stderr
 
 
 # ---- what comes first ----
@@ -158,19 +161,19 @@ costs = st.lists(st.floats(0.1, 1000), min_size=1, max_size=12)
 
 
 @given(costs, st.floats(0, 5000))
-def test_waves_keep_order_and_lose_nothing(seconds, time_s):
+def test_groups_keep_order_and_lose_nothing(seconds, time_s):
     cells = [cell(f"v{number}") for number in range(len(seconds))]
     cost = dict(zip((one.key for one in cells), seconds, strict=True))
-    waves = groups_in_time(cells, lambda one: cost[one.key], time_s)
-    assert [one for wave in waves for one in wave] == cells
-    assert all(len(wave) == 1 for wave in waves[1:])
-    if len(waves[0]) > 1:
-        assert sum(cost[one.key] for one in waves[0]) <= time_s
+    groups = groups_in_time(cells, lambda one: cost[one.key], time_s)
+    assert [one for group in groups for one in group] == cells
+    assert all(len(group) == 1 for group in groups[1:])
+    if len(groups[0]) > 1:
+        assert sum(cost[one.key] for one in groups[0]) <= time_s
     if sum(seconds) <= time_s:
-        assert len(waves) == 1
+        assert len(groups) == 1
 
 
-def test_a_device_without_cells_has_no_waves():
+def test_a_device_without_cells_has_no_groups():
     assert groups_in_time([], lambda _: 1.0, 10.0) == []
 
 
@@ -218,7 +221,7 @@ def receiver():
 
 
 def test_a_webhook_gets_the_summary(receiver):
-    assert post(receiver.url, {"text": "well"}) == "The webhook on 127.0.0.1 was told (200)."
+    assert post(receiver.url, {"text": "well"}) == "The webhook on 127.0.0.1 accepted the report (200)."
     assert receiver.received == [(f"/hooks/{SECRET}", "application/json", {"text": "well"})]
 
 

@@ -107,7 +107,7 @@ def test_what_is_added_is_measured_and_what_is_there_is_kept(carried_on):
 def test_what_is_no_more_asked_for_stays(carried_on):
     carried_on.sweep(str(carried_on.spec))
     document, told = carried_on.sweep("--resume", "latest", "--recipe", "prune50-untrained")
-    assert "not asked for any more and kept as it is: as-is cpu." in told
+    assert "no longer in the spec, results kept: as-is cpu." in told
     assert names(document) == {("as-is", "cpu"): "unchecked", ("prune50-untrained", "cpu"): "unchecked"}
     assert carried_on.processes == 10
 
@@ -117,7 +117,7 @@ def test_another_tool_reuses_nothing_until_the_first_is_back(carried_on, tmp_pat
     before = carried_on.invocations
     register_scripted_tool(tmp_path / "other-tool", "true")
     document, told = carried_on.sweep("--resume", "latest")
-    assert "measured anew, since tool_sha256: " in told
+    assert "measuring again because tool_sha256: " in told
     assert carried_on.invocations[:5] == before
     assert carried_on.processes == 10
     verdicts = {row["tool_sha256"]: (row["verdict"], row["set_aside"]) for row in document["rows"]}
@@ -139,7 +139,7 @@ def test_a_changed_recipe_costs_its_own_cell_alone(carried_on, tmp_path):
     first, _ = carried_on.sweep(str(carried_on.spec), *both)
     recipe.write_text(RECIPE.format(sparsity=0.9))
     document, told = carried_on.sweep("--resume", "latest")
-    assert "measured anew, since variant_sha256: " in told
+    assert "measuring again because variant_sha256: " in told
     assert "1 of 2 cells are complete" in told
     assert carried_on.processes == 15
     old = {row["variant"]: row for row in first["rows"]}["pruned"]

@@ -13,7 +13,7 @@ from harness.progress import DeviceEvent, DeviceStatus, SilentObserver
 from harness.spec.sweep import load_sweep_spec
 from harness.store.store import Store
 from harness.sweep.context import SweepContext
-from harness.sweep.device.device_run import DeviceRun
+from harness.sweep.device.measure import measure_cells
 from harness.sweep.device_source import AdbSource
 from harness.sweep.runner import SweepRunner
 from harness.sweep.sharing import scheduling_of
@@ -133,7 +133,7 @@ class ScriptedSweep:
         """One that knows the tool; None: made for each run."""
 
     def run(self, device, **seams):
-        DeviceRun(self._context(), device, **seams).run()
+        measure_cells(self._context(), device, **seams)
         return self
 
     def run_as_the_program_does(self, *serials, takes_new=False):

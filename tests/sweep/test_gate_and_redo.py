@@ -74,7 +74,7 @@ def profiled(monkeypatch):
 
     def choose(**values):
         profile = DeviceProfile(name="of the test", cores="all", **values)
-        monkeypatch.setattr("harness.sweep.device.device_run.match_profile", lambda _facts: profile)
+        monkeypatch.setattr("harness.sweep.device.ready.match_profile", lambda _facts: profile)
 
     return choose
 

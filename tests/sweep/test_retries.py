@@ -132,7 +132,7 @@ def test_a_crash_is_done_once_more_and_both_attempts_are_kept(start_phone, tmp_p
     sweep = ScriptedSweep(tmp_path, f"{COUNT}[ $n = 2 ] && kill -SEGV $$", prepare=False).run(device)
     places = [(row["invocation_index"], row["attempt"], row["failure_class"]) for row in sweep.invocations]
     assert places == [(0, 1, None), (1, 1, "crashed"), (1, 2, None), (2, 1, None), (3, 1, None), (4, 1, None)]
-    assert any(note.endswith("It is done once more.") for note in sweep.notebook.notes)
+    assert any(note.endswith("Repeating it once.") for note in sweep.notebook.notes)
     (row,) = summary_frame(summarize(sweep.store, SWEEP)).to_dict("records")
     assert (row["invocations_ok"], row["invocations_failed"], row["verdict"]) == (5, 1, "unreliable")
     assert row["failure_class"] == "crashed"  # made good, and told all the same

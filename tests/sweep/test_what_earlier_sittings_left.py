@@ -112,7 +112,7 @@ def test_what_has_another_key_is_set_aside_with_what_changed(store):
     now = replace(CELL, core_mask="f0", mode={"runs": 50})
     left = earlier(store, now)
     assert left.set_aside == {CELL.key: "core_mask: unknown against f0; mode: runs 30 against 50"}
-    assert left.reasons("R58M") == [f"R58M: measured anew, since {left.set_aside[CELL.key]}: int8 cpu."]
+    assert left.reasons("R58M") == [f"R58M: measuring again because {left.set_aside[CELL.key]}: int8 cpu."]
     store.set_aside(SWEEP, left.set_aside, planned={now.key})
     measure(store, now, [900.0] * 5, outcome=accuracy_outcome(), memory=False)
     rows = {row["cell_key"]: row for row in summary_frame(summarize(store, SWEEP)).to_dict("records")}

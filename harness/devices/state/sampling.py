@@ -11,7 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.devices.android_output import section_script, split_sections
 from harness.devices.device import Device
+from harness.devices.state.telemetry import TELEMETRY_SCRIPT, Telemetry, parse_telemetry
 
 INTERVAL_S = 0.3
 _FILE = "samples"
@@ -41,7 +43,9 @@ exec "$@"
 """
 """The process keeps its number while it becomes the tool. A shell of its own samples, since a subshell would hold the
 connection open."""
+_SAMPLE = re.compile(r"^sample\r?$", re.MULTILINE)
 _CLOCK = re.compile(r"^/sys/devices/system/cpu/cpu(\d+)/cpufreq/scaling_(cur|max)_freq:(\d+)$", re.MULTILINE)
+_TAKE = section_script({"samples": 'cat "$1" 2>/dev/null; rm -f "$1"'})
 _ALLOWED = re.compile(r"Cpus_allowed:\s*([0-9a-f,]+)$", re.MULTILINE)
 
 
@@ -70,11 +74,15 @@ def sampled(device: Device, arguments: Sequence[str], cores: Collection[int]) ->
     return ["sh", "-c", _SCRIPT, "sh", f"{device.work_folder}/{_FILE}", *clocks, "--", *arguments]
 
 
-def take_samples(device: Device) -> ClockSamples:
-    """Fetch and remove the samples since the last call. Raises `DeviceError`."""
+def take_samples(device: Device) -> tuple[ClockSamples, Telemetry]:
+    """Fetch the samples since the last call, remove them, and read the telemetry, all in one round trip.
+
+    Raises `DeviceError`.
+    """
+    script = f"{_TAKE}; echo; {TELEMETRY_SCRIPT}"
     file = f"{device.work_folder}/{_FILE}"
-    take = 'cat "$1" 2>/dev/null; rm -f "$1"'
-    return parse_samples(device.run(["sh", "-c", take, "sh", file], timeout_s=_TIMEOUT_S).stdout)
+    output = device.run(["sh", "-c", script, "sh", file], timeout_s=_TIMEOUT_S).stdout
+    return parse_samples(split_sections(output).get("samples", "")), parse_telemetry(output)
 
 
 def parse_samples(text: str) -> ClockSamples:
@@ -88,4 +96,4 @@ def parse_samples(text: str) -> ClockSamples:
         else:
             ceilings[index] = min(value, ceilings.get(index, value))
     allowed = dict.fromkeys(mask.replace(",", "").lstrip("0") or "0" for mask in _ALLOWED.findall(text))
-    return ClockSamples(text.count("sample\n"), peaks, ceilings, tuple(allowed))
+    return ClockSamples(len(_SAMPLE.findall(text)), peaks, ceilings, tuple(allowed))

@@ -76,14 +76,14 @@ class CellSetup:
         outcome = self._invoke(planned, request)
         return outcome is not None and outcome.failure is None
 
-    def warm_up(self, cell: Cell, earlier: Mapping[int, Windows]) -> WarmUp:
-        """Find how long a cell warms up (promise H6). `earlier` is what a search that was interrupted saw, by index."""
+    def warm_up(self, cell: Cell, stored: Mapping[int, Windows]) -> WarmUp:
+        """Find how long a cell warms up (promise H6). `stored` is what a search that was interrupted saw, by index."""
         attempts = itertools.count()
 
         def measure(window: Window) -> Windows | None:
             index = next(attempts)
-            if index in earlier:
-                return earlier[index]
+            if index in stored:
+                return stored[index]
             planned = PlannedInvocation(cell, Pass.WARM_UP, index, block=index)
             request = replace(
                 self._request(planned),

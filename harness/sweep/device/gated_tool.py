@@ -80,8 +80,8 @@ class GatedTool:
             sampled_cores=self._sampled_cores,
         )
         lost = invocation.failure is not None and invocation.failure.failure_class in DEVICE_GONE
-        during = None if lost else self._samples()
-        after = self._last_look = None if lost else self._look()
+        during, after = (None, None) if lost else self._read_state()
+        self._last_look = after
         if invocation.measurement and (failure := self._judge(before, during, after, core_mask, request.purpose)):
             invocation = replace(invocation, failure=failure)
         gate = replace(gate, workload_ratio=self._gate.workload_ratio)
@@ -113,17 +113,12 @@ class GatedTool:
             return throttled(after, sign)
         return None
 
-    def _samples(self) -> ClockSamples | None:
+    def _read_state(self) -> tuple[ClockSamples | None, Telemetry | None]:
+        """Return the samples of the last run and the telemetry after it; None if the device does not answer."""
         try:
-            return take_samples(self._device) if self._sampled_cores else None
-        except DeviceError:
-            return None
-
-    def _look(self) -> Telemetry | None:
-        try:
-            return read_telemetry(self._device)
-        except DeviceError:  # found out by the next invocation
-            return None
+            return take_samples(self._device) if self._sampled_cores else (None, read_telemetry(self._device))
+        except DeviceError:  # the next invocation reports it
+            return None, None
 
 
 def _too_hot(gate: GateRecord) -> Invocation:

@@ -1,64 +1,41 @@
-"""Check the outputs of the cells of one device, and measure their accuracy."""
+"""Check the outputs of a cell and measure its accuracy."""
 
 from __future__ import annotations
 
 from harness.accuracy.on_device import AccuracyTarget, measure_accuracy
-from harness.benchmark.tool import Tool
-from harness.devices.device import Device
 from harness.store.records import Cell
-from harness.sweep.context import SweepContext
-from harness.sweep.device.progress import DeviceProgress
-from harness.sweep.device.recovery import DeviceRecovery
-from harness.sweep.retry import from_outside
+from harness.sweep.device.ready import ReadyDevice
+from harness.sweep.retry import RetryPolicy
 
 
-class OutputChecks:
-    """The accuracy passes of one device; every attempt is stored."""
+def check_outputs(ready: ReadyDevice, cell: Cell, model_path: str) -> None:
+    """Check one cell, whose variant lies at `model_path` on the device; store and retry every attempt.
 
-    def __init__(
-        self,
-        context: SweepContext,
-        device: Device,
-        tool: Tool,
-        tool_path: str,
-        recovery: DeviceRecovery,
-        progress: DeviceProgress,
-    ) -> None:
-        """`tool_path` is where the tool lies on the device."""
-        self._context = context
-        self._device = device
-        self._tool = tool
-        self._tool_path = tool_path
-        self._recovery = recovery
-        self._progress = progress
-
-    def check(self, cell: Cell, model_path: str) -> None:
-        """Check one cell, whose variant lies at `model_path` on the device, again as long as that may help.
-
-        Nothing is done where the sweep asks for no accuracy. Raises what DeviceRecovery.recover` raises.
-        """
-        context = self._context
-        if context.evidence is None:
+    Does nothing if the sweep asks for no accuracy. Raises whatever `DeviceRecovery.recover` raises.
+    """
+    context = ready.context
+    if context.evidence is None:
+        return
+    target = AccuracyTarget(
+        ready.device,
+        ready.tool,
+        ready.tool_path,
+        context.variants.named(cell.variant_name),
+        model_path,
+        cell.delegate,
+        cell.threads,
+        context.spec.measurement.timeout_s,
+    )
+    # The pass itself sends fewer samples if they do not fit, so a failure of the cell is not worth another try.
+    tries = ready.recovery.tries(f"{cell.key}/accuracy", RetryPolicy.EXTERNAL_ONLY)
+    while not context.stop.is_set():
+        ready.progress.running(cell, "accuracy")
+        outcome = measure_accuracy(target, context.evidence)
+        context.store.add_accuracy(context.sweep_id, cell.key, outcome)
+        if outcome.failure is None:
             return
-        target = AccuracyTarget(
-            self._device,
-            self._tool,
-            self._tool_path,
-            context.variants.named(cell.variant_name),
-            model_path,
-            cell.delegate,
-            cell.threads,
-            context.spec.measurement.timeout_s,
-        )
-        tries = self._recovery.tries(f"{cell.key}/accuracy", worth=from_outside)  # it sends fewer samples by itself
-        while not context.stop.is_set():
-            self._progress.running(cell, "accuracy")
-            outcome = measure_accuracy(target, context.evidence)
-            context.store.add_accuracy(context.sweep_id, cell.key, outcome)
-            if outcome.failure is None:
-                return
-            self._recovery.recover(outcome.failure)
-            pause_s = tries.failed(outcome.failure.failure_class)
-            if pause_s is None:
-                return
-            self._recovery.pause(pause_s)
+        ready.recovery.recover(outcome.failure)
+        pause_s = tries.failed(outcome.failure.failure_class)
+        if pause_s is None:
+            return
+        ready.recovery.pause(pause_s)

@@ -86,10 +86,10 @@ class DeviceProgress:
         """Tell that the device has nothing to do until more variants are made."""
         self._tell(DeviceEvent.WAITING)
 
-    def finished(self, guarded: GatedInvocation, *, is_made_again: bool) -> None:
+    def finished(self, gated: GatedInvocation, *, is_made_again: bool) -> None:
         """Tell how a process ended."""
-        status, failure = self._status, guarded.invocation.failure
-        look = guarded.after or guarded.before
+        status, failure = self._status, gated.invocation.failure
+        look = gated.after or gated.before
         heat = _heat(look) if look else status.heat
         if failure is None:
             self._tell(DeviceEvent.FINISHED, heat=heat)

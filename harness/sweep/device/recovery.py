@@ -12,7 +12,7 @@ from harness.devices.preparation.preparation import Preparation
 from harness.errors import DeviceError, Failure, FailureClass, FailureError
 from harness.sweep.context import SweepContext
 from harness.sweep.device.progress import DeviceProgress
-from harness.sweep.retry import RULES, Remedy, Tries, anything
+from harness.sweep.retry import RULES, Remedy, RetryPolicy, Tries
 
 T = TypeVar("T")
 
@@ -33,9 +33,9 @@ class DeviceRecovery:
         """Is renewed when the device is back, since a restart undoes most of what was set."""
         self._is_given_up = False
 
-    def tries(self, what: str, worth: Callable[[FailureClass], bool] = anything) -> Tries:
-        """Return fresh tries of one thing, for failures that are `worth` it."""
-        return Tries(f"{self._context.spec.seed}/{self._device.serial}/{what}", worth)
+    def tries(self, what: str, policy: RetryPolicy = RetryPolicy.ALL) -> Tries:
+        """Return fresh tries of one operation."""
+        return Tries(f"{self._context.spec.seed}/{self._device.serial}/{what}", policy)
 
     def retry(self, call: Callable[[], T], what: str) -> T:
         """Call until it works, or its failure is one that no further try mends.
@@ -60,7 +60,7 @@ class DeviceRecovery:
         """
         rule = RULES[failure.failure_class]
         if rule.remedy is Remedy.LOOK and not answers(self._device):
-            message = f"{self._device.serial} does not answer after this: {failure.message}"
+            message = f"{self._device.serial} is not responding after this failure: {failure.message}"
             failure = Failure(FailureClass.DEVICE_OFFLINE, message, failure.evidence)
             rule = RULES[failure.failure_class]
         if rule.is_fault:

@@ -17,7 +17,7 @@ from harness.errors import (
     MissingPrerequisiteError,
 )
 from harness.sweep.context import SweepContext
-from harness.sweep.device.device_run import DeviceRun
+from harness.sweep.device.measure import measure_cells
 from harness.sweep.retry import RULES
 from harness.sweep.targets import opened
 
@@ -58,7 +58,7 @@ def _fail_device(context: SweepContext, serial: str, failure: Failure) -> None:
 def run_device(context: SweepContext, device: Device) -> None:
     """Measure a device. Raises `FailureError` for what ends that."""
     try:
-        DeviceRun(context, device).run()
+        measure_cells(context, device)
     except FailureError as error:
         if not _may_restart(context, device, error.failure):
             raise
@@ -86,4 +86,4 @@ def _restart(context: SweepContext, device: Device, reason: Failure) -> None:
         context.observer.warn(f"The restart failed: {error.failure.message}")
         raise FailureError(reason) from error
     context.faults.restarted(device.serial, reason)
-    context.observer.note(f"{device.serial} has started again: it is prepared anew and measured on.")
+    context.observer.note(f"{device.serial} rebooted: preparing it again, then continuing.")
