@@ -20,7 +20,7 @@ class DeviceEvent(StrEnum):
     WAITING = "waiting"
     """It has nothing to do until more variants are made."""
     COOLING = "cooling"
-    """It is waited for until it is cool; told again at every look."""
+    """Waiting for the device to cool; repeated at every poll."""
     FINISHED = "finished"
     """A process ended well; its step may hold more of them."""
     FAILED = "failed"
@@ -58,7 +58,7 @@ class DeviceStatus:
     """A pass of the tool, or `accuracy`."""
     number: int = 0
     of: int = 0
-    """Process `number` of so many of this cell and pass; 0: not known beforehand."""
+    """Process `number` of this many of this cell and pass; 0: not known beforehand."""
     heat: Temperature | None = None
     latency_us: float | None = None
     """Of the last process that was timed."""
@@ -70,9 +70,9 @@ class DeviceStatus:
     left_s: float | None = None
     """Time that is left, from the times of steps that are done; None: nothing is timed yet."""
     is_lower_bound: bool = False
-    """Whether a kind of step that is open was never timed here, so that `left_s` leaves it out."""
+    """True if a kind of step that is open was never timed here, so that `left_s` leaves it out."""
     is_upper_bound: bool = False
-    """Whether cells may end before all their processes are run."""
+    """True if cells may end before all their processes are run."""
     reason: str = ""
     """Why it is waited for, or what failed last."""
     wait_left_s: float | None = None
@@ -94,11 +94,11 @@ class Observer(Protocol):
         ...
 
     def begin(self, name: str, total: int) -> None:
-        """Begin a bar called `name` (the making of a variant) of `total` steps."""
+        """Begin a bar called `name` (such as building a variant) of `total` steps."""
         ...
 
     def advance(self, name: str, doing: str, steps: int = 1) -> None:
-        """So many steps of the bar are done; `doing` says what comes next."""
+        """Advance the bar by `steps`; `doing` says what comes next."""
         ...
 
     def wait(self, name: str, doing: str) -> None:

@@ -49,7 +49,7 @@ MORE_MEMORY = 0.05
 
 @dataclass(frozen=True)
 class ComparedCells:
-    """Two cells and what their comparison says; `b` is None where only A holds such a cell, and the reverse."""
+    """Two cells and what their comparison says; `b` is None if only A holds such a cell, and the reverse."""
 
     a: ComparableCell | None
     b: ComparableCell | None
@@ -89,7 +89,7 @@ def _fell_back(cell: ResultRow) -> bool:
 
 @dataclass(frozen=True)
 class CellPair:
-    """Two cells that are to be compared; one is None where it has no counterpart."""
+    """Two cells that are to be compared; one is None if it has no counterpart."""
 
     a: ComparableCell | None
     b: ComparableCell | None
@@ -98,7 +98,7 @@ class CellPair:
 def pair_cells(a: Sequence[ComparableCell], b: Sequence[ComparableCell], subject: Subject) -> list[CellPair]:
     """Find the counterpart of each cell: equal in `IDENTITY` but for the subject.
 
-    A cell of another device is taken as counterpart only where its own device has none: it is then refused with that
+    A cell of another device is taken as counterpart only if its own device has none: it is then refused with that
     reason, which says more than that nothing was found.
     """
     keys = [name for name in IDENTITY if name != COLUMN_OF.get(subject)]
@@ -151,7 +151,7 @@ def compare_cells(
 
 
 def _reason_to_refuse(couple_: CellPair, allow: Collection[str]) -> str:
-    """Return why two cells cannot be compared, as a sentence; empty where they can."""
+    """Return why two cells cannot be compared, as a sentence; empty if they can."""
     a, b = couple_.a, couple_.b
     if a is None or b is None:
         return f"Only in {'B' if a is None else 'A'}."

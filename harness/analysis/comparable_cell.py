@@ -34,7 +34,7 @@ class ComparableCell:
     cell: ResultRow
     """The cell's row of the summary."""
     conditions: Mapping[str, object]
-    """A value for each of `CONDITIONS`; None where it is not known."""
+    """A value for each of `CONDITIONS`; None if it is not known."""
     latencies_us: Mapping[int, float]
     """One a successful process of the latency pass, by its block, in the order of time."""
 

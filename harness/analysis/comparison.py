@@ -1,6 +1,6 @@
 """Say of two sets of invocations whether one is faster: the decision rule, on plain numbers.
 
-A difference is called one only where all three hold:
+A difference is called one only if all three hold:
 
 1. its p-value, corrected for the number of comparisons, is at most 1 % (exact ranks over invocations);
 2. it is at least the smallest effect that matters, 2 % unless another is asked for;

@@ -99,7 +99,7 @@ class Decision:
     device: str
     serial: str
     ship: str
-    """The variant and delegate, such as `int8 on cpu`; empty where nothing can be shipped."""
+    """The variant and delegate, such as `int8 on cpu`; empty if nothing can be shipped."""
     headline: str
     """The whole answer in one sentence."""
     figures: Sequence[KeyFigure]
@@ -299,7 +299,7 @@ def _notes(data: SweepData, choice: _Choice, chosen: ResultRow, finding: Finding
     if chosen.accuracy_drop_points is None:
         notes.append("Accuracy was not measured, so no limit on it could be kept.")
     elif _is_within(chosen.float_top1, chosen.top1_low, chosen.top1_high):
-        notes.append("The change in accuracy lies inside the interval: with so many samples it may be chance.")
+        notes.append("The change in accuracy lies inside the interval: with this many samples it may be chance.")
     if chosen.labels:
         notes.append(f"Measured on: {', '.join(map(printable, chosen.labels))}.")
     return notes

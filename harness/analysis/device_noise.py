@@ -70,7 +70,7 @@ def within_floor(sides: Sequence[ComparableCell], pairs: int, source: str | None
 
 
 def between_floor(sides: Sequence[ComparableCell]) -> NoiseFloor | None:
-    """Return the floor between sweeps that A/A cells of one device show; None where no cell was swept twice."""
+    """Return the floor between sweeps that A/A cells of one device show; None if no cell was swept twice."""
     cells: dict[str, list[float]] = {}
     for side in sides:
         if side.latencies_us:

@@ -2,7 +2,7 @@
 
 Two questions have two floors. Cells of one sweep were measured in turns, so that whatever changes slowly falls on both
 sides: there the floor comes from neighbouring processes of the same cell. Two sweeps also differ by all that happened
-between them (another temperature, another place in memory, an update): that shows only where the same was swept
+between them (another temperature, another place in memory, an update): that shows only if the same was swept
 several times.
 """
 
@@ -34,7 +34,7 @@ class NoiseFloor:
 
 
 def floor_within_sweep(cells: Sequence[Sequence[float]], pairs: int, source: str) -> NoiseFloor | None:
-    """Return the floor of a comparison of `pairs` pairs inside one sweep; None where no cell has two values.
+    """Return the floor of a comparison of `pairs` pairs inside one sweep; None if no cell has two values.
 
     `cells` holds the latencies of each cell in the order of its blocks. Any two neighbours are an A/A pair (von
     Neumann 1941: what drifts slowly cancels); the spread of their log ratios is taken by its median, so that a few wild
@@ -51,7 +51,7 @@ def floor_within_sweep(cells: Sequence[Sequence[float]], pairs: int, source: str
 
 
 def floor_between_sweeps(cells: Sequence[Sequence[float]], source: str) -> NoiseFloor | None:
-    """Return the floor of a comparison between two sweeps; None where no cell was swept twice.
+    """Return the floor of a comparison between two sweeps; None if no cell was swept twice.
 
     `cells` holds for each cell its latency in each of several sweeps. Of two new sweeps, the log ratio stays under
     t * sqrt(2) * s: the prediction interval of a difference. Cells of one sweep share what moved it, so that the

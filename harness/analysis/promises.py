@@ -1,6 +1,6 @@
 """The 22 promises of trust, H1 to H22, judged for one row by what the store holds of it.
 
-A promise is kept only where the stored evidence shows it; None says that the store cannot tell, such as for a row that
+A promise is kept only if the stored evidence shows it; None says that the store cannot tell, such as for a row that
 was never measured. What harness does not do yet is not kept, whatever the row.
 """
 
@@ -122,7 +122,7 @@ def _tells_nothing_of_heat(look: JsonObject) -> bool:
 
 
 def _worked(row: InvocationRow) -> bool:
-    """Tell whether the reference workload stood in for what the device does not tell."""
+    """Return True if the reference workload stood in for what the device does not tell."""
     return row.gate is not None and row.gate.get("workload_ratio") is not None
 
 
@@ -216,10 +216,10 @@ def _separate_passes(evidence: RowEvidence) -> Judged:
     if not measured:
         return _NOTHING_MEASURED
     if any(_flags(row) & _MONITORS for row in measured):
-        return False, "A monitor ran beside the timed runs."
+        return False, "A monitor ran during the timed runs."
     memory, profile = (len(evidence.measured(purpose)) for purpose in (Pass.MEMORY, Pass.OP_PROFILE))
     others = f"Processes of their own: {memory} for memory, {profile} for the operators' times."
-    return True, f"No monitor ran beside the timed runs. {others}"
+    return True, f"No monitor ran during the timed runs. {others}"
 
 
 @_promise(11, "only the measured block counts, never zero")
@@ -254,7 +254,7 @@ def _flags_probed(evidence: RowEvidence) -> Judged:
     return True, f"The tool lists {len(known)} flags, and all {len(sent)} that were sent are among them."
 
 
-@_promise(13, "requested and achieved delegate told apart")
+@_promise(13, "requested and achieved delegate distinguished")
 def _delegation(evidence: RowEvidence) -> Judged:
     summary = evidence.summary
     if not evidence.measured():

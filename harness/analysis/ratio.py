@@ -30,7 +30,7 @@ class RatioInterval:
     high: float
 
     def lies_within(self, low: float, high: float) -> bool:
-        """Tell whether the whole interval lies between two ratios."""
+        """Return True if the whole interval lies between two ratios."""
         return low <= self.low and self.high <= high
 
 
@@ -42,7 +42,7 @@ class RatioEstimate:
     interval: RatioInterval
     """At confidence 1 - `level`."""
     inner: RatioInterval
-    """At 90 % confidence: two one-sided tests at 5 % each (Schuirmann 1987) tell with it whether both are the same."""
+    """At 90 % confidence: two one-sided tests at 5 % each (Schuirmann 1987) decide whether both are the same."""
     p_value: float
     """Two-sided, before any correction."""
     method: str
@@ -58,7 +58,7 @@ INNER_LEVEL = 0.10
 
 
 def smallest_p(count_a: int, count_b: int, *, paired: bool) -> float:
-    """Return the smallest p-value that the rank method can give for so many values."""
+    """Return the smallest p-value that the rank method can give for this many values."""
     return float(2 * _null(count_a, count_b, paired)[0])
 
 

@@ -96,11 +96,11 @@ class ResultRow:
     fastest: bool | None = _column("Whether the row holds the first place of its device, alone or tied")
     verdict: str = field(metadata={"description": "`ranked`, or why the row has no rank"})
     sittings: str | None = _column(
-        "When its latency was measured: numbers of the sweep's sittings, such as `1, 2`. It begins with 1, "
-        "and each time that it is carried on is one more"
+        "When its latency was measured: numbers of the sweep's sessions, such as `1, 2`. It begins with 1, "
+        "and each time that it is resumed adds one"
     )
     set_aside: str | None = _column(
-        "What changed before the sweep was carried on, so that another row of the same name counts instead"
+        "What changed before the sweep was resumed, so that another row of the same name counts instead"
     )
     failure_class: str | None = _column("Class of the gravest failure of the row; empty where nothing failed")
     failure_message: str | None = _column("What happened, in one sentence")
@@ -153,7 +153,7 @@ INVOCATION_COLUMNS: dict[str, tuple[str, str]] = {
     "log_path": ("object", "Its raw log (gzip), relative to the results folder"),
     "labels": ("object", "What was unusual about this process, such as `throttled`"),
     "telemetry_before": ("object", "State of the device just before: a JSON object, units in its names"),
-    "telemetry_during": ("object", "What was sampled beside the timed runs: a JSON object, units in its names"),
+    "telemetry_during": ("object", "What was sampled during the timed runs: a JSON object, units in its names"),
     "telemetry_after": ("object", "State of the device just after: a JSON object, units in its names"),
     "gate": ("object", "What the thermal gate saw before it opened: a JSON object, units in its names"),
     "cores_allowed": ("object", "Cores that the process was seen to be allowed to use"),
@@ -184,7 +184,7 @@ INVOCATION_COLUMNS: dict[str, tuple[str, str]] = {
     "failure_message": ("object", "What happened, in one sentence"),
     "failure_evidence": ("object", "The lines that prove it"),
 }
-"""The columns of a table with one row a process."""
+"""The columns of a table with one row per process."""
 
 LISTS_OF_TEXT = frozenset({"labels", "command"})
 LISTS_OF_NUMBERS = frozenset({"sustained_curve_us"})

@@ -44,7 +44,7 @@ class Estimate:
     count: int
 
     def overlaps(self, other: Estimate) -> bool:
-        """Tell whether both intervals share a value; an unknown interval tells nothing apart."""
+        """Return True if both intervals share a value; an unknown interval tells nothing apart."""
         if self.low is None or self.high is None or other.low is None or other.high is None:
             return True
         return self.low <= other.high and other.low <= self.high
@@ -150,9 +150,9 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def within_spread(latencies: Sequence[float], deviations: Sequence[float | None]) -> float | None:
-    """Return the median share by which the iterations of one process differ: 0.03 is 3 %. None where none is known.
+    """Return the median share by which the iterations of one process differ: 0.03 is 3 %. None if none is known.
 
-    `latencies` holds one positive value an invocation and `deviations` its iterations' standard deviation, in the same
+    `latencies` holds one positive value per invocation and `deviations` its iterations' standard deviation, in the same
     unit. It is never an error bar: it says nothing about how far the next process will be off (`relative_spread` does).
     """
     pairs = zip(latencies, deviations, strict=True)
@@ -184,7 +184,7 @@ class Drift:
 
     @property
     def is_certain(self) -> bool:
-        """Tell whether it is more than chance, at 1 %."""
+        """Return True if it is more than chance, at 1 %."""
         return self.p_value <= DRIFT_LEVEL
 
 
@@ -228,9 +228,9 @@ def _falls_by_chance(count: int) -> Floats:
 
 
 def enough(medians: Sequence[float], relative_width: float, *, fewest: int, most: int) -> bool:
-    """Tell whether a cell has enough invocations: its interval is as narrow as asked, or its budget is spent.
+    """Return True if a cell has enough invocations: its interval is as narrow as asked, or its budget is spent.
 
-    To be asked after each block: `medians` holds one positive latency an invocation so far; `relative_width` is the
+    To be asked after each block: `medians` holds one positive latency per invocation so far; `relative_width` is the
     whole width of the median's 95 % interval over the median. Stopping looks at the width alone, never at a
     difference, so that it cannot stop where chance happens to favour one side (Chow and Robbins 1965). The interval
     must be narrow now and must have been before the last invocation, since a width that touches the limit once by

@@ -174,7 +174,7 @@ def _proven_delegation(measured: Sequence[InvocationRow], profiled: Sequence[Inv
 def _latency(measured: Sequence[InvocationRow]) -> tuple[str | None, Estimate | None]:
     """Return which value of an invocation stands for it, and the median of those values.
 
-    One kind for all invocations of a cell: medians only where each has one.
+    One kind for all invocations of a cell: medians only if each has one.
     """
     if not measured:
         return None, None
@@ -344,7 +344,7 @@ class OperatorShare:
 
 
 def operator_shares(invocations: Iterable[InvocationRow]) -> list[OperatorShare]:
-    """Return what the time of one cell goes to, the slowest first; empty where nothing was profiled.
+    """Return what the time of one cell goes to, the slowest first; empty if nothing was profiled.
 
     `invocations` are rows of the store, of any pass. A profile disturbs what it measures: its times are for shares, and
     are never a cell's latency.
@@ -368,7 +368,7 @@ def operator_shares(invocations: Iterable[InvocationRow]) -> list[OperatorShare]
 
 
 def share_in_delegate(shares: Sequence[OperatorShare]) -> float | None:
-    """Return the share of the profiled time inside a delegate, 0 to 1; None where nothing was profiled."""
+    """Return the share of the profiled time inside a delegate, 0 to 1; None if nothing was profiled."""
     if not shares:
         return None
     total_us = fsum(share.time_us for share in shares)  # exact, so that a part is never more than the whole

@@ -26,7 +26,7 @@ class SweepData:
 
     record: SweepRecord
     rows: Sequence[ResultRow]
-    """The summary: one row a cell, and one for each device or recipe that failed as a whole."""
+    """The summary: one row per cell, and one for each device or recipe that failed as a whole."""
     sides: Sequence[ComparableCell]
     """The cells as sides of a comparison."""
     noise: DeviceNoise
@@ -48,7 +48,7 @@ class SweepData:
 
     @cached_property
     def has_several_threads(self) -> bool:
-        """Whether a row needs its number of threads to be told from another."""
+        """Return True if a row needs its number of threads to be distinguishable."""
         return len({row.threads for row in self.cell_rows}) > 1
 
     def name_of(self, row: ResultRow) -> str:

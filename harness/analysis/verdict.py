@@ -36,7 +36,7 @@ class Verdict(StrEnum):
     NOT_MEASURED = "not_measured"
     """Nothing was run."""
     SET_ASIDE = "set_aside"
-    """The sweep was carried on under other conditions, and another row of the same name holds what counts."""
+    """The sweep was resumed under other conditions, and another row of the same name holds what counts."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Facts:
     """What the verdict on one cell rests on."""
 
     is_cpu: bool
-    """Whether the CPU was asked for: then nothing can fall back."""
+    """True if the CPU was asked for: then nothing can fall back."""
     fell_back: bool | None
     check_passed: bool | None
     invocations_ok: int
     invocations_failed: int
     """Failed by their own fault; a lost phone does not count."""
     has_failure: bool
-    """Whether anything failed, for whichever reason."""
+    """True if anything failed, for whichever reason."""
     is_set_aside: bool = False
-    """Whether the cell was measured anew under other conditions."""
+    """True if the cell was measured again under other conditions."""
 
 
 def judge_cell(facts: Facts) -> Verdict:

@@ -1,1 +1,1 @@
-"""The command line: one file a verb. Parse arguments, call, print; no logic."""
+"""The command line: one file per verb. Parse arguments, call, print; no logic."""

@@ -132,7 +132,7 @@ def _root(
 
 def main() -> None:
     """Run the program: the entry point of the console script."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C, so that phones are given back as they were
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C, so that phones are restored as they were
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup asks
             signal.signal(ending, signal.default_int_handler)
     try:

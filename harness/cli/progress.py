@@ -114,13 +114,13 @@ class LiveWatcher(QuietWatcher):
             self._bars[name] = Bar(name, total)
 
     def advance(self, name: str, doing: str, steps: int = 1) -> None:
-        """Move a bar by so many steps."""
+        """Move a bar by this many steps."""
         with self._lock:
             bar = self._bars[name]
             self._bars[name] = replace(bar, done=bar.done + steps, doing=doing)
 
     def wait(self, name: str, doing: str) -> None:
-        """Write beside a bar what it works on."""
+        """Write next to a bar what it works on."""
         with self._lock:
             self._bars[name] = replace(self._bars[name], doing=doing)
 

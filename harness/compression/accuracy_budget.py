@@ -37,7 +37,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Drop:
-    """How many points of top-1 a variant loses against the float model on the same samples."""
+    """How many points of top-1 per variant loses against the float model on the same samples."""
 
     points: float
     upper_points: float

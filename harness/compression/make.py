@@ -37,7 +37,7 @@ def make_variant(
 ) -> Variant:
     """Return the variant that `recipe` makes of `model`, from `cache` (any folder) where it was made before.
 
-    `observer` is told one sentence when something is really made, and how far training has come. Several processes may
+    `observer` receives one sentence when something is really built, and the progress of training. Several processes may
     ask for the same variant at once: one makes it, the others wait. When `stop` is set, no more is done.
     Raises `CompressionError`, also if it was stopped; `UsageError` for a recipe with unknown settings.
     """
@@ -144,7 +144,7 @@ class _Bar:
         self._end()
 
     def show(self, progress: Progress) -> None:
-        """Draw what the worker told."""
+        """Draw what the worker reported."""
         name = f"{self._recipe}: {progress.doing}"
         if name != self._name:
             self._end()

@@ -23,9 +23,9 @@ class WorkerServices:
     kept_folder: Path
     """Where anything is kept that another recipe could use."""
     step_folder: Callable[[int], Path]
-    """Where the step of that index keeps what is worth taking up again; recipes that begin alike share it."""
+    """Folder in which the step with that index keeps results to reuse; recipes that begin alike share it."""
     progress: Callable[[str, int, int, str], None]
-    """Told what is done, of how many steps, how many are over, and a few words more."""
+    """Receives the name of the work, its number of steps, how many are done, and a few words more."""
 
 
 class RecipeState:

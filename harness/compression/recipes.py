@@ -90,7 +90,7 @@ def _checked(recipe: Recipe, *, origin: str) -> Recipe:
     if recipe.target_runtime not in allowed:
         raise UsageError(
             f"{origin}: key 'target_runtime': found {recipe.target_runtime!r}; known are {', '.join(allowed)}.",
-            "Mend the recipe and run the command again.",
+            "Fix the recipe and run the command again.",
         )
     step_settings(recipe, origin=origin)
     _check_order([get_technique(step.technique, origin=origin) for step in recipe.steps], origin=origin)

@@ -130,7 +130,7 @@ def run_worker(
 
 def stopped(what: str) -> CompressionError:
     """Return what to raise for work that was called off."""
-    return CompressionError(Failure(FailureClass.INTERRUPTED, f"The making of {what} was stopped."))
+    return CompressionError(Failure(FailureClass.INTERRUPTED, f"Compression of {what} was cancelled."))
 
 
 def _read_failure(job: CompressionJob, printed: str) -> Failure:
@@ -186,7 +186,7 @@ def _load_graph(job: CompressionJob) -> bytes:
     if isinstance(job.model.source, TfliteFile):
         path = job.model.locate(job.model.source.path)
         content = read_source_file(path)
-        read_graph(content, name=str(path))  # what is no model is told by its own name, not by its variant's
+        read_graph(content, name=str(path))  # an invalid model is named by its own file, not by its variant
         return content
     kept = _kept_graph(job, 0)
     if kept.is_file():
@@ -296,7 +296,7 @@ def main() -> None:
 
 
 def _end_with_harness() -> None:
-    """End when whoever gave the job ended, however it did: a training that nobody waits for would go on for hours."""
+    """Exit when the parent exits: an orphaned training run would continue for hours."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)
 

@@ -120,7 +120,7 @@ def require_fit(samples: Samples, card: VariantCard) -> None:
     if len(scores) != 1 or highest >= scores[0]:
         raise UsageError(
             f"{card.model}: its labels go up to {highest}, but the first output has the shape {scores} a sample.",
-            "Labels count from 0, and the model's first output must be one score a class.",
+            "Labels count from 0, and the model's first output must be one score per class.",
         )
 
 

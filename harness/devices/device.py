@@ -80,7 +80,7 @@ class CommandResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the process exited with code 0; benchmark_model does so after some failures too."""
+        """Return True if the process exited with code 0; benchmark_model does so after some failures too."""
         return self.exit_code == 0 and not self.timed_out
 
 

@@ -25,7 +25,7 @@ class AdbServer:
 
     @property
     def is_local(self) -> bool:
-        """Whether it runs on this computer."""
+        """Return True if it runs on this computer."""
         return self.host in _LOCAL
 
     @classmethod
@@ -89,7 +89,7 @@ class DeviceRef:
 
     @property
     def is_on_network(self) -> bool:
-        """Whether its adb server reaches it over the network, so that `adb connect` can reconnect it."""
+        """Return True if its adb server reaches it over the network, so that `adb connect` can reconnect it."""
         return self.kind is RefKind.ADB and ":" in self.serial
 
     @property
@@ -103,7 +103,7 @@ class DeviceRef:
 
     @property
     def is_relative(self) -> bool:
-        """Whether the serial means something only on its own host."""
+        """Return True if the serial means something only on its own host."""
         return self.is_on_network or self.serial.startswith("emulator-")
 
 

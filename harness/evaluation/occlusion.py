@@ -65,7 +65,7 @@ def flipped_inputs(
     reference: HostOutputs,
 ) -> Iterator[FlippedInput]:
     """Yield what both models look at, for each of the samples named. Raises `FailureError`."""
-    assert samples.labels is not None  # noqa: S101 - flips are told of labelled samples
+    assert samples.labels is not None  # noqa: S101 - flips are reported of labelled samples
     for sample in flips:
         image = samples.inputs[0][sample]
         hidden = Samples((_hidden(image),), None)

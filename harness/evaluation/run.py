@@ -50,7 +50,7 @@ class EvaluationRequest:
     attack_samples: int = 0
     """Samples of each attack; 0: none."""
     saliency: int = 0
-    """So many images that a variant answers differently, to look at where both models look."""
+    """Number of differently answered images for which to show where both models look."""
     device: str | None = None
     delegates: tuple[str, ...] = ()
 

@@ -48,7 +48,7 @@ class Evaluation:
     conditions: tuple[Condition, ...] = ()
     """Empty if they were not asked for."""
     layers: tuple[LayerError, ...] = ()
-    """Where the error comes from; told on the host alone, since a delegate keeps its tensors to itself."""
+    """Where the error comes from; known only on the host, because a delegate does not expose its tensors."""
     surrogacy: Surrogacy | None = None
     """Of the attacks that were made on the variant itself; None if attacks were not asked for."""
     change: DelegateChange | None = None

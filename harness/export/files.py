@@ -38,7 +38,7 @@ def write_export(table: pd.DataFrame, path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file. Raises `UsageError` where it cannot be written."""
+    """Write a file. Raises `UsageError` if it cannot be written."""
     try:
         path.write_bytes(data)
     except OSError as error:

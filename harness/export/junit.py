@@ -1,4 +1,4 @@
-"""A night as JUnit XML, as Jenkins, GitLab and others read it: one test case a cell."""
+"""A night as JUnit XML, as Jenkins, GitLab and others read it: one test case per cell."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _cell_case(cell: CheckedCell, fail_on: Collection[Trouble]) -> TestCase:
     told = [
         f"latency: {number(latency_us and latency_us / 1000)} ms",
         f"processes: {len(cell.side.latencies_us)}",
-        f"ran on: {row.delegate_achieved or 'not told'}",
+        f"ran on: {row.delegate_achieved or 'unknown'}",
         *(trouble_sentence(cell, trouble) for trouble in sorted(cell.troubles - set(fail_on))),
     ]
     case.system_out = "\n".join(map(printable, told))

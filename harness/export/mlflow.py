@@ -46,7 +46,7 @@ def export_to_mlflow(summary: pd.DataFrame, started_at: Mapping[str, datetime], 
     """Log each row as a run that started with its sweep, and return the tracking URI.
 
     `place` is a tracking URI or an SQLite file; None leaves the choice to MLflow (`$MLFLOW_TRACKING_URI`). Rows that
-    were logged before are replaced. Raises `UsageError` without MLflow, or where it cannot log there.
+    were logged before are replaced. Raises `UsageError` without MLflow, or if it cannot log there.
     """
     try:
         import mlflow

@@ -1,4 +1,4 @@
-"""Stored sweeps as tidy tables with documented columns: one row a cell, or one row a process."""
+"""Stored sweeps as tidy tables with documented columns: one row per cell, or one row per process."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Tables as CSV, JSON, Markdown and LaTeX for other programs, safe to open there.
 
-Missing values and NaN are one and the same: empty. An infinite value stays one where the format has a name for it (CSV,
+Missing values and NaN are one and the same: empty. An infinite value stays one if the format has a name for it (CSV,
 Markdown, LaTeX) and is null in JSON, which has none. `harness.export.files` reads CSV and JSON back as they were.
 """
 

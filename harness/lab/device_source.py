@@ -38,7 +38,7 @@ from harness.sweep.device_source import AdbSource, DeviceSource
 from harness.sweep.targets import Targets
 
 STALE_S = 6.0
-"""What is known of a phone here is no older: its host looks, a heartbeat carries that, and it is asked for anew."""
+"""What is known of a phone here is no older: its host looks, a heartbeat carries that, and it is asked for again."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class LabSource:
     """Phones that their own hosts measure; the sweep is planned, and its variants are made, where it was started."""
 
     def __init__(self, lab: Lab, results: str, observer: Observer) -> None:
-        """`results` is the URL of a store that every host reaches; `observer` is told what happens on them."""
+        """`results` is the URL of a store that every host reaches; `observer` receives what happens on them."""
         self._lab = lab
         self._results = results
         self._observer = observer
@@ -154,7 +154,7 @@ class LabSource:
         return []
 
     def is_news(self, name: str) -> bool:
-        """Tell whether what is known of a phone was seen after it was lost."""
+        """Return True if what is known of a phone was seen after it was lost."""
         return time.monotonic() - self._lost_at.get(name, float("-inf")) > STALE_S
 
     def measure(self, context: SweepContext, name: str) -> bool:
@@ -177,7 +177,7 @@ class LabSource:
         return outcome.left_work
 
     def _lose(self, context: SweepContext, name: str, message: str) -> bool:
-        """Store why a phone was lost with its host; return whether it is taken up again when it is back."""
+        """Store why a phone was lost with its host; return whether it is resumed when it is back."""
         failure = Failure(FailureClass.DEVICE_LOST, message)
         quarantine = context.faults.judge(name, failure)
         self._observer.warn((quarantine or failure).message)

@@ -21,10 +21,10 @@ SETTINGS: dict[str, Any] = {
 
 
 def require_engine() -> None:
-    """Prepare dask.distributed. Raises `MissingPrerequisiteError` where it is not installed.
+    """Prepare dask.distributed. Raises `MissingPrerequisiteError` if it is not installed.
 
-    Its log is kept off the screen, since what goes wrong is told in harness's own words; `DASK_LOGGING__DISTRIBUTED`
-    brings it back.
+    Its log stays off the screen, because harness reports errors in its own words; `DASK_LOGGING__DISTRIBUTED` brings it
+    back.
     """
     try:
         import dask

@@ -55,7 +55,7 @@ class PhoneJob:
     """Those that are made."""
     reference: VariantCard | None
     samples: str | None
-    """Parcel of the labelled samples; None where the spec asks for no accuracy."""
+    """Parcel of the labelled samples; None if the spec asks for no accuracy."""
     record: PhoneRecord
     """What went wrong with the phone before."""
     until_s: float | None
@@ -67,7 +67,7 @@ class JobOutcome:
     """How a job ended; what it measured is in the store."""
 
     left_work: bool
-    """Whether the phone went away before all was done."""
+    """True if the phone went away before all was done."""
     record: PhoneRecord
     """What has gone wrong with it until now."""
     problem: str = ""
@@ -82,7 +82,7 @@ class JobStop(threading.Event):
         self._is_unwanted = is_unwanted
 
     def is_set(self) -> bool:
-        """Tell whether nothing more may be started."""
+        """Return True if nothing more may be started."""
         return super().is_set() or self._is_unwanted()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -164,7 +164,7 @@ Message = dict[str, Any]
 
 
 class SendingObserver(SilentObserver):
-    """Turns what it is told into plain messages. A host's jobs make no variants, so there are no bars."""
+    """Turns events into plain messages. A host's jobs make no variants, so there are no bars."""
 
     def __init__(self, send: Callable[[Message], object]) -> None:
         self._send = send
@@ -183,7 +183,7 @@ class SendingObserver(SilentObserver):
 
 
 def pass_on(message: Message, observer: Observer) -> None:
-    """Tell an observer here what one on another host was told. Raises `ValidationError` for what is no message."""
+    """Repeat to an observer here what one on another host received. Raises `ValidationError` for what is no message."""
     for kind, content in message.items():
         if kind == "note":
             observer.note(str(content))

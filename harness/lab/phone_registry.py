@@ -29,7 +29,7 @@ class LabPhoneInfo:
     identity: str
     """Its identity, the same under every name."""
     is_free: bool
-    """Whether no process measures it."""
+    """True if no process measures it."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class PhoneRegistry:
 
     @property
     def is_busy(self) -> bool:
-        """Whether any job of this host is running."""
+        """Return True if any job of this host is running."""
         return bool(self._taken)
 
 

@@ -1,4 +1,4 @@
-"""What runs beside the phones of each host: a worker of dask's that tells which phones there are, and measures them."""
+"""Run the two processes of a lab: dask's scheduler, and a worker per host that announces and measures its phones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def serve_worker(scheduler: str, name: str | None, tell: Callable[[str], None]) 
         raise UsageError(f"A host cannot be called {name!r}.", "Name it with --name: letters, digits, - . and _.")
     require_engine()
     shelf = PhoneRegistry()
-    shelf.look()  # whoever sees this host in the lab sees its phones
+    shelf.look()  # a host that is visible in the lab shows its phones at once
     shelf.watch()
     asyncio.run(_serve_worker(scheduler, name, shelf, tell))
 
@@ -65,7 +65,7 @@ async def _work_until_lost(scheduler: str, name: str, shelf: PhoneRegistry, tell
             while shelf.is_busy:
                 await asyncio.sleep(_BUSY_LOOK_S)
             raise
-    tell(f"{name} lost the lab: what is under way is finished, and nothing more is started until it has joined anew.")
+    tell(f"{name} lost the lab: what is under way is finished, and nothing more is started until it has rejoined.")
 
 
 def _make_worker(scheduler: str, name: str, shelf: PhoneRegistry) -> Worker:
@@ -97,7 +97,7 @@ def _make_worker(scheduler: str, name: str, shelf: PhoneRegistry) -> Worker:
 def serve_scheduler(host: str | None, port: int, tell: Callable[[str], None]) -> None:
     """Run a scheduler until Ctrl-C. Where dask's settings require encryption, it speaks TLS alone.
 
-    Raises `MissingPrerequisiteError` where the port is taken or dask is not installed.
+    Raises `MissingPrerequisiteError` if the port is taken or dask is not installed.
     """
     require_engine()
     asyncio.run(_serve_scheduler(host, port, tell))

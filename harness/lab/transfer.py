@@ -99,9 +99,9 @@ class VariantBatch:
 
     cards: tuple[VariantCard, ...]
     is_open: bool
-    """Whether more may come."""
+    """True if more may come."""
     is_complete: bool
-    """Whether these were the last of all."""
+    """True if these were the last of all."""
 
 
 class VariantDelivery:

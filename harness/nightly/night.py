@@ -81,7 +81,7 @@ def run_night(
 
     `then` writes the files of the night while the lock is still held.
 
-    Raises `MissingPrerequisiteError` where another night is running, there is no room, or nothing can be measured.
+    Raises `MissingPrerequisiteError` if another night is running, there is no room, or nothing can be measured.
     """
     folder = find_location(settings.results).folder
     with night_lock(folder):
@@ -115,7 +115,7 @@ _HOLDER_NAME = "nightly.holder.json"
 def night_lock(results: Path) -> Iterator[None]:
     """Hold the night of a results folder for a `with` block.
 
-    Raises `MissingPrerequisiteError` that names who holds it, and `UsageError` where the folder cannot be written.
+    Raises `MissingPrerequisiteError` that names who holds it, and `UsageError` if the folder cannot be written.
     """
     holder = results / _HOLDER_NAME
     lock = FileLock(results / _LOCK_NAME, timeout=0)
@@ -174,7 +174,7 @@ def _free_bytes(folder: Path) -> int:
 
 
 def require_space(folder: Path, least_gb: float, *, free_bytes: Callable[[Path], int] = _free_bytes) -> None:
-    """Raise `MissingPrerequisiteError` where a folder's disk has less room than a night may need."""
+    """Raise `MissingPrerequisiteError` if a folder's disk has less room than a night may need."""
     free_gb = free_bytes(folder) / GIGABYTE
     if free_gb < least_gb:
         raise MissingPrerequisiteError(

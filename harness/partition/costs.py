@@ -308,7 +308,7 @@ def processor_us(
 
 
 def children_us(log: str) -> float | None:
-    """Return the processor time that the shell told of its children; None if it told none."""
+    """Return the processor time that the shell reported for its children; None if it reported none."""
     told = _TOLD.search(log)
     if not told:
         return None

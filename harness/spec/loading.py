@@ -34,7 +34,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not valid TOML: {error}.", "Mend the line that the message names.") from error
+        raise UsageError(f"{path}: not valid TOML: {error}.", "Fix the line that the message names.") from error
 
 
 def load_spec(path: Path, spec_type: type[SpecType]) -> SpecType:
@@ -47,7 +47,7 @@ def validate_spec(values: dict[str, Any], spec_type: type[SpecType], *, origin: 
     try:
         return spec_type.model_validate(values)
     except ValidationError as error:
-        raise UsageError(_describe(error, spec_type, origin), "Mend the spec and run the command again.") from error
+        raise UsageError(_describe(error, spec_type, origin), "Fix the spec and run the command again.") from error
 
 
 def _describe(error: ValidationError, spec_type: type[SpecModel], origin: str) -> str:

@@ -20,10 +20,10 @@ _EXPLANATIONS: tuple[tuple[str, type[HarnessError], str, str], ...] = (
     ("unable to open", UsageError, "cannot be opened", _ELSEWHERE),
     ("readonly", UsageError, "cannot be written", _ELSEWHERE),
     ("is full", HarnessError, "cannot grow", f"Free space on this host, then {_FREE_SPACE}"),
-    ("malformed", HarnessError, "is damaged", "The raw logs beside it are intact; restore the file from a copy."),
+    ("malformed", HarnessError, "is damaged", "The raw logs next to it are intact; restore the file from a copy."),
     ("locked", HarnessError, "is in use", "Wait for the other command to end, then try again."),
     # PostgreSQL: SQLSTATEs where it gives one, and what its client says where it could not connect
-    ("password authentication failed", UsageError, "refused the password", "Mend PGPASSWORD, ~/.pgpass or the URL."),
+    ("password authentication failed", UsageError, "refused the password", "Fix PGPASSWORD, ~/.pgpass or the URL."),
     ("no password supplied", UsageError, "asks for a password", "Give it by PGPASSWORD or ~/.pgpass (docs/store.md)."),
     ("pg_hba.conf", UsageError, "does not let this host in", "Its administrator allows hosts in pg_hba.conf."),
     ('" does not exist', UsageError, "is not there", "Make it with createuser or createdb (docs/store.md)."),
@@ -70,7 +70,7 @@ def _explain(error: SQLAlchemyError, title: str) -> HarnessError:
 
 
 def is_lost(error: SQLAlchemyError) -> bool:
-    """Tell whether the server went away, or could not be reached."""
+    """Return True if the server went away, or could not be reached."""
     if not isinstance(error, DBAPIError):
         return False
     if error.connection_invalidated:
@@ -80,7 +80,7 @@ def is_lost(error: SQLAlchemyError) -> bool:
 
 
 def is_conflict(error: SQLAlchemyError) -> bool:
-    """Tell whether another writer was faster, so that the same transaction may succeed when it is made again."""
+    """Return True if another writer was faster, so that the same transaction may succeed when it is made again."""
     return _sqlstate(error) in (_UNIQUE_VIOLATION, _SERIALIZATION_FAILURE, _DEADLOCK)
 
 

@@ -17,7 +17,7 @@ VERSION = "0005"
 
 
 def list_sweeps(place: str | Path) -> list[SweepRecord]:
-    """Return all sweeps of a results folder or a database, the newest first; none where nothing was ever stored.
+    """Return all sweeps of a results folder or a database, the newest first; none if nothing was ever stored.
 
     Whatever is out of the ordinary (a server, an older or newer store, a damaged file) is left to `Store`: raises what
     it raises.

@@ -23,18 +23,18 @@ class StoreLocation:
     url: URL
     """Of the database; never to be shown, since it may hold a password."""
     folder: Path
-    """Files of this host: beside a SQLite file its raw logs and locks; what a night writes."""
+    """Files of this host: next to a SQLite file its raw logs and locks; what a night writes."""
     title: str
     """For people."""
 
     @property
     def is_shared(self) -> bool:
-        """Whether the database is on a server, where other hosts may use it too."""
+        """Return True if the database is on a server, where other hosts may use it too."""
         return self.url.get_backend_name() != "sqlite"
 
 
 def is_url(place: str | Path) -> bool:
-    """Tell whether a place is a URL, and not a path."""
+    """Return True if a place is a URL, and not a path."""
     return "://" in str(place)
 
 

@@ -96,14 +96,14 @@ def _prepare_postgresql(connection: Any, record: Any) -> None:  # noqa: ANN401 -
 def end_connection(connection: Connection, name: str) -> None:
     """Let a PostgreSQL server end another connection of this user.
 
-    A server that was not told that a client is gone goes on holding what that had locked, until it notices by itself.
+    A server that does not notice that a client is gone keeps the client's locks until it does.
     """
     query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name"
     connection.execute(text(f"{query} AND pid <> pg_backend_pid()"), {"name": name})
 
 
 class _Once(Protocol[T_co]):
-    """One try; told whether a connection was lost in an earlier one."""
+    """One try; it receives True if a connection was lost in an earlier one."""
 
     def __call__(self, *, after_loss: bool) -> T_co:
         """Try once. Raises `DBAPIError`."""
@@ -254,14 +254,14 @@ class ServerSweepLocks(SweepLocks):
             self._rest()
 
     def is_free(self, sweep_id: str) -> bool:
-        """Tell whether nobody holds a sweep, on any computer, this process included."""
+        """Return True if nobody holds a sweep, on any computer, this process included."""
         with explained(self._title), self._engine.connect() as connection:
             return not connection.scalar(_IS_HELD, {"key": _key(sweep_id)})
 
     def renew(self) -> None:
         """Hold again what was held, after connections were lost.
 
-        Raises `UsageError` where another process took a sweep meanwhile, `SQLAlchemyError` where the server is away.
+        Raises `UsageError` if another process took a sweep meanwhile, `SQLAlchemyError` if the server is away.
         """
         with self._guard:
             if not self._held or self._answers():
@@ -274,7 +274,7 @@ class ServerSweepLocks(SweepLocks):
                 if not _taken_in_time(connection, sweep_id):
                     raise UsageError(
                         f"While {self._title} was away, another harness took sweep {sweep_id} over.",
-                        "Leave it to that one, or carry on with --resume when it has ended.",
+                        "Leave it to that one, or use --resume when it has ended.",
                     )
 
     def _answers(self) -> bool:
@@ -333,7 +333,7 @@ class LogTable:
         return connection.scalar(select(schema.logs.c.path).where(schema.logs.c.receipt == receipt)) is not None
 
     def read(self, path: str) -> str:
-        """Return the text of a kept log. Raises `HarnessError` where it is missing or damaged."""
+        """Return the text of a kept log. Raises `HarnessError` if it is missing or damaged."""
         rows = self._transactions.read(select(schema.logs.c.content).where(schema.logs.c.path == path))
         if not rows:
             raise unreadable(path, "it is not in the store")

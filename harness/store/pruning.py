@@ -69,7 +69,7 @@ def plan_pruning(
     """Choose what goes: all but the `keep` newest sweeps, and of these only what is `older_than` that.
 
     A/A sweeps are what `harness compare` knows the noise of a device from: they are counted apart, and go only with
-    `noise`. Raises `UsageError` where neither limit is given.
+    `noise`. Raises `UsageError` if neither limit is given.
     """
     if keep is None and older_than is None:
         raise UsageError("Nothing says what is old.", "Give --keep N, --older-than 90d, or both.")
@@ -92,7 +92,7 @@ def plan_pruning(
 
 
 def _may_run(store: Store, sweep: SweepRecord) -> bool:
-    """Tell whether a sweep is being measured; of one on another computer only a lock that holds there can tell."""
+    """Return True if a sweep is being measured; of one on another computer only a lock that holds there can tell."""
     if not store.locks.is_free(sweep.id):
         return True
     if store.locks.across_hosts:

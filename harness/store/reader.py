@@ -68,7 +68,7 @@ class StoreReader:
     def __init__(self, place: StoreLocation, *, must_exist: bool = False) -> None:
         """Connect. Raises as `open` does."""
         self.folder = place.folder
-        """Files of this host: raw logs and locks beside a SQLite file, and what a night writes."""
+        """Files of this host: raw logs and locks next to a SQLite file, and what a night writes."""
         self.title = place.title
         """For people."""
         self.tell: Callable[[str], None] = lambda _sentence: None

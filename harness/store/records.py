@@ -18,7 +18,7 @@ FILE_NAME = "results.sqlite3"
 
 CARRIED_ON = "carried_on"
 SET_ASIDE = "set_aside"
-"""Keys of `SweepRecord.host` beside the facts of the computer that began the sweep."""
+"""Keys of `SweepRecord.host` next to the facts of the computer that began the sweep."""
 
 
 class SweepStatus(StrEnum):
@@ -53,24 +53,24 @@ class SweepRecord:
 
     @property
     def carried_on(self) -> list[Mapping[str, Any]]:
-        """Return each time it was carried on: when (UTC), on which host, by which harness, with what changed."""
+        """Return each time it was resumed: when (UTC), on which host, by which harness, with what changed."""
         sittings: list[Mapping[str, Any]] = self.host.get(CARRIED_ON) or []  # type: ignore[assignment]
         return sittings
 
     @property
     def sittings(self) -> list[datetime]:
-        """Return when it was begun, and when it was carried on."""
+        """Return when it was begun, and when it was resumed."""
         return [self.started_at, *(datetime.fromisoformat(one["started_at_utc"]) for one in self.carried_on)]
 
     @property
     def set_aside(self) -> dict[str, str]:
-        """Return the keys of cells that were measured anew under other conditions, each with what changed."""
+        """Return the keys of cells that were measured again under other conditions, each with what changed."""
         reasons: dict[str, str] = self.host.get(SET_ASIDE) or {}  # type: ignore[assignment]
         return reasons
 
     @property
     def is_noise(self) -> bool:
-        """Tell whether it is an A/A sweep, which only shows how far a device differs from itself."""
+        """Return True if it is an A/A sweep, which only shows how far a device differs from itself."""
         return self.spec.get("purpose") == "noise"
 
     def as_json(self) -> dict[str, object]:

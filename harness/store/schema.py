@@ -53,7 +53,7 @@ class SafeText(TypeDecorator[str]):
 
 
 def _failure_columns() -> list[Column[Any]]:
-    """All three are empty where nothing failed."""
+    """All three are empty if nothing failed."""
     return [
         Column("failure_class", SafeText),
         Column("failure_message", SafeText),
@@ -227,7 +227,7 @@ logs = Table(
     _of_sweep(),
     UniqueConstraint("receipt"),
 )
-"""Raw logs, compressed, where no folder is shared by all who read them; beside a SQLite file they are files.
+"""Raw logs, compressed, where no folder is shared by all who read them; next to a SQLite file they are files.
 
 A `receipt` is made up for each finished process before it is stored, so that nothing is stored twice.
 """

@@ -1,4 +1,4 @@
-"""A store in one SQLite file: its engine, transactions, locks of sweeps and raw logs, which are files beside it."""
+"""A store in one SQLite file: its engine, transactions, locks of sweeps and raw logs, which are files next to it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - SQ
     """Set what SQLite forgets between connections.
 
     WAL alone survives `kill -9`; `synchronous=FULL` makes a commit survive a power cut too. It costs one fsync for
-    each invocation, milliseconds beside an invocation's seconds.
+    each invocation, milliseconds next to an invocation's seconds.
     """
     connection.isolation_level = None  # transactions are begun below, by hand
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -117,7 +117,7 @@ class FileSweepLocks(SweepLocks):
     def release(self, sweep_id: str) -> None:
         """Let a sweep go, if it is held."""
         if lock := self._held.pop(sweep_id, None):
-            self._path(sweep_id).unlink(missing_ok=True)  # whoever waits for it sees that it is gone, and makes another
+            self._path(sweep_id).unlink(missing_ok=True)  # a waiting process sees that it is gone, and creates another
             lock.release()
 
     def release_all(self) -> None:
@@ -126,7 +126,7 @@ class FileSweepLocks(SweepLocks):
             self.release(sweep_id)
 
     def is_free(self, sweep_id: str) -> bool:
-        """Tell whether nobody holds a sweep, this process included; where that cannot be known, it is not free."""
+        """Return True if nobody holds a sweep, this process included; where that cannot be known, it is not free."""
         if sweep_id in self._held:
             return False
         if not self._path(sweep_id).exists():
@@ -171,7 +171,7 @@ class LogFiles:
         return False
 
     def read(self, path: str) -> str:
-        """Return the text of a kept log. Raises `HarnessError` where it is missing or damaged."""
+        """Return the text of a kept log. Raises `HarnessError` if it is missing or damaged."""
         file = self._folder / path
         if not file.resolve().is_relative_to(self._folder.resolve()):
             raise unreadable(path, "it lies outside of the results folder")

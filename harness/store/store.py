@@ -44,12 +44,12 @@ class Store(StoreReader):
         )
 
     def resume_sweep(self, sweep_id: str) -> None:
-        """Mark a sweep as running again. Raises `UsageError` where another process runs or removes it."""
+        """Mark a sweep as running again. Raises `UsageError` if another process runs or removes it."""
         self.locks.acquire(sweep_id)
         self._set_status(sweep_id, SweepStatus.RUNNING, None)
 
     def note_sitting(self, sweep_id: str, spec: Mapping[str, object], sitting: Mapping[str, object]) -> None:
-        """Store with which spec a sweep is carried on from now, and what `SweepRecord.carried_on` tells of it."""
+        """Store with which spec a sweep is resumed from now, and what `SweepRecord.carried_on` tells of it."""
 
         def noted(host: dict[str, Any]) -> dict[str, Any]:
             return {**host, CARRIED_ON: [*(host.get(CARRIED_ON) or ()), dict(sitting)]}
@@ -57,7 +57,7 @@ class Store(StoreReader):
         self._change_host(sweep_id, noted, spec=dict(spec), preset=spec["preset"], seed=spec["seed"])
 
     def set_aside(self, sweep_id: str, reasons: Mapping[str, str], *, planned: Collection[str] = ()) -> None:
-        """Store which cells were measured anew under other conditions and why, by key; `planned` ones are taken back.
+        """Store which cells were measured again under other conditions and why, by key; `planned` ones are taken back.
 
         Their rows stay as they are.
         """
@@ -134,7 +134,7 @@ class Store(StoreReader):
         self._transactions.write(work)
 
     def set_preparation(self, sweep_id: str, serial: str, preparation: Mapping[str, object]) -> None:
-        """Store how a device was prepared and given back, over what was stored of it before."""
+        """Store how a device was prepared and restored, over what was stored of it before."""
         table = schema.devices
         here = (table.c.sweep_id == sweep_id) & (table.c.serial == serial)
         self._execute(update(table).where(here).values(preparation=dict(preparation)))

@@ -23,7 +23,7 @@ class Grid:
     """Smallest and largest step: they differ where every channel or block has its own."""
     offsets: tuple[int, int] | None
     scales: int
-    """How many steps there are: 1 a tensor, or one a channel; 0 for a float tensor."""
+    """How many steps there are: 1 per tensor, or one per channel; 0 for a float tensor."""
 
 
 _CODES = {"int4": (-7, 7), "int8": (-128, 127), "uint8": (0, 255), "int16": (-32767, 32767)}

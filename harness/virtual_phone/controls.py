@@ -58,7 +58,7 @@ class PhoneControls:
 
     @property
     def fixed_performance(self) -> bool:
-        """Whether fixed-performance mode is on, which no Android command reports."""
+        """Return True if fixed-performance mode is on, which no Android command reports."""
         file = self._processes.running_folder() / "state/fixed-performance"
         return file.exists() and file.read_text().strip() == "true"
 

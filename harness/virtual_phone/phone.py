@@ -116,7 +116,7 @@ class VirtualPhone:
 
     @property
     def running(self) -> bool:
-        """Whether the phone's namespaces exist."""
+        """Return True if the phone's namespaces exist."""
         return self.processes.outer_pid() is not None
 
     @property

@@ -130,7 +130,7 @@ def test_scores_with_and_without_labels():
     assert fidelity is None
     _, fidelity = compare("classification", other, labels=np.zeros(40, np.int64))
     assert fidelity.agreement.value == pytest.approx(same)
-    with pytest.raises(UsageError, match="not one score a class"):
+    with pytest.raises(UsageError, match="not one score per class"):
         compare("classification", {"out": np.ones((4, 2, 2), np.float32)})
 
 

@@ -3,7 +3,7 @@
 The series is divided as e-divisive does it (Matteson and James 2014; Apache Otava builds on it): find the division that
 sets the pieces most apart, ask by permutation whether chance would do as well, then divide the pieces. Two divisions
 are tried, a cut in two, and an arc that differs from what lies before and after it (circular binary segmentation,
-Olshen and others 2004), since a slowdown that was mended again hardly moves the mean of either half.
+Olshen and others 2004), since a slowdown that was repaired again hardly moves the mean of either half.
 
 Values are replaced by their normal scores (van der Waerden 1952): a night on a hot phone is just the largest value, not
 a step, and what chance does depends on the number of nights alone, whatever the noise looks like. Only nights that

@@ -47,7 +47,7 @@ class CheckedCell:
 
     side: ComparableCell
     compared: ComparedCells | None
-    """None where there was no earlier night, or tonight has too few processes."""
+    """None if there was no earlier night, or tonight has too few processes."""
     new_step: HistoryStep | None
 
     @property
@@ -57,7 +57,7 @@ class CheckedCell:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether the time was up before it was measured."""
+        """Return True if the time was up before it was measured."""
         return self.side.cell.failure_class is None and len(self.side.latencies_us) < FEWEST_INVOCATIONS
 
     @property
@@ -87,14 +87,14 @@ class NightCheck:
         return [cell for cell in self.cells if trouble in cell.troubles]
 
     def is_bad(self, fail_on: Collection[Trouble]) -> bool:
-        """Tell whether anything happened that `fail_on` names, or the time was up before anything could happen."""
+        """Return True if anything happened that `fail_on` names, or the time was up before anything could happen."""
         failed = bool(self.other_failures) and Trouble.FAILED in fail_on
         blind = bool(fail_on) and all(cell.is_left_out for cell in self.cells)
         return failed or blind or any(self.troubled(trouble) for trouble in fail_on)
 
     @property
     def is_empty(self) -> bool:
-        """Whether every device failed as a whole, so that nothing says anything of a cell."""
+        """Return True if every device failed as a whole, so that nothing says anything of a cell."""
         of_devices = [row for row in self.other_failures if row.variant is None]
         tried = any(cell.side.latencies_us or cell.side.cell.invocations_failed for cell in self.cells)
         return bool(of_devices) and not tried
@@ -142,7 +142,7 @@ def last_good_night(cell: CellNights, sweep_id: str) -> Night | None:
 
 
 def _is_alike(night: Night, tonight: Night) -> bool:
-    """Tell whether two nights may be compared; where each `ran` is a finding, not a reason to look further back."""
+    """Return True if two nights may be compared; where each `ran` is a finding, not a reason to look further back."""
     return not any(change.parts_nights and change.what != "ran" for change in changes(night, tonight))
 
 
@@ -160,7 +160,7 @@ def _couples(store: StoreReader, sides: Sequence[ComparableCell], before: dict[C
 
 
 def new_step(cell: CellNights, sweep_id: str, *, effect: float) -> HistoryStep | None:
-    """Return a step to a slower level that tonight shows for the first time; None where there is none.
+    """Return a step to a slower level that tonight shows for the first time; None if there is none.
 
     Every night since the step is asked, not only the last one: what is close to chance may come, go and come again.
     """

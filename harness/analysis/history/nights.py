@@ -62,7 +62,7 @@ class Night:
 
     @property
     def is_good(self) -> bool:
-        """Whether its latency may stand in a series."""
+        """Return True if its latency may stand in a series."""
         return self.verdict not in NO_LATENCY and len(self.latencies_us) >= FEWEST_INVOCATIONS
 
     @property

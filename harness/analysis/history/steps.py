@@ -27,7 +27,7 @@ class ConditionChange:
 
     @property
     def parts_nights(self) -> bool:
-        """Whether nights before and after are not alike, so that no number of them may be compared."""
+        """Return True if nights before and after are not alike, so that no number of them may be compared."""
         return self.what.split()[0] not in _CIRCUMSTANCES
 
 
@@ -83,13 +83,13 @@ class HistoryStep:
     estimate: RatioEstimate
     """The new level over the old one. Since the place was chosen by the data, it is a little too far from 1."""
     causes: tuple[ConditionChange, ...]
-    """What is stored to have changed there; empty where nothing is."""
+    """What is stored to have changed there; empty if nothing is."""
     alike: bool
     """False: nights before and after it are not alike, so that it may be no change of the model's own speed."""
 
     @property
     def is_slower(self) -> bool:
-        """Whether the new level is slower."""
+        """Return True if the new level is slower."""
         return self.estimate.value > 1
 
 

@@ -150,5 +150,5 @@ def mask_failure(mask: str, allowed: str | None) -> Failure | None:
     return Failure(
         FailureClass.CORES_UNAVAILABLE,
         f"The tool was to run on the cores of mask {mask}; the phone's kernel {told}.",
-        f"Cpus_allowed: {allowed or 'not told'}",
+        f"Cpus_allowed: {allowed or 'unknown'}",
     )

@@ -22,7 +22,7 @@ class Check:
     what: str
     ok: bool
     needed: bool
-    """Whether the main job, `harness sweep` on this host, needs it."""
+    """True if the main job, `harness sweep` on this host, needs it."""
     found: str
     advice: str = ""
 
@@ -42,7 +42,7 @@ def run_checks() -> list[Check]:
 
 def _package(name: str, *, needed: bool, why: str) -> Check:
     there = find_spec(name) is not None
-    advice = "" if there else "Install harness anew: pip install harness"
+    advice = "" if there else "Reinstall harness: pip install harness"
     return Check(f"package {name} ({why})", there, needed, "installed" if there else "", advice)
 
 

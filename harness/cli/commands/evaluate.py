@@ -1,4 +1,4 @@
-"""`harness evaluate`: what else compression changed, beside latency and size."""
+"""`harness evaluate`: what else compression changed, next to latency and size."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def evaluate(
         Path | None, typer.Option(help="A .npy or .npz file of inputs, instead of the model's data or noise.")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(min=2, help="At most so many samples; default: 2000 labelled, 64 random.")
+        int | None, typer.Option(min=2, help="At most this many samples; default: 2000 labelled, 64 random.")
     ] = None,
     suite: Annotated[bool, typer.Option("--suite", help="Also corrupted and shifted images: minutes.")] = False,
     suite_samples: Annotated[int, typer.Option(min=50, help="Samples of each corruption, shift and attack.")] = 500,
@@ -49,7 +49,7 @@ def evaluate(
     ] = None,
     delegate: Annotated[list[str] | None, typer.Option(help="With --device: cpu, gpu, nnapi, ...; repeat.")] = None,
     mixed: Annotated[
-        int, typer.Option("--mixed", min=0, help="Write a recipe that leaves so many of the noisiest layers in float.")
+        int, typer.Option("--mixed", min=0, help="Write a recipe that keeps this many of the noisiest layers in float.")
     ] = 0,
     finer: Annotated[
         bool, typer.Option("--finer", help="With --mixed: in the next finer format instead, which costs fewer bytes.")

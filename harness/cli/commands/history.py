@@ -39,7 +39,7 @@ def history(
 ) -> None:
     """Show one cell night by night, or all cells with the steps in their latency grouped by what changed there.
 
-    Nights are compared only where they are alike: where the tool, the operating system, the profile or the like
+    Nights are compared only if they are alike: where the tool, the operating system, the profile or the like
     changed, that is said.
     """
     from harness.analysis.history.nights import read_nights

@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False, help="Read a benchmark_model log of any 
 def parse_log(
     file: Annotated[Path, typer.Argument(help="The log; - reads standard input.")],
     requested: Annotated[
-        str | None, typer.Option(help="The delegate that was asked for, to tell whether it fell back.")
+        str | None, typer.Option(help="The requested delegate; without it, a fallback cannot be seen.")
     ] = None,
     as_json: bool = JsonOption,
 ) -> None:

@@ -56,7 +56,7 @@ def partition(
     """Cut a model into stages and run the chain on this host: it must give what the whole gives, bit for bit.
 
     With --device each stage is a piece that is measured on every delegate; the best chain and pipelines of such pieces
-    are then predicted and really run, beside the whole model and copies of it.
+    are then predicted and really run, next to the whole model and copies of it.
     """
     from harness.partition.graph import read_partitionable
     from harness.partition.partition import partition as cut

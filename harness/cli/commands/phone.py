@@ -193,7 +193,7 @@ def fault(
     seconds: Annotated[float, typer.Option(help="How long a reboot takes.")] = 2.0,
     rate: Annotated[float, typer.Option(help="Bytes a second of a slow cable; 0 lifts the limit.")] = 100_000.0,
 ) -> None:
-    """Break a running phone, or mend it."""
+    """Break a running phone, or repair it."""
     from harness.virtual_phone.phone import VirtualPhone
 
     phone = VirtualPhone(name)

@@ -185,7 +185,7 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
 
 
 def _print_rest(place: str, sweep_id: str, spec: SweepSpec, as_json: bool) -> None:
-    """Print what a stored sweep brings along and what remains, as far as it can be told without asking a device."""
+    """Print what a stored sweep would reuse and what remains, as far as the store alone can say."""
     from harness.store.store import Store
     from harness.sweep.resume import changed_settings, changes_sentence, preview
 

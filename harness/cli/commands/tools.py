@@ -50,7 +50,7 @@ def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Which binaries; without names, what there is.")] = None,
     as_json: bool = JsonOption,
 ) -> None:
-    """Download official binaries from Google, with what an earlier try left carried on."""
+    """Download official binaries from Google, with what an earlier try left resumed."""
     from harness.benchmark.download import DOWNLOADS, find_download
     from harness.benchmark.registry import ToolRegistry
 

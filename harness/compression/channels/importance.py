@@ -23,7 +23,7 @@ def importance(
     images: NDArray[np.float32] | None = None,
     labels: NDArray[np.int64] | None = None,
 ) -> Scores:
-    """Return one score a channel of every group; larger is more important.
+    """Return one score per channel of every group; larger is more important.
 
     * `magnitude`: the Euclidean length of the filters that make it (Li et al. 2017, "Pruning Filters for Efficient
       ConvNets");

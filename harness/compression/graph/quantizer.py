@@ -65,7 +65,7 @@ class FormatRule:
     weights: Literal["float", "fp16", "int8", "int4"]
     activations: Literal["float", "int8", "int16"] = "float"
     granularity: Literal["channel", "tensor", "block-32", "block-64", "block-128", "block-256"] = "channel"
-    """One scale a channel, a tensor, or a block of weights (dense layers with int4 weights alone)."""
+    """One scale per channel, a tensor, or a block of weights (dense layers with int4 weights alone)."""
     match: str = ".*"
     """A regular expression, searched in the names of the tensors that an operator writes."""
 

@@ -185,7 +185,7 @@ class _Rewriter:
             if operator == "FULLY_CONNECTED":
                 yield "newer versions of XNNPACK refuse dense layers with sparse int8 weights"
             if self._graph.tensors[node.outputs[0]].type == self._schema.TensorType.FLOAT32:
-                yield "newer versions of XNNPACK refuse sparse int8 weights beside float activations"
+                yield "newer versions of XNNPACK refuse sparse int8 weights next to float activations"
 
     def _operator(self, node: FlatbufferObject) -> str:
         code = self._model.operatorCodes[node.opcodeIndex]

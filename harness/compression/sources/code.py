@@ -49,7 +49,7 @@ def load_custom_objects(path: Path) -> dict[str, Any]:
 
 
 def _run(path: Path) -> ModuleType:
-    """Import the file once a process, as classes of a second import would be strangers to those of the first."""
+    """Import the file once per process, as classes of a second import would be strangers to those of the first."""
     known = sys.modules.get(_MODULE)
     if known is not None and known.__file__ == str(path):
         return known

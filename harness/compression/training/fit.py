@@ -196,7 +196,7 @@ def _require_labels_fit(work: RecipeState, network: KerasModel, data: TrainingDa
             Failure(
                 FailureClass.CONVERSION_FAILED,
                 f"{work.model.name} gives outputs of shape {shape} a sample, but its training labels go up to "
-                f"{highest}: the model must end in one score a class, and labels count from 0.",
+                f"{highest}: the model must end in one score per class, and labels count from 0.",
             )
         )
 

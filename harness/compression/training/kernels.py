@@ -68,7 +68,7 @@ def find_kernels(network: KerasModel) -> list[Kernel]:
 
 
 def set_weights(layer: KerasModel, weights: KerasTensor) -> None:
-    """Set a layer's weights; a `Normalization` goes on with the mean and variance of before unless it is told."""
+    """Set a layer's weights; a `Normalization` keeps the mean and variance of before unless it is reset."""
     layer.set_weights(weights)
     if is_adapted(layer):
         layer.finalize_state()

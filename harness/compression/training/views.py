@@ -69,9 +69,9 @@ class Shared:
 class OnGrid:
     """Fake quantization: symmetric, one scale per channel, rounded to `bits`; gradients pass straight through.
 
-    The scale is the largest magnitude over 2**(bits - 1) - 1, as the quantizer's (Jacob et al. 2018, "Quantization and
-    Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). One scale a channel makes folding of
-    batch normalization harmless: it multiplies weight and scale alike.
+    The scale is the largest magnitude over 2**(bits - 1) - 1, as in the quantizer (Jacob et al. 2018, "Quantization and
+    Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). One scale per channel makes folding
+    a batch normalization harmless: it multiplies weight and scale alike.
     """
 
     def __init__(self, bits: int, reduced_axes: tuple[int, ...]) -> None:

@@ -58,7 +58,7 @@ class AdbDevice:
 
     @property
     def kind(self) -> DeviceKind:
-        """What the device really is, told by its properties."""
+        """What the device really is, according to its properties."""
         return self.facts().kind
 
     @property
@@ -153,7 +153,7 @@ class AdbDevice:
     def _kill(self, pid: int) -> None:
         """Kill a process with its group, which adbd makes for every shell, and wait until nothing of it runs.
 
-        Whoever is told of the time limit may measure next, and what is still dying must not run beside that.
+        The caller may measure next, and a dying process must not run during that.
         """
         # A line of /proc/PID/stat: id, (name), state, parent, group; what is Z or X only waits to be counted.
         lives = f"cat /proc/[0-9]*/stat 2>/dev/null | grep -q ') [^ZX] [0-9]* {pid} '"
@@ -161,7 +161,7 @@ class AdbDevice:
         self._talk(lambda: self._shell_service(f"kill -9 -{pid} || kill -9 {pid}; {wait}", _SHORT_TIMEOUT_S))
 
     def _sha256_on_device(self, remote: str, *, before_push: bool = False) -> str | None:
-        """Return the SHA-256 of a file as the phone reads it; None where there is no such file.
+        """Return the SHA-256 of a file as the phone reads it; None if there is no such file.
 
         `before_push` makes its folder, and removes what a push of it left that was broken off.
         """

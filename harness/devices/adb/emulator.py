@@ -44,7 +44,7 @@ class Emulator:
 
     @property
     def running(self) -> bool:
-        """Whether its process still lives."""
+        """Return True if its process still lives."""
         return _process(self) is not None
 
 
@@ -215,7 +215,7 @@ def _avd_names(program: Path) -> list[str]:
             "Run it by hand with -list-avds and read what it says.",
         ) from error
     except OSError as error:
-        raise MissingPrerequisiteError(f"{program} cannot be started: {error.strerror}.", "Install it anew.") from error
+        raise MissingPrerequisiteError(f"{program} cannot be started: {error.strerror}.", "Reinstall it.") from error
     return parse_avd_names(finished.stdout)
 
 

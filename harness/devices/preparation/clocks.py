@@ -28,7 +28,7 @@ def read_clock_files(device: Device, name: str) -> dict[str, str]:
 
 
 def write_clock_files(device: Device, values: Iterable[tuple[str, str]]) -> None:
-    """Write files one after the other. Raises `KnobRefusedError` for the first that the kernel refuses.
+    """Write files one after another. Raises `KnobRefusedError` for the first that the kernel refuses.
 
     Paths and values may come from a note that lies on the phone, so anything but a clock's own files is refused.
     """
@@ -42,13 +42,13 @@ def write_clock_files(device: Device, values: Iterable[tuple[str, str]]) -> None
 
 
 def not_root_because(device: Device) -> str:
-    """Return why the clocks cannot be written, as a sentence; empty where the shell is root."""
+    """Return why the clocks cannot be written, as a sentence; empty if the shell is root."""
     user = device.run(["id", "-u"], timeout_s=TIMEOUT_S).stdout.strip()
     return "" if user == "0" else "It needs root, which this phone's shell is not (`adb root` on a userdebug build)."
 
 
 def in_every(values: Mapping[str, str], word: str) -> bool:
-    """Tell whether each of some files lists a word."""
+    """Return True if each of some files lists a word."""
     return bool(values) and all(word in text.split() for text in values.values())
 
 

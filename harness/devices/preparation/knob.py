@@ -25,7 +25,7 @@ class Knob(ABC):
 
     name: ClassVar[str]
     readable: ClassVar[bool] = True
-    """Whether the phone reports the knob's state. If not, `read` returns the state of a phone after a reboot."""
+    """True if the phone reports the knob's state. If not, `read` returns the state of a phone after a reboot."""
 
     @property
     def label(self) -> str:

@@ -30,14 +30,14 @@ class Screen(Knob):
         return f"{self.name} {_NAMES[self._on]}"
 
     def unavailable_because(self, device: Device) -> str:
-        """Tell a phone that does not say whether its screen is on: it could not be given back as it was."""
-        return "" if self._is_on(device) is not None else "The phone does not tell whether its screen is on."
+        """Tell a phone that does not say whether its screen is on: it could not be restored as it was."""
+        return "" if self._is_on(device) is not None else "The phone does not report if its screen is on."
 
     def read(self, device: Device) -> State:
         """Return on or off."""
         on = self._is_on(device)
         if on is None:
-            raise KnobRefusedError("The phone does not tell whether its screen is on.")
+            raise KnobRefusedError("The phone does not report if its screen is on.")
         return {"screen": _NAMES[on]}
 
     def wanted(self, device: Device) -> State:
@@ -62,7 +62,7 @@ _UNSET = "null"
 
 
 class StayAwake(Knob):
-    """`stay_on_while_plugged_in`, given back exactly: a number, or not set at all."""
+    """`stay_on_while_plugged_in`, restored exactly: a number, or not set at all."""
 
     name: ClassVar[str] = "stay-awake"
 
@@ -94,7 +94,7 @@ _FIRST_API_LEVEL = 30
 
 
 class FixedPerformance(Knob):
-    """`cmd power set-fixed-performance-mode-enabled`. Android has no command that tells whether it is on.
+    """`cmd power set-fixed-performance-mode-enabled`. Android has no command that reads it back.
 
     A phone that has the command but no power service of its maker for it fails with "Failed to set FIXED_PERFORMANCE
     mode", so the exit code is the evidence.

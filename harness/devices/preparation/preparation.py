@@ -44,7 +44,7 @@ class Confirmation(StrEnum):
 
     @property
     def sure(self) -> bool:
-        """Whether the change counts as done."""
+        """Return True if the change counts as done."""
         return self in (Confirmation.READ_BACK, Confirmation.EXIT_CODE)
 
 
@@ -65,12 +65,12 @@ class KnobRecord:
 
     @property
     def given_back(self) -> bool:
-        """Whether the phone confirmed its earlier state."""
+        """Return True if the phone confirmed its earlier state."""
         return self.restored is not None and self.restored.sure
 
     @property
     def in_force(self) -> bool:
-        """Whether the phone is measured under this setting."""
+        """Return True if the phone is measured under this setting."""
         return self.outcome in (KnobOutcome.SET, KnobOutcome.ALREADY)
 
 
@@ -114,7 +114,7 @@ class Preparation:
     def __enter__(self) -> Self:
         self.found = restore_leftovers(self._device, report=self._report, sleep=self._sleep)
         if self.found:
-            self._changes = self._note.read()  # what could not be given back keeps how it stood at first
+            self._changes = self._note.read()  # what could not be restored keeps how it stood at first
         try:
             # All are read before any is turned: fixed-performance mode may move the clocks that are locked after it.
             self.records = [self._read(knob) for knob in self._knobs]
@@ -250,7 +250,7 @@ def _restore_one(
     sleep: Callable[[float], object],
     wait_until_back: Callable[[Failure], bool],
 ) -> tuple[Confirmation, str]:
-    """Turn one knob back, again where the phone went away meanwhile and is back."""
+    """Turn one knob back, again if the phone went away meanwhile and is back."""
     if knob is None:
         return Confirmation.FAILED, "This harness has no such knob; a restart of the phone undoes most changes."
     while True:

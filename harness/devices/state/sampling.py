@@ -67,7 +67,7 @@ class ClockSamples:
 
 
 def sampled(device: Device, arguments: Sequence[str], cores: Collection[int]) -> list[str]:
-    """Return the argument list that runs `arguments` with a shell beside it which samples some cores."""
+    """Return the argument list that runs `arguments` with a shell next to it which samples some cores."""
     clocks = [
         f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_{name}_freq" for core in cores for name in ("cur", "max")
     ]

@@ -1,4 +1,4 @@
-"""Class scores: the first output holds one score a class."""
+"""Class scores: the first output holds one score per class."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from harness.evaluation.task import Comparison, Labels, Measure, Outputs, task
 
 @task("classification")
 def classification(found: Outputs, floats: Outputs, labels: Labels | None) -> Comparison:
-    """One score a class in the first output; with labels also what is right, and whether that is noise."""
+    """One score per class in the first output; with labels also what is right, and whether that is noise."""
     scores, float_scores = next(iter(found.values())), next(iter(floats.values()))
     if scores.ndim != 2 or scores.shape[1] < 2:  # noqa: PLR2004 - (samples, classes)
         raise UsageError(
-            f"The first output has the shape {scores.shape[1:]} a sample, which is not one score a class.",
+            f"The first output has the shape {scores.shape[1:]} per sample, which is not one score per class.",
             "Name another task: --task tensors compares any outputs.",
         )
     new, old = probabilities(scores), probabilities(float_scores)

@@ -22,7 +22,7 @@ def embedding(found: Outputs, floats: Outputs, labels: Labels | None) -> Compari
         measure for name, exact in floats.items() if exact[0].size > 1 for measure in _of(name, found[name], exact)
     ]
     if not measures:
-        raise UsageError("No output holds more than one number a sample, so none is a vector.", "Use --task tensors.")
+        raise UsageError("No output holds more than one number per sample, so none is a vector.", "Use --task tensors.")
     return Comparison(tuple(measures))
 
 

@@ -19,7 +19,7 @@ def tensors(found: Outputs, floats: Outputs, labels: Labels | None) -> Compariso
 
 def _of(name: str, found: FloatArray, exact: FloatArray) -> list[Measure]:
     new, old = (array.reshape(len(array), -1).astype(np.float64) for array in (found, exact))
-    with np.errstate(invalid="ignore", over="ignore"):  # outputs that are not finite are told as such
+    with np.errstate(invalid="ignore", over="ignore"):  # outputs that are not finite are reported as such
         powers = np.column_stack([np.square(old).sum(axis=1), np.square(new - old).sum(axis=1)])
         ratio = sum_statistic(powers, lambda sums: decibels(sums[:, 0], sums[:, 1]))
         alike = sum_statistic(_moments(new - old.mean(), old - old.mean()), _correlation)

@@ -1,4 +1,4 @@
-"""A figure of the page: Vega-Lite views over plain data, with the same data as a table beside it."""
+"""A figure of the page: Vega-Lite views over plain data, with the same data as a table next to it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Chart:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to draw."""
+        """Return True if there is nothing to draw."""
         return not any(self.data.values())
 
     def document(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Axis:
     """Fields of the interval's ends, where there is one."""
     high: str = ""
     is_logarithmic: bool = field(default=False)
-    """Whether values that lie far apart are drawn on a logarithmic scale."""
+    """True if values that lie far apart are drawn on a logarithmic scale."""
 
     def channel(self, **more: object) -> dict[str, Any]:
         """Return the encoding of the values."""
@@ -109,13 +109,13 @@ def _cpu_first(delegate: str) -> tuple[bool, str]:
 
 
 def thinned(rows: Sequence[Point], most: int = MOST_MARKS) -> list[Point]:
-    """Return at most so many rows, evenly spread over all."""
+    """Return at most this many rows, evenly spread over all."""
     step = -(-len(rows) // most)
     return list(rows[:: step or 1])
 
 
 MOST_CELLS = 40
-"""Cells of one device that a chart with a line a cell shows; the table holds all."""
+"""Cells of one device that a chart with a line per cell shows; the table holds all."""
 
 
 def milliseconds(latency_us: float | None) -> float | None:
@@ -152,7 +152,7 @@ def _percent(share: float | None) -> float | None:
 def ran(row: ResultRow) -> str:
     """Say what ran: the delegate, and how many of the nodes it took."""
     if row.delegate_achieved is None:
-        return "not told"
+        return "unknown"
     told = row.delegated_nodes is not None and row.total_nodes is not None
     nodes = f" {row.delegated_nodes}/{row.total_nodes}" if told else ""
     return printable(f"{row.delegate_achieved}{nodes}")
@@ -176,7 +176,7 @@ def verdict_text(row: ResultRow) -> str:
 
 
 def by_device(data: SweepData, rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
-    """Group cells by device; devices of one title are told apart by their serial."""
+    """Group cells by device; devices of one title are distinguished by their serial."""
     titles = {row.serial: printable(row.device or row.serial) for row in data.cell_rows}
     several = [title for title in titles.values() if list(titles.values()).count(title) > 1]
     groups: dict[str, list[ResultRow]] = {}

@@ -1,4 +1,4 @@
-"""Temperatures and clocks beside the samples, in the order of time."""
+"""Temperatures and clocks next to the samples, in the order of time."""
 
 from __future__ import annotations
 

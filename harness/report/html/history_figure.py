@@ -50,7 +50,7 @@ def read_changes(store: StoreReader) -> list[ChangePoint]:
 
 
 def history_figure(sweeps: Sequence[SweepData], changes: Sequence[ChangePoint], identity: str) -> Chart:
-    """Return the figure, one group a device and variant, one line a delegate and number of threads.
+    """Return the figure, one group per device and variant, one line per delegate and number of threads.
 
     A line breaks where the cell's key changes: tool, cores, mode or the variant's file are not what they were.
     """

@@ -33,7 +33,7 @@ def _color(data: SweepData) -> dict[str, Any]:
 
 
 def invocation_figure(data: SweepData, identity: str) -> Chart:
-    """Return one dot an invocation of the latency pass, in one line a cell, over median and interval."""
+    """Return one dot per invocation of the latency pass, in one line per cell, over median and interval."""
     measured = [row for row in data.cell_rows if row.latency_median_us is not None]
     of_cell = grouped(_counted(data), lambda invocation: invocation.cell_key)
     groups = {
@@ -120,7 +120,7 @@ def hottest_c(look: JsonObject | None) -> float | None:
 
 
 def delegate_figure(data: SweepData, identity: str) -> Chart:
-    """Return each variant's latency on every delegate beside each other."""
+    """Return each variant's latency on every delegate next to each other."""
     measured = [row for row in data.cell_rows if row.latency_median_us is not None]
     groups = {device: _of_variants(data, rows) for device, rows in by_device(data, measured).items()}
     color = _color(data)

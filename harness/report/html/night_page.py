@@ -1,4 +1,4 @@
-"""The files that a night leaves beside its logs."""
+"""The files that a night leaves next to its logs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_night_files(
 
 
 def write_night_page(store: StoreReader, check: NightCheck, path: Path) -> None:
-    """Write tonight and the nights that it was compared with as one page. Raises `UsageError` where it cannot be."""
+    """Write tonight and the nights that it was compared with as one page. Raises `UsageError` if it cannot be."""
     from harness.analysis.sweep_data import read_sweep_data
     from harness.report.html.history_figure import ChangePoint
     from harness.report.html.page import ReportOptions, render_report

@@ -15,7 +15,7 @@ _OWN_COLORS = 7
 
 
 def operator_figure(data: SweepData, identity: str) -> Chart:
-    """Return one stacked bar a cell; one sentence where nothing was profiled."""
+    """Return one stacked bar per cell; one sentence where nothing was profiled."""
     by_cell = grouped(data.invocations, lambda invocation: invocation.cell_key)
     of_cell = {key: operator_shares(rows) for key, rows in by_cell.items()}
     profiled = [row for row in data.cell_rows if of_cell.get(row.cell_key or "")]

@@ -58,7 +58,7 @@ class SweepSections:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report is made of beside the sweeps themselves."""
+    """What a report is made of next to the sweeps themselves."""
 
     limits: ShipLimits = field(default_factory=ShipLimits)
     changes: Sequence[ChangePoint] = ()
@@ -89,7 +89,7 @@ def render_report(sweeps: Sequence[SweepData], options: ReportOptions | None = N
 
 
 def render_index(entries: Sequence[Mapping[str, object]]) -> str:
-    """Return the first page of a site: one line a sweep, each with a link to its report."""
+    """Return the first page of a site: one line per sweep, each with a link to its report."""
     return render_template("index.html", [asset("theme.js")], entries=entries)
 
 

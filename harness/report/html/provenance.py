@@ -63,7 +63,7 @@ def _sweep(data: SweepData) -> Origin:
             ("model", record.spec.get("model")),
             ("started", record.started_at.strftime("%Y-%m-%d %H:%M UTC")),
             ("finished", finished),
-            ("carried on", "; ".join(map(_sitting, record.carried_on))),
+            ("resumed", "; ".join(map(_sitting, record.carried_on))),
             ("status", record.status),
             ("preset", record.preset),
             ("seed", record.seed),

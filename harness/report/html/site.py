@@ -1,4 +1,4 @@
-"""A folder of pages: one report a sweep, and a first page that lists them."""
+"""A folder of pages: one report per sweep, and a first page that lists them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class WrittenFile:
 
 
 def write_page(path: Path, text: str) -> WrittenFile:
-    """Write one page. Raises `UsageError` where the place does not take it."""
+    """Write one page. Raises `UsageError` if the place does not take it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ class RowColumn:
     kind: str = "text"
     """`text`, `number`, `fixed` (one decimal place) or `signed`."""
     has_filter: bool = False
-    """Whether a list of its values lets the reader choose rows."""
+    """True if a list of its values lets the reader choose rows."""
 
 
 def _text(column: str) -> Callable[[SweepData, ResultRow], str | None]:

@@ -53,7 +53,7 @@ def trade_off_figure(data: SweepData, identity: str) -> Chart:
         "Trade-offs",
         "Each point is a ranked cell. Filled: on the Pareto front, no other cell of this device is at least as good in "
         "latency, size, memory and accuracy and better in one. The line joins those that no other beats on the two "
-        "axes shown. Bars are 95 % intervals: cells whose bars overlap are not told apart.",
+        "axes shown. Bars are 95 % intervals: cells whose bars overlap are not distinguished.",
         {f"{x.name} and {y.name}": _spec(x, y, data.cell_rows) for x, y in _PAIRS},
         {device: _points(data, rows) for device, rows in by_device(data, ranked).items()},
         [

@@ -135,7 +135,7 @@ def _columns(compared: Sequence[ComparedCells]) -> list[_Column]:
 
 
 def comparison_table(compared: Sequence[ComparedCells]) -> RenderableType:
-    """Return one section a device, then why what was not concluded was not, then notes and floors."""
+    """Return one section per device, then why what was not concluded was not, then notes and floors."""
     return Group(_device_tables(compared), *_reasons(compared), *_notes(compared))
 
 

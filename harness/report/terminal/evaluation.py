@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MOST_LAYERS = 12
 _VARIANTS_BESIDE = 3
-"""Columns of variants that fit into 80 beside what they are told of."""
+"""Columns of variants that fit into 80 next to their figures."""
 _SMALLEST_DIVERGENCE = 0.0001
 _ATTACKS = (TRANSFERRED, OWN)
 _CONDITION_LEGEND = (
@@ -61,7 +61,7 @@ def _fidelity_table(rows: Iterable[tuple[Evaluation, Fidelity]]) -> Table:
 
 
 def _measure_table(rows: Sequence[tuple[Evaluation, Compared]]) -> Table:
-    """Return one row a variant and output, and one column a measure."""
+    """Return one row per variant and output, and one column a measure."""
     measures = [(one, measure) for one, found in rows for measure in found.comparison.measures]
     headings = list(dict.fromkeys(_heading(measure) for _, measure in measures))
     outputs = any(measure.output for _, measure in measures)
@@ -76,7 +76,7 @@ def _measure_table(rows: Sequence[tuple[Evaluation, Compared]]) -> Table:
 
 
 def delegate_table(evaluations: Sequence[Evaluation]) -> Table:
-    """Return one row a variant and delegate: what ran where, and what it changed against the host."""
+    """Return one row per variant and delegate: what ran where, and what it changed against the host."""
     table = _table("variant", "nodes on it", "same class, %", "signal to noise, dB", "largest error", "verdict")
     for one in evaluations:
         change, asked = one.change, Text(printable(f"{one.variant.name} on {one.delegate}"))
@@ -166,7 +166,7 @@ def _condition_table(evaluations: Sequence[Evaluation]) -> Table:
 
 
 def layer_table(errors: Sequence[LayerError]) -> Table:
-    """Return one row a layer, those that add most noise."""
+    """Return one row per layer, those that add most noise."""
     table = _table("layer", "shape", "signal to noise, dB", "noise added, %")
     worst = sorted(errors, key=lambda error: -error.added_noise)[:_MOST_LAYERS]
     for error in worst:
@@ -211,7 +211,7 @@ def _value(measure: Measure) -> str:
 
 
 def _figure(value: float) -> str:
-    """Return four digits; a share that only rounding would make 1 is told from it."""
+    """Return four digits; a share that only rounding would make 1 is distinguished from it."""
     if abs(value) == float("inf"):
         return "infinite"
     return f">{_ALMOST_ONE}" if _ALMOST_ONE < value < 1 else number(value, 4)
@@ -247,7 +247,7 @@ def notes_on_data(evaluations: Sequence[Evaluation], data: str) -> str:
 
 
 def sentences(evaluations: Iterable[Evaluation]) -> Iterator[str]:
-    """Yield what has to be said beside the tables: what failed, fell back, or computes something else."""
+    """Yield what has to be said next to the tables: what failed, fell back, or computes something else."""
     for one in evaluations:
         change = one.change
         said = [_copy(one.surrogacy) if one.surrogacy and one.delegate == HOST else ""]

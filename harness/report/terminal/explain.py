@@ -53,7 +53,7 @@ def explain_screen(evidence: RowEvidence, promises: Sequence[Promise]) -> Render
     return Group(
         Text(printable(title), style="bold"),
         facts,
-        Text("\nsamples, one process a row, in the order of time", style="bold"),
+        Text("\nsamples, one process per row, in the order of time", style="bold"),
         *_plot(evidence),
         Text("\npromises", style="bold"),
         _promise_table(promises),
@@ -121,7 +121,7 @@ def _cores(evidence: RowEvidence) -> str:
     mask = evidence.cell.core_mask
     told = sorted({row.cores_allowed for row in evidence.measured() if row.cores_allowed})
     asked = f"mask {mask}" if mask else "not pinned"
-    return f"{asked}, {pluralize(evidence.cell.threads, 'thread')}; the kernel told {', '.join(told) or 'nothing'}"
+    return f"{asked}, {pluralize(evidence.cell.threads, 'thread')}; the kernel reported {', '.join(told) or 'nothing'}"
 
 
 def _knobs(preparation: JsonObject | None) -> str:
@@ -152,11 +152,11 @@ def _state(look: JsonObject | None) -> str:
         "load": look.get("load_1min"),
         "GHz": _clocks(look["core_frequencies_khz"]) if look.get("core_frequencies_khz") else None,
     }
-    return ", ".join(f"{name} {'not told' if value is None else value}" for name, value in told.items())
+    return ", ".join(f"{name} {'unknown' if value is None else value}" for name, value in told.items())
 
 
 def _clocks(khz_by_core: Mapping[str, int]) -> str:
-    return "/".join(dict.fromkeys(f"{khz / 1e6:.2f}" for khz in khz_by_core.values())) or "not told"
+    return "/".join(dict.fromkeys(f"{khz / 1e6:.2f}" for khz in khz_by_core.values())) or "unknown"
 
 
 def _gates(invocations: Sequence[InvocationRow]) -> str:
@@ -190,7 +190,7 @@ def _delegate(summary: ResultRow) -> str:
         parts = "" if summary.partitions is None else f" in {pluralize(summary.partitions, 'partition')}"
         all_nodes = "all" if summary.total_nodes is None else summary.total_nodes
         nodes = f", {summary.delegated_nodes} of {all_nodes} nodes{parts}"
-    return f"requested {summary.delegate_requested}, ran {summary.delegate_achieved or 'not told'}{nodes}"
+    return f"requested {summary.delegate_requested}, ran {summary.delegate_achieved or 'unknown'}{nodes}"
 
 
 def _operators(invocations: Sequence[InvocationRow]) -> str:
@@ -217,7 +217,7 @@ def _outputs(accuracies: Sequence[AccuracyRow]) -> str:
 
 
 def _plot(evidence: RowEvidence) -> list[Text]:
-    """Return one line a process with its dot between the fastest and the slowest; the interval lies behind it."""
+    """Return one line per process with its dot between the fastest and the slowest; the interval lies behind it."""
     measured, summary = evidence.measured(), evidence.summary
     column = latency_column(summary.latency_of)
     values = [getattr(row, column) for row in measured]

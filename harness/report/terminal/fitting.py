@@ -24,7 +24,7 @@ class FittingColumn:
     worth: int
     is_numeric: bool = False
     may_fold: bool = False
-    """Whether a long text may go on in the next line, between words."""
+    """True if a long text may go on in the next line, between words."""
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ _COLUMNS = (
 
 
 def _night_rows(history: CellHistory) -> list[dict[str, Any]]:
-    """Return one row a night, as text; what changed is told against the last good night."""
+    """Return one row per night, as text; what changed is relative to the last good night."""
     starts = {history.cell.good[part.start].sweep_id for part in history.stretches[1:]}
     steps = {step.sweep_id: step for step in history.steps}
     rows, last = [], None
@@ -231,7 +231,7 @@ def _percent(ratio: float) -> str:
 
 
 def overview_screen(histories: Sequence[CellHistory], causes: Sequence[CommonCause]) -> RenderableType:
-    """Return one section a device with a row a cell, then the steps by what they share."""
+    """Return one section per device with a row per cell, then the steps by what they share."""
     parts: list[RenderableType] = []
     for serial in dict.fromkeys(history.cell.name.serial for history in histories):
         parts.append(_device_table([history for history in histories if history.cell.name.serial == serial]))
@@ -324,5 +324,5 @@ def plain_nights(history: CellHistory) -> list[dict[str, str]]:
 
 
 def plain_overview(histories: Sequence[CellHistory]) -> list[dict[str, str]]:
-    """Return one row a cell as text."""
+    """Return one row per cell as text."""
     return [_overview_row(history) for history in histories]

@@ -1,4 +1,4 @@
-"""A running sweep on the screen: a pure function of what the devices told last, and of the terminal's size."""
+"""A running sweep on the screen: a pure function of the devices' last events and the terminal's size."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _STYLES = {
 
 @dataclass(frozen=True)
 class Bar:
-    """Long work that is no device's: the making of variants."""
+    """Long work of no device: compressing variants."""
 
     name: str
     total: int
@@ -58,14 +58,14 @@ class Bar:
 
 @dataclass(frozen=True)
 class LastStatus:
-    """What a device told, and how long ago."""
+    """What a device reported, and how long ago."""
 
     status: DeviceStatus
     age_s: float
 
 
 def live_view(devices: Sequence[LastStatus], bars: Sequence[Bar], *, width: int, height: int) -> RenderableType:
-    """Return at most `height` lines of at most `width` columns: a block a device, or a row each where that is long."""
+    """Return at most `height` lines of at most `width` columns: one block per device, or one row if that is long."""
     making = [line for bar in bars for line in _bar_lines(bar, width)][:height]
     left = height - len(making)
     blocks = [_block(device, width) for device in devices]
@@ -99,7 +99,7 @@ def _bar_lines(bar: Bar, width: int) -> list[RenderableType]:
 
 
 def _bar_and_text(done: int, total: int, text: str, width: int, style: str) -> list[RenderableType]:
-    """Return a bar and its text beside it, or below it where that is too long."""
+    """Return a bar and its text next to it, or below it if that is too long."""
     narrowest, widest = _BAR_WIDTHS
     bar_width = max(narrowest, min(widest, width // 4))
     bar = ProgressBar(total=max(total, 1), completed=done, width=bar_width)
@@ -128,7 +128,7 @@ def _flow(parts: Sequence[str], width: int) -> list[str]:
 
 
 def _rows(devices: Sequence[LastStatus], height: int) -> list[RenderableType]:
-    """Return one row a device, with the columns that fit; those without a row are counted in the last line."""
+    """Return one row per device, with the columns that fit; those without a row are counted in the last line."""
     shown = devices if len(devices) <= height else devices[: max(0, height - 1)]
     lines: list[RenderableType] = []
     if shown:
@@ -205,14 +205,14 @@ def heat(seen: Temperature | None) -> str:
 
 
 def counts(status: DeviceStatus) -> str:
-    """Return what did not go well, counted; empty where all did."""
+    """Return what did not go well, counted; empty if all did."""
     said = {"redone": status.redos, "failed": status.failures}
     parts = [f"{count} {what}" for what, count in said.items() if count]
     return ", ".join(parts + ([f"{pluralize(status.abandoned, 'cell')} given up"] if status.abandoned else []))
 
 
 def eta(device: LastStatus) -> str:
-    """Return how much time is left in words; empty where nothing was timed yet, or nothing is left."""
+    """Return how much time is left in words; empty if nothing was timed yet, or nothing is left."""
     status = device.status
     if status.left_s is None or status.news is DeviceEvent.ENDED:
         return ""

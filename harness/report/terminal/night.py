@@ -96,5 +96,5 @@ def night_message(check: NightCheck, fail_on: Collection[Trouble], exit_code: in
 
 
 def message_of_error(error: HarnessError) -> dict[str, Any]:
-    """Return what a webhook is told of a night that could not be, or not to its end."""
+    """Return the webhook's message about a night that failed or did not finish."""
     return {"text": printable(f"No night: {error} {error.advice}"), "sweep": None, "exit_code": int(error.exit_code)}

@@ -25,7 +25,7 @@ _UNDISTURBED = 0.8
 
 
 def stage_table(made: Partition) -> FittedTable:
-    """Return one row a stage."""
+    """Return one row per stage."""
     columns = (
         FittingColumn("stage", 12),
         FittingColumn("operators", 5, is_numeric=True),
@@ -43,7 +43,7 @@ def stage_table(made: Partition) -> FittedTable:
 
 
 def piece_table(found: Experiment) -> FittedTable:
-    """Return one row a piece: what it takes on each delegate, how many cores that keeps busy, and what crossing costs.
+    """Return one row per piece: its time on each delegate, the cores that it keeps busy, and the cost of crossing.
 
     The more delegates there are, the more of the busy cores a narrow terminal leaves out.
     """
@@ -80,7 +80,7 @@ def outcome_table(outcomes: Sequence[Outcome]) -> FittedTable:
         FittingColumn("latency\nms", 7, is_numeric=True),
         FittingColumn("predicted\nms", 5, is_numeric=True),
         FittingColumn("error\n%", 6, is_numeric=True),
-        FittingColumn("beside others\ntimes", 3, is_numeric=True),
+        FittingColumn("with others\ntimes", 3, is_numeric=True),
     )
     rows = [
         FittingRow(

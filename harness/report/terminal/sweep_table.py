@@ -92,7 +92,7 @@ THREADS = _number("threads", 6, lambda row: str(row.threads))
 
 
 def sweep_table(rows: Sequence[ResultRow]) -> RenderableType:
-    """Return one section a device, then what failed by class, then notes. `rows` is the summary.
+    """Return one section per device, then what failed by class, then notes. `rows` is the summary.
 
     It takes as many columns as the terminal has room for when it is drawn, and says which it left out.
     """
@@ -190,7 +190,7 @@ def _sittings(rows: Sequence[ResultRow]) -> Iterator[str]:
             continue
         told = "; ".join(f"sitting {sittings}: {', '.join(map(_name, found))}" for sittings, found in groups.items())
         device = printable(next(iter(groups.values()))[0].device)
-        yield f"not measured in turns: {device}: {told}. Ranks between sittings also hold what changed in between."
+        yield f"not measured in turns: {device}: {told}. Ranks between sessions also hold what changed in between."
 
 
 def _name(row: ResultRow) -> str:
