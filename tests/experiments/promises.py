@@ -1,16 +1,17 @@
-"""Whether a test fails when a promise is broken: `python tests/experiments/promises.py [--only H3] [--quick]`.
+"""Break each promise and expect a failing test: `python tests/experiments/promises.py [--only H3] [--quick]`.
 
-`promises.toml` beside this file names, for each of the 22 promises of `docs/measurement.md`, what keeps it and one way
+`promises.toml` next to this file names, for each of the 22 promises of `docs/measurement.md`, what keeps it and one way
 to switch that off. Each change is made alone, in a temporary copy of the tree; then the tests of that promise, those
 called `test_promise_hNN_...`, are run there until one fails. Before, they must all pass there unchanged. A mechanism
 without which every test still passes is one that could be lost unnoticed.
 
-Virtual phones and the official tools are needed as for the tests. Exit code 1 where anything was not shown.
+Virtual phones and the official tools are needed as for the tests. Exit code 1 if anything was not shown.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -45,9 +47,10 @@ class Mutation:
 
     promise: int
     mechanism: str
-    file: str
+    symbol: str
+    """`MODULE:NAME` of the definition to change."""
     text: str
-    """Stands exactly once in the file."""
+    """Code that occurs exactly once in the definition, as `ast.unparse` writes it."""
     replacement: str
 
 
@@ -67,15 +70,57 @@ def read_mutations() -> list[Mutation]:
     return [Mutation(**entry) for entry in tomllib.loads(MUTATIONS.read_text())["mutation"]]
 
 
-def mutated(root: Path, mutation: Mutation) -> str:
-    """Return the file with its change. Raises `SystemExit` where its text is not there exactly once."""
-    before = (root / mutation.file).read_text()
-    if (found := before.count(mutation.text)) != 1:
+def find_symbol(tree: ast.Module, name: str) -> ast.stmt | None:
+    """Return the definition of `function`, `Class`, `Class.method` or `CONSTANT`; None if there is none."""
+    scope: list[ast.stmt] = tree.body
+    found: ast.stmt | None = None
+    for part in name.split("."):
+        found = next((node for node in scope if part in _names(node)), None)
+        scope = getattr(found, "body", [])
+    return found
+
+
+def _names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def replace_code(code: str, text: str, replacement: str) -> str:
+    """Replace `text`, which must occur once in `code`; spaces, line breaks and the kind of quotes do not matter.
+
+    Raises `ValueError` with the number of places.
+    """
+    kept = [(index, "'" if sign == '"' else sign) for index, sign in enumerate(code) if not sign.isspace()]
+    squeezed = "".join(sign for _, sign in kept)
+    wanted = "".join("'" if sign == '"' else sign for sign in text if not sign.isspace())
+    if (count := squeezed.count(wanted)) != 1:
+        raise ValueError(str(count))
+    start = squeezed.index(wanted)
+    first, last = kept[start][0], kept[start + len(wanted) - 1][0]
+    return code[:first] + replacement.strip() + code[last + 1 :]
+
+
+def mutated(root: Path, mutation: Mutation) -> tuple[Path, str]:
+    """Return the file of a mutation below `root` and its changed source. Raises `SystemExit` if it cannot apply."""
+    module, _, name = mutation.symbol.partition(":")
+    file = root / f"{module.replace('.', '/')}.py"
+    source = file.read_text() if file.is_file() else ""
+    node = find_symbol(ast.parse(source), name)
+    label = f"H{mutation.promise}, {mutation.mechanism}"
+    if node is None:
+        raise SystemExit(f"{label}: there is no {mutation.symbol}. Bring {MUTATIONS.name} up to date.")
+    try:
+        changed = replace_code(ast.unparse(node), mutation.text, mutation.replacement)
+    except ValueError as error:
         raise SystemExit(
-            f"H{mutation.promise}, {mutation.mechanism}: its text stands {found} times in {mutation.file}, not once. "
-            f"Bring {MUTATIONS.name} up to date."
-        )
-    return before.replace(mutation.text, mutation.replacement)
+            f"{label}: its code occurs {error} times in {mutation.symbol}, not once. Bring {MUTATIONS.name} up to date."
+        ) from None
+    start = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
+    lines = source.splitlines(keepends=True)
+    indented = textwrap.indent(changed, " " * node.col_offset) + "\n"
+    return file, "".join([*lines[: start - 1], indented, *lines[node.end_lineno :]])
 
 
 def main() -> None:
@@ -138,9 +183,9 @@ def try_out(tree: Path, mutation: Mutation, *, quick: bool) -> Outcome:
 @contextmanager
 def switched_off(tree: Path, mutation: Mutation) -> Iterator[None]:
     """Change one file for the length of a `with` block."""
-    file = tree / mutation.file
+    file, changed = mutated(tree, mutation)
     before = file.read_text()
-    file.write_text(mutated(tree, mutation))
+    file.write_text(changed)
     try:
         yield
     finally:
@@ -157,7 +202,7 @@ def run_tests(
         for file in sorted((tree / "tests").rglob("test_*.py"))
         if any(f"def {name}" in file.read_text() for name in names)
     ]
-    files.sort(key=lambda file: "end_to_end" in file.parts)  # the slow ones last
+    files.sort(key=lambda file: "scenarios" in file.parts)  # the slow ones last
     report = tree / "report.xml"
     command = [
         sys.executable,
@@ -168,7 +213,7 @@ def run_tests(
         "no:cacheprovider",
         f"--junit-xml={report}",
         *options,
-        *(["-m", WITHOUT_PHONES] if quick else []),
+        *(["-m", WITHOUT_PHONES] if quick else ["-m", ""]),
         "-k",
         " or ".join(names),
         *map(str, files),
