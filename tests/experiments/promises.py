@@ -256,7 +256,7 @@ def show(mutations: Sequence[Mutation], outcomes: Sequence[Outcome]) -> None:
         table.add_row(
             f"H{mutation.promise}",
             mutation.mechanism,
-            mutation.file,
+            mutation.symbol,
             "yes" if outcome.shown else "NO",
             outcome.test.removeprefix(f"test_promise_h{mutation.promise}_"),
             outcome.how,
