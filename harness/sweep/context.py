@@ -27,7 +27,7 @@ class SweepContext:
     spec: SweepSpec
     variants: VariantQueue
     evidence: CheckData | None
-    """Real inputs and reference outputs; None where the spec asks for no accuracy."""
+    """Real inputs and reference outputs; None if the spec asks for no accuracy."""
     store: Store
     registry: ToolRegistry
     observer: Observer
@@ -59,7 +59,7 @@ class Deadline(threading.Event):
 
     @property
     def interrupted(self) -> bool:
-        """Whether it was stopped by hand."""
+        """Return True if it was stopped by hand."""
         return super().is_set()
 
     @property
@@ -68,7 +68,7 @@ class Deadline(threading.Event):
         return float("inf") if self.at_s is None else max(0.0, self.at_s - self._clock())
 
     def is_set(self) -> bool:
-        """Tell whether nothing more may be started."""
+        """Return True if nothing more may be started."""
         return self.interrupted or not self.left_s
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -27,7 +27,7 @@ class NewDevices(Protocol):
 
 
 class DevicePool:
-    """Measures every device until all are done; what a lost one left is taken up again when it is back.
+    """Measures every device until all are done; what a lost one left is resumed when it is back.
 
     That is so as long as anything else is under way: nobody waits for a phone that may never come back.
     """
@@ -42,7 +42,7 @@ class DevicePool:
         meanwhile: Callable[[], None] = lambda: None,
         poll_every_s: float = POLL_EVERY_S,
     ) -> None:
-        """`measure` works on one device by name, and tells whether it went away and may be taken up again.
+        """`measure` works on one device by name; it returns True if the device went away and may be resumed.
 
         `meanwhile` is other work for the devices, which ends by itself when the sweep is stopped.
         """

@@ -23,7 +23,7 @@ class DeviceSource(Protocol):
         ...
 
     def measure(self, context: SweepContext, name: str) -> bool:
-        """Measure one device by name, and tell whether it went away with work left."""
+        """Measure one device by name; return True if it went away with work left."""
         ...
 
     def unreached(self, names: Collection[str]) -> list[str]:

@@ -12,7 +12,7 @@ from harness.errors import Failure
 from harness.sweep.retry import RULES
 
 MOST_RESTARTS = 1
-"""So often a phone is restarted in one sweep: what this does not mend, another does not either."""
+"""So often a phone is restarted in one sweep: what this does not repair, another does not either."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class FaultLog:
         )
 
     def may_restart(self, serial: str) -> bool:
-        """Tell whether a phone was restarted fewer times than is allowed."""
+        """Return True if a phone was restarted fewer times than is allowed."""
         with self._lock:
             return len(self._restarts.get(serial, [])) < MOST_RESTARTS
 

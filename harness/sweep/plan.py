@@ -58,7 +58,7 @@ def plan_invocations(
 ) -> tuple[PlannedInvocation, ...]:
     """Order the invocations of one device's cells.
 
-    Every block holds each cell once, in an order drawn anew, so that slow changes of the device (heat, background
+    Every block holds each cell once, in an order drawn again, so that slow changes of the device (heat, background
     work) spread over all cells instead of falling on the last one (randomized block design; google/benchmark's random
     interleaving is the same idea). Blocks of the memory pass and of the operator profile come after all latency blocks,
     since their monitors disturb latency. The order is a pure function of cells, counts and seed.
@@ -129,7 +129,7 @@ def outline(spec: SweepSpec, delegates_of: Mapping[str, Sequence[str]]) -> list[
 
 
 def expected_duration_s(rows: Sequence[OutlineRow]) -> float:
-    """Return the wall time of all rows: devices run side by side, one device's cells one after the other."""
+    """Return the wall time of all rows: devices run side by side, one device's cells one after another."""
     per_device: dict[str, float] = {}
     for row in rows:
         per_device[row.device] = per_device.get(row.device, 0.0) + row.expected_s
@@ -142,5 +142,5 @@ def window_count(measurement: MeasurementSettings) -> int:
 
 
 def is_unfinished(cell: Cell, measurement: MeasurementSettings, done: Collection[tuple[str, Pass, int]]) -> bool:
-    """Tell whether any window of a cell is missing. Half a run cannot be carried on, since the phone cooled."""
+    """Return True if any window of a cell is missing. Half a run cannot be resumed, since the phone cooled."""
     return any((cell.key, Pass.SUSTAINED, index) not in done for index in range(window_count(measurement)))

@@ -1,7 +1,7 @@
-"""What a sweep that is carried on brings along: what of it counts as it is, what cannot, why, and what remains.
+"""Decide what a resumed sweep can reuse, what it must redo, and why.
 
 Content decides, never a name: a cell's key is a hash of the variant, the tool, the cores, the profile, the mode and the
-preparation. What was measured under another key stays as it is and is set aside; it is never mixed with what is new.
+preparation. Results under another key stay and are set aside; they are never mixed with new ones.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FIXED = ("model", "purpose", "broken_gpu", "require_full_delegation")
 """Settings that decide what every row means, and are not in a cell's key."""
 SUSTAINED = ("measurement.sustained_s", "measurement.sustained_window_s")
 UNKNOWN = ""
-"""Stands for a hash that cannot be told yet."""
+"""Stands for a hash that is not known yet."""
 IDENTITY = ("serial", "variant_name", "delegate", "threads")
 """What names a cell; two of one name differ in their conditions."""
 
@@ -60,7 +60,7 @@ def changed_settings(record: SweepRecord, spec: SweepSpec) -> dict[str, tuple[ob
 
 
 def changes_sentence(sweep_id: str, changes: Mapping[str, tuple[object, object]]) -> str:
-    """Say which sweep is carried on, and with which settings changed."""
+    """Return a sentence with the resumed sweep and its changed settings."""
     told = "; ".join(f"{name} {_words(old)} -> {_words(new)}" for name, (old, new) in changes.items())
     return f"Resuming sweep {sweep_id}" + (f" with changes: {told}." if told else ".")
 
@@ -77,9 +77,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def require_same_system(store: StoreReader, sweep_id: str, facts: DeviceFacts) -> None:
-    """Raise `DeviceError` where a device that has results in this sweep runs another system by now.
+    """Raise `DeviceError` if a device with results in this sweep now runs a different system.
 
-    The system stands once for each device of a sweep, so that older results would seem to come from the newer one.
+    A sweep stores one system per device, so older results would seem to come from the newer system.
     """
     stored = next((device for device in store.devices(sweep_id) if device.serial == facts.serial), None)
     before = ((stored.facts if stored else None) or {}).get("fingerprint")
@@ -100,41 +100,41 @@ def labels_so_far(store: StoreReader, sweep_id: str, serial: str) -> tuple[str, 
 
 @dataclass(frozen=True)
 class ResumeState:
-    """What earlier sittings of a sweep left of one device."""
+    """The stored progress of one device in a sweep."""
 
     is_any: bool
-    """Whether anything was measured."""
+    """True if anything was measured."""
     reopened: frozenset[InvocationKey]
-    """Invocations that are made again: they were cut short and have longer now, or were to be tried once more."""
+    """Invocations to repeat: they timed out under a shorter limit, or retries were left."""
     stale_checks: frozenset[str]
-    """Keys of cells whose outputs are checked again: with other samples or limits, or it was to be tried once more."""
+    """Keys of cells whose outputs are checked again: samples or limits changed, or retries were left."""
     abandoned: frozenset[str]
-    """Keys of cells of which no more is run."""
+    """Keys of cells that are not run any more."""
     next_block: int
-    """Blocks are counted on: what is measured now was not measured in turns with what was measured then."""
+    """Block numbers continue: new invocations were not interleaved with stored ones."""
     set_aside: Mapping[str, str]
-    """Keys of cells that are planned under other conditions by now, and what changed."""
+    """Keys of cells that are now planned under other conditions, and what changed."""
     names: Mapping[str, str]
     """Their names."""
     left_out: Sequence[str]
-    """Names of cells that are not planned any more; they stay as they are."""
+    """Names of cells that are no longer planned; their results stay."""
     finished: frozenset[str]
-    """Keys of planned cells that need nothing more, or were given up."""
+    """Keys of planned cells that are complete or abandoned."""
     cells: int
     """Planned cells."""
     processes: int
-    """Planned processes; those that end sooner when a cell is known well enough are among them until it is."""
+    """Planned processes, including those that early stopping may still skip."""
     processes_left: int
     left_s: float | None
-    """By the pace so far; None where there was none."""
+    """Estimated from the pace so far; None without one."""
 
     @property
     def complete(self) -> int:
-        """Return how many those are."""
+        """The number of complete cells."""
         return len(self.finished)
 
     def sentence(self, serial: str, *, is_shared: bool = False) -> str:
-        """Say what is there and what remains; of a phone that shares its work with others, that is the most."""
+        """Summarize what is done and what remains; `is_shared` marks the rest as an upper bound."""
         done, left = self.processes - self.processes_left, self.cells - self.complete
         kept = (
             f"{serial}: {self.complete} of {self.cells} cells are complete, {done} of {self.processes} processes done"
@@ -147,7 +147,7 @@ class ResumeState:
         return f"{kept}; {most}{pluralize(left, 'cell')} {what} remain{pace}."
 
     def as_json(self) -> dict[str, object]:
-        """Return the numbers, and what cannot be reused and why, as JSON values."""
+        """Return the counts and the results that cannot be reused, as JSON values."""
         return {
             "cells": self.cells,
             "cells_complete": self.complete,
@@ -159,7 +159,7 @@ class ResumeState:
         }
 
     def reasons(self, serial: str) -> list[str]:
-        """Say which results cannot be reused and why, and which are not asked for any more."""
+        """List the results that cannot be reused, with the reason, and those no longer in the spec."""
         groups: dict[str, list[str]] = {}
         for key, reason in self.set_aside.items():
             groups.setdefault(reason, []).append(self.names[key])
@@ -180,7 +180,7 @@ def read_state(
     *,
     evidence_sha256: str | None,
 ) -> ResumeState:
-    """Return what is stored of a device whose planned cells are given; they are all of one serial.
+    """Load one device's stored progress on its planned cells.
 
     `evidence_sha256` is what outputs are checked with, `UNKNOWN`, or None: not at all.
     """
@@ -235,10 +235,9 @@ def read_state(
 
 
 def preview(store: StoreReader, record: SweepRecord, spec: SweepSpec) -> dict[str, ResumeState]:
-    """Return what each device of a stored sweep would bring along under a spec, as far as it can be told at once.
+    """Preview, without touching a device, what each device could reuse under `spec`.
 
-    No device is asked and no variant is made: tool, cores, preparation and the bytes of known variants are taken to be
-    as they were. What turns out to differ is told when the sweep is carried on.
+    Assumes that tool, cores, preparation and known variants are unchanged; the resumed sweep reports what differs.
     """
     devices: dict[str, list[Cell]] = {}
     for stored in store.cells(record.id):
@@ -260,7 +259,7 @@ def preview(store: StoreReader, record: SweepRecord, spec: SweepSpec) -> dict[st
 
 
 def _expected_cells(stored: Sequence[Cell], spec: SweepSpec) -> list[Cell]:
-    """Return the cells that a spec asks for of one device; those of a new variant have no hash yet."""
+    """Return the cells that a spec plans for one device; those of a new variant have no hash yet."""
     example = stored[0]
     hashes = {cell.variant_name: cell.variant_sha256 for cell in stored}
     modes = {(cell.variant_name, cell.delegate, cell.threads): cell.mode for cell in stored}
@@ -282,11 +281,11 @@ def _expected_cells(stored: Sequence[Cell], spec: SweepSpec) -> list[Cell]:
 
 
 _IN_BLOCKS = (Pass.LATENCY, Pass.MEMORY, Pass.OP_PROFILE)
-"""Passes that are planned in blocks; a cell that fails in any of them is given up."""
+"""Passes that are planned in blocks; a cell that fails in any of them is abandoned."""
 
 
 def _was_cut_short(row: InvocationRow, measurement: MeasurementSettings) -> bool:
-    """Tell whether a process took less than the time that it now has."""
+    """Return True if the process timed out under a shorter limit than the current one."""
     return row.failure_class == FailureClass.TIMEOUT and float(row.wall_s) < measurement.timeout_s
 
 
@@ -297,7 +296,7 @@ def _was_checked_otherwise(row: AccuracyRow, evidence_sha256: str | None) -> boo
 
 
 def _has_tries(row: InvocationRow | AccuracyRow, times: int) -> bool:
-    """Tell whether what failed so many times would have been tried again, had harness not ended."""
+    """Return True if retries were left when the sweep was interrupted."""
     return row.failure_class is not None and times < RULES[FailureClass(row.failure_class)].tries
 
 
@@ -306,7 +305,7 @@ def _ends_cell(row: InvocationRow) -> bool:
 
 
 def _places(cells: Sequence[Cell], measurement: MeasurementSettings, stopping: Stopping) -> list[InvocationKey]:
-    """Return what is to be done in all, without what is not needed since a cell is known well enough."""
+    """Return all planned invocations, without those that early stopping skips."""
     planned = [one for one in plan_invocations(cells, measurement, seed=0) if not stopping.is_enough(one)]
     windows = range(window_count(measurement))
     return [(one.cell.key, one.purpose, one.index) for one in planned] + [
@@ -315,13 +314,13 @@ def _places(cells: Sequence[Cell], measurement: MeasurementSettings, stopping: S
 
 
 def what_changed(old: Cell, new: Cell) -> str:
-    """Return the conditions in which two cells of one name differ, as a few words each."""
+    """Describe the conditions in which two cells of one name differ."""
     before, after = asdict(old), asdict(new)
     return "; ".join(contrast(name, before[name], after[name]) for name in before if before[name] != after[name])
 
 
 def _left_s(rows: Sequence[InvocationRow], processes: int) -> float | None:
-    """Return the time of some processes by the usual time from one start to the next; a pause is not usual."""
+    """Estimate the time of some processes from the median time between starts, which ignores pauses."""
     starts = sorted(datetime.fromisoformat(row.started_at_utc).timestamp() for row in rows)
     steps = [later - earlier for earlier, later in pairwise(starts)]
     return processes * median(steps) if steps else None

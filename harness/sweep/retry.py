@@ -1,4 +1,4 @@
-"""What is tried again after a failure, told by its class: how often, after which pause, and what is done before."""
+"""Decide per failure class how often harness tries again, after which pause, and what it does before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Remedy(StrEnum):
     COOL = "the thermal gate waits until the phone is cool"
     LOOK = "it is looked whether the phone answers"
     """Where it does not, that is a failure of its own: `WAIT`."""
-    WAIT = "the phone is waited for, and connected anew"
+    WAIT = "harness waits for the phone and reconnects"
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class RetryRule:
     backoff_s: float = 0.0
     """Pause before the second try; it doubles with each further one."""
     ends_cell: bool = True
-    """Whether the rest of a cell is left out when the last try failed like this."""
+    """True if the rest of a cell is left out when the last try failed like this."""
     is_fault: bool = False
-    """Whether it speaks against the phone: one with too many faults is left out of the sweep."""
+    """True if it speaks against the phone: one with too many faults is left out of the sweep."""
 
 
 _NEVER = RetryRule(tries=1)
@@ -69,7 +69,7 @@ RULES: Mapping[FailureClass, RetryRule] = {
     FailureClass.INTERRUPTED: _NEVER,
     FailureClass.INTERNAL: _NEVER,
 }
-"""One rule a class; nothing else decides what is tried again."""
+"""One rule per class; nothing else decides about retries."""
 
 _JITTER = 0.5
 """A pause is up to this share shorter or longer, so that phones that were lost together do not return together."""
@@ -98,7 +98,7 @@ class Tries:
         self._failed: Counter[FailureClass] = Counter()
 
     def failed(self, failure_class: FailureClass) -> float | None:
-        """Count a failure; return the pause in seconds before the next try, None where there is none."""
+        """Count a failure; return the pause in seconds before the next try, None if there is none."""
         rule = RULES[failure_class]
         self._failed[failure_class] += 1
         times = self._failed[failure_class]

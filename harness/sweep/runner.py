@@ -221,7 +221,7 @@ def begin_sweep(store: Store, spec: SweepSpec) -> str:
 def resume_sweep(store: Store, sweep_id: str, spec: SweepSpec) -> None:
     """Mark a sweep as running again, with a spec that may have changed since.
 
-    Raises `UsageError` where another process runs it, or the changes leave nothing of it to reuse.
+    Raises `UsageError` if another process runs it, or the changes leave nothing of it to reuse.
     """
     changes = changed_settings(store.find_sweep(sweep_id), spec)
     store.resume_sweep(sweep_id)

@@ -18,7 +18,7 @@ Claims = Generator[Sequence[Cell], None, None]
 """Cells, share after share; those of one share are interleaved. To be closed: what was not finished goes to others."""
 _WAKE_EVERY_S = 0.5
 _CLAIMS_EACH = 2
-"""A phone takes so many shares of what is open, as seen from when it asks, before the others have had theirs."""
+"""The open cells are divided by this many per phone: larger means smaller claims."""
 
 
 class Scheduling(Protocol):
@@ -40,7 +40,7 @@ class EachDevice:
 class AnyOfModel:
     """`per = "model"`: any phone of a model serves a cell, so that equal phones share the work.
 
-    Guided self-scheduling (Polychronopoulos and Kuck 1987): whoever is free takes a share of what is open, so that fast
+    Guided self-scheduling (Polychronopoulos and Kuck 1987): a free phone claims part of the open cells, so that fast
     phones do more, and shares get smaller towards the end, so that all end together. What a lost phone had begun is
     taken by others, unless it is back before. A phone without work waits until nothing is under way that might be lost.
     """
@@ -60,7 +60,7 @@ class AnyOfModel:
         self._changed = threading.Condition()
         self._known: set[str] = set()
         self._open: dict[str, str | None] = {}
-        """Work by what it is, whoever does it, and the serial that began it."""
+        """Work by its name, independent of the phone, and the serial that began it."""
         self._under_way: set[str] = set()
 
     def claims(self, facts: DeviceFacts, cells: Sequence[Cell], measurement: MeasurementSettings) -> Claims:
@@ -78,7 +78,7 @@ class AnyOfModel:
             self._finish(claim)
 
     def _take_in(self, own: dict[str, Cell], model: str, measurement: MeasurementSettings) -> None:
-        """Make work known; what a sweep that is carried on has finished is not open."""
+        """Make work known; what a sweep that is resumed has finished is not open."""
         with self._changed:
             if new := [work for work in own if work not in self._known]:
                 begun, finished = self._stored(model, measurement)

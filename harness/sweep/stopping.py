@@ -15,7 +15,7 @@ class Stopping:
     """Collects the latencies of one device's cells; asked between blocks, it says which cells need no more."""
 
     def __init__(self, measurement: MeasurementSettings, stored: Iterable[InvocationRow]) -> None:
-        """Begin with `stored`: the invocations of a sweep that is carried on, every attempt in the order of time."""
+        """Begin with `stored`: the invocations of a sweep that is resumed, every attempt in the order of time."""
         self._measurement = measurement
         self._latencies: dict[str, dict[int, float]] = {}
         for row in stored:
@@ -34,7 +34,7 @@ class Stopping:
         return list(self._latencies.get(planned.cell.key, {}).values()) if planned.purpose is Pass.LATENCY else []
 
     def is_enough(self, planned: PlannedInvocation) -> bool:
-        """Tell whether a process of the plan can be left out: its cell's interval is as narrow as asked."""
+        """Return True if a process of the plan can be left out: its cell's interval is as narrow as asked."""
         width = self._measurement.interval_width
         if planned.purpose is not Pass.LATENCY or not width:
             return False

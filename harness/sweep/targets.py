@@ -1,4 +1,4 @@
-"""Which devices a sweep runs on, and how each is opened and given back."""
+"""Which devices a sweep runs on, and how each is opened and restored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Targets:
     names: tuple[str, ...]
     notice: str = ""
     takes_new: bool = False
-    """Whether phones that are attached while the sweep runs belong to it too."""
+    """True if phones that are attached while the sweep runs belong to it too."""
 
 
 def choose_targets(asked: Sequence[str], hosts: Sequence[str] = ()) -> Targets:
@@ -124,7 +124,7 @@ def opened(
 ) -> Iterator[Device]:
     """Open one device of `Targets.names`, leased to this process; a virtual phone lives as long as the context.
 
-    `label` is what results call an attached phone, where that is not told by its name.
+    `label` is what results call an attached phone, if its name does not say it.
     """
     ref = DeviceRef.parse(name)
     if ref.kind is RefKind.HOST:
@@ -176,7 +176,7 @@ def _virtual_phone(recording: str | None, registry: ToolRegistry, broken_gpu: bo
 
 
 def planned_delegates(spec: SweepSpec) -> dict[str, tuple[str, ...]]:
-    """Return the delegates that a sweep would measure on each device, told without asking any device."""
+    """Return the delegates that a sweep would measure on each device, without asking any device."""
     profiles = {profile.name: profile.delegates for profile in load_profiles()}
     everything = f"every phone of {', '.join(spec.hosts)}" if spec.hosts else "every attached phone, else this host"
     names = chosen_serials(spec.devices)
@@ -203,7 +203,7 @@ class NewPhones:
         """Other names of phones that are known already, such as by cable and by network."""
 
     def returned(self, parked: Collection[str]) -> list[str]:
-        """Return which phones answer again; to those on the network it is connected anew."""
+        """Return which phones answer again; to those on the network it is connected again."""
         return are_back([name for name in parked if not is_held(label_of(name))])
 
     def newcomers(self, known: Collection[str]) -> list[str]:

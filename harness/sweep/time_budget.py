@@ -61,7 +61,7 @@ def seconds_of_cells(store: Store, cells: Iterable[CellNights]) -> dict[CellName
 
 
 HALF_LIFE_DAYS = 3.0
-"""After so many days a night says half as much of a cell as it does now."""
+"""After this many days a night counts half."""
 LEAST_SPREAD = 0.005
 """No cell is so quiet that it need not be looked at again."""
 UNKNOWN_SPREAD = 0.05

@@ -1,4 +1,4 @@
-"""Make the variants of a sweep, one after the other; what cannot be made is a failure, and the others go on."""
+"""Make the variants of a sweep, one after another; what cannot be made is a failure, and the others go on."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class ReadyVariants:
     ready: tuple[Variant, ...]
     """Those that are made, in the order of their making."""
     is_open: bool
-    """Whether more may come."""
+    """True if more may come."""
     is_complete: bool
-    """Whether these are all, and not only since the making was stopped."""
+    """True if these are all, and not only since the making was stopped."""
 
 
 class VariantQueue:
-    """Filled by whoever makes the variants, and asked by every device, each in its own thread."""
+    """Filled by the compression, read by every device in its own thread."""
 
     def __init__(
         self, ready: Sequence[Variant] = (), *, is_open: bool = False, stop: threading.Event | None = None
@@ -115,7 +115,7 @@ class VariantQueue:
 
     @property
     def is_open(self) -> bool:
-        """Whether more may come."""
+        """Return True if more may come."""
         return self.snapshot.is_open
 
     def named(self, name: str) -> Variant:
@@ -123,7 +123,7 @@ class VariantQueue:
         return next(variant for variant in self.ready if variant.name == name)
 
     def as_they_come(self) -> Iterator[Variant]:
-        """Yield every variant that is ready, and wait for the next, until it is told that no more come."""
+        """Yield every variant that is ready, and wait for the next, until the queue is closed."""
         for count in itertools.count():
             with self._changed:
                 while len(self._ready) == count and self._may_come():
@@ -137,7 +137,7 @@ class VariantQueue:
         return self._is_open and not self._stop.is_set()
 
     def wait_for_all(self) -> bool:
-        """Wait until no more come; tell whether all that could be made are there."""
+        """Wait until the queue is closed; return True if every variant that can be built is there."""
         with self._changed:
             while self._may_come():
                 self._changed.wait(_LOOK_EVERY_S)

@@ -1,4 +1,4 @@
-"""What is found out about one cell before its blocks: how it loads, cold and warm, and how long it warms up."""
+"""Per-cell setup: cold and warm load, then warm-up length."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from harness.sweep.plan import PlannedInvocation
 
 
 def stored_searches(store: Store, sweep_id: str) -> dict[str, dict[int, StoredWindows]]:
-    """Return what a sweep that is carried on saw of each cell's warm-up, by the place in the search.
+    """Return the stored warm-up searches of a resumed sweep, by cell key and index.
 
-    The search goes on from there, and ends at once where it had ended: all processes of a cell warm up alike.
+    A search continues from there, or ends at once if it had ended: all processes of a cell warm up alike.
     """
     searches: dict[str, dict[int, StoredWindows]] = {}
     for row in store.invocations(sweep_id, telemetry=False):
@@ -34,7 +34,7 @@ def stored_searches(store: Store, sweep_id: str) -> dict[str, dict[int, StoredWi
 
 
 class CellSetup:
-    """The first processes of the cells of one device. One that fails decides nothing: the latency pass will."""
+    """The first processes of each cell. A failure here decides nothing: the latency pass does."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class CellSetup:
         request: Callable[[PlannedInvocation], InvocationRequest],
         invoke: Callable[[PlannedInvocation, InvocationRequest], Invocation | None],
     ) -> None:
-        """`request` builds what is asked as a rule; `invoke` runs it once, stores it, and returns None when stopped."""
+        """`request` builds the default request; `invoke` runs and stores it, and returns None if stopped."""
         self._device = device
         self._tool = tool
         self._measurement = measurement
@@ -54,7 +54,7 @@ class CellSetup:
     def load_cold_and_warm(self, cell: Cell, done: Collection[tuple[str, Pass, int]]) -> None:
         """Load the model in pairs of processes, each with a cache folder that is empty at first (promise H17).
 
-        Where the delegate keeps no cache, only the first process of the cell is its first load: there is one pair.
+        Without a cache, only the first process of the cell is its first load: there is one pair.
         Raises `DeviceError`.
         """
         folder = f"{self._device.work_folder}/cache"
@@ -77,7 +77,7 @@ class CellSetup:
         return outcome is not None and outcome.failure is None
 
     def warm_up(self, cell: Cell, stored: Mapping[int, Windows]) -> WarmUp:
-        """Find how long a cell warms up (promise H6). `stored` is what a search that was interrupted saw, by index."""
+        """Find how long a cell warms up (promise H6). `stored` holds the windows of an interrupted search, by index."""
         attempts = itertools.count()
 
         def measure(window: Window) -> Windows | None:
@@ -104,19 +104,19 @@ class CellSetup:
 
 
 FEWEST_RUNS = 5
-"""A window of fewer runs tells nothing of its spread."""
+"""A window of fewer runs has no usable spread."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """At least so many runs and seconds: the warm-up of one process, and again the timed part behind it."""
+    """Minimum runs and seconds, both of the warm-up of one process and of the timed part after it."""
 
     runs: int
     seconds: float
 
 
 class Windows(Protocol):
-    """What one process of the search showed: part of a `MeasurementSettings`."""
+    """The two windows that one process of the search measured; part of a `Measurement`."""
 
     @property
     def warmup_runs(self) -> int | None:
@@ -124,16 +124,16 @@ class Windows(Protocol):
 
     @property
     def warmup_window_us(self) -> float | None:
-        """What a run of the warm-up took typically."""
+        """Typical latency of a warm-up run."""
 
     @property
     def timed_window_us(self) -> float | None:
-        """What a timed run took typically."""
+        """Typical latency of a timed run."""
 
 
 @dataclass(frozen=True)
 class StoredWindows:
-    """The windows of a process of the search before it was interrupted."""
+    """The stored windows of one process of an interrupted search."""
 
     warmup_runs: int | None
     warmup_window_us: float | None
@@ -142,23 +142,23 @@ class StoredWindows:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What is asked of every process of one cell."""
+    """The warm-up of every process of one cell."""
 
     runs: int
     min_s: float
     converged: bool | None
-    """Whether the runs after it were as fast as the runs in it; None: not tested."""
+    """True if the runs after it were as fast as the runs in it; None if not tested."""
 
 
 def find_warm_up(
     measure: Callable[[Window], Windows | None], *, limit: float, shortest_s: float, longest_s: float
 ) -> WarmUp:
-    """Double the warm-up until it is as fast as what follows it, or `longest_s` is reached.
+    """Double the warm-up until it is as fast as the timed part, or `longest_s` is reached.
 
-    `measure` runs one process whose warm-up and timed part are one window each; None where that failed. Two windows
-    agree where their typical latencies differ by at most `limit` of the later one. Android's WarmupManager compares a
+    `measure` runs one process whose warm-up and timed part are one window each; None if that failed. Two windows
+    agree if their typical latencies differ by at most `limit` of the later one. Android's WarmupManager compares a
     fast moving average of single runs with a slow one; the tool prints no single runs, but it does print both windows
-    of one process, which between them hold no noise of another start. What is found is a number of runs, so that
+    of one process, which between them hold no noise of another start. The result is a number of runs, so that
     every process of the cell warms up alike.
     """
     window = Window(FEWEST_RUNS, shortest_s)
@@ -175,12 +175,12 @@ def find_warm_up(
 
 
 def default_warm_up(min_s: float) -> WarmUp:
-    """Return the warm-up of a cell where none was looked for: the tool's own way, one run and a shortest time."""
+    """Return the warm-up of a cell without a search: one run and a minimum time, as the tool does it."""
     return WarmUp(1, min_s, converged=None)
 
 
 def window_difference(measured: Windows) -> float | None:
-    """Return by which part of the timed window the warm-up was slower (above zero) or faster; None: not printed."""
+    """Return how much slower the warm-up was than the timed window, as a fraction; None if not printed."""
     if not measured.warmup_window_us or not measured.timed_window_us:
         return None
     return measured.warmup_window_us / measured.timed_window_us - 1

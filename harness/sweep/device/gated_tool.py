@@ -1,4 +1,4 @@
-"""One invocation with everything around it: a cool device before, a look after, and a verdict on throttling."""
+"""Run one invocation on a cool device, read the state after it, and judge throttling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass
 
 @dataclass(frozen=True)
 class GatedInvocation:
-    """An invocation and the state of the device around it; a look is None where the device did not answer."""
+    """An invocation and the state of the device around it; None if the device did not answer."""
 
     invocation: Invocation
     started_at: datetime
@@ -30,7 +30,7 @@ class GatedInvocation:
 
     @property
     def throttled(self) -> bool:
-        """Whether the tool ran, and the phone held back."""
+        """True if the tool ran and the phone throttled."""
         failure = self.invocation.failure
         return failure is not None and failure.failure_class is FailureClass.THROTTLED and self.gate.open
 
@@ -49,7 +49,7 @@ class GatedTool:
         timeout_s: float,
         sample: bool = True,
     ) -> None:
-        """`cores` are measured on, judged, and with `sample` looked at while the tool runs."""
+        """`cores` are the measured cores; `sample` records their clocks while the tool runs."""
         self._device = device
         self._tool = tool
         self._tool_path = tool_path
@@ -60,10 +60,10 @@ class GatedTool:
         self._last_look: Telemetry | None = None
 
     def invoke(self, request: InvocationRequest, core_mask: str | None, *, gated: bool = True) -> GatedInvocation:
-        """Wait for a cool device, run the tool once and look again. Never raises for what tool or device did.
+        """Wait for a cool device, run the tool once, and read the state. Never raises for what tool or device did.
 
-        One look stands between two invocations: it is the first one's after and the second one's before. Without
-        `gated` a hot device is not waited for; in the sustained pass it is not judged for throttling either.
+        One reading stands between two invocations: after the first and before the second. Without
+        `gated` a hot device is not waited for; the sustained pass is not judged for throttling either.
         """
         before, gate = self._gate.wait(self._last_look) if gated else self._pass_gate()
         started_at = datetime.now(UTC)
@@ -99,7 +99,7 @@ class GatedTool:
         core_mask: str | None,
         purpose: Pass,
     ) -> Failure | None:
-        """Judge a measurement by the looks around it: other cores, or cores that were held back."""
+        """Judge a measurement by the state around it: wrong cores, or throttled cores."""
         if core_mask and during:
             moved = [mask_failure(core_mask, allowed) for allowed in during.cores_allowed]
             if failure := next(filter(None, moved), None):

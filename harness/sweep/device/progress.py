@@ -1,4 +1,4 @@
-"""Fold what happens on one device into the status that watchers see."""
+"""Track one device's progress and estimate its remaining time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.sweep.plan import PlannedInvocation
 
 
 class DeviceProgress:
-    """The status of one device, told to the observer whenever it changes."""
+    """The status of one device; the observer sees every change."""
 
     def __init__(self, observer: Observer, facts: DeviceFacts, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._observer = observer
@@ -31,7 +31,7 @@ class DeviceProgress:
         """Planned processes by cell key and pass."""
         self._may_grow = False
         self._has_worked = False
-        """Whether anything was run since the last step ended."""
+        """True if anything was run since the last step ended."""
         self._tell(DeviceEvent.BEGAN)
 
     def plan(
@@ -72,22 +72,22 @@ class DeviceProgress:
         )
 
     def running(self, cell: Cell, doing: str, index: int | None = None) -> None:
-        """Tell that a process begins, the one of this index of its pass; or something else, called `doing`."""
+        """Report that a process of a pass starts, or other work called `doing`."""
         self._has_worked = True
         number = 0 if index is None else index + 1
         of = self._counts[cell.key, doing]
         self._tell(DeviceEvent.RUNNING, cell=_name(cell), doing=doing, number=number, of=of, reason="")
 
     def cooling(self, wait: Cooling) -> None:
-        """Tell that it is waited for until the device is cool."""
+        """Report a wait for the device to cool."""
         self._tell(DeviceEvent.COOLING, reason=wait.reason, wait_left_s=wait.left_s, heat=_heat(wait.look))
 
     def waiting(self) -> None:
-        """Tell that the device has nothing to do until more variants are made."""
+        """Report that the device waits for more variants."""
         self._tell(DeviceEvent.WAITING)
 
     def finished(self, gated: GatedInvocation, *, is_made_again: bool) -> None:
-        """Tell how a process ended."""
+        """Report how a process ended."""
         status, failure = self._status, gated.invocation.failure
         look = gated.after or gated.before
         heat = _heat(look) if look else status.heat
@@ -99,11 +99,11 @@ class DeviceProgress:
             self._tell(DeviceEvent.FAILED, heat=heat, reason=failure.failure_class, failures=status.failures + 1)
 
     def away(self, reason: str) -> None:
-        """Tell that it is waited for until the device answers again."""
+        """Report a wait for the device to respond again."""
         self._tell(DeviceEvent.AWAY, reason=reason)
 
     def abandoned(self, cell: Cell) -> None:
-        """Leave out what is open of a cell."""
+        """Drop the open steps of a cell."""
         self._remaining.drop(cell.key)
         self._status = replace(self._status, abandoned=self._status.abandoned + 1)
 
@@ -120,7 +120,7 @@ class DeviceProgress:
         self._tell(news, **changes)
 
     def ended(self) -> None:
-        """Tell that nothing more is done on the device."""
+        """Report that the device is finished."""
         self._tell(DeviceEvent.ENDED, reason="")
 
     def _tell(self, news: DeviceEvent, **changes: Any) -> None:  # noqa: ANN401 - the fields of a status
@@ -142,10 +142,10 @@ def _heat(look: Telemetry) -> Temperature:
 
 
 class StepKind(StrEnum):
-    """Steps of one kind and cell take about as long as one another."""
+    """Steps of one kind and cell take about the same time."""
 
     SETUP = "setup"
-    """How a cell loads and warms up, and what its outputs are."""
+    """Cold and warm load, warm-up search and output check."""
     PROCESS = "process"
     """One process of any pass with the spec's number of runs."""
     WINDOW = "window"
@@ -158,16 +158,16 @@ Step = tuple[str, StepKind]
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """What can be told of the rest."""
+    """An estimate of the remaining time."""
 
     seconds: float | None
-    """None: nothing like it was timed yet, or nothing is open."""
+    """None if no such step was timed yet, or none is open."""
     is_lower_bound: bool
-    """Whether open steps of a kind that was never timed are left out."""
+    """True if open steps of a kind that was never timed are left out."""
 
 
 class RemainingTime:
-    """A ledger of open steps and of the times of those that are done."""
+    """Estimate one device's remaining time from its finished steps."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -176,12 +176,12 @@ class RemainingTime:
         self._begun = clock()
 
     def plan(self, steps: Mapping[Step, int]) -> None:
-        """Take in how often each step is to be done; the first one begins now."""
+        """Set how often each step is to be done; the first one begins now."""
         self._open = Counter(steps)
         self._begun = self._clock()
 
     def done(self, step: Step, *, is_timed: bool) -> None:
-        """Cross out one step; `is_timed` says whether it needed anything to be done. The next one begins now."""
+        """Finish one step; `is_timed` is False if it was skipped. The next one begins now."""
         now = self._clock()
         if is_timed:
             self._seconds.setdefault(step, []).append(now - self._begun)
@@ -190,13 +190,13 @@ class RemainingTime:
         self._begun = now
 
     def drop(self, cell_key: str) -> None:
-        """Cross out all that is open of a cell."""
+        """Drop all open steps of a cell."""
         for step in self._open:
             if step[0] == cell_key:
                 self._open[step] = 0
 
     def left(self) -> TimeLeft:
-        """Add up the open steps: each takes the mean time of its like, in its own cell or else in all cells.
+        """Add up the open steps: each takes the mean time of its kind in its own cell, or else in all cells.
 
         The time that the step under way has taken is subtracted, but no more than one step is worth.
         """

@@ -1,4 +1,4 @@
-"""What is done on one device after a failure: looked at, waited for, tried again, given up."""
+"""Recover a device after a failure: probe it, wait for it, retry, or abandon it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class DeviceAbandonedError(FailureError):
-    """Nothing more is done with a device in this sweep, or until it is back: no `DeviceError` that anything mends."""
+    """The device is unusable for now. Not a `DeviceError`, so recovery code does not catch it."""
 
 
 class DeviceRecovery:
@@ -28,9 +28,9 @@ class DeviceRecovery:
         self._context = context
         self._device = device
         self.progress: DeviceProgress | None = None
-        """Is told when the device is waited for, from when there is one."""
+        """Reports waits for the device, once it is set."""
         self.preparation: Preparation | None = None
-        """Is renewed when the device is back, since a restart undoes most of what was set."""
+        """Renewed when the device is back, because a reboot undoes most settings."""
         self._is_given_up = False
 
     def tries(self, what: str, policy: RetryPolicy = RetryPolicy.ALL) -> Tries:
@@ -38,7 +38,7 @@ class DeviceRecovery:
         return Tries(f"{self._context.spec.seed}/{self._device.serial}/{what}", policy)
 
     def retry(self, call: Callable[[], T], what: str) -> T:
-        """Call until it works, or its failure is one that no further try mends.
+        """Call until it succeeds or the rules allow no further try.
 
         Raises that failure's `DeviceError`, or what `recover` raises.
         """
@@ -72,13 +72,13 @@ class DeviceRecovery:
             raise DeviceAbandonedError(quarantine)
 
     def wait_until_back(self, failure: Failure) -> bool:
-        """Wait for a device that goes away while it is given back; tell whether it answers again.
+        """Wait for a device that goes away while it is restored; return True if it answers again.
 
-        One that was given up was waited for already.
+        An abandoned device was waited for already.
         """
         if self._is_given_up or RULES[failure.failure_class].remedy is not Remedy.WAIT:
             return False
-        self.preparation = None  # what is being given back is not turned anew
+        self.preparation = None  # do not prepare again what is being restored
         try:
             self.recover(failure)
         except DeviceAbandonedError:
@@ -90,9 +90,9 @@ class DeviceRecovery:
         self._context.stop.wait(seconds)
 
     def _wait(self, failure: Failure) -> None:
-        """Wait until the device answers again, and set it up anew; it may be lost again meanwhile.
+        """Wait until the device answers, and prepare it again; it may be lost again meanwhile.
 
-        Raises `DeviceAbandonedError` when it does not in the time that is given.
+        Raises `DeviceAbandonedError` if the time runs out.
         """
         observer = self._context.observer
         observer.note(f"{failure.message} Waiting for it.")
@@ -107,12 +107,12 @@ class DeviceRecovery:
             except DeviceError as error:
                 self._is_given_up = True
                 raise DeviceAbandonedError(error.failure) from None
-            await_commands(self._device)  # the tool that was cut off may still be ending, beside the next one
+            await_commands(self._device)  # the interrupted tool may still run and would disturb the next one
             try:
                 if self.preparation:
                     self.preparation.renew()
                 return
-            except DeviceError as error:  # lost again: the time that is left is waited
+            except DeviceError as error:  # lost again: use the remaining time
                 if time.monotonic() >= deadline:
                     self._is_given_up = True
                     raise DeviceAbandonedError(error.failure) from None

@@ -1,4 +1,4 @@
-"""Measure one device of a sweep, whatever becomes of it."""
+"""Measure one device of a sweep and store whatever ends it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from harness.sweep.targets import opened
 
 
 def measure_device(context: SweepContext, name: str, *, label: str | None = None) -> bool:
-    """Measure one device; whatever stops it is stored as its failure, and the other devices go on.
+    """Measure one device; store what stops it as its failure, so that the other devices continue.
 
-    Results call it by `label`, by default by the one that its name implies. Return whether it went away in the middle
-    of its work. Raises `HarnessError`, and stops the sweep, where nothing that follows could be kept.
+    `label` is its name in results, by default the one that its name implies. Returns True if it went away during its
+    work. Raises `HarnessError`, and stops the sweep, if nothing further could be stored.
     """
     serial = label = label or label_of(name)
     try:
@@ -56,14 +56,14 @@ def _fail_device(context: SweepContext, serial: str, failure: Failure) -> None:
 
 
 def run_device(context: SweepContext, device: Device) -> None:
-    """Measure a device. Raises `FailureError` for what ends that."""
+    """Measure a device, restarting it if allowed. Raises `FailureError` for what ends the run."""
     try:
         measure_cells(context, device)
     except FailureError as error:
         if not _may_restart(context, device, error.failure):
             raise
         _restart(context, device, error.failure)
-        # Begun anew: the restart undid what was prepared, and what was pushed is checked again.
+        # The reboot undid the preparation, and pushed files are checked again.
         run_device(context, reopen(device))
 
 
@@ -78,7 +78,7 @@ def _may_restart(context: SweepContext, device: Device, failure: Failure) -> boo
 
 
 def _restart(context: SweepContext, device: Device, reason: Failure) -> None:
-    """Restart a phone and write it down. Raises `FailureError` with `reason` where it cannot be done."""
+    """Restart a phone and record it. Raises `FailureError` with `reason` if that fails."""
     context.observer.warn(f"{reason.message} Restarting it, as may_reboot allows.")
     try:
         restart(device, stop=context.stop)

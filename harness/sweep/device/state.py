@@ -19,7 +19,7 @@ class DeviceState:
     stored: ResumeState
     """What earlier sessions of this sweep left of the cells that were read last."""
     was_begun: bool | None
-    """Whether earlier sessions of this sweep measured anything on the device; None until any cell is read."""
+    """True if earlier sessions of this sweep measured anything on the device; None until any cell is read."""
     abandoned: set[str] = field(default_factory=set)
     """Keys of cells of which nothing more is run."""
     warm_ups: dict[str, WarmUp] = field(default_factory=dict)

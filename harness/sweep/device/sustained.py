@@ -1,4 +1,4 @@
-"""Run one cell for minutes, window after window, to see what a phone gives away as it heats up (promise H18)."""
+"""Run one cell for minutes, window after window, to measure throttling under load (promise H18)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.store.records import Cell
 from harness.sweep.plan import PlannedInvocation, window_count
 
 _SPARE_S = 60.0
-"""The tool's own limit lies so far beyond a window, so that it never cuts one short."""
+"""Added to the tool's own time limit; without it, the tool would cut windows short."""
 
 
 def sustain(
@@ -26,10 +26,10 @@ def sustain(
     request: Callable[[PlannedInvocation], InvocationRequest],
     invoke: Callable[[PlannedInvocation, InvocationRequest], Invocation | None],
 ) -> Invocation | None:
-    """Run all windows of one cell, one process each and no pause between; end at one that fails, and return the last.
+    """Run all windows of one cell without pauses, one process each; stop at a failure and return the last one.
 
-    The tool prints one statistic a process, so a window is a process; what lies between two is one start, kept short by
-    the delegate's cache where it has one. `request` and `invoke` are as for `CellSetup`. Raises `DeviceError`.
+    The tool prints one statistic per process, so a window is a process. The start between two is kept short by the
+    delegate's cache if it has one. `request` and `invoke` are as for `CellSetup`. Raises `DeviceError`.
     """
     folder = f"{device.work_folder}/cache"
     has_cache = bool(cache_flags(tool, cell.delegate, folder))
