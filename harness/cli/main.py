@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 import typer.core
@@ -14,6 +14,9 @@ import typer.main
 from harness.cli.output import print_error
 from harness.errors import ExitCode, HarnessError
 from harness.version import __version__
+
+if TYPE_CHECKING:
+    from typer import _click as click  # typer brings its own copy
 
 VERBS: dict[str, str] = {
     "sweep": "harness.cli.commands.sweep",
@@ -67,7 +70,7 @@ class VerbGroup(typer.core.TyperGroup):
 
     _lists_verbs = False
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write plain help: loading rich and every verb would take longer than reading it."""
         self._lists_verbs = True
         try:
@@ -75,10 +78,10 @@ class VerbGroup(typer.core.TyperGroup):
         finally:
             self._lists_verbs = False
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, D102
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102
         return list(VERBS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, D102
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: D102
         if cmd_name not in VERBS:
             return None
         if self._lists_verbs:
@@ -87,7 +90,7 @@ class VerbGroup(typer.core.TyperGroup):
         command.name = cmd_name
         return command
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+    def invoke(self, ctx: click.Context) -> object:
         """Run the verb; Ctrl-C ends it with its own exit code instead of the shell's 130."""
         try:
             return super().invoke(ctx)

@@ -14,7 +14,7 @@ from harness.errors import Failure, FailureError, UsageError
 from harness.evaluation.attacks import Attacker, OwnAttacks, Surrogacy
 from harness.evaluation.changed_images import Changed, ChangedImages, Condition, compare_condition
 from harness.evaluation.layers import LayerError, layer_errors
-from harness.evaluation.task import Comparison, Outputs, Task
+from harness.evaluation.task import Outputs, Task, TaskComparison
 from harness.evaluation.through_delegate import DelegateChange, ThroughDelegate, fell_back
 from harness.progress import Observer
 from harness.tflite.tensors import FloatArray
@@ -33,7 +33,7 @@ class Compared:
 
     data: str
     samples: int
-    comparison: Comparison
+    comparison: TaskComparison
 
 
 @dataclass(frozen=True)

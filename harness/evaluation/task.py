@@ -38,7 +38,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TaskComparison:
     """How a variant's outputs compare with the float model's in one task."""
 
     measures: tuple[Measure, ...]
@@ -46,7 +46,7 @@ class Comparison:
     """Of class scores with labels: which answers changed, and whether that is noise."""
 
 
-Compare = Callable[[Outputs, Outputs, Labels | None], Comparison]
+Compare = Callable[[Outputs, Outputs, Labels | None], TaskComparison]
 
 
 @dataclass(frozen=True)

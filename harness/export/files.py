@@ -90,7 +90,7 @@ def _csv_rules() -> Any:  # noqa: ANN401 - pyarrow carries no types
     return csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 
 
-def _from_csv(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever the column holds
+def _from_csv(name: str, value: object) -> object:
     if not isinstance(value, str):
         return value
     if name in _AS_JSON:

@@ -16,6 +16,8 @@ from harness.export.text_formats import to_rows
 if TYPE_CHECKING:
     import pandas as pd
 
+MlflowClient = Any
+"""MLflow is optional, so its types are unknown here."""
 EXPERIMENT = "harness"
 _LONGEST_TEXT = 5000
 """Characters of a tag; MLflow refuses more than 8000 bytes or cuts them silently."""
@@ -76,12 +78,12 @@ def _uri(place: str | None) -> str | None:
     return f"sqlite:///{Path(place).resolve()}"
 
 
-def _experiment_id(client: Any) -> str:  # noqa: ANN401 - MLflow is optional
+def _experiment_id(client: MlflowClient) -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     return str(experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT))
 
 
-def _logged_before(client: Any, experiment: str, sweep_ids: set[str]) -> dict[tuple[str, str], str]:  # noqa: ANN401
+def _logged_before(client: MlflowClient, experiment: str, sweep_ids: set[str]) -> dict[tuple[str, str], str]:
     """Return the ids of runs that hold rows of these sweeps, by sweep and row."""
     found: dict[tuple[str, str], str] = {}
     token = None
@@ -96,7 +98,7 @@ def _logged_before(client: Any, experiment: str, sweep_ids: set[str]) -> dict[tu
             return found
 
 
-def _log(client: Any, experiment: str, row: TrackedRow, started_at: datetime) -> None:  # noqa: ANN401
+def _log(client: MlflowClient, experiment: str, row: TrackedRow, started_at: datetime) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
     moment = int(started_at.timestamp() * 1000)

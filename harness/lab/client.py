@@ -71,7 +71,7 @@ class Lab:
                 continue
             yield LabHost(str(worker["name"]), address, announcement)
 
-    def do(self, host: LabHost, work: Callable[..., T], *arguments: Any, while_waiting: Callable[[], None]) -> T:  # noqa: ANN401
+    def do(self, host: LabHost, work: Callable[..., T], *arguments: object, while_waiting: Callable[[], None]) -> T:
         """Run a function once on one host and return its result.
 
         Calls `while_waiting` repeatedly. Raises `HostLostError` if the host disconnects in the meantime.
@@ -90,11 +90,11 @@ class Lab:
         finally:
             future.release()
 
-    def start(self, host: LabHost, work: Callable[..., object], *arguments: Any) -> Future:  # noqa: ANN401
+    def start(self, host: LabHost, work: Callable[..., object], *arguments: object) -> Future:
         """Start a function on one host without waiting; releasing the future cancels it."""
         return self._submit(host, work, *arguments)
 
-    def _submit(self, host: LabHost, work: Callable[..., object], *arguments: Any) -> Future:  # noqa: ANN401
+    def _submit(self, host: LabHost, work: Callable[..., object], *arguments: object) -> Future:
         return self._client.submit(
             work, *arguments, workers=[host.address], allow_other_workers=False, retries=0, pure=False
         )

@@ -12,7 +12,7 @@ from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import ToolSystem
 from harness.devices.adb.discovery import (
     AttachedDevice,
-    DeviceState,
+    ConnectionState,
     chosen_serials,
     connect,
     disconnect,
@@ -66,7 +66,7 @@ def choose_targets(asked: Sequence[str], hosts: Sequence[str] = ()) -> Targets:
 
 
 def _usable(attached: Sequence[AttachedDevice]) -> tuple[str, ...]:
-    usable = tuple(device.serial for device in attached if device.state is DeviceState.DEVICE)
+    usable = tuple(device.serial for device in attached if device.state is ConnectionState.DEVICE)
     if not usable:
         states = ", ".join(f"{device.serial} ({device.state})" for device in attached)
         raise MissingPrerequisiteError(

@@ -11,7 +11,7 @@ import adbutils
 import pytest
 
 from harness.devices.adb.device import WORK_FOLDER, AdbDevice
-from harness.devices.adb.discovery import DeviceState, connect, disconnect, list_devices, open_device
+from harness.devices.adb.discovery import ConnectionState, connect, disconnect, list_devices, open_device
 from harness.devices.adb.recovery import await_device
 from harness.devices.adb.server import adb_client, server_address
 from harness.devices.adb.transport import shell_v1
@@ -247,7 +247,7 @@ def test_a_phone_that_is_switched_off(start_phone):
     phone = start_phone()
     device = open_device(phone.serial)
     phone.faults.switch_off()
-    wait_for_state(phone.serial, DeviceState.OFFLINE)
+    wait_for_state(phone.serial, ConnectionState.OFFLINE)
     assert failure_of(lambda: device.run(["true"], timeout_s=5)).failure_class in (
         FailureClass.DEVICE_OFFLINE,
         FailureClass.DEVICE_LOST,
@@ -285,7 +285,7 @@ def test_an_unauthorized_phone_and_its_acceptance(start_phone, tmp_path):
     assert failure.failure_class is FailureClass.DEVICE_UNAUTHORIZED
     assert "USB debugging" in failure.advice
     (found,) = [device for device in list_devices() if device.serial == phone.serial]
-    assert found.state is DeviceState.UNAUTHORIZED
+    assert found.state is ConnectionState.UNAUTHORIZED
     disconnect(phone.serial)
     key = Path(os.environ["HOME"], ".android", "adbkey.pub")
     trusting = start_phone(authorize=True, authorized_keys=key)
@@ -300,7 +300,7 @@ def test_a_phone_that_was_lost_and_asks_to_be_trusted_is_told_as_such(start_phon
     lost = Failure(FailureClass.DEVICE_LOST, "the connection to it was lost")
     with suppress(DeviceError):
         await_device(device, deadline=time.monotonic() + 2, stop=threading.Event(), failure=lost)
-    wait_for_state(phone.serial, DeviceState.UNAUTHORIZED)
+    wait_for_state(phone.serial, ConnectionState.UNAUTHORIZED)
     now = time.monotonic()
     failure = failure_of(lambda: await_device(device, deadline=now, stop=threading.Event(), failure=lost))
     assert failure.failure_class is FailureClass.DEVICE_UNAUTHORIZED
@@ -323,7 +323,7 @@ def test_already_connected_may_be_a_phone_that_hangs(start_phone):
 def test_a_phone_that_was_off_is_connected_again(start_phone):
     phone = start_phone()
     phone.faults.switch_off()
-    wait_for_state(phone.serial, DeviceState.OFFLINE)
+    wait_for_state(phone.serial, ConnectionState.OFFLINE)
     assert failure_of(lambda: connect(phone.serial, timeout_s=2)).failure_class in (
         FailureClass.DEVICE_OFFLINE,
         FailureClass.DEVICE_LOST,
@@ -345,7 +345,7 @@ def test_a_phone_that_still_boots(start_phone):
     phone = start_phone()
     phone.controls.set_property("sys.boot_completed", "0")
     (found,) = [device for device in list_devices() if device.serial == phone.serial]
-    assert found.state is DeviceState.BOOTING
+    assert found.state is ConnectionState.BOOTING
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded_phones import outputs, phones
 
-from harness.devices.adb.discovery import DeviceState
+from harness.devices.adb.discovery import ConnectionState
 from harness.devices.android_output import parse_battery, parse_properties, parse_screen_on, parse_thermal
 from harness.devices.cores import as_mask, choose_cores, parse_core_list, parse_cpuinfo
 from harness.devices.facts import facts_from_output, facts_from_properties
@@ -83,7 +83,7 @@ def test_thermal_service_without_the_sentinel():
 
 def listed(text):
     """Return the serials and states of an `adb devices` output: blanks or tabs, headers, daemon messages."""
-    states = "|".join(re.escape(state.value) for state in DeviceState)
+    states = "|".join(re.escape(state.value) for state in ConnectionState)
     row = re.compile(rf"^(?P<serial>\S+)\s+(?P<state>{states}|host|authorizing|connecting|rescue)\b")
     noise = ("*", "$", "#", "adb", "error")
     lines = [line.strip() for line in text.replace("List of devices attached", "\n").splitlines()]
@@ -98,13 +98,13 @@ def test_adb_devices(number):
         assert len(found) == expected["devices"]
         return
     states = expected.get("states") or [expected["state"]]
-    assert [DeviceState.parse(state).value for _, state in found] == states
+    assert [ConnectionState.parse(state).value for _, state in found] == states
     assert {serial for serial, _ in found} == {expected["serial"]}
 
 
 def test_an_unusable_state_says_what_to_do():
-    for state in DeviceState:
-        assert bool(state.advice) is (state is not DeviceState.DEVICE)
+    for state in ConnectionState:
+        assert bool(state.advice) is (state is not ConnectionState.DEVICE)
 
 
 # -- the twelve phones --
@@ -207,7 +207,7 @@ def test_noise_never_raises(text):
     parse_core_list(text)
     parse_battery(text)
     parse_thermal(text)
-    DeviceState.parse(text)
+    ConnectionState.parse(text)
     parse_telemetry(text)
     json.dumps(parse_telemetry(text).as_dict())
     facts_from_output("S", text)

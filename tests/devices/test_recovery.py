@@ -6,7 +6,7 @@ import time
 import pytest
 
 from harness.devices.adb import recovery
-from harness.devices.adb.discovery import DeviceState, open_device, reconnect, state_of
+from harness.devices.adb.discovery import ConnectionState, open_device, reconnect, state_of
 from harness.devices.adb.recovery import await_device
 from harness.errors import DeviceError, Failure, FailureClass
 
@@ -22,7 +22,7 @@ def test_reconnecting_drops_one_phone_only_and_it_comes_back(start_phone):
     phone, other = start_phone(), start_phone(like="galaxy-s9-us")
     device = open_device(phone.serial)
     reconnect(phone.serial, timeout_s=20)
-    assert state_of(other.serial) is DeviceState.DEVICE
+    assert state_of(other.serial) is ConnectionState.DEVICE
     waited_for(device, 60)
     assert device.run(["echo", "again"], timeout_s=20).stdout == "again\n"
 

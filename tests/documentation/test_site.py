@@ -79,7 +79,7 @@ def test_what_stands_beside_a_name_in_the_code_stands_beside_it_in_the_reference
     files = " ".join(text_of(site, "files").split())
     assert "runs a whole number, at least 1 and at most 100000 Timed runs in one process." in files
     assert FailureClass.PUSH_CORRUPT.advice in text_of(site, "failures")
-    said_of_resume = "Carry on a sweep, stopped or not, also with other settings: its id, or latest."
+    said_of_resume = "Resume a sweep, also with other settings: its id, or latest."
     assert said_of_resume in text_of(site, "command-line")
 
 

@@ -8,7 +8,7 @@ import pytest
 from scripted_sweep import ScriptedSweep
 from test_phones_come_and_go import WAIT_FOR_GO, devices, good, let_go, running, until
 
-from harness.devices.adb.discovery import AttachedDevice, DeviceState, connect, list_devices, open_device
+from harness.devices.adb.discovery import AttachedDevice, ConnectionState, connect, list_devices, open_device
 from harness.devices.device_ref import DeviceRef, label_of, server_at
 from harness.devices.lease import is_held, lease
 from harness.errors import DeviceError, FailureClass, MissingPrerequisiteError, UsageError
@@ -106,7 +106,7 @@ def test_the_environments_own_server_is_no_other_host(monkeypatch):
 
 
 def test_a_serial_that_two_phones_have_is_not_guessed():
-    attached = [AttachedDevice(f"0123456789ABCDEF@{host}:5037", DeviceState.DEVICE) for host in ("lab1", "lab2")]
+    attached = [AttachedDevice(f"0123456789ABCDEF@{host}:5037", ConnectionState.DEVICE) for host in ("lab1", "lab2")]
     with pytest.raises(MissingPrerequisiteError, match="is attached to several of lab1, lab2") as caught:
         at_its_host("0123456789ABCDEF", attached, ["lab1", "lab2"], away=[])
     assert caught.value.advice == "Name its host too: 0123456789ABCDEF@lab1:5037 or 0123456789ABCDEF@lab2:5037."

@@ -165,7 +165,7 @@ def test_what_decides_every_row_is_refused_before_any_work(carried_on):
     refused = carried_on.refused("--resume", "latest", "--require-full-delegation")
     assert refused.returncode == 2
     assert "can be reused with require_full_delegation False -> True" in refused.stderr
-    assert "leave out --resume" in refused.stderr
+    assert "Start a new sweep without --resume" in refused.stderr
     assert carried_on.processes == 5
 
 

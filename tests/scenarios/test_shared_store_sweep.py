@@ -98,6 +98,6 @@ def test_nights_are_compared_in_a_shared_store(harness_cli, shared_store_url, tm
     with Store.open(shared_store_url) as store:
         newest, before = (sweep.id for sweep in store.sweeps())
     (folder,) = (tmp_path / "results").glob(f"*/{newest}")
-    assert sorted(path.name for path in folder.iterdir()) == ["junit.xml", "report.html"]
+    assert sorted(path.name for path in folder.iterdir()) == ["harness.log", "junit.xml", "report.html"]
     assert before in finished.stdout
     assert len(night["cells"]) == 1

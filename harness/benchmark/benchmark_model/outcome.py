@@ -223,7 +223,7 @@ def log_as_dict(log: BenchmarkLog, requested: str | None = None) -> dict[str, An
     return values
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: object) -> object:
     """Turn value objects into dictionaries; statistics that the tool did not print are left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {key: _plain(item) for key, item in vars(value).items() if item is not None}

@@ -56,13 +56,13 @@ def _adb() -> Check:
 
 
 def _devices() -> Check:
-    from harness.devices.adb.discovery import DeviceState, list_devices
+    from harness.devices.adb.discovery import ConnectionState, list_devices
 
     try:
         devices = list_devices()
     except HarnessError as error:
         return Check("attached phones", False, False, str(error), error.advice)
-    ready = [device for device in devices if device.state is DeviceState.DEVICE]
+    ready = [device for device in devices if device.state is ConnectionState.DEVICE]
     found = ", ".join(f"{device.serial} ({device.state})" for device in devices) or "none"
     return Check("attached phones", bool(ready), False, found, "" if ready else "Plug one in; see `harness devices`.")
 

@@ -66,7 +66,7 @@ def _show(run: dict[str, Any]) -> None:
     console().print(table)
 
 
-def _text(value: Any) -> str:  # noqa: ANN401
+def _text(value: object) -> str:
     from rich.markup import escape
 
     if isinstance(value, dict):

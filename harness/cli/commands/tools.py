@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,8 @@ from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.text import require_choice
 
 if TYPE_CHECKING:
+    from harness.benchmark.download import Download
+    from harness.benchmark.registry import ToolRegistry
     from harness.benchmark.tool import Tool
 
 app = typer.Typer(
@@ -64,7 +66,7 @@ def fetch(
     _show([_fetch_with_bar(download, registry) for download in downloads], as_json)
 
 
-def _fetch_with_bar(download: Any, registry: Any) -> Tool:  # noqa: ANN401 - imported where used
+def _fetch_with_bar(download: Download, registry: ToolRegistry) -> Tool:
     from rich.progress import DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from harness.benchmark.download import fetch as fetch_tool

@@ -26,7 +26,7 @@ _last_listed: dict[tuple[str, int], frozenset[str]] = {}
 """Serials by adb server, because a server that hangs cannot list its phones."""
 
 
-class DeviceState(StrEnum):
+class ConnectionState(StrEnum):
     """The state of an attached device."""
 
     DEVICE = "device"
@@ -40,7 +40,7 @@ class DeviceState(StrEnum):
     UNKNOWN = "unknown"
 
     @classmethod
-    def parse(cls, text: str) -> DeviceState:
+    def parse(cls, text: str) -> ConnectionState:
         """Parse the state that an adb server lists."""
         if text.startswith("no permissions"):
             return cls.NO_PERMISSIONS
@@ -58,15 +58,17 @@ class DeviceState(StrEnum):
 
 
 _ADVICE = {
-    DeviceState.BOOTING: "Wait until Android has started.",
-    DeviceState.OFFLINE: FailureClass.DEVICE_OFFLINE.advice,
-    DeviceState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED.advice,
-    DeviceState.NO_PERMISSIONS: "Let your user access USB devices: install Debian's android-sdk-platform-tools-common "
-    "(udev rules), join the group plugdev, log in again and reconnect the phone.",
-    DeviceState.RECOVERY: "Leave recovery mode: `adb reboot`.",
-    DeviceState.SIDELOAD: "Leave sideload mode: `adb reboot`.",
-    DeviceState.BOOTLOADER: "Leave the bootloader: `fastboot reboot`.",
-    DeviceState.UNKNOWN: "Reconnect the device.",
+    ConnectionState.BOOTING: "Wait until Android has started.",
+    ConnectionState.OFFLINE: FailureClass.DEVICE_OFFLINE.advice,
+    ConnectionState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED.advice,
+    ConnectionState.NO_PERMISSIONS: (
+        "Let your user access USB devices: install Debian's android-sdk-platform-tools-common (udev rules), join the "
+        "group plugdev, log in again and reconnect the phone."
+    ),
+    ConnectionState.RECOVERY: "Leave recovery mode: `adb reboot`.",
+    ConnectionState.SIDELOAD: "Leave sideload mode: `adb reboot`.",
+    ConnectionState.BOOTLOADER: "Leave the bootloader: `fastboot reboot`.",
+    ConnectionState.UNKNOWN: "Reconnect the device.",
 }
 
 
@@ -76,7 +78,7 @@ class AttachedDevice:
 
     serial: str
     """Its name: the serial, with its server if that is not the environment's."""
-    state: DeviceState
+    state: ConnectionState
     facts: DeviceFacts | None = None
     """Only for a device that is ready, and only on request."""
 
@@ -94,8 +96,8 @@ def list_devices(
     seen = set() if seen is None else seen
     for serial, state in _server_list(client, server):
         ref = DeviceRef(serial, server)
-        device = AttachedDevice(str(ref), DeviceState.parse(state))
-        if device.state is DeviceState.DEVICE:
+        device = AttachedDevice(str(ref), ConnectionState.parse(state))
+        if device.state is ConnectionState.DEVICE:
             device, identity = _look_closer(AdbDevice(client, serial, ref=ref), with_facts)
             if identity in seen:
                 continue
@@ -118,8 +120,8 @@ def open_device(name: str | DeviceRef, *, label: str | None = None) -> AdbDevice
         message = f"{device.label}: no adb server answers at {device.server}."
         raise DeviceError(Failure(FailureClass.DEVICE_LOST, message, "the server does not listen")) from error
     states = dict(_server_list(client, device.server))
-    state = DeviceState.parse(states[device.serial]) if device.serial in states else None
-    if state is not DeviceState.DEVICE:
+    state = ConnectionState.parse(states[device.serial]) if device.serial in states else None
+    if state is not ConnectionState.DEVICE:
         raise DeviceError(failure_of_state(device.label, state))
     return AdbDevice(client, device.serial, ref=device, label=label)
 
@@ -171,7 +173,7 @@ def connect(name: str | DeviceRef, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> 
         if state == "unauthorized":
             break
         time.sleep(_POLL_S)
-    known = DeviceState.parse(state) if state else None
+    known = ConnectionState.parse(state) if state else None
     failure = failure_of_state(device.label, known)
     raise DeviceError(replace(failure, evidence=answer.strip() or failure.evidence))
 
@@ -198,7 +200,9 @@ def ready_devices(server: AdbServer | None = None) -> list[str]:
     """
     listed = _server_list(adb_client(server), server)
     return [
-        str(DeviceRef(serial, server)) for serial, state in listed if DeviceState.parse(state) is DeviceState.DEVICE
+        str(DeviceRef(serial, server))
+        for serial, state in listed
+        if ConnectionState.parse(state) is ConnectionState.DEVICE
     ]
 
 
@@ -208,7 +212,7 @@ def identities(names: Iterable[str | DeviceRef]) -> dict[str, str]:
     Omits phones of an adb server that does not answer.
     """
     looks = [_look_closer(device, with_facts=False) for device in reachable(names)]
-    return {device.serial: identity for device, identity in looks if device.state is DeviceState.DEVICE}
+    return {device.serial: identity for device, identity in looks if device.state is ConnectionState.DEVICE}
 
 
 def disconnect(name: str) -> None:
@@ -241,14 +245,14 @@ def reconnect(name: str | DeviceRef, *, timeout_s: float) -> None:
         raise describe_loss(error, device.label) from error
 
 
-def state_of(name: str | DeviceRef) -> DeviceState | None:
+def state_of(name: str | DeviceRef) -> ConnectionState | None:
     """Return the state in which the adb server lists a device; None if it does not.
 
     Raises `DeviceError` and `MissingPrerequisiteError`.
     """
     device = DeviceRef.parse(name)
     states = dict(_server_list(adb_client(device.server), device.server))
-    return DeviceState.parse(states[device.serial]) if device.serial in states else None
+    return ConnectionState.parse(states[device.serial]) if device.serial in states else None
 
 
 def last_listed() -> frozenset[str]:
@@ -271,29 +275,29 @@ def _server_list(client: adbutils.AdbClient, server: AdbServer | None = None) ->
 
 def _look_closer(adb: AdbDevice, with_facts: bool) -> tuple[AttachedDevice, str]:
     """Return the device, booting or ready, and its identity: its serial number and this boot's id."""
-    device = AttachedDevice(str(adb.ref), DeviceState.DEVICE)
+    device = AttachedDevice(str(adb.ref), ConnectionState.DEVICE)
     script = "getprop sys.boot_completed; getprop ro.serialno; cat /proc/sys/kernel/random/boot_id"
     try:
         lines = adb.run_script(script, timeout_s=_BOOT_TIMEOUT_S).stdout.splitlines()
         booted, serial_number = ([*lines, "", ""])[:2]
         if booted.strip() != "1":
-            return replace(device, state=DeviceState.BOOTING), device.serial
+            return replace(device, state=ConnectionState.BOOTING), device.serial
         facts = adb.facts() if with_facts else None
     except DeviceError as error:
         state = {
-            FailureClass.DEVICE_UNAUTHORIZED: DeviceState.UNAUTHORIZED,
-        }.get(error.failure.failure_class, DeviceState.OFFLINE)
+            FailureClass.DEVICE_UNAUTHORIZED: ConnectionState.UNAUTHORIZED,
+        }.get(error.failure.failure_class, ConnectionState.OFFLINE)
         return replace(device, state=state), device.serial
     identity = "/".join(lines[1:]) if serial_number.strip() else device.serial
     return replace(device, facts=facts), identity
 
 
-def failure_of_state(serial: str, state: DeviceState | None) -> Failure:
+def failure_of_state(serial: str, state: ConnectionState | None) -> Failure:
     """Return the failure of a device that is listed in a state other than ready; None means not listed."""
     if state is None:
         return Failure(FailureClass.DEVICE_LOST, f"{serial} is not attached.", "not in the adb server's list")
     failure_class = {
-        DeviceState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED,
-        DeviceState.NO_PERMISSIONS: FailureClass.DEVICE_UNAUTHORIZED,
+        ConnectionState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED,
+        ConnectionState.NO_PERMISSIONS: FailureClass.DEVICE_UNAUTHORIZED,
     }.get(state, FailureClass.DEVICE_OFFLINE)
     return Failure(failure_class, f"{serial} cannot be used: its state is {state}.", f"state {state}")

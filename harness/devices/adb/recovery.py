@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 import adbutils
 
 from harness.devices.adb.discovery import (
-    DeviceState,
+    ConnectionState,
     connect,
     failure_of_state,
     identities,
@@ -32,7 +32,7 @@ _CONNECT_TIMEOUT_S = 5.0
 _RETRY_S = 0.5
 _FIRST_RECONNECT_S = 5.0
 """A phone gets this long to come back by itself. The time doubles because each attempt restarts the handshake."""
-_SILENT = (DeviceState.DEVICE, DeviceState.OFFLINE)
+_SILENT = (ConnectionState.DEVICE, ConnectionState.OFFLINE)
 """States of an attached device that does not answer. An unauthorized one is left alone: it shows a dialog."""
 
 

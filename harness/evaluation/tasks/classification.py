@@ -8,11 +8,11 @@ from harness.accuracy.output_check import cosines, proportion
 from harness.errors import UsageError
 from harness.evaluation.fidelity import centred_logits, compare_fidelity, divergences, probabilities
 from harness.evaluation.intervals import mean_of
-from harness.evaluation.task import Comparison, Labels, Measure, Outputs, task
+from harness.evaluation.task import Labels, Measure, Outputs, TaskComparison, task
 
 
 @task("classification")
-def classification(found: Outputs, floats: Outputs, labels: Labels | None) -> Comparison:
+def classification(found: Outputs, floats: Outputs, labels: Labels | None) -> TaskComparison:
     """One score per class in the first output; with labels also what is right, and whether that is noise."""
     scores, float_scores = next(iter(found.values())), next(iter(floats.values()))
     if scores.ndim != 2 or scores.shape[1] < 2:  # noqa: PLR2004 - (samples, classes)
@@ -29,4 +29,4 @@ def classification(found: Outputs, floats: Outputs, labels: Labels | None) -> Co
         Measure("KL", "nats", divergence.value, divergence.low, divergence.high),
         Measure("logit cosine", "", cosine.value, cosine.low, cosine.high),
     )
-    return Comparison(measures, None if labels is None else compare_fidelity(scores, float_scores, labels))
+    return TaskComparison(measures, None if labels is None else compare_fidelity(scores, float_scores, labels))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from harness.accuracy.output_check import cosines, proportion
 from harness.errors import UsageError
 from harness.evaluation.intervals import mean_of
-from harness.evaluation.task import Comparison, Labels, Measure, Outputs, task
+from harness.evaluation.task import Labels, Measure, Outputs, TaskComparison, task
 from harness.tflite.tensors import FloatArray
 
 FEWEST = 3
@@ -16,14 +16,14 @@ FEWEST = 3
 
 
 @task("embedding")
-def embedding(found: Outputs, floats: Outputs, labels: Labels | None) -> Comparison:
+def embedding(found: Outputs, floats: Outputs, labels: Labels | None) -> TaskComparison:
     """Vectors: their cosine to the float model's, and whether each sample keeps its nearest neighbour."""
     measures = [
         measure for name, exact in floats.items() if exact[0].size > 1 for measure in _of(name, found[name], exact)
     ]
     if not measures:
         raise UsageError("No output holds more than one number per sample, so none is a vector.", "Use --task tensors.")
-    return Comparison(tuple(measures))
+    return TaskComparison(tuple(measures))
 
 
 def _of(name: str, found: FloatArray, exact: FloatArray) -> list[Measure]:

@@ -7,14 +7,14 @@ import numpy as np
 from harness.accuracy.output_check import max_abs_errors
 from harness.evaluation.intervals import Floats, sum_statistic
 from harness.evaluation.layers import decibels
-from harness.evaluation.task import Comparison, Labels, Measure, Outputs, task
+from harness.evaluation.task import Labels, Measure, Outputs, TaskComparison, task
 from harness.tflite.tensors import FloatArray
 
 
 @task("tensors")
-def tensors(found: Outputs, floats: Outputs, labels: Labels | None) -> Comparison:
+def tensors(found: Outputs, floats: Outputs, labels: Labels | None) -> TaskComparison:
     """Any numbers: signal to noise, largest error and correlation of each output."""
-    return Comparison(tuple(measure for name, exact in floats.items() for measure in _of(name, found[name], exact)))
+    return TaskComparison(tuple(measure for name, exact in floats.items() for measure in _of(name, found[name], exact)))
 
 
 def _of(name: str, found: FloatArray, exact: FloatArray) -> list[Measure]:

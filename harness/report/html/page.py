@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -124,7 +123,7 @@ def json_for_script(value: object) -> Markup:
     return Markup(text)  # noqa: S704 - no sign that HTML knows is left
 
 
-def render_template(template: str, scripts: Sequence[str], **values: Any) -> str:  # noqa: ANN401 - what templates show
+def render_template(template: str, scripts: Sequence[str], **values: object) -> str:
     """Return a page of `templates/` that holds style and scripts itself; all values are escaped."""
     environment = Environment(
         loader=PackageLoader(_PACKAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

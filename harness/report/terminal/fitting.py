@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
 
-import numpy as np
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
@@ -150,9 +151,9 @@ def curve(values: Sequence[float], *, width: int = 60) -> str:
     """Draw positive values from left to right, the lowest at the bottom; more than `width` are averaged in groups."""
     if not values:
         return ""
-    groups = np.array_split(np.asarray(values, dtype=float), min(width, len(values)))
-    means = np.array([group.mean() for group in groups])
-    low = means.min()
-    span = max(means.max() - low, _LEAST_SPAN * low)
-    heights = np.round((means - low) / span * (len(_LEVELS) - 1)).astype(int)
-    return "".join(_LEVELS[height] for height in heights)
+    groups = min(width, len(values))
+    ends = [len(values) * index // groups for index in range(groups + 1)]
+    means = [fmean(values[start:end]) for start, end in pairwise(ends)]
+    low = min(means)
+    span = max(max(means) - low, _LEAST_SPAN * low)
+    return "".join(_LEVELS[round((mean - low) / span * (len(_LEVELS) - 1))] for mean in means)

@@ -107,7 +107,7 @@ def cell_screen(history: CellHistory, *, width: int) -> RenderableType:
 
 
 @dataclass(frozen=True)
-class _Column:
+class _NightColumn:
     heading: str
     key: str
     from_width: int = 0
@@ -116,14 +116,14 @@ class _Column:
 
 
 _COLUMNS = (
-    _Column("night (UTC)", "night", numeric=False),
-    _Column("ms", "ms"),
-    _Column("95 %\ninterval", "interval", 90),
-    _Column("", "plot", numeric=False),
-    _Column("top-1\n%", "top1", 100),
-    _Column("size\nkB", "size", 110),
-    _Column("memory\nMB", "memory", 110),
-    _Column("what changed", "what", numeric=False, no_wrap=False),
+    _NightColumn("night (UTC)", "night", numeric=False),
+    _NightColumn("ms", "ms"),
+    _NightColumn("95 %\ninterval", "interval", 90),
+    _NightColumn("", "plot", numeric=False),
+    _NightColumn("top-1\n%", "top1", 100),
+    _NightColumn("size\nkB", "size", 110),
+    _NightColumn("memory\nMB", "memory", 110),
+    _NightColumn("what changed", "what", numeric=False, no_wrap=False),
 )
 
 
