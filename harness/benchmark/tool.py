@@ -13,7 +13,7 @@ from harness.errors import UsageError
 
 
 class ToolFamily(StrEnum):
-    """The programs that share the name: their flags and their evidence differ."""
+    """The families of the programs that come with harness; further programs name their own."""
 
     INTERPRETER = "interpreter"
     """TFLite's `benchmark_model`: CPU, GPU and NNAPI delegates, real inputs and outputs."""
@@ -38,7 +38,8 @@ class Tool(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    family: ToolFamily
+    family: str
+    """One of the families of a `BenchmarkProgram`."""
     system: ToolSystem
     abi: str
     """Android's name of the ABI: `arm64-v8a`, `armeabi-v7a`, `x86_64`, `x86`; for Linux too."""

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
 from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
+from harness.benchmark.program import push_tool
 from harness.benchmark.registry import with_flags
 from harness.benchmark.tool import Tool
 from harness.devices.cores import choose_measured_cores
@@ -224,7 +225,7 @@ class DeviceRun:
 
     def _ready_tool(self, tool: Tool) -> Tool:
         """Bring the tool to the device; a binary that was never asked for its flags is asked now."""
-        self._tool_path = self._device.push(tool.path)
+        self._tool_path = push_tool(self._device, tool)
         return with_flags(tool, self._context.registry, self._device, self._tool_path)
 
     def _cell(self, variant: Variant, delegate: str, threads: int) -> Cell:
