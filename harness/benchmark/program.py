@@ -1,4 +1,4 @@
-"""What harness asks of a benchmark program, and how it finds the one that a tool's binary belongs to.
+"""What harness asks of a benchmark program, and how it finds the program that a tool is a build of.
 
 To add a program, write one package beside this file. Its `__init__.py` names the tool families that it serves in
 `FAMILIES`, its `program.py` holds a `BenchmarkProgram` named `PROGRAM`. Nothing outside the package changes. A

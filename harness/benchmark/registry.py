@@ -1,4 +1,4 @@
-"""The tools that this host knows: added once, identified by the SHA-256 of their binary, chosen by ABI."""
+"""The tools registered on this host: added once, identified by the SHA-256 of their binary, chosen by ABI."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ToolRegistry:
         self.folder = folder or cache_folder() / "tools"
 
     def tools(self) -> list[Tool]:
-        """Return all registered tools. Raises `UsageError` when the index cannot be read."""
+        """Return all registered tools. Raises `UsageError` if the index cannot be read."""
         index = self.folder / _INDEX
         if not index.exists():
             return []
@@ -89,7 +89,7 @@ class ToolRegistry:
         return probed
 
     def choose(self, facts: DeviceFacts) -> Tool:
-        """Return the tool for a device. Raises `DeviceError` (`wrong_abi`) when none is built for it, or it is gone.
+        """Return the tool for a device. Raises `DeviceError` (`wrong_abi`) if none is built for it, or it is gone.
 
         A host without a registered tool is measured with LiteRT's own Python benchmark.
         """
@@ -221,7 +221,7 @@ def with_flags(tool: Tool, registry: ToolRegistry, device: Device, tool_path: st
 
 
 def probe_flags(device: Device, tool: Tool, tool_path: str) -> frozenset[str]:
-    """Run `--help` on a device (exit code 1 is normal there). Raises `FailureError` when it lists no flags."""
+    """Run `--help` on a device (exit code 1 is normal there). Raises `FailureError` if it lists no flags."""
     program = program_of(tool)
     command = [*(tool.launcher or (tool_path,)), "--help"]
     environment = program.environment(tool, tool_path)

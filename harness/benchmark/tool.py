@@ -1,4 +1,4 @@
-"""One `benchmark_model` binary as data."""
+"""A registered binary of a benchmark program."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Binary:
 
 
 def read_binary(path: Path) -> Binary:
-    """Read a tool's ELF header (ELF specification 1.2). Raises `UsageError` for anything else than an executable."""
+    """Read a tool's ELF header (ELF specification 1.2). Raises `UsageError` for anything but an executable."""
     try:
         data = path.read_bytes()
     except OSError as error:
