@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from harness.benchmark.invocation import InvocationRequest, Measurement, ProfiledNode
 from harness.benchmark.tool import Tool
@@ -38,28 +38,28 @@ class Feature(StrEnum):
 
 
 class BenchmarkProgram(Protocol):
-    """One program that runs a model and prints what that took. Stateless, so it may be called from several threads."""
+    """One program that runs a model and prints what that took. Stateless, so it may be called from several threads.
 
-    @property
-    def name(self) -> str:
-        """The name of its binary, such as `benchmark_model`."""
+    A class that derives from it inherits an answer of "none" for all but `probe`, `arguments` and `judge`.
+    """
 
-    @property
-    def families(self) -> Sequence[str]:
-        """The values of `Tool.family` that it serves, the one of an added binary first. Stored: never rename one."""
-
-    @property
-    def host_only(self) -> bool:
-        """Whether it runs in this host's Python: no binary is added, no launcher or core mask applies."""
+    name: ClassVar[str]
+    """The name of its binary, such as `benchmark_model`."""
+    families: ClassVar[tuple[str, ...]]
+    """The values of `Tool.family` that it serves. They are stored: never rename one."""
+    host_only: ClassVar[bool] = False
+    """Whether it runs in this host's Python: no binary is added, and no launcher or core mask applies."""
 
     def probe(self, help_text: str) -> frozenset[str]:
         """Return the flags that a binary's `--help` lists; empty if it is not this program's help."""
 
     def files(self, tool: Tool) -> Sequence[Path]:
         """Return what must lie beside the binary on the device, such as libraries; each keeps its name there."""
+        return ()
 
     def environment(self, tool: Tool, tool_path: str) -> Mapping[str, str]:
         """Return the variables to set for the process, such as `LD_LIBRARY_PATH`."""
+        return {}
 
     def arguments(self, tool: Tool, tool_path: str, request: InvocationRequest) -> list[str]:
         """Return the command line, program first.
@@ -77,12 +77,15 @@ class BenchmarkProgram(Protocol):
 
     def can(self, feature: Feature, tool: Tool, delegate: str) -> bool:
         """Return True if this binary offers the feature on this delegate; False before it was probed, if in doubt."""
+        return False
 
     def profiled_nodes(self, log: str) -> Sequence[ProfiledNode]:
         """Return the nodes of the log's op profile in the order of execution; empty if it holds none."""
+        return ()
 
     def keeps_cache(self, command: Iterable[str]) -> bool:
         """Return True if this command line lets its delegate keep a cache."""
+        return False
 
 
 _LINK = 'mkdir -p "$1" || exit; shift; while [ $# -gt 0 ]; do ln -sf "$2" "$1" || exit; shift 2; done'

@@ -11,7 +11,7 @@ from harness.analysis.summary import summarize
 from harness.benchmark import program as programs
 from harness.benchmark.invocation import Delegation, InvocationRequest, Measurement
 from harness.benchmark.invoke import invoke
-from harness.benchmark.program import Feature, addable_families, can, families, push_tool, register
+from harness.benchmark.program import BenchmarkProgram, Feature, addable_families, can, families, push_tool, register
 from harness.benchmark.registry import probe_flags
 from harness.benchmark.tool import Tool, ToolSystem
 from harness.devices.adb.discovery import open_device
@@ -33,12 +33,11 @@ echo "timed $2 times, {mean} us each"
 """
 
 
-class Toybench:
+class Toybench(BenchmarkProgram):
     """A program with a file beside it, an environment, a command line and an output of its own."""
 
     name = "toybench"
     families = (FAMILY,)
-    host_only = False
 
     def probe(self, help_text):
         _, mark, flags = help_text.partition("toybench takes: ")
@@ -72,15 +71,6 @@ class Toybench:
             memory_overall_mb=None,
             peak_memory_mb=None,
         )
-
-    def can(self, _feature, _tool, _delegate):
-        return False
-
-    def profiled_nodes(self, _log):
-        return ()
-
-    def keeps_cache(self, _command):
-        return False
 
 
 class Registry(OneTool):

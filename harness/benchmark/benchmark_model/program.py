@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from harness.benchmark.benchmark_model import FAMILIES, command, outcome
+from harness.benchmark.benchmark_model.command import keeps_cache
 from harness.benchmark.benchmark_model.log import parse_log
 from harness.benchmark.invocation import InvocationRequest, Measurement, ProfiledNode
-from harness.benchmark.program import Feature
+from harness.benchmark.program import BenchmarkProgram, Feature
 from harness.benchmark.tool import Tool
 from harness.devices.device import CommandResult
 from harness.errors import Failure
@@ -22,25 +22,16 @@ def flags_in_help(text: str) -> frozenset[str]:
     return frozenset(_FLAG.findall(text))
 
 
-class BenchmarkModel:
+class BenchmarkModel(BenchmarkProgram):
     """The official tool. Its logs of all eras are judged alike, whatever the family."""
 
     name = "benchmark_model"
     families = FAMILIES
-    host_only = False
 
     def probe(self, help_text: str) -> frozenset[str]:
         """Return the flags of a help text that names `--graph`, as that of every build does."""
         flags = flags_in_help(help_text)
         return flags if "graph" in flags else frozenset()
-
-    def files(self, _tool: Tool) -> Sequence[Path]:
-        """Return nothing: the binary is linked statically."""
-        return ()
-
-    def environment(self, _tool: Tool, _tool_path: str) -> Mapping[str, str]:
-        """Return nothing: flags decide everything."""
-        return {}
 
     def arguments(self, tool: Tool, tool_path: str, request: InvocationRequest) -> list[str]:
         """Return the command line out of the flags that this binary supports."""
@@ -68,9 +59,9 @@ class BenchmarkModel:
         """Return the nodes of the last run in the log."""
         return parse_log(log)[-1].op_profile_order
 
-    def keeps_cache(self, arguments: Iterable[str]) -> bool:
+    def keeps_cache(self, command: Iterable[str]) -> bool:
         """Look for the flags of every delegate's cache."""
-        return command.keeps_cache(arguments)
+        return keeps_cache(command)
 
 
 PROGRAM = BenchmarkModel()
