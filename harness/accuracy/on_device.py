@@ -23,8 +23,7 @@ from harness.accuracy.output_check import (
 from harness.accuracy.reference import HostOutputs
 from harness.accuracy.sending import AccuracyTarget, Sender
 from harness.benchmark.invocation import Delegation, InvocationRequest
-from harness.benchmark.litert_python import benchmark as litert_python
-from harness.benchmark.tool import ToolFamily
+from harness.benchmark.program import program_of
 from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureClass, FailureError
 from harness.spec.limits import OutputLimits
@@ -68,8 +67,10 @@ def measure_accuracy(
     per_process, note, logs = 0, "", list[str]()
     try:
         expected = evidence.reference.outputs(target.variant, evidence.samples)
-        if target.tool.family is ToolFamily.LITERT_PYTHON:
-            _require_cpu(target)
+        program = program_of(target.tool)
+        if program.host_only:
+            request = InvocationRequest(target.variant_path, target.delegate, target.threads)
+            program.arguments(target.tool, target.tool_path, request)  # refuses what it cannot measure either
             outputs, per_process, note = expected, len(evidence.samples), _HOST_NOTE
         else:
             sender = Sender(target, evidence.samples, [array.shape[1:] for array in expected], clock)
@@ -87,11 +88,6 @@ def measure_accuracy(
         failure_class = FailureClass.STORAGE_FULL if error.errno == errno.ENOSPC else FailureClass.INTERNAL
         failure = Failure(failure_class, f"This host: {error}.")
     return AccuracyOutcome(check, accuracy, failure, per_process, note, "\n".join(logs), clock() - started)
-
-
-def _require_cpu(target: AccuracyTarget) -> None:
-    """Refuse what LiteRT's Python benchmark cannot measure either. Raises `FailureError` (`delegate_unavailable`)."""
-    litert_python.build_arguments(InvocationRequest(target.variant_path, target.delegate, target.threads))
 
 
 def _judge(

@@ -7,8 +7,8 @@ import threading
 from importlib.metadata import version
 from pathlib import Path
 
-from harness.benchmark.benchmark_model.failures import find_failure
-from harness.benchmark.benchmark_model.log_lines import split_lines
+from harness.benchmark.failures import find_failure
+from harness.benchmark.log_lines import split_lines
 from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureClass, FailureError
 from harness.tflite.child import load_arrays, run_child, save_arrays

@@ -22,9 +22,9 @@ from harness.analysis.statistics import (
     within_spread,
 )
 from harness.analysis.verdict import Facts, Verdict, judge_cell, rank
-from harness.benchmark.benchmark_model.command import keeps_cache
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.invocation import ExecutedBy, Pass
+from harness.benchmark.program import keeps_cache
 from harness.errors import Failure, FailureClass, is_final
 from harness.store.reader import StoreReader
 from harness.store.rows import AccuracyRow, CellRow, DeviceRow, InvocationRow, SweepRows, VariantRow, counting_attempts
@@ -46,6 +46,7 @@ def summarize(store: StoreReader, sweep_id: str) -> list[ResultRow]:
 def summary_rows(sweep: SweepRows) -> list[ResultRow]:
     """Return the rows of `summarize` for a sweep that was already read."""
     devices = {device.serial: device for device in sweep.devices}
+    families = {tool.sha256: tool.family for tool in sweep.tools}
     set_aside = sweep.record.set_aside if sweep.record else {}
     sittings = sweep.record.sittings if sweep.record else []
     invocations = _by_cell(counting_attempts(sweep.invocations))
@@ -55,7 +56,12 @@ def summary_rows(sweep: SweepRows) -> list[ResultRow]:
     for cell in sweep.cells:
         cell_invocations = invocations.get(cell.key, [])
         row, latency = _cell_row(
-            cell, cell_invocations, accuracies.get(cell.key), devices.get(cell.serial), set_aside.get(cell.key)
+            cell,
+            families.get(cell.tool_sha256, ""),
+            cell_invocations,
+            accuracies.get(cell.key),
+            devices.get(cell.serial),
+            set_aside.get(cell.key),
         )
         variant = variant_of(cell, sweep.variants)
         if variant:
@@ -97,6 +103,7 @@ def _sittings(invocations: Sequence[InvocationRow], sittings: Sequence[datetime]
 
 def _cell_row(
     cell: CellRow,
+    tool_family: str,
     invocations: Sequence[InvocationRow],
     accuracy: AccuracyRow | None,
     device: DeviceRow | None,
@@ -146,7 +153,7 @@ def _cell_row(
         **{name: getattr(delegation, name) for name in _DELEGATION if delegation},
         **_spreads(measured, latency_column(latency_of)),
         **_warm_up(measured),
-        **_init(passes[Pass.INIT_COLD], passes[Pass.INIT_WARM]),
+        **_init(tool_family, passes[Pass.INIT_COLD], passes[Pass.INIT_WARM]),
         **_sustained(passes[Pass.SUSTAINED]),
         **(_accuracy_values(accuracy) if accuracy else {}),
         **_failure_values(_failure_of(verdict, cell, delegation, own, of_device)),
@@ -201,12 +208,12 @@ def _warm_up(measured: Sequence[InvocationRow]) -> Values:
     return {"warmup_runs": measured[-1].warmup_asked_runs, "warmup_converged": measured[-1].warmup_converged}
 
 
-def _init(cold: Sequence[InvocationRow], warm: Sequence[InvocationRow]) -> Values:
+def _init(tool_family: str, cold: Sequence[InvocationRow], warm: Sequence[InvocationRow]) -> Values:
     """Return what loading took in pairs of processes; failed ones hold no value."""
     return {
         "init_cold_us": median(_values(cold, "init_us")),
         "init_warm_us": median(_values(warm, "init_us")),
-        "init_cached": any(keeps_cache(row.command) for row in cold) if cold else None,
+        "init_cached": any(keeps_cache(tool_family, row.command) for row in cold) if cold else None,
     }
 
 

@@ -1,1 +1,1 @@
-"""The official tool as data: binaries, flags, command lines, logs, delegation evidence."""
+"""Benchmark programs: their binaries, and one protocol for running them and reading what they print."""

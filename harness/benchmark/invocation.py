@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from harness.devices.device import CommandResult
 from harness.errors import Failure
 
 
@@ -99,6 +100,16 @@ class OperatorTime:
 
 
 @dataclass(frozen=True)
+class ProfiledNode:
+    """One node in the order of execution; `avg_ms` is of one call. Nodes inside a delegate are named `Delegate/...`."""
+
+    node_type: str
+    name: str
+    avg_ms: float
+    times_called: int
+
+
+@dataclass(frozen=True)
 class Measurement:
     """The timed block of one invocation. All latencies are microseconds, all memory megabytes (10^6 or as printed)."""
 
@@ -142,3 +153,12 @@ class Invocation:
     failure: Failure | None = None
     cores_allowed: str | None = None
     """Hexadecimal mask of the cores that the process could use, as the kernel told after the start; None: not asked."""
+
+
+STREAM_MARK = "\n----- stderr -----\n"
+"""Stands between stdout and stderr in a kept log; a program may write evidence to both."""
+
+
+def join_streams(result: CommandResult) -> str:
+    """Return the raw log to keep: stdout, the mark, stderr."""
+    return result.stdout + STREAM_MARK + result.stderr

@@ -1,11 +1,9 @@
-"""The tools that this host knows: added once, identified by the SHA-256 of their binary, chosen by ABI."""
+"""The tools registered on this host: added once, identified by the SHA-256 of their binary, chosen by ABI."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import shutil
 import tarfile
 from collections.abc import Iterable
@@ -13,8 +11,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from harness.benchmark.failures import find_failure
+from harness.benchmark.litert_python.program import installed_tool
+from harness.benchmark.log_lines import split_lines
+from harness.benchmark.program import program_of, program_of_family
 from harness.benchmark.tool import Binary, Tool, ToolFamily, ToolSystem, read_binary
-from harness.devices.device import CommandResult, Device, DeviceFacts, DeviceKind
+from harness.devices.device import Device, DeviceFacts, DeviceKind
 from harness.errors import DeviceError, Failure, FailureClass, FailureError, UsageError
 from harness.files import sha256_of
 from harness.paths import cache_folder
@@ -32,7 +34,7 @@ class ToolRegistry:
         self.folder = folder or cache_folder() / "tools"
 
     def tools(self) -> list[Tool]:
-        """Return all registered tools. Raises `UsageError` when the index cannot be read."""
+        """Return all registered tools. Raises `UsageError` if the index cannot be read."""
         index = self.folder / _INDEX
         if not index.exists():
             return []
@@ -44,7 +46,7 @@ class ToolRegistry:
                 "Remove it and add the tools again with `harness tools add`.",
             ) from error
 
-    def add(self, path: Path, *, family: ToolFamily | None = None, origin: str | None = None) -> list[Tool]:
+    def add(self, path: Path, *, family: str | None = None, origin: str | None = None) -> list[Tool]:
         """Register a benchmark_model binary, or a bundle (folder or archive) with one for this host and virtual phones.
 
         Raises `UsageError` for what is neither.
@@ -87,7 +89,7 @@ class ToolRegistry:
         return probed
 
     def choose(self, facts: DeviceFacts) -> Tool:
-        """Return the tool for a device. Raises `DeviceError` (`wrong_abi`) when none is built for it, or it is gone.
+        """Return the tool for a device. Raises `DeviceError` (`wrong_abi`) if none is built for it, or it is gone.
 
         A host without a registered tool is measured with LiteRT's own Python benchmark.
         """
@@ -98,9 +100,9 @@ class ToolRegistry:
         for abi in facts.executable_abis:  # best first
             fitting = [tool for tool in tools if tool.abi == abi]
             if fitting:
-                return _present(min(fitting, key=lambda tool: tool.family is not ToolFamily.INTERPRETER))
+                return _present(min(fitting, key=lambda tool: tool.family != ToolFamily.INTERPRETER))
         if facts.kind is DeviceKind.HOST:
-            return _litert_python()
+            return installed_tool()
         wanted = ", ".join(facts.executable_abis) or "an unknown ABI"
         registered = ", ".join(sorted({f"{tool.abi} ({tool.system})" for tool in self.tools()})) or "none"
         raise DeviceError(
@@ -111,10 +113,10 @@ class ToolRegistry:
             )
         )
 
-    def _single_tool(self, path: Path, family: ToolFamily, origin: str) -> Tool:
+    def _single_tool(self, path: Path, family: str, origin: str) -> Tool:
         binary = read_binary(path)
         sha256 = sha256_of(path)
-        stored = self.folder / sha256 / "benchmark_model"
+        stored = self.folder / sha256 / program_of_family(family).name
         stored.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, stored)
         stored.chmod(0o755)
@@ -210,30 +212,7 @@ def _present(tool: Tool) -> Tool:
     )
 
 
-def _litert_python() -> Tool:
-    """LiteRT's Python benchmark as a tool; its identity is the version of the package that holds it."""
-    from importlib.metadata import version
-
-    name = f"ai-edge-litert {version('ai-edge-litert')} benchmark_litert_model"
-    return Tool(
-        name=name,
-        family=ToolFamily.LITERT_PYTHON,
-        system=ToolSystem.LINUX,
-        abi="any",
-        sha256=hashlib.sha256(name.encode()).hexdigest(),
-        path=Path(__file__).parent / "litert_python" / "child.py",
-        origin="package ai-edge-litert",
-        flags=frozenset(),
-    )
-
-
-_FLAG = re.compile(r"^\s+--([A-Za-z0-9_]+)=", re.MULTILINE)
 PROBE_TIMEOUT_S = 30.0
-
-
-def flags_in_help(text: str) -> frozenset[str]:
-    """Return the flag names of a `--help` text: lines such as `	--num_runs=50   int32  optional  ...`."""
-    return frozenset(_FLAG.findall(text))
 
 
 def with_flags(tool: Tool, registry: ToolRegistry, device: Device, tool_path: str) -> Tool:
@@ -242,19 +221,19 @@ def with_flags(tool: Tool, registry: ToolRegistry, device: Device, tool_path: st
 
 
 def probe_flags(device: Device, tool: Tool, tool_path: str) -> frozenset[str]:
-    """Run `--help` on a device (exit code 1 is normal there). Raises `FailureError` when it lists no flags."""
+    """Run `--help` on a device (exit code 1 is normal there). Raises `FailureError` if it lists no flags."""
+    program = program_of(tool)
     command = [*(tool.launcher or (tool_path,)), "--help"]
-    result: CommandResult = device.run(command, timeout_s=PROBE_TIMEOUT_S)
-    flags = flags_in_help(result.stdout + "\n" + result.stderr)
-    if "graph" not in flags:
-        from harness.benchmark.benchmark_model.failures import find_failure
-        from harness.benchmark.benchmark_model.log_lines import split_lines
-
-        lines = split_lines(result.stdout + "\n" + result.stderr)
-        failure = find_failure(lines) or Failure(
+    environment = program.environment(tool, tool_path)
+    result = device.run(command, timeout_s=PROBE_TIMEOUT_S, environment=environment or None)
+    told = result.stdout + "\n" + result.stderr
+    if flags := program.probe(told):
+        return flags
+    raise FailureError(
+        find_failure(split_lines(told))
+        or Failure(
             FailureClass.TOOL_OUTPUT_UNREADABLE,
-            f"{tool.name} does not answer --help like a benchmark_model (exit code {result.exit_code}).",
+            f"{tool.name} does not answer --help like a {program.name} (exit code {result.exit_code}).",
             (result.stderr or result.stdout)[-400:],
         )
-        raise FailureError(failure)
-    return flags
+    )

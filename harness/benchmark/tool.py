@@ -1,4 +1,4 @@
-"""One `benchmark_model` binary as data."""
+"""A registered binary of a benchmark program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.errors import UsageError
 
 
 class ToolFamily(StrEnum):
-    """The programs that share the name: their flags and their evidence differ."""
+    """The families of the programs that come with harness; further programs name their own."""
 
     INTERPRETER = "interpreter"
     """TFLite's `benchmark_model`: CPU, GPU and NNAPI delegates, real inputs and outputs."""
@@ -38,7 +38,8 @@ class Tool(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    family: ToolFamily
+    family: str
+    """One of the families of a `BenchmarkProgram`."""
     system: ToolSystem
     abi: str
     """Android's name of the ABI: `arm64-v8a`, `armeabi-v7a`, `x86_64`, `x86`; for Linux too."""
@@ -70,7 +71,7 @@ class Binary:
 
 
 def read_binary(path: Path) -> Binary:
-    """Read a tool's ELF header (ELF specification 1.2). Raises `UsageError` for anything else than an executable."""
+    """Read a tool's ELF header (ELF specification 1.2). Raises `UsageError` for anything but an executable."""
     try:
         data = path.read_bytes()
     except OSError as error:

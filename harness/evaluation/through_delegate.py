@@ -13,8 +13,9 @@ from harness.accuracy.output_check import check_outputs, describe_failed_check, 
 from harness.accuracy.reference import HostOutputs
 from harness.accuracy.sending import AccuracyTarget, Sender
 from harness.benchmark.invocation import Delegation
+from harness.benchmark.program import Feature, can, push_tool
 from harness.benchmark.registry import ToolRegistry
-from harness.benchmark.tool import Tool, ToolFamily
+from harness.benchmark.tool import Tool
 from harness.datasets.labelled import Samples
 from harness.devices.device import Device
 from harness.errors import Failure, FailureClass, MissingPrerequisiteError
@@ -54,7 +55,7 @@ class ThroughDelegate:
     ) -> None:
         self.name = delegate
         self._device, self._tool, self._reference, self._clock = device, tool, reference, clock
-        self._tool_path = device.push(tool.path)
+        self._tool_path = push_tool(device, tool)
         self._sent: tuple[tuple[str, str], Sender] | None = None
 
     def outputs(self, variant: Variant, samples: Samples) -> tuple[FloatArray, ...]:
@@ -107,7 +108,7 @@ def through_delegates(
     registry = ToolRegistry()
     with opened(device, registry) as phone:
         tool = registry.choose(phone.facts())
-        if tool.family is ToolFamily.LITERT_PYTHON:
+        if not can(tool, Feature.RAW_TENSORS):
             raise MissingPrerequisiteError(
                 f"The tool for {device} writes no outputs.", "Add the official benchmark_model: `harness tools add`."
             )

@@ -12,14 +12,12 @@ from harness.accuracy.on_device import AccuracyTarget, CheckData, measure_accura
 from harness.accuracy.reference import HostOutputs
 from harness.analysis.result_row import ResultRow
 from harness.analysis.summary import summarize
-from harness.benchmark.benchmark_model.command import offers_op_profile
-from harness.benchmark.benchmark_model.log import parse_log
-from harness.benchmark.benchmark_model.op_profile import ProfiledNode
 from harness.benchmark.delegates import find_delegate
-from harness.benchmark.invocation import InvocationRequest, Pass
+from harness.benchmark.invocation import InvocationRequest, Pass, ProfiledNode
 from harness.benchmark.invoke import invoke
+from harness.benchmark.program import Feature, can, program_of, push_tool
 from harness.benchmark.registry import ToolRegistry, with_flags
-from harness.benchmark.tool import Tool, ToolFamily
+from harness.benchmark.tool import Tool
 from harness.datasets.labelled import random_samples
 from harness.devices.cores import choose_measured_cores
 from harness.devices.device import Device
@@ -191,7 +189,7 @@ class _Checked:
         target = AccuracyTarget(
             self._device,
             self._tool,
-            self._device.push(self._tool.path),
+            push_tool(self._device, self._tool),
             variant,
             self._device.push(variant.path),
             delegate,
@@ -240,9 +238,9 @@ def measure_steps(variant: Variant, graph: Graph, name: str) -> list[float]:
     registry = ToolRegistry()
     with opened(name, registry) as device:
         tool = registry.choose(device.facts())
-        tool_path = device.push(tool.path)
+        tool_path = push_tool(device, tool)
         tool = with_flags(tool, registry, device, tool_path)
-        if not offers_op_profile(tool):
+        if not can(tool, Feature.OP_PROFILE):
             raise UsageError(
                 f"The tool {tool.name} tells no time by operator, which --by time needs.",
                 "Add one that does (`harness tools add`), or cut by work: --by work.",
@@ -252,7 +250,7 @@ def measure_steps(variant: Variant, graph: Graph, name: str) -> list[float]:
         run = invoke(device, tool, tool_path, request, timeout_s=_PROFILE_TIMEOUT_S, core_mask=mask)
     if run.failure:
         raise FailureError(run.failure)
-    return step_times(graph, parse_log(run.log)[-1].op_profile_order)
+    return step_times(graph, program_of(tool).profiled_nodes(run.log))
 
 
 def step_times(graph: Graph, nodes: Iterable[ProfiledNode]) -> list[float]:
@@ -290,9 +288,9 @@ def processor_us(
 
     `model` is the file on the device, and `latency_us` decides how many runs make about a second.
     """
-    if tool.family is ToolFamily.LITERT_PYTHON:
+    if program_of(tool).host_only:
         return None
-    tool_path = device.push(tool.path)
+    tool_path = push_tool(device, tool)
     timed = tool.model_copy(update={"launcher": ("sh", "-c", _TELL_TIMES, "sh", *(tool.launcher or (tool_path,)))})
 
     def used_us(runs: int) -> float | None:

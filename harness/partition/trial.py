@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark.benchmark_model.command import offers_run_frequency
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
 from harness.benchmark.invoke import invoke
+from harness.benchmark.program import Feature, can, push_tool
 from harness.benchmark.tool import Tool
 from harness.devices.device import Device
 from harness.errors import Failure
@@ -199,7 +199,7 @@ class Prover:
     def _share_cores(self, placement: Placement) -> bool:
         units = dict.fromkeys(stage.unit for stage in placement.stages)
         shares = len(units) < len(placement.stages) or bool(shared_cores(list(units)))
-        return shares and offers_run_frequency(self._tool)
+        return shares and can(self._tool, Feature.RUN_FREQUENCY)
 
     def _expected_slowdown(self, placement: Placement) -> float:
         """Return how much slower processes at work at once were seen to be, for as many units or the most tried."""
@@ -315,7 +315,7 @@ def run_together(
     first, so that the timed parts overlap except for some tenths of a second.
     """
     device = reach()
-    tool_path = device.push(tool.path)
+    tool_path = push_tool(device, tool)
     requests = [_request(device.push(worker.variant.path), worker.unit, seconds, runs_per_s) for worker in workers]
     slowest_us = max(worker.start_us for worker in workers)
     devices = [reach() for _ in workers]

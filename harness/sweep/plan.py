@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.benchmark.benchmark_model.command import offers_op_profile
 from harness.benchmark.invocation import Pass
+from harness.benchmark.program import Feature, can
 from harness.benchmark.tool import Tool
 from harness.spec.sweep import MeasurementSettings, SweepSpec
 from harness.store.records import Cell
@@ -76,7 +76,9 @@ def plan_invocations(
 
 def measured_by(tool: Tool, measurement: MeasurementSettings) -> MeasurementSettings:
     """Leave out the passes that a tool does not offer."""
-    return measurement if offers_op_profile(tool) else measurement.model_copy(update={"op_profile_invocations": 0})
+    return (
+        measurement if can(tool, Feature.OP_PROFILE) else measurement.model_copy(update={"op_profile_invocations": 0})
+    )
 
 
 def mode_of(measurement: MeasurementSettings) -> dict[str, object]:

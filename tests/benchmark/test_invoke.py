@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.benchmark.benchmark_model.outcome import STREAM_MARK
-from harness.benchmark.invocation import InputFile, InvocationRequest, Pass
+from harness.benchmark.invocation import STREAM_MARK, InputFile, InvocationRequest, Pass
 from harness.benchmark.invoke import invoke
 from harness.benchmark.registry import ToolRegistry, probe_flags
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
@@ -55,7 +54,7 @@ def run(host, tools):
 def litert(host, tmp_path):
     facts = DeviceFacts("host", DeviceKind.HOST, executable_abis=("x86_64",))
     tool = ToolRegistry(tmp_path / "no-tools").choose(facts)
-    assert tool.family is ToolFamily.LITERT_PYTHON
+    assert tool.family == ToolFamily.LITERT_PYTHON
 
     def run_benchmark(model=MODEL, delegate="cpu", *, timeout_s=TIME_LIMIT_S, **request):
         return invoke(

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness.benchmark.benchmark_model.program import flags_in_help
 from harness.benchmark.download import Download, ResumingDownloader, fetch
-from harness.benchmark.registry import ToolRegistry, flags_in_help, probe_flags
+from harness.benchmark.registry import ToolRegistry, probe_flags
 from harness.benchmark.tool import ToolFamily, ToolSystem, read_binary
 from harness.devices.device import DeviceFacts, DeviceKind
 from harness.devices.host import HostDevice
@@ -106,7 +107,7 @@ def test_an_emulator_and_a_virtual_phone_do_not_share_tools(registry, android_to
 
 def test_a_host_without_a_tool_is_measured_with_litert(registry):
     tool = registry.choose(facts(DeviceKind.HOST, abis=("x86_64",)))
-    assert tool.family is ToolFamily.LITERT_PYTHON
+    assert tool.family == ToolFamily.LITERT_PYTHON
     assert "ai-edge-litert" in tool.name
 
 

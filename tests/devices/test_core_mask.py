@@ -6,7 +6,7 @@ import pytest
 from recorded_phones import phones
 from scripted_sweep import ScriptedSweep
 
-from harness.benchmark.benchmark_model.command import cores_allowed
+from harness.benchmark.pinning import cores_allowed
 from harness.devices.adb.discovery import open_device
 from harness.devices.cores import as_mask, choose_cores, choose_measured_cores, mask_cores
 from harness.devices.device import Core

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.benchmark.benchmark_model.log import parse_log
-from harness.benchmark.benchmark_model.op_profile import ProfiledNode
+from harness.benchmark.invocation import ProfiledNode
 from harness.errors import FailureError
 from harness.partition.costs import step_times
 from harness.partition.cuts import balanced_cuts

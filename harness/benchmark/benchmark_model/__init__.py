@@ -1,1 +1,3 @@
 """TFLite's official `benchmark_model`: command line, log, outcome."""
+
+FAMILIES = ("interpreter", "compiled-model")

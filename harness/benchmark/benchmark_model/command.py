@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from harness.benchmark.delegates import CACHE_FLAGS, find_delegate, flags_for
 from harness.benchmark.invocation import InvocationRequest, Pass
 from harness.benchmark.tool import Tool, ToolFamily
-from harness.devices.cores import mask_cores
 from harness.errors import Failure, FailureClass, FailureError
 
 _FULL_DELEGATION = "require_full_delegation"
@@ -32,7 +30,7 @@ def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> l
         flags.append(("report_peak_memory_footprint", "true"))
     if request.purpose is Pass.OP_PROFILE:
         flags += _op_profile_flags(tool)
-    if _can_require_full_delegation(tool, request):
+    if request.require_full_delegation and can_require_full_delegation(tool, request.delegate):
         flags.append((_FULL_DELEGATION, "true"))
     missing = [name for name, _ in flags if tool.flags is not None and name not in tool.flags]
     if missing:
@@ -46,20 +44,27 @@ def build_arguments(tool: Tool, tool_path: str, request: InvocationRequest) -> l
     return [tool_path, *(f"--{name}={value}" for name, value in flags)]
 
 
-def _can_require_full_delegation(tool: Tool, request: InvocationRequest) -> bool:
-    """Tell whether the tool itself is asked; where it cannot be, its log is judged alone."""
-    knows = tool.family is ToolFamily.INTERPRETER and tool.flags is not None and _FULL_DELEGATION in tool.flags
-    return knows and request.require_full_delegation and not find_delegate(request.delegate).is_cpu
+def can_require_full_delegation(tool: Tool, delegate: str) -> bool:
+    """Return True if the tool itself is asked; if it cannot be, its log is judged alone."""
+    knows = tool.family == ToolFamily.INTERPRETER and tool.flags is not None and _FULL_DELEGATION in tool.flags
+    return knows and not find_delegate(delegate).is_cpu
 
 
 def offers_op_profile(tool: Tool) -> bool:
-    """Tell whether a tool can say where the time goes."""
+    """Return True if a tool can say where the time goes."""
     return tool.flags is not None and _OP_PROFILE in tool.flags
 
 
 def offers_run_frequency(tool: Tool) -> bool:
-    """Tell whether a tool can begin its runs at given times instead of one right after the other."""
+    """Return True if a tool can begin its runs at given times instead of one right after the other."""
     return tool.flags is not None and _RUN_FREQUENCY in tool.flags
+
+
+def offers_raw_tensors(tool: Tool) -> bool:
+    """Return True if a tool reads inputs from files and writes its outputs."""
+    if tool.flags is None:
+        return tool.family == ToolFamily.INTERPRETER
+    return {"input_layer_value_files", "output_filepath"} <= tool.flags
 
 
 def _op_profile_flags(tool: Tool) -> list[tuple[str, str]]:
@@ -75,7 +80,7 @@ def cache_flags(tool: Tool, delegate: str, folder: str) -> list[tuple[str, str]]
 
 
 def keeps_cache(command: Iterable[str]) -> bool:
-    """Tell whether a command line lets its delegate keep a cache."""
+    """Return True if a command line lets its delegate keep a cache."""
     return any(argument.removeprefix("--").partition("=")[0] in CACHE_FLAGS for argument in command)
 
 
@@ -92,7 +97,7 @@ def _model_and_counts(request: InvocationRequest) -> list[tuple[str, str]]:
 
 
 def _delegate_flags(tool: Tool, request: InvocationRequest) -> list[tuple[str, str]]:
-    if tool.family is not ToolFamily.COMPILED_MODEL:
+    if tool.family != ToolFamily.COMPILED_MODEL:
         return flags_for(request.delegate)
     flags = find_delegate(request.delegate).compiled_model_flags
     if flags is None:
@@ -119,36 +124,3 @@ def _data_flags(request: InvocationRequest) -> list[tuple[str, str]]:
 def _escaped(path: str) -> str:
     """Double the colons of a path: the tool's way to escape its delimiter (its own help text says otherwise)."""
     return path.replace(":", "::")
-
-
-_TELL_AND_BECOME = """
-while read -r key value; do
-  case $key in Cpus_allowed:) echo "harness-cores-allowed: $value" >&2 ;; esac
-done </proc/$$/status
-exec "$@"
-"""
-"""Runs behind taskset and becomes the tool: what this process may use is what the tool's threads inherit."""
-_TOLD = re.compile(r"^harness-cores-allowed: ([0-9a-f,]+)\s*$", re.MULTILINE)
-
-
-def pinned(arguments: Sequence[str], mask: str) -> list[str]:
-    """Return the argument list that runs `arguments` on the cores of a hexadecimal mask."""
-    return ["taskset", mask, "sh", "-c", _TELL_AND_BECOME, "sh", *arguments]
-
-
-def cores_allowed(output: str) -> str | None:
-    """Return the mask that the kernel told right after the start; None where it told none."""
-    told = _TOLD.search(output)
-    return told[1].replace(",", "").lstrip("0") or "0" if told else None
-
-
-def mask_failure(mask: str, allowed: str | None) -> Failure | None:
-    """Judge what the kernel told: other cores than asked for measure another thing."""
-    if allowed is not None and mask_cores(allowed) == mask_cores(mask):
-        return None
-    told = f"allowed {allowed}" if allowed else "told nothing"
-    return Failure(
-        FailureClass.CORES_UNAVAILABLE,
-        f"The tool was to run on the cores of mask {mask}; the phone's kernel {told}.",
-        f"Cpus_allowed: {allowed or 'unknown'}",
-    )

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.benchmark.benchmark_model.log_lines import LogLine, split_lines
-from harness.benchmark.benchmark_model.op_profile import OpProfileRow, ProfiledNode, parse_op_profile
+from harness.benchmark.benchmark_model.op_profile import OpProfileRow, parse_op_profile
+from harness.benchmark.invocation import ProfiledNode
+from harness.benchmark.log_lines import LogLine, split_lines
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _COUNT = re.compile(r"^(?:(?P<option>.*\S): )?count=(?P<count>\d{1,18})(?P<rest>(?: .*)?)$")

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.benchmark.benchmark_model.log_lines import LogLine
 from harness.benchmark.delegates import DELEGATES
-from harness.benchmark.invocation import ExecutedBy, OperatorTime
+from harness.benchmark.invocation import ExecutedBy, OperatorTime, ProfiledNode
+from harness.benchmark.log_lines import LogLine
 
 _SUMMARY_TITLE = "Summary by node type"
 _FIGURES = re.compile(
@@ -28,16 +28,6 @@ class OpProfileRow:
     count: int
     avg_ms: float
     avg_pct: float
-    times_called: int
-
-
-@dataclass(frozen=True)
-class ProfiledNode:
-    """One node in the order of execution; `avg_ms` is of one call. Nodes inside a delegate are named `Delegate/...`."""
-
-    node_type: str
-    name: str
-    avg_ms: float
     times_called: int
 
 

@@ -14,15 +14,12 @@ from harness.benchmark.benchmark_model.delegation import (
     left_over_failure,
     refusal,
 )
-from harness.benchmark.benchmark_model.failures import error_lines, find_failure
 from harness.benchmark.benchmark_model.log import BenchmarkLog, Stats, parse_log
 from harness.benchmark.benchmark_model.op_profile import operator_times
-from harness.benchmark.invocation import InvocationRequest, Measurement, Pass
+from harness.benchmark.failures import error_lines, find_failure
+from harness.benchmark.invocation import InvocationRequest, Measurement, Pass, join_streams
 from harness.devices.device import CommandResult
 from harness.errors import Failure, FailureClass
-
-STREAM_MARK = "\n----- stderr -----\n"
-"""Stands between stdout and stderr in a kept log; the tool writes evidence to both."""
 
 _SHELL_SIGNAL_BASE = 128
 _LAST_SIGNAL = 64
@@ -32,11 +29,6 @@ _LAST_CHARACTERS = 400
 _US_PER_S = 1e6
 _MOST = 0.9
 """Part of its time limit that a tool has spent in timed runs when it was the limit that ended them."""
-
-
-def join_streams(result: CommandResult) -> str:
-    """Return the raw log to keep: stdout, the mark, stderr."""
-    return result.stdout + STREAM_MARK + result.stderr
 
 
 def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Failure:

@@ -1,1 +1,3 @@
 """LiteRT's Python interpreter as a benchmark program for this host."""
+
+FAMILIES = ("litert-python",)

@@ -10,11 +10,10 @@ import json
 import sys
 from typing import Any
 
-from harness.benchmark.benchmark_model.failures import find_failure
-from harness.benchmark.benchmark_model.log_lines import split_lines
-from harness.benchmark.benchmark_model.outcome import join_streams
-from harness.benchmark.invocation import Delegation, Invocation, InvocationRequest, Measurement
-from harness.devices.device import CommandResult, Device
+from harness.benchmark.failures import find_failure
+from harness.benchmark.invocation import Delegation, InvocationRequest, Measurement
+from harness.benchmark.log_lines import split_lines
+from harness.devices.device import CommandResult
 from harness.errors import Failure, FailureClass, FailureError
 
 RESULT_MARK = "harness-result: "
@@ -45,17 +44,6 @@ def build_arguments(request: InvocationRequest) -> list[str]:
         "--warmup_runs",
         str(max(request.warmup_runs, MIN_WARMUP_RUNS)),
     ]
-
-
-def invoke(device: Device, request: InvocationRequest, *, timeout_s: float) -> Invocation:
-    """Run the benchmark once. Raises `FailureError` for what cannot be asked of it, `DeviceError` from the device."""
-    arguments = build_arguments(request)
-    result = device.run(arguments, timeout_s=timeout_s)
-    outcome = judge(result, request)
-    log = join_streams(result)
-    if isinstance(outcome, Failure):
-        return Invocation(tuple(arguments), log, result.wall_s, failure=outcome)
-    return Invocation(tuple(arguments), log, result.wall_s, measurement=outcome)
 
 
 def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Failure:

@@ -26,14 +26,13 @@ def parse_log(
 
     A log with several runs gives one entry each. The exit code is 1 when a run is no good.
     """
-    from harness.benchmark.benchmark_model.log import parse_log as parse
-    from harness.benchmark.benchmark_model.outcome import log_as_dict
     from harness.benchmark.delegates import find_delegate
+    from harness.benchmark.saved_log import read_saved_log
     from harness.files import decode_saved
 
     if requested:
         find_delegate(requested)
-    runs = [log_as_dict(log, requested) for log in parse(decode_saved(_read(file)))]
+    runs = read_saved_log(decode_saved(_read(file)), requested)
     if as_json:
         print_json({"runs": runs})
     else:

@@ -38,13 +38,12 @@ def list_tools(as_json: bool = JsonOption) -> None:
 @app.command(epilog="Example: harness tools add tflite-tools-2.14.1-linux-x86_64.tar.xz")
 def add(path: Path, family: FamilyOption = None, as_json: bool = JsonOption) -> None:
     """Register a benchmark_model binary, or an archive of the official tools (for this host and virtual phones)."""
+    from harness.benchmark.program import addable_families
     from harness.benchmark.registry import ToolRegistry
-    from harness.benchmark.tool import ToolFamily
 
-    allowed = [member.value for member in (ToolFamily.INTERPRETER, ToolFamily.COMPILED_MODEL)]
     if family is not None:
-        require_choice("--family", family, allowed)
-    _show(ToolRegistry().add(path, family=ToolFamily(family) if family else None), as_json)
+        require_choice("--family", family, addable_families())
+    _show(ToolRegistry().add(path, family=family), as_json)
 
 
 @app.command(epilog="Example: harness tools fetch android-arm64")

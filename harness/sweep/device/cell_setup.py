@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from harness.benchmark.benchmark_model.command import cache_flags
 from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
+from harness.benchmark.program import Feature, can
 from harness.benchmark.tool import Tool
 from harness.devices.device import Device, fresh_folder
 from harness.spec.sweep import MeasurementSettings
@@ -58,7 +58,7 @@ class CellSetup:
         Raises `DeviceError`.
         """
         folder = f"{self._device.work_folder}/cache"
-        has_cache = bool(cache_flags(self._tool, cell.delegate, folder))
+        has_cache = can(self._tool, Feature.CACHE_FOLDER, cell.delegate)
         pairs = self._measurement.init_pairs if has_cache else min(self._measurement.init_pairs, 1)
         for pair in range(pairs):
             if (cell.key, Pass.INIT_WARM, pair) in done:

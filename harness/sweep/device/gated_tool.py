@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from harness.benchmark.benchmark_model.command import mask_failure
 from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
 from harness.benchmark.invoke import invoke
+from harness.benchmark.pinning import mask_failure
 from harness.benchmark.tool import Tool
 from harness.devices.device import Device
 from harness.devices.state.sampling import ClockSamples, take_samples

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from harness.benchmark.program import push_tool
 from harness.benchmark.registry import with_flags
 from harness.benchmark.tool import Tool
 from harness.devices.cores import MeasuredCores, choose_measured_cores
@@ -159,7 +160,7 @@ def _store_preparation(context: SweepContext, device: Device, preparation: Prepa
 
 def _pushed_tool(context: SweepContext, device: Device, tool: Tool) -> tuple[Tool, str]:
     """Push the tool; probe the flags of a binary that was never probed."""
-    path = device.push(tool.path)
+    path = push_tool(device, tool)
     return with_flags(tool, context.registry, device, path), path
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from harness.benchmark.benchmark_model.command import cache_flags
 from harness.benchmark.invocation import Invocation, InvocationRequest, Pass
+from harness.benchmark.program import Feature, can
 from harness.benchmark.tool import Tool
 from harness.devices.device import Device, fresh_folder
 from harness.spec.sweep import MeasurementSettings
@@ -32,7 +32,7 @@ def sustain(
     delegate's cache if it has one. `request` and `invoke` are as for `CellSetup`. Raises `DeviceError`.
     """
     folder = f"{device.work_folder}/cache"
-    has_cache = bool(cache_flags(tool, cell.delegate, folder))
+    has_cache = can(tool, Feature.CACHE_FOLDER, cell.delegate)
     outcome = None
     with fresh_folder(device, folder):
         for index in range(window_count(measurement)):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.benchmark.benchmark_model.log_lines import LogLine
+from harness.benchmark.log_lines import LogLine
 from harness.errors import Failure, FailureClass
 
 
