@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -33,6 +34,7 @@ from harness.text import to_json
 
 BUSY_TIMEOUT_S = 60
 """How long one process waits for another one's write; shorter, and many writers would fail each other."""
+_SWITCH_PAUSE_S = 0.02
 LOCK_FOLDER = ".locks"
 """Inside the results folder; not in the sweep's own folder, which a prune removes."""
 
@@ -50,15 +52,29 @@ def file_engine(url: URL) -> Engine:
     return engine
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     """Set what SQLite forgets between connections.
 
     WAL alone survives `kill -9`; `synchronous=FULL` makes a commit survive a power cut too. It costs one fsync for
     each invocation, milliseconds next to an invocation's seconds.
     """
     connection.isolation_level = None  # transactions are begun below, by hand
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+    _switch_to_wal(connection)
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL, retrying: SQLite's own timeout does not cover the first switch of a new file."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_SWITCH_PAUSE_S)
 
 
 def _begin_sqlite(connection: Connection) -> None:

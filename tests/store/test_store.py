@@ -34,6 +34,7 @@ from harness.benchmark.invocation import Pass
 from harness.errors import Failure, FailureClass, HarnessError, MissingPrerequisiteError, UsageError
 from harness.spec.sweep import load_sweep_spec
 from harness.store.records import SweepStatus, new_sweep_id
+from harness.store.sqlite import _switch_to_wal
 from harness.store.store import Store
 from harness.sweep.runner import begin_sweep
 
@@ -226,3 +227,27 @@ def test_promise_h19_tools_and_variants_are_stored_once(store):
     store.add_tool(SWEEP, tool())
     store.add_variant(SWEEP, card())
     assert len(frame(store.tools(SWEEP))) == len(frame(store.variants(SWEEP))) == 1
+
+
+class LockedAtFirst:
+    """A connection whose first switch to WAL collides with another one's: SQLite then fails without waiting."""
+
+    def __init__(self, failures):
+        self.failures = failures
+
+    def execute(self, _statement):
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+def test_a_switch_to_wal_that_collides_is_retried():
+    connection = LockedAtFirst([sqlite3.OperationalError("database is locked")] * 2)
+    _switch_to_wal(connection)
+    assert connection.failures == []
+
+
+def test_a_switch_to_wal_that_cannot_work_fails_at_once():
+    connection = LockedAtFirst([sqlite3.OperationalError("attempt to write a readonly database")] * 2)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        _switch_to_wal(connection)
+    assert len(connection.failures) == 1
