@@ -31,7 +31,7 @@ _GPU_CACHE = (*_SERIALIZATION, ("gpu_serialization_dir", "{folder}"), ("gpu_mode
 _WEIGHT_CACHE = (("xnnpack_weight_cache_file_path", "{folder}/weights"),)
 
 # gpu and nnapi leave XNNPACK at its default, as an app does: what the accelerator refuses then runs on the CPU at its
-# usual speed, and that it was refused is told by the log, not by a slower number.
+# usual speed, and the log reports the refusal, not a slower number.
 DELEGATES: dict[str, Delegate] = {
     delegate.name: delegate
     for delegate in (

@@ -47,7 +47,7 @@ DOWNLOADS: tuple[Download, ...] = (
 """Addresses as Google's documentation gives them (measurement guide of TFLite; benchmark page of LiteRT)."""
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes in all, None where the server does not say."""
+"""Called with the bytes that are there and the bytes in all, None if the server does not say."""
 
 
 def find_download(name: str) -> Download:
@@ -76,14 +76,14 @@ def fetch(download: Download, registry: ToolRegistry, *, progress: Progress = la
 
 
 class ResumingDownloader:
-    """A downloader for pooch that carries on where a broken connection stopped (HTTP range requests, RFC 9110)."""
+    """A downloader for pooch that resumes where a broken connection stopped (HTTP range requests, RFC 9110)."""
 
     def __init__(self, progress: Progress, *, pause_s: float = _PAUSE_S) -> None:
         self._progress = progress
         self._pause_s = pause_s
 
     def __call__(self, url: str, output_file: str, _pooch: Any, check_only: bool = False) -> None:  # noqa: ANN401
-        """Download to `output_file`; the partial file stands beside pooch's own, so that the next try finds it."""
+        """Download to `output_file`; the partial file stands next to pooch's own, so that the next try finds it."""
         target = Path(output_file)
         part = target.parent / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.part"
         last_error: Exception | None = None
@@ -107,8 +107,8 @@ class ResumingDownloader:
     def _carry_on(self, url: str, part: Path) -> bool:
         """Ask for what is missing; return whether the file is whole now.
 
-        `If-Range` makes the server send the whole file when it is another one by now: "latest" moves every night, and
-        two halves of two binaries would look like one. What came without a version is never carried on.
+        `If-Range` makes the server send the whole file when it is another one already: "latest" moves every night, and
+        two halves of two binaries would look like one. What came without a version is never resumed.
         """
         version_file = part.with_suffix(".version")
         version = version_file.read_text() if version_file.exists() else ""
@@ -138,5 +138,5 @@ def _version(headers: Message) -> str:
 def _failure(url: str, error: Exception | None) -> MissingPrerequisiteError:
     return MissingPrerequisiteError(
         f"{url} cannot be downloaded: {error or 'the connection broke again and again'}.",
-        "Check the network and run it again, it carries on; or download it elsewhere and `harness tools add` it.",
+        "Check the network and run it again: it resumes. Or download it elsewhere and `harness tools add` it.",
     )

@@ -30,7 +30,7 @@ class ExecutedBy(StrEnum):
     """Where a profiled node ran."""
 
     DELEGATE = "delegate"
-    """Inside a delegate. The profile does not name it: beside a GPU that took a part, XNNPACK may hold the rest."""
+    """Inside a delegate. The profile does not name it: next to a GPU that took a part, XNNPACK may hold the rest."""
     BUILTIN = "cpu-builtin"
     """A kernel of the runtime's own, on the CPU."""
 
@@ -141,18 +141,18 @@ class Measurement:
 class Invocation:
     """One process of the tool: a measurement xor a failure, always with its raw log.
 
-    A throttled one alone has both: what it measured is kept beside the reason why it does not count.
+    A throttled one alone has both: what it measured is kept next to the reason why it does not count.
     """
 
     command: tuple[str, ...]
-    """The tool's own command line, without what pins it to cores and samples clocks beside it."""
+    """The tool's own command line, without what pins it to cores and samples clocks next to it."""
     log: str
     """stdout, a marker line, stderr."""
     wall_s: float
     measurement: Measurement | None = None
     failure: Failure | None = None
     cores_allowed: str | None = None
-    """Hexadecimal mask of the cores that the process could use, as the kernel told after the start; None: not asked."""
+    """Hexadecimal mask of the usable cores, as the kernel reported after the start; None if not requested."""
 
 
 STREAM_MARK = "\n----- stderr -----\n"

@@ -19,7 +19,7 @@ _LEVEL_NAMES = {"V": "VERBOSE", "D": "VERBOSE", "I": "INFO", "W": "WARN", "E": "
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line without its prefixes. `level` is empty where the line has none; `tag` is logcat's."""
+    """One line without its prefixes. `level` is empty if the line has none; `tag` is logcat's."""
 
     text: str
     level: str = ""

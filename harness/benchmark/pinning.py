@@ -24,18 +24,18 @@ def pinned(arguments: Sequence[str], mask: str) -> list[str]:
 
 
 def cores_allowed(output: str) -> str | None:
-    """Return the mask that the kernel told right after the start; None where it told none."""
+    """Return the mask that the kernel reported right after the start; None if it reported none."""
     told = _TOLD.search(output)
     return told[1].replace(",", "").lstrip("0") or "0" if told else None
 
 
 def mask_failure(mask: str, allowed: str | None) -> Failure | None:
-    """Judge what the kernel told: other cores than asked for measure another thing."""
+    """Compare the reported cores with the requested ones: other cores measure another thing."""
     if allowed is not None and mask_cores(allowed) == mask_cores(mask):
         return None
-    told = f"allowed {allowed}" if allowed else "told nothing"
+    told = f"allowed {allowed}" if allowed else "reported nothing"
     return Failure(
         FailureClass.CORES_UNAVAILABLE,
         f"The tool was to run on the cores of mask {mask}; the phone's kernel {told}.",
-        f"Cpus_allowed: {allowed or 'not told'}",
+        f"Cpus_allowed: {allowed or 'unknown'}",
     )

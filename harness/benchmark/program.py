@@ -1,6 +1,6 @@
 """What harness asks of a benchmark program, and how it finds the program that a tool is a build of.
 
-To add a program, write one package beside this file. Its `__init__.py` names the tool families that it serves in
+To add a program, write one package next to this file. Its `__init__.py` names the tool families that it serves in
 `FAMILIES`, its `program.py` holds a `BenchmarkProgram` named `PROGRAM`. Nothing outside the package changes. A
 `program.py` is imported when a tool of its families is first used, so it may import what is slow to load.
 """
@@ -48,13 +48,13 @@ class BenchmarkProgram(Protocol):
     families: ClassVar[tuple[str, ...]]
     """The values of `Tool.family` that it serves. They are stored: never rename one."""
     host_only: ClassVar[bool] = False
-    """Whether it runs in this host's Python: no binary is added, and no launcher or core mask applies."""
+    """True if it runs in this host's Python: no binary is added, and no launcher or core mask applies."""
 
     def probe(self, help_text: str) -> frozenset[str]:
         """Return the flags that a binary's `--help` lists; empty if it is not this program's help."""
 
     def files(self, tool: Tool) -> Sequence[Path]:
-        """Return what must lie beside the binary on the device, such as libraries; each keeps its name there."""
+        """Return what must lie next to the binary on the device, such as libraries; each keeps its name there."""
         return ()
 
     def environment(self, tool: Tool, tool_path: str) -> Mapping[str, str]:
@@ -97,7 +97,7 @@ _registered: dict[str, BenchmarkProgram] = {}
 
 
 def register(program: BenchmarkProgram) -> None:
-    """Make a program known that is not a package beside this file."""
+    """Make a program known that is not a package next to this file."""
     _registered.update(dict.fromkeys(program.families, program))
 
 
@@ -138,7 +138,7 @@ def keeps_cache(family: str, command: Iterable[str]) -> bool:
 
 
 def push_tool(device: Device, tool: Tool) -> str:
-    """Bring a tool to a device, with its files beside it, and return its path there. Raises `DeviceError`."""
+    """Bring a tool to a device, with its files next to it, and return its path there. Raises `DeviceError`."""
     pushed = device.push(tool.path)
     files = program_of(tool).files(tool)
     if not files:
@@ -154,7 +154,7 @@ def push_tool(device: Device, tool: Tool) -> str:
 
 @functools.cache
 def _packages() -> dict[str, str]:
-    """Return the package of each family, by the `FAMILIES` that the packages beside this file name."""
+    """Return the package of each family, by the `FAMILIES` that the packages next to this file name."""
     found: dict[str, str] = {}
     for module in pkgutil.iter_modules([str(Path(__file__).parent)], "harness.benchmark."):
         if module.ispkg:

@@ -74,7 +74,7 @@ def _op_profile_flags(tool: Tool) -> list[tuple[str, str]]:
 
 
 def cache_flags(tool: Tool, delegate: str, folder: str) -> list[tuple[str, str]]:
-    """Return the flags by which this tool lets a delegate keep its cache in a folder; empty where it cannot."""
+    """Return the flags by which this tool lets a delegate keep its cache in a folder; empty if it cannot."""
     known = tool.flags or frozenset()
     return [(name, value.format(folder=folder)) for name, value in find_delegate(delegate).cache_flags if name in known]
 

@@ -84,7 +84,7 @@ def _created(log: BenchmarkLog) -> bool:
 
 
 def full_delegation_failure(delegation: Delegation) -> Failure | None:
-    """Return the failure of an accelerator that left anything to the CPU; None where nothing is known to be left."""
+    """Return the failure of an accelerator that left anything to the CPU; None if nothing is known to be left."""
     if find_delegate(delegation.requested).is_cpu:
         return None
     counted = delegation.delegated_nodes is not None and delegation.total_nodes is not None

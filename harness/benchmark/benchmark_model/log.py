@@ -94,7 +94,7 @@ class DelegateUse:
 
 @dataclass(frozen=True)
 class ExplicitDelegate:
-    """The tool's own sentence about a delegate that it was told to apply."""
+    """The tool's own sentence about a delegate that it had to apply."""
 
     delegate: str
     extent: str
@@ -141,7 +141,7 @@ class BenchmarkLog:
 
     @property
     def op_profile(self) -> bool:
-        """Whether the log holds an op profile."""
+        """Return True if the log holds an op profile."""
         return self.op_profile_nodes is not None or self.op_profile_init_nodes is not None
 
     @property
@@ -185,7 +185,7 @@ class BenchmarkLog:
 
     @property
     def measured(self) -> bool:
-        """Whether there is anything measured in this log, complete or not."""
+        """Return True if there is anything measured in this log, complete or not."""
         average = self.run_stats.mean if self.run_stats else None
         timed = (self.inference_avg_us, average, self.option_runs or None, self.litert_results)
         return self.op_profile or any(value is not None for value in timed)

@@ -33,7 +33,7 @@ class OpProfileRow:
 
 @dataclass(frozen=True)
 class OpProfile:
-    """The two summaries that the tool prints, None where the log has none, and the nodes of an inference."""
+    """The two summaries that the tool prints, None if the log has none, and the nodes of an inference."""
 
     initialization: tuple[OpProfileRow, ...] | None
     operators: tuple[OpProfileRow, ...] | None
@@ -53,7 +53,7 @@ def parse_op_profile(lines: Sequence[LogLine]) -> OpProfile:
 
 
 def _nodes(lines: Sequence[LogLine]) -> tuple[ProfiledNode, ...]:
-    """Read the last run order that is not the initialisation's. Its columns are told apart by tabs; eras differ."""
+    """Read the last run order that is not the initialisation's. Its columns are separated by tabs; eras differ."""
     nodes: tuple[ProfiledNode, ...] = ()
     for index, line in enumerate(lines[:-1]):
         if _RUN_ORDER_TITLE in line.text:

@@ -170,7 +170,7 @@ class LogVerdict:
 
 
 def judge_log(log: BenchmarkLog, requested: str | None = None) -> LogVerdict:
-    """Judge one run. `requested` is the delegate that was asked for; None where that is not known."""
+    """Judge one run. `requested` is the delegate that was asked for; None if that is not known."""
     errors = error_lines(log.lines)
     fell_back = conclude_delegation(log, requested).fell_back if requested else None
     if not errors and log.measured:

@@ -47,7 +47,7 @@ def build_arguments(request: InvocationRequest) -> list[str]:
 
 
 def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Failure:
-    """Judge one finished process by its result line, which stands only where the benchmark came to its end."""
+    """Judge one finished process by its result line, which stands only if the benchmark came to its end."""
     if result.timed_out:
         return Failure(FailureClass.TIMEOUT, f"The benchmark was stopped after {result.wall_s:.0f} s.", "")
     if result.signal:
