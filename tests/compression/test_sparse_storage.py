@@ -157,7 +157,7 @@ def test_the_report_counts_the_bytes(stored: tuple[bytes, bytes, SparseReport, s
     ("make", "says"),
     [
         (lambda graph: quantizer.quantize(graph, [quantizer.FormatRule("fp16")]), "a DEQUANTIZE behind DENSIFY"),
-        (lambda graph: quantizer.quantize(graph, [quantizer.FormatRule("int8")]), "beside float activations"),
+        (lambda graph: quantizer.quantize(graph, [quantizer.FormatRule("int8")]), "next to float activations"),
         (_static_int8, "refuse dense layers"),
     ],
     ids=["fp16", "dynamic-int8", "int8"],

@@ -256,7 +256,7 @@ def wait_for_invocations(count, timeout_s=90):
         if (folder / "results.sqlite3").exists():
             with Store.open(folder) as store:
                 sweeps = store.sweeps()
-                if sweeps and (frame(store.invocations(sweeps[-1].id))["purpose"] == "latency").sum() >= count:
+                if sweeps and sum(row.purpose == "latency" for row in store.invocations(sweeps[-1].id)) >= count:
                     return
         time.sleep(0.2)
     raise AssertionError("the sweep did not get that far")
