@@ -76,6 +76,10 @@ class TrappedDevice:
     def run(self, arguments, *, timeout_s, **options):
         if list(arguments[:2]) == ["settings", "put"]:
             self._trap.reached(Phase.PREPARE)
+        if (
+            any(TELEMETRY_SCRIPT in argument for argument in arguments) and self._timed == 1
+        ):  # with the clocks that were sampled meanwhile
+            self._trap.reached(Phase.GATE)
         is_timed = _has(arguments, "--graph=") and not _has(arguments, "--output_filepath=")
         self._timed += is_timed
         if is_timed and self._timed == 2 and self._trap.phase is Phase.RUN and not self._trap.is_sprung:

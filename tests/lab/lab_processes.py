@@ -17,7 +17,7 @@ from scripted_sweep import FLAGS, LOG, RUNS
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.adb.server import adb_program
 from harness.files import sha256_of
-from harness.virtual_phone.phone import VirtualPhone
+from harness.virtual_phone.processes import PhoneProcesses
 from harness.virtual_phone.recording import host_abi
 
 MODEL = Path(__file__).parents[1] / "accuracy" / "data" / "pooled-float.tflite"
@@ -116,9 +116,8 @@ class Host:
         self._inside(name, "hold").unlink()
 
     def _inside(self, name, file):
-        phone = VirtualPhone(name)
-        phone.folder = self.folder / "cache" / "virtual-phone" / "phones" / name
-        return phone.processes.inside(f"data/{file}")
+        folder = self.folder / "cache" / "virtual-phone" / "phones" / name
+        return PhoneProcesses(name, folder).inside(f"data/{file}")
 
     def start_worker(self, scheduler):
         return self.run(harness("lab", "worker", scheduler, "--name", self.name), "worker")

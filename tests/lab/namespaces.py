@@ -77,7 +77,7 @@ def switch():
     """Run a switch for a `with` block. Raises `NoNamespacesError` where that is not permitted."""
     with ExitStack() as stack:
         made = Switch(stack)
-        made.faults.switch_on()
+        made.switch_on()
         yield made
 
 
