@@ -198,4 +198,4 @@ class DeviceError(FailureError):
 
 
 class CompressionError(FailureError):
-    """Making a variant failed."""
+    """Building a variant failed."""

@@ -31,7 +31,7 @@ class DeviceEvent(StrEnum):
     STEP = "step"
     """A step of the plan is done."""
     SKIPPED = "skipped"
-    """A step of the plan needed nothing: it was done before, its cell was given up, or is measured well enough."""
+    """A step of the plan needed nothing: it was done before, its cell was abandoned, or is measured well enough."""
     ENDED = "ended"
 
 

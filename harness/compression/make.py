@@ -89,7 +89,7 @@ def _make(
     observer: Observer,
     stop: threading.Event | None,
 ) -> Variant:
-    observer.note(f"Making {recipe.name} of {model.name}.")
+    observer.note(f"Building {recipe.name} of {model.name}.")
     start = time.monotonic()
     with _empty_folder(path.with_suffix(".making")) as folder:
         here = folder.absolute()

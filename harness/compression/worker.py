@@ -289,9 +289,9 @@ def main() -> None:
         _store(job, error.failure)
     except OSError as error:
         failure_class = FailureClass.STORAGE_FULL if error.errno == 28 else FailureClass.INTERNAL  # noqa: PLR2004
-        _store(job, Failure(failure_class, f"Making {job.recipe.name} failed: {error}.", traceback.format_exc()))
+        _store(job, Failure(failure_class, f"Building {job.recipe.name} failed: {error}.", traceback.format_exc()))
     except Exception as error:  # libraries raise all kinds; the sweep goes on with the next recipe
-        message = f"Making {job.recipe.name} failed: {type(error).__name__}: {error}"
+        message = f"Building {job.recipe.name} failed: {type(error).__name__}: {error}"
         _store(job, Failure(FailureClass.CONVERSION_FAILED, message, traceback.format_exc()))
 
 

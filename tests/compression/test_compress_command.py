@@ -72,7 +72,7 @@ def test_bad_input_is_one_clear_error(
 def test_a_keras_model_converts_without_a_word_from_tensorflow(harness_cli: Cli) -> None:
     done = harness_cli("compress", "fashion-dscnn", "--recipe", "fp32", HARNESS_CACHE="fresh")
     assert done.returncode == 0
-    assert done.stderr == "Making fp32 of fashion-dscnn.\n"
+    assert done.stderr == "Building fp32 of fashion-dscnn.\n"
     assert "fp32" in done.stdout
 
 

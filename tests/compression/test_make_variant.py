@@ -84,7 +84,7 @@ def test_a_second_call_takes_the_variant_from_the_cache(graph_model: ModelMaker,
     second = _make(model, "fp16", tmp_path, said)
     assert second == first
     assert second.path.stat().st_mtime_ns == written
-    assert said == ["Making fp16 of dense."]
+    assert said == ["Building fp16 of dense."]
     assert ("tensorflow" in sys.modules) == loaded
 
 

@@ -85,12 +85,12 @@ def test_variants_reach_a_job_that_waits_for_them_and_a_stopped_one_leaves_the_p
             return Process(command, tmp_path / log, {"HARNESS_CACHE": str(tmp_path / "cache-here")})
 
         stopped = start("stopped.log", str(spec), "--recipe", str(tmp_path / "hours.toml"))
-        stopped.says("waiting for variants that are being made")
+        stopped.says("waiting for the remaining variants")
         stopped.interrupt()
         assert stopped.wait() == 4, stopped.said
         carried_on = start("carried-on.log", "--resume", "latest", "--recipe", str(tmp_path / "short.toml"))
         assert carried_on.wait() == 0, carried_on.said
-        assert "waiting for variants that are being made" in carried_on.said
+        assert "waiting for the remaining variants" in carried_on.said
         with Store.open(shared_store_url) as store:
             (sweep,) = store.sweeps()
             names = frame(store.cells(sweep.id)).set_index("key")["variant_name"]

@@ -68,7 +68,7 @@ def test_a_block_says_everything_at_every_width(width):
         "int8 gpu: 1.23 ms",
         "95 %: 1.20 to 1.30 ms",
         "VIRTUAL-SKIN 36.4 °C, status 0",
-        "1 redone, 2 failed, 1 cell given up",
+        "1 redone, 2 failed, 1 cell abandoned",
     ]
     assert [part for part in told if part not in text] == []
 
@@ -153,7 +153,7 @@ def test_plain_lines_say_each_event_once():
         "S: cooling, at most 4:40: battery at 44.0 °C, limit 40 °C",
         "",
         "192.168.17.41:5555: step 15/60: int8 gpu: 2.00 ms, 95 %: 1.20 to 1.30 ms, VIRTUAL-SKIN 36.4 °C, status 0, "
-        "1 redone, 2 failed, 1 cell given up, 1:02:05 left",
+        "1 redone, 2 failed, 1 cell abandoned, 1:02:05 left",
         "192.168.17.41:5555: prune50-int8 nnapi:google-edgetpu 4 threads: op profile 2/5: failed: crashed",
         "192.168.17.41:5555: ended early",
     ]

@@ -154,7 +154,7 @@ def _state(status: DeviceStatus) -> str:
     return status.news.value if status.news in told else "running"
 
 
-_BEFORE_WORK = {DeviceEvent.BEGAN: "getting ready", DeviceEvent.WAITING: "waiting for variants that are being made"}
+_BEFORE_WORK = {DeviceEvent.BEGAN: "getting ready", DeviceEvent.WAITING: "waiting for the remaining variants"}
 
 
 def doing(device: LastStatus) -> str:
@@ -208,7 +208,7 @@ def counts(status: DeviceStatus) -> str:
     """Return what did not go well, counted; empty if all did."""
     said = {"redone": status.redos, "failed": status.failures}
     parts = [f"{count} {what}" for what, count in said.items() if count]
-    return ", ".join(parts + ([f"{pluralize(status.abandoned, 'cell')} given up"] if status.abandoned else []))
+    return ", ".join(parts + ([f"{pluralize(status.abandoned, 'cell')} abandoned"] if status.abandoned else []))
 
 
 def eta(device: LastStatus) -> str:
