@@ -61,7 +61,7 @@ def read_comparable_cells(store: StoreReader, sweep_id: str) -> list[ComparableC
 
 
 def comparable_cells(sweep: SweepRows, summary: Sequence[ResultRow] | None = None) -> list[ComparableCell]:
-    """Return every cell that counts of a sweep whose rows, and perhaps `summary_rows`, are at hand."""
+    """Return every comparable cell of a sweep whose rows, and perhaps `summary_rows`, are already read."""
     devices = {device.serial: device.facts or {} for device in sweep.devices}
     cards = {variant.name: variant.card or {} for variant in sweep.variants}
     modes = {cell.key: cell.mode for cell in sweep.cells}

@@ -1,4 +1,4 @@
-"""What a store knows of the noise of its devices: from A/A sweeps where there are some, else the sweeps at hand."""
+"""Read the noise of devices: from A/A sweeps if there are any, otherwise from the sweeps that are compared."""
 
 from __future__ import annotations
 

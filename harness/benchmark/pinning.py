@@ -33,9 +33,9 @@ def mask_failure(mask: str, allowed: str | None) -> Failure | None:
     """Compare the reported cores with the requested ones: other cores measure another thing."""
     if allowed is not None and mask_cores(allowed) == mask_cores(mask):
         return None
-    told = f"allowed {allowed}" if allowed else "reported nothing"
+    reported = f"allowed {allowed}" if allowed else "reported nothing"
     return Failure(
         FailureClass.CORES_UNAVAILABLE,
-        f"The tool was to run on the cores of mask {mask}; the phone's kernel {told}.",
+        f"The tool was to run on the cores of mask {mask}; the phone's kernel {reported}.",
         f"Cpus_allowed: {allowed or 'unknown'}",
     )
