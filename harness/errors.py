@@ -55,6 +55,7 @@ class FailureClass(StrEnum):
     CORES_UNAVAILABLE = "cores_unavailable"
     PUSH_CORRUPT = "push_corrupt"
     DEVICE_CHANGED = "device_changed"
+    TAMPERED = "tampered"
     INTERRUPTED = "interrupted"
     INTERNAL = "internal"
 
@@ -74,6 +75,7 @@ NOT_CAUSED_BY_THE_CELL = frozenset(
         FailureClass.DEVICE_LOST,
         FailureClass.STORAGE_FULL,
         FailureClass.PUSH_CORRUPT,
+        FailureClass.TAMPERED,
         FailureClass.THROTTLED,
         FailureClass.INTERRUPTED,
     }
@@ -143,6 +145,10 @@ _ADVICE: dict[FailureClass, str] = {
     FailureClass.PUSH_CORRUPT: "What arrived on the device differs from what was sent: check cable and storage.",
     FailureClass.DEVICE_CHANGED: (
         "Numbers from before and after it share no sweep: start a new one, and compare the two with `--allow os`."
+    ),
+    FailureClass.TAMPERED: (
+        "Something changed the tool or the variant on the device while it was measured: find out what writes to "
+        "harness's folder there, then measure again with --resume, which pushes both again."
     ),
     FailureClass.INTERRUPTED: "Start again; a sweep goes on with --resume, and repeats nothing that is done.",
     FailureClass.INTERNAL: "This is a fault of harness: please report it with the evidence.",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.comparable_cell import ComparableCell, read_comparable_cells
 from harness.analysis.device_noise import DeviceNoise, noise_cells
 from harness.analysis.result_row import ResultRow
-from harness.analysis.summary import variant_of
+from harness.analysis.summary import is_confirmed, last_looks, variant_of
 from harness.benchmark.invocation import Pass
 from harness.errors import UsageError
 from harness.store.reader import StoreReader
 from harness.store.records import SweepRecord
-from harness.store.rows import AccuracyRow, CellRow, DeviceRow, InvocationRow, ToolRow, VariantRow, finite
+from harness.store.rows import AccuracyRow, CellRow, DeviceRow, FileCheckRow, InvocationRow, ToolRow, VariantRow, finite
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class RowEvidence:
     """Every attempt of every pass, in the order of time."""
     accuracies: Sequence[AccuracyRow]
     """Every attempt of the accuracy pass, in the order of time."""
+    file_checks: Sequence[FileCheckRow]
+    """Every look at tool and variant on the device, in the order of time."""
     noise_floor: float | None
     """Smallest relative difference between two such cells of one sweep that is more than noise; None: not measured."""
 
@@ -37,6 +39,12 @@ class RowEvidence:
         """Return the attempts of a pass that count: the last of each place in the plan, where it succeeded."""
         latest = {row.invocation_index: row for row in self.invocations if row.purpose == purpose}
         return [row for row in latest.values() if row.failure_class is None]
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Return True if tool and variant were looked at after all that was measured."""
+        accuracy = self.accuracies[-1] if self.accuracies else None
+        return is_confirmed(self.cell, self.invocations, accuracy, last_looks(self.file_checks))
 
     @property
     def discarded(self) -> list[InvocationRow]:
@@ -72,8 +80,15 @@ def read_evidence(store: StoreReader, sweep: str, name: RowName) -> RowEvidence:
         tool=next((row for row in store.tools(record.id) if row.sha256 == cell.tool_sha256), None),
         invocations=[finite(row) for row in store.invocations(record.id) if row.cell_key == cell.key],
         accuracies=[finite(row) for row in store.accuracies(record.id) if row.cell_key == cell.key],
+        file_checks=looks_at(cell, store.file_checks(record.id)),
         noise_floor=_noise_floor(store, side),
     )
+
+
+def looks_at(cell: CellRow, checks: Iterable[FileCheckRow]) -> list[FileCheckRow]:
+    """Return the looks at the tool and the variant of one cell, in the order of time."""
+    owners = (cell.tool_sha256, cell.variant_sha256)
+    return [check for check in checks if check.serial == cell.serial and check.owner_sha256 in owners]
 
 
 def _find(sides: Sequence[ComparableCell], sweep_id: str, name: RowName) -> ComparableCell:

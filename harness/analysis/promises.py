@@ -1,4 +1,4 @@
-"""The 22 promises of trust, H1 to H22, judged for one row by what the store holds of it.
+"""The promises of trust, H1 to H22 and H24, judged for one row by what the store holds of it.
 
 A promise is kept only if the stored evidence shows it; None says that the store cannot tell, such as for a row that
 was never measured. What harness does not do yet is not kept, whatever the row.
@@ -377,6 +377,21 @@ def _like(evidence: RowEvidence) -> Judged:
     if cell.key != evidence.cell.key:
         return False, "The row's key does not fit what is stored of it: it was changed afterwards."
     return True, f"Its key {cell.key} holds variant, device, tool, cores and mode; `harness compare` refuses others."
+
+
+@_promise(24, "what was measured is what was pushed")
+def _untouched(evidence: RowEvidence) -> Judged:
+    if not evidence.invocations:
+        return _NOTHING_MEASURED
+    if not evidence.file_checks:
+        return None, "This sweep is of a version that did not hash the files again."
+    rows = [*evidence.invocations, *evidence.accuracies]
+    if marked := _count(row.failure_class == FailureClass.TAMPERED for row in rows):
+        return evidence.summary.rank is None, f"Measured with changed files: {marked} processes; they do not count."
+    looks = sorted({check.checked_at_utc for check in evidence.file_checks})
+    if not evidence.is_confirmed:
+        return False, "Tool and variant were not hashed again after the last process; the row is not ranked."
+    return True, f"Tool and variant had the same SHA-256 at all {len(looks)} looks, the last after the last process."
 
 
 def _flags(row: InvocationRow) -> set[str]:

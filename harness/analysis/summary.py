@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import fsum
@@ -27,7 +27,16 @@ from harness.benchmark.invocation import ExecutedBy, Pass
 from harness.benchmark.program import keeps_cache
 from harness.errors import Failure, FailureClass, is_final
 from harness.store.reader import StoreReader
-from harness.store.rows import AccuracyRow, CellRow, DeviceRow, InvocationRow, SweepRows, VariantRow, counting_attempts
+from harness.store.rows import (
+    AccuracyRow,
+    CellRow,
+    DeviceRow,
+    FileCheckRow,
+    InvocationRow,
+    SweepRows,
+    VariantRow,
+    counting_attempts,
+)
 
 Values = dict[str, Any]
 """Some fields of a `ResultRow`."""
@@ -51,6 +60,7 @@ def summary_rows(sweep: SweepRows) -> list[ResultRow]:
     sittings = sweep.record.sittings if sweep.record else []
     invocations = _by_cell(counting_attempts(sweep.invocations))
     accuracies = {row.cell_key: row for row in sweep.accuracies}  # the last attempt wins
+    looks = last_looks(sweep.file_checks)
     rows: list[ResultRow] = []
     latencies: dict[str, dict[int, Estimate]] = {}
     for cell in sweep.cells:
@@ -62,6 +72,7 @@ def summary_rows(sweep: SweepRows) -> list[ResultRow]:
             accuracies.get(cell.key),
             devices.get(cell.serial),
             set_aside.get(cell.key),
+            looks,
         )
         variant = variant_of(cell, sweep.variants)
         if variant:
@@ -108,6 +119,7 @@ def _cell_row(
     accuracy: AccuracyRow | None,
     device: DeviceRow | None,
     set_aside: str | None,
+    looks: Mapping[tuple[str, str], FileCheckRow],
 ) -> tuple[ResultRow, Estimate | None]:
     passes = {purpose: [row for row in invocations if row.purpose == purpose] for purpose in Pass}
     measured = [row for row in passes[Pass.LATENCY] if row.failure_class is None]
@@ -125,6 +137,9 @@ def _cell_row(
             invocations_failed=sum(is_final(row.failure_class) for row in failed),
             has_failure=bool(own or of_device),
             is_set_aside=set_aside is not None,
+            is_tampered=any(failure.failure_class is FailureClass.TAMPERED for failure in own),
+            is_unconfirmed=not is_confirmed(cell, invocations, accuracy, looks),
+            is_mixed=len({row.delegate_achieved for row in measured}) > 1,
         )
     )
     row = ResultRow(
@@ -162,6 +177,30 @@ def _cell_row(
 
 
 _DELEGATION = ("delegate_achieved", "delegated_nodes", "total_nodes", "partitions", "fell_back")
+
+
+def last_looks(checks: Iterable[FileCheckRow]) -> dict[tuple[str, str], FileCheckRow]:
+    """Return the last look at each tool and variant on each device, by serial and SHA-256."""
+    return {(check.serial, check.owner_sha256): check for check in checks}
+
+
+def is_confirmed(
+    cell: CellRow,
+    invocations: Iterable[InvocationRow],
+    accuracy: AccuracyRow | None,
+    looks: Mapping[tuple[str, str], FileCheckRow],
+) -> bool:
+    """Return True if tool and variant were looked at after all that a cell measured, or never: by an older version."""
+    last = [
+        looks[cell.serial, sha256]
+        for sha256 in (cell.tool_sha256, cell.variant_sha256)
+        if (cell.serial, sha256) in looks
+    ]
+    newest = max((row.id for row in invocations), default=0)
+    return all(
+        newest <= look.last_invocation_id and (accuracy is None or accuracy.id <= look.last_accuracy_id)
+        for look in last
+    )
 
 
 def _worst_delegation(measured: Sequence[InvocationRow]) -> InvocationRow | None:
@@ -264,12 +303,16 @@ def _failure_of(
     from_outside = [failure for failure in own if not is_final(failure.failure_class)]
     if verdict is Verdict.SET_ASIDE:  # what counts is another row's
         return None
-    if verdict is Verdict.WRONG_OUTPUT:
-        of_accuracy = [failure for failure in own if failure.failure_class is FailureClass.WRONG_OUTPUT]
+    if verdict in (Verdict.WRONG_OUTPUT, Verdict.TAMPERED):
         unsaid = Failure(FailureClass.WRONG_OUTPUT, "The outputs differ from the host's.")
-        return next(iter(of_accuracy), unsaid)
+        return next((failure for failure in own if failure.failure_class == verdict.value), unsaid)
     if verdict is Verdict.FELL_BACK and delegation:
         return _fall_back(cell, delegation)
+    if verdict is Verdict.UNRELIABLE and not of_the_cell and delegation:
+        message = (
+            f"{cell.delegate} was asked for, and some processes ran on {delegation.delegate_achieved}, some did not."
+        )
+        return Failure(FailureClass.FELL_BACK, message, delegation.fell_back_reason or "")
     if verdict is Verdict.RANKED:
         return next(iter(of_the_cell), None)
     return next(iter(of_the_cell + from_outside), device)

@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from harness.analysis.comparable_cell import ComparableCell, comparable_cells
 from harness.analysis.device_noise import DeviceNoise, noise_cells
-from harness.analysis.evidence import RowEvidence
+from harness.analysis.evidence import RowEvidence, looks_at
 from harness.analysis.result_row import ResultRow
 from harness.analysis.summary import summary_rows
 from harness.store.reader import StoreReader
 from harness.store.records import SweepRecord
-from harness.store.rows import AccuracyRow, CellRow, DeviceRow, InvocationRow, ToolRow, VariantRow
+from harness.store.rows import AccuracyRow, CellRow, DeviceRow, FileCheckRow, InvocationRow, ToolRow, VariantRow
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")
@@ -40,6 +40,7 @@ class SweepData:
     invocations: Sequence[InvocationRow]
     """Every attempt of every pass, in the order of time."""
     accuracies: Sequence[AccuracyRow]
+    file_checks: Sequence[FileCheckRow]
 
     @cached_property
     def cell_rows(self) -> list[ResultRow]:
@@ -76,6 +77,7 @@ def read_sweep_data(store: StoreReader, record: SweepRecord) -> SweepData:
         cells=sweep.cells,
         invocations=sweep.invocations,
         accuracies=sweep.accuracies,
+        file_checks=sweep.file_checks,
     )
 
 
@@ -97,6 +99,7 @@ def all_evidence(data: SweepData) -> Iterator[RowEvidence]:
             tool=tools.get(cell.tool_sha256),
             invocations=invocations.get(cell.key, []),
             accuracies=accuracies.get(cell.key, []),
+            file_checks=looks_at(cell, data.file_checks),
             noise_floor=floor.value if floor else None,
         )
 

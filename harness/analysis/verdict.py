@@ -24,13 +24,17 @@ class Verdict(StrEnum):
     WRONG_OUTPUT = "wrong_output"
     """The outputs on the device differ from the host's."""
     UNRELIABLE = "unreliable"
-    """Some invocations succeeded and some failed by their own fault."""
+    """Some invocations succeeded and some failed by their own fault, or they ran on different delegates."""
     FELL_BACK = "fell_back"
     """All or part ran elsewhere than asked."""
     UNPROVEN = "unproven"
     """An accelerator was asked for, and the log does not prove that it ran."""
     UNCHECKED = "unchecked"
     """The outputs were never compared with the host's."""
+    TAMPERED = "tampered"
+    """Tool or variant was changed on the device while it was measured."""
+    UNCONFIRMED = "unconfirmed"
+    """Tool and variant were not looked at since, such as after a kill or a lost phone."""
     INCOMPLETE = "incomplete"
     """Fewer invocations than a median needs, such as after Ctrl-C."""
     NOT_MEASURED = "not_measured"
@@ -54,20 +58,29 @@ class Facts:
     """True if anything failed, for whichever reason."""
     is_set_aside: bool = False
     """True if the cell was measured again under other conditions."""
+    is_tampered: bool = False
+    """True if any process was measured with a file that is not what was pushed."""
+    is_unconfirmed: bool = False
+    """True if no look at tool and variant came after what was measured."""
+    is_mixed: bool = False
+    """True if its processes ran on different delegates."""
 
 
 def judge_cell(facts: Facts) -> Verdict:
     """Return the verdict; the gravest reason against a rank comes first."""
     if facts.is_set_aside:
         return Verdict.SET_ASIDE
+    if facts.is_tampered:
+        return Verdict.TAMPERED
     if facts.invocations_ok == 0:
         return Verdict.FAILED if facts.has_failure else Verdict.NOT_MEASURED
     reasons = {
         Verdict.WRONG_OUTPUT: facts.check_passed is False,
-        Verdict.UNRELIABLE: facts.invocations_failed > 0,
+        Verdict.UNRELIABLE: facts.invocations_failed > 0 or (facts.is_cpu and facts.is_mixed),
         Verdict.FELL_BACK: not facts.is_cpu and facts.fell_back is True,
         Verdict.UNPROVEN: not facts.is_cpu and facts.fell_back is None,
         Verdict.UNCHECKED: facts.check_passed is None,
+        Verdict.UNCONFIRMED: facts.is_unconfirmed,
         Verdict.INCOMPLETE: facts.invocations_ok < FEWEST_INVOCATIONS,
     }
     return next((verdict for verdict, holds in reasons.items() if holds), Verdict.RANKED)

@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol
 
 from harness.benchmark.invocation import InvocationRequest, Measurement, ProfiledNode
 from harness.benchmark.tool import Tool
-from harness.devices.device import CommandResult, Device
+from harness.devices.device import CommandResult, Device, DeviceKind
 from harness.errors import DeviceError, Failure, FailureClass, UsageError
 
 
@@ -150,6 +150,16 @@ def push_tool(device: Device, tool: Tool) -> str:
         message = f"Cannot put the files of {tool.name} into one folder of {device.serial}."
         raise DeviceError(Failure(FailureClass.STORAGE_FULL, message, linked.stderr))
     return f"{folder}/{tool.path.name}"
+
+
+def tool_files(device: Device, tool: Tool, tool_path: str) -> dict[str, Path]:
+    """Return what runs as the tool: each path on the device, with the file or folder here that it is a copy of."""
+    if device.kind is not DeviceKind.HOST:
+        folder = tool_path.rpartition("/")[0]
+        return {tool_path: tool.path} | {f"{folder}/{file.name}": file for file in program_of(tool).files(tool)}
+    beside = [tool.path.with_name(f"{tool.path.name}.bin"), tool.path.with_name("lib")]  # of a bundle
+    files = [tool.path, *program_of(tool).files(tool), *map(Path, tool.launcher), *beside]
+    return {str(file): file for file in files if file.exists()}
 
 
 @functools.cache

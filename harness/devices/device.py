@@ -135,6 +135,10 @@ class Device(Protocol):
         """Copy a file from the device. Raises `DeviceError` for a missing file."""
         ...
 
+    def sha256s(self, paths: Sequence[str]) -> dict[str, str | None]:
+        """Hash files as the device reads them now; None for one that is not there."""
+        ...
+
     def remove(self, remote: str) -> None:
         """Remove a file or folder inside `work_folder`, if it exists."""
         ...

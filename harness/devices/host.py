@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ import psutil
 
 from harness.devices.device import CommandResult, Core, DeviceFacts, DeviceKind
 from harness.errors import DeviceError, Failure, FailureClass
+from harness.files import sha256_of
 from harness.paths import cache_folder
 
 HOST_SERIAL = "host"
@@ -82,6 +84,10 @@ class HostDevice:
             raise DeviceError(Failure(FailureClass.TOOL_OUTPUT_UNREADABLE, f"host: the file {remote} is not there."))
         shutil.copyfile(remote, local)
 
+    def sha256s(self, paths: Sequence[str]) -> dict[str, str | None]:
+        """Hash files, and folders by all that they hold."""
+        return {path: _sha256(Path(path)) for path in paths}
+
     def remove(self, remote: str) -> None:
         """Remove a file or folder of the work folder; anything else is refused."""
         path = Path(remote).resolve()
@@ -126,6 +132,17 @@ class HostDevice:
             signal=-code if code < 0 and not timed_out else None,
             timed_out=timed_out,
         )
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        if not path.is_dir():
+            return sha256_of(path)
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        listing = "".join(f"{sha256_of(file)} {file.relative_to(path)}\n" for file in files)
+    except OSError:
+        return None
+    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _processor_name() -> str | None:

@@ -23,6 +23,7 @@ from harness.store.rows import (
     AccuracyRow,
     CellRow,
     DeviceRow,
+    FileCheckRow,
     InvocationRow,
     NightAccuracy,
     NightDevice,
@@ -161,6 +162,7 @@ class StoreReader:
         tools, cells = _by_sweep(self.tools(*sweep_ids)), _by_sweep(self.cells(*sweep_ids))
         invocations = _by_sweep(self.invocations(*sweep_ids, telemetry=telemetry))
         accuracies = _by_sweep(self.accuracies(*sweep_ids))
+        file_checks = _by_sweep(self.file_checks(*sweep_ids))
         return [
             SweepRows(
                 sweep_id,
@@ -171,6 +173,7 @@ class StoreReader:
                 cells.get(sweep_id, ()),
                 invocations.get(sweep_id, ()),
                 accuracies.get(sweep_id, ()),
+                file_checks.get(sweep_id, ()),
             )
             for sweep_id in dict.fromkeys(sweep_ids)
         ]
@@ -200,6 +203,10 @@ class StoreReader:
     def accuracies(self, *sweep_ids: str) -> list[AccuracyRow]:
         """Return every attempt of the accuracy pass, in the order of time."""
         return self._rows(AccuracyRow, schema.accuracies, sweep_ids)
+
+    def file_checks(self, *sweep_ids: str) -> list[FileCheckRow]:
+        """Return every look at the files on the devices, in the order of time."""
+        return self._rows(FileCheckRow, schema.file_checks, sweep_ids)
 
     # ---- questions across sweeps ----
 

@@ -189,6 +189,37 @@ class AccuracyRow(_FailureColumns):
     check: JsonObject | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileCheck:
+    """One file of a tool or variant as a device read it (promise H24)."""
+
+    path: str
+    owner_sha256: str
+    """The tool or variant that the file belongs to."""
+    sha256: str
+    """Of the file that was pushed."""
+    found_sha256: str | None
+    """Of the file on the device; None if it was gone."""
+
+    @property
+    def passed(self) -> bool:
+        """Return True if the file is what was pushed."""
+        return self.found_sha256 == self.sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCheckRow(FileCheck):
+    """One such check, as it is stored."""
+
+    id: int
+    sweep_id: str
+    serial: str
+    checked_at_utc: str
+    last_invocation_id: int
+    last_accuracy_id: int
+    """The last rows of the device that were stored by then; later ones wait for the next check."""
+
+
 AnyStoredRow = DeviceRow | VariantRow | ToolRow | CellRow | InvocationRow | AccuracyRow
 
 
@@ -206,6 +237,8 @@ class SweepRows:
     """Every attempt, in the order of time."""
     accuracies: Sequence[AccuracyRow] = ()
     """Every attempt, in the order of time."""
+    file_checks: Sequence[FileCheckRow] = ()
+    """In the order of time; none in sweeps of versions that did not check."""
 
     def finite(self) -> SweepRows:
         """Return the rows with None for every number that is not finite, such as a tool's infinite memory."""
@@ -374,6 +407,13 @@ def failure_values(failure: Failure | None) -> dict[str, Any]:
         "failure_message": failure.message,
         "failure_evidence": failure.evidence,
     }
+
+
+def tampered(check: FileCheck) -> Failure:
+    """Return the failure of what was measured with a file that is not what was pushed."""
+    what = "is gone" if check.found_sha256 is None else "was changed on the device meanwhile"
+    message = f"Cannot confirm what was measured: {check.path} {what}."
+    return Failure(FailureClass.TAMPERED, message, f"SHA-256 {check.sha256} pushed, {check.found_sha256} found")
 
 
 def only_columns(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,11 +24,12 @@ from sqlalchemy import (
 
 from harness.text import storable
 
-STORE_SCHEMA_VERSION = 5
+STORE_SCHEMA_VERSION = 6
 """Raised whenever the tables change, with a script in `migrations/versions` that changes older stores.
 
 A store of a newer version is refused, never guessed at. 2 added how phones were prepared, gated and pinned; 3 how cells
-were warmed up; 4 where the time went; 5 raw logs inside a database that several hosts share.
+were warmed up; 4 where the time went; 5 raw logs inside a database that several hosts share; 6 how
+files on devices were hashed again.
 """
 
 metadata = MetaData()
@@ -216,6 +217,23 @@ accuracies = Table(
     _of_sweep("cell"),
     UniqueConstraint("sweep_id", "cell_key", "attempt"),
 )
+
+file_checks = Table(
+    "file_checks",
+    metadata,
+    Column("id", WholeNumber, primary_key=True),
+    Column("sweep_id", SafeText, nullable=False, index=True),
+    Column("serial", SafeText, nullable=False),
+    Column("path", SafeText, nullable=False),
+    Column("owner_sha256", SafeText, nullable=False),
+    Column("sha256", SafeText, nullable=False),
+    Column("found_sha256", SafeText),
+    Column("checked_at_utc", SafeText, nullable=False),
+    Column("last_invocation_id", WholeNumber, nullable=False),
+    Column("last_accuracy_id", WholeNumber, nullable=False),
+    _of_sweep(),
+)
+"""Each time that a file of a tool or variant was hashed on a device, and the last rows that were stored by then."""
 
 logs = Table(
     "logs",

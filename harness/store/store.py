@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Executable, Table, delete, func, insert, or_, select, update
 
 from harness.accuracy.outcome import AccuracyOutcome
 from harness.benchmark.invocation import Pass
 from harness.benchmark.tool import Tool
 from harness.devices.device import DeviceFacts
-from harness.errors import Failure, HarnessError, is_final
+from harness.errors import NOT_CAUSED_BY_THE_CELL, Failure, HarnessError, is_final
 from harness.store import schema
 from harness.store.backend import Log, log_path
 from harness.store.reader import StoreReader
 from harness.store.records import CARRIED_ON, SET_ASIDE, Cell, SweepRecord, SweepStatus
 from harness.store.rows import (
+    FileCheck,
     FinishedInvocation,
     accuracy_values,
     failure_values,
     invocation_values,
     only_columns,
+    tampered,
 )
 from harness.text import utc_text
 from harness.tflite.variant import VariantCard
@@ -232,6 +234,42 @@ class Store(StoreReader):
 
         self._transactions.write(work, lambda connection: self.logs.has(connection, receipt))
 
+    def add_file_checks(self, sweep_id: str, serial: str, checks: Sequence[FileCheck]) -> int:
+        """Store one look at the files on a device, and return how many rows turn out to be `tampered`.
+
+        Those are the rows since the last look at a file that is not what was pushed.
+        """
+        marked: list[int] = []
+
+        def work(connection: Connection) -> None:
+            cells, marked[:] = schema.cells, []
+            mine = (cells.c.sweep_id == sweep_id) & (cells.c.serial == serial)
+            for check in checks:
+                if not check.passed:
+                    uses_it = or_(
+                        cells.c.variant_sha256 == check.owner_sha256, cells.c.tool_sha256 == check.owner_sha256
+                    )
+                    keys = connection.scalars(select(cells.c.key).where(mine & uses_it)).all()
+                    marked.extend(_mark_tampered(connection, sweep_id, serial, check, keys))
+            keys = connection.scalars(select(cells.c.key).where(mine)).all()
+            common = {
+                "sweep_id": sweep_id,
+                "serial": serial,
+                "checked_at_utc": utc_text(datetime.now(UTC)),
+                **{
+                    column: connection.scalar(
+                        select(func.max(table.c.id)).where((table.c.sweep_id == sweep_id) & table.c.cell_key.in_(keys))
+                    )
+                    or 0
+                    for column, table in _CHECKED.items()
+                },
+            }
+            connection.execute(insert(schema.file_checks), [asdict(check) | common for check in checks])
+
+        if checks:
+            self._transactions.write(work)
+        return sum(marked)
+
     def _replace(self, table: Table, identity: dict[str, Any], values: dict[str, Any]) -> None:
         here = [table.c[name] == value for name, value in identity.items()]
         self._execute(delete(table).where(*here), insert(table).values(identity | values))
@@ -267,6 +305,25 @@ class Store(StoreReader):
         rows = self._transactions.read(query.order_by(table.c.attempt))
         last: dict[str, str | None] = {row.cell_key: row.failure_class for row in rows}
         return {key for key, failed in last.items() if is_final(failed)}
+
+
+_CHECKED = {"last_invocation_id": schema.invocations, "last_accuracy_id": schema.accuracies}
+"""What was measured between two looks at the files on a device, by the column that says up to where it is known."""
+
+
+def _mark_tampered(
+    connection: Connection, sweep_id: str, serial: str, check: FileCheck, keys: Collection[str]
+) -> Iterator[int]:
+    """Mark what these cells measured since the last look at a file; yield the number of rows."""
+    looks = schema.file_checks
+    of_it = (looks.c.sweep_id == sweep_id) & (looks.c.serial == serial) & (looks.c.owner_sha256 == check.owner_sha256)
+    failure = tampered(check)
+    for column, table in _CHECKED.items():
+        last = connection.scalar(select(func.max(looks.c[column])).where(of_it)) or 0
+        is_own = or_(table.c.failure_class.is_(None), table.c.failure_class.not_in(NOT_CAUSED_BY_THE_CELL))
+        since = (table.c.sweep_id == sweep_id) & table.c.cell_key.in_(keys) & (table.c.id > last)
+        change = update(table).where(since & is_own).values(failure_values(failure))
+        yield connection.execute(change).rowcount
 
 
 def _find_cell(connection: Connection, sweep_id: str, key: str) -> Cell | None:

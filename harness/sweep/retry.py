@@ -66,6 +66,7 @@ RULES: Mapping[FailureClass, RetryRule] = {
     FailureClass.CORES_UNAVAILABLE: _NEVER,
     FailureClass.PUSH_CORRUPT: RetryRule(tries=3, remedy=Remedy.LOOK, backoff_s=1.0, is_fault=True),
     FailureClass.DEVICE_CHANGED: _NEVER,
+    FailureClass.TAMPERED: _NEVER,
     FailureClass.INTERRUPTED: _NEVER,
     FailureClass.INTERNAL: _NEVER,
 }

@@ -39,6 +39,9 @@ PROSE = {
 """Keys whose sentences are harness's own and not stored: they may be worded better, but must not come or go."""
 PROMISE_PROSE = ("title", "sentence")
 """The same in a promise of `explain`; elsewhere a `title` is a device's."""
+ADDED_SINCE = {"file_checks"}
+"""Keys that later versions added."""
+PROMISES_OF_0_1 = 22
 COMPUTED_MESSAGE = "fell_back"
 """The verdict whose `failure_message` is made with the table; every other message is stored."""
 
@@ -136,7 +139,11 @@ def validate(name: str, document: object) -> None:
 def without_prose(value: object, prose: Sequence[str] = tuple(PROSE)) -> object:
     """Put the number of sentences in place of sentences that are harness's own."""
     if isinstance(value, list):
-        return [without_prose(item, prose) for item in value]
+        return [
+            without_prose(item, prose)
+            for item in value
+            if prose is not PROMISE_PROSE or item["number"] <= PROMISES_OF_0_1
+        ]
     if not isinstance(value, dict):
         return value
     names = {*prose, *(["failure_message"] if value.get("verdict") == COMPUTED_MESSAGE else [])}
@@ -144,6 +151,7 @@ def without_prose(value: object, prose: Sequence[str] = tuple(PROSE)) -> object:
         name: _count(inner) if name in names
         else without_prose(inner, PROMISE_PROSE if name == "promises" else prose)
         for name, inner in value.items()
+        if name not in ADDED_SINCE
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Break each promise and expect a failing test: `python tests/experiments/promises.py [--only H3] [--quick]`.
 
-`promises.toml` next to this file names, for each of the 22 promises of `docs/measurement.md`, what keeps it and one way
+`promises.toml` next to this file names, for each of the promises of `docs/measurement.md`, what keeps it and one way
 to switch that off. Each change is made alone, in a temporary copy of the tree; then the tests of that promise, those
 called `test_promise_hNN_...`, are run there until one fails. Before, they must all pass there unchanged. A mechanism
 without which every test still passes is one that could be lost unnoticed.
@@ -133,7 +133,7 @@ def main() -> None:
     arguments = parser.parse_args()
     mutations = [mutation for mutation in read_mutations() if arguments.only in (None, f"H{mutation.promise}")]
     if not mutations:
-        parser.error(f"{arguments.only} is no promise: H1 to H22 are")
+        parser.error(f"{arguments.only} is no promise of docs/measurement.md")
     if arguments.quick:
         mutations = list({mutation.promise: mutation for mutation in reversed(mutations)}.values())[::-1]
     for mutation in mutations:

@@ -33,9 +33,9 @@ def empty_place(request, tmp_path):
 def next_version(monkeypatch, tmp_path):
     """Let harness have one more version, whose script adds a table `notes`."""
     folder = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (folder / "versions" / "0006_notes.py").write_text(
+    (folder / "versions" / "notes.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n\n"
-        'revision = "0006"\ndown_revision = "0005"\n\n\n'
+        f'revision = "{revision(STORE_SCHEMA_VERSION + 1)}"\ndown_revision = "{revision(STORE_SCHEMA_VERSION)}"\n\n\n'
         'def upgrade():\n    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))\n'
     )
     monkeypatch.setattr(versions, "MIGRATIONS", folder)

@@ -24,6 +24,7 @@ from harness.files import sha256_of
 WORK_FOLDER = "/data/local/tmp/harness"
 _BLOBS = f"{WORK_FOLDER}/blobs"
 _PID_LINE = re.compile(rb"^harness-pid:(\d+)\r?\n")
+_SHA256_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _SHORT_TIMEOUT_S = 20.0
 _DEATH_LOOKS = 40
 """How often, 0.05 s apart, to look whether what was killed is gone."""
@@ -90,7 +91,8 @@ class AdbDevice:
         if data_sha256 in self._blobs:
             return self._blobs[data_sha256]
         remote = f"{_BLOBS}/{data_sha256}"
-        if self._sha256_on_device(remote, before_push=True) != data_sha256:
+        # What a push that was broken off left is removed first.
+        if self._sha256s([remote], f"mkdir -p {_BLOBS} && rm -f {remote}.*.part && ")[remote] != data_sha256:
             self._send(local, remote, data_sha256, size_bytes)
         self._blobs[data_sha256] = remote
         return remote
@@ -108,6 +110,13 @@ class AdbDevice:
             part.replace(local)
         finally:
             part.unlink(missing_ok=True)
+
+    def sha256s(self, paths: Sequence[str]) -> dict[str, str | None]:
+        """Hash files as the phone reads them now; if one is not what was pushed, every file is checked at its push."""
+        found = self._sha256s(paths)
+        if not self._blobs.keys() >= set(found.values()):
+            self._blobs.clear()
+        return found
 
     def remove(self, remote: str) -> None:
         """Remove a file or folder of the work folder; anything else is refused."""
@@ -160,17 +169,12 @@ class AdbDevice:
         wait = f"n=0; while [ $n -lt {_DEATH_LOOKS} ] && {lives}; do sleep 0.05; n=$((n + 1)); done"
         self._talk(lambda: self._shell_service(f"kill -9 -{pid} || kill -9 {pid}; {wait}", _SHORT_TIMEOUT_S))
 
-    def _sha256_on_device(self, remote: str, *, before_push: bool = False) -> str | None:
-        """Return the SHA-256 of a file as the phone reads it; None if there is no such file.
-
-        `before_push` makes its folder, and removes what a push of it left that was broken off.
-        """
-        prepare = f"mkdir -p {_BLOBS} && rm -f {remote}.*.part && " if before_push else ""
-        result = self._shell(f"{prepare}sha256sum {shlex.quote(remote)}", _SHORT_TIMEOUT_S)
+    def _sha256s(self, paths: Sequence[str], prepare: str = "") -> dict[str, str | None]:
+        result = self._shell(f"{prepare}sha256sum {shlex.join(paths)}", _SHORT_TIMEOUT_S * len(paths))
         if result.exit_code == 127:  # noqa: PLR2004 - the shell's code for a missing program: Android before 6
-            return self._sha256_by_pulling(remote)
-        digest = result.stdout.split(" ", 1)[0]
-        return digest if result.ok and re.fullmatch("[0-9a-f]{64}", digest) else None
+            return {path: self._sha256_by_pulling(path) for path in paths}
+        found = {match[2]: match[1] for match in map(_SHA256_LINE.fullmatch, result.stdout.splitlines()) if match}
+        return {path: found.get(path) for path in paths}
 
     def _sha256_by_pulling(self, remote: str) -> str | None:
         digest = hashlib.sha256()
@@ -188,7 +192,7 @@ class AdbDevice:
             self._adb.sync._push_file(local, part, 0o755)
         except LOSSES as error:
             raise self._push_failure(error, part, size_bytes) from error
-        if self._sha256_on_device(part) != data_sha256:
+        if self._sha256s([part])[part] != data_sha256:
             self.remove(part)
             raise DeviceError(
                 Failure(FailureClass.PUSH_CORRUPT, f"{self._serial}: {local.name} arrived changed.", data_sha256)

@@ -16,7 +16,7 @@ from harness.analysis.evidence import RowEvidence
 from harness.analysis.promises import Promise
 from harness.analysis.result_row import ResultRow
 from harness.analysis.summary import latency_column, operator_shares
-from harness.store.rows import AccuracyRow, InvocationRow, JsonObject, ToolRow
+from harness.store.rows import AccuracyRow, FileCheckRow, InvocationRow, JsonObject, ToolRow
 from harness.text import number, pluralize, printable, to_json_value
 
 _PLOT_COLUMNS = 40
@@ -37,6 +37,7 @@ def explain_document(evidence: RowEvidence, promises: Sequence[Promise]) -> dict
         "invocations": [row.as_json() for row in evidence.invocations],
         "accuracies": [row.as_json() for row in evidence.accuracies],
         "noise_floor": evidence.noise_floor,
+        "file_checks": [vars(check) | {"passed": check.passed} for check in evidence.file_checks],
         "promises": [vars(promise) for promise in promises],
     }
 
@@ -81,7 +82,16 @@ def _facts(evidence: RowEvidence) -> Iterable[tuple[str, str]]:
     yield "redone", _discarded(evidence.discarded)
     yield "delegate", _delegate(evidence.summary)
     yield "outputs", _outputs(evidence.accuracies)
+    yield "files", _files(evidence.file_checks)
     yield "time went to", _operators(evidence.invocations)
+
+
+def _files(checks: Sequence[FileCheckRow]) -> str:
+    if not checks:
+        return "not hashed again: measured by an older version"
+    bad = [check for check in checks if not check.passed]
+    told = "; ".join(f"{check.path}: {check.found_sha256 or 'gone'} at {check.checked_at_utc}" for check in bad)
+    return f"hashed on the device, last at {checks[-1].checked_at_utc}: {told or 'always what was pushed'}"
 
 
 def _latency(summary: ResultRow) -> str:

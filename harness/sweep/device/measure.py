@@ -214,7 +214,8 @@ def _push(ready: ReadyDevice, state: DeviceState, variant: Variant) -> Failure |
     """Push a variant; return why it does not arrive. Raises `DeviceError` if the device itself is gone."""
     push = functools.partial(ready.device.push, variant.path)
     try:
-        state.paths[variant.name] = ready.recovery.retry(push, f"push {variant.name}")
+        path = state.paths[variant.name] = ready.recovery.retry(push, f"push {variant.name}")
+        ready.recovery.files.add(variant.sha256, {path: variant.path})
     except DeviceError as error:
         if error.failure.failure_class in DEVICE_GONE:
             raise

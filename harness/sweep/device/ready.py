@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from harness.benchmark.program import push_tool
+from harness.benchmark.program import push_tool, tool_files
 from harness.benchmark.registry import with_flags
 from harness.benchmark.tool import Tool
 from harness.devices.cores import MeasuredCores, choose_measured_cores
@@ -19,6 +19,7 @@ from harness.devices.state.labels import preflight_labels
 from harness.devices.state.reference_workload import ReferenceWorkload
 from harness.devices.state.telemetry import read_telemetry
 from harness.devices.state.thermal_gate import ThermalGate, ThermalLimits
+from harness.errors import DeviceError, FailureError
 from harness.spec.profile import DeviceProfile
 from harness.spec.sweep import MeasurementSettings
 from harness.store.records import Cell
@@ -106,9 +107,11 @@ def ready_device(
             progress = recovery.progress = DeviceProgress(context.observer, facts)
             _register(context, recovery, device, facts, profile)
             _store_preparation(context, device, preparation)
+            recovery.retry(recovery.files.check_earlier, "files")
             chosen = context.registry.choose(facts)
             tool, tool_path = recovery.retry(lambda: _pushed_tool(context, device, chosen), "tool")
             context.store.add_tool(context.sweep_id, tool)
+            recovery.files.add(tool.sha256, tool_files(device, tool, tool_path))
             cores = recovery.retry(lambda: choose_measured_cores(device, profile.cores), "cores")
             if cores.reason and facts.kind is not DeviceKind.HOST:
                 context.observer.note(cores.reason)
@@ -136,6 +139,11 @@ def ready_device(
                     recovery,
                     progress,
                 )
+                recovery.retry(recovery.check_files, "files")
+            except DeviceError:
+                with suppress(FailureError):  # the device may still answer, and its rows may count
+                    recovery.check_files()
+                raise
             finally:
                 progress.ended()
     finally:

@@ -12,6 +12,7 @@ from harness.devices.preparation.preparation import Preparation
 from harness.errors import DeviceError, Failure, FailureClass, FailureError
 from harness.sweep.context import SweepContext
 from harness.sweep.device.progress import DeviceProgress
+from harness.sweep.device.pushed_files import PushedFiles
 from harness.sweep.retry import RULES, Remedy, RetryPolicy, Tries
 
 T = TypeVar("T")
@@ -31,7 +32,14 @@ class DeviceRecovery:
         """Reports waits for the device, once it is set."""
         self.preparation: Preparation | None = None
         """Renewed when the device is back, because a reboot undoes most settings."""
+        self.files = PushedFiles(context, device)
+        """Looked at again when the device is back."""
         self._is_given_up = False
+
+    def check_files(self) -> None:
+        """Look at the files on the device. Raises `DeviceAbandonedError` if one changed, and `DeviceError`."""
+        if failure := self.files.check():
+            raise DeviceAbandonedError(failure)
 
     def tries(self, what: str, policy: RetryPolicy = RetryPolicy.ALL) -> Tries:
         """Return fresh tries of one operation."""
@@ -111,6 +119,7 @@ class DeviceRecovery:
             try:
                 if self.preparation:
                     self.preparation.renew()
+                self.check_files()
                 return
             except DeviceError as error:  # lost again: use the remaining time
                 if time.monotonic() >= deadline:
