@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from harness.benchmark.invocation import Delegation, InvocationRequest
 from harness.benchmark.program import program_of
 from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureClass, FailureError
+from harness.files import failure_of_host
 from harness.spec.limits import OutputLimits
 from harness.tflite.tensors import FloatArray
 from harness.tflite.variant import Variant
@@ -85,8 +85,7 @@ def measure_accuracy(
     except FailureError as error:
         failure = error.failure
     except OSError as error:  # temporary files on this host
-        failure_class = FailureClass.STORAGE_FULL if error.errno == errno.ENOSPC else FailureClass.INTERNAL
-        failure = Failure(failure_class, f"This host: {error}.")
+        failure = failure_of_host(error)
     return AccuracyOutcome(check, accuracy, failure, per_process, note, "\n".join(logs), clock() - started)
 
 

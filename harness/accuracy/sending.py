@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,16 @@ from harness.benchmark.tool import Tool
 from harness.datasets.labelled import Samples
 from harness.devices.device import Device, fresh_folder
 from harness.errors import DEVICE_GONE, DeviceError, Failure, FailureClass, FailureError
-from harness.tflite.tensors import FloatArray, encode, has_batch_axis, sample_bytes, sample_shape, split_outputs
+from harness.files import scratch_folder
+from harness.tflite.tensors import (
+    FloatArray,
+    encode,
+    has_batch_axis,
+    output_bytes,
+    sample_bytes,
+    sample_shape,
+    split_outputs,
+)
 from harness.tflite.variant import TensorType, Variant
 
 MAX_PROCESS_BYTES = 16 * 1024 * 1024
@@ -134,7 +142,7 @@ class Sender:
         target, card = self._target, self._target.variant.card
         count = len(inputs[0])
         output_path = f"{self._output_folder}/{uuid4().hex}"
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             try:
                 request = InvocationRequest(
                     target.variant_path,
@@ -143,7 +151,7 @@ class Sender:
                     runs=1,
                     warmup_runs=0,
                     warmup_min_s=0,
-                    inputs=tuple(self._push(*pair, Path(folder)) for pair in zip(inputs, card.inputs, strict=True)),
+                    inputs=tuple(self._push(*pair, folder) for pair in zip(inputs, card.inputs, strict=True)),
                     output_file=output_path,
                 )
                 invocation = invoke(target.device, target.tool, target.tool_path, request, timeout_s=target.timeout_s)
@@ -151,8 +159,9 @@ class Sender:
                 if invocation.measurement is None:
                     raise FailureError(invocation.failure or Failure(FailureClass.INTERNAL, "No outcome."))
                 self.delegation = invocation.measurement.delegation
-                local_output = Path(folder, "output")
-                target.device.pull(output_path, local_output, timeout_s=target.timeout_s)
+                local_output = folder / "output"
+                most_bytes = sum(output_bytes(card.outputs, self._shapes, count))
+                target.device.pull(output_path, local_output, timeout_s=target.timeout_s, most_bytes=most_bytes)
                 return split_outputs(local_output.read_bytes(), card.outputs, self._shapes, count)
             finally:
                 _tidy(target.device, output_path)

@@ -64,6 +64,41 @@ class DeviceFacts:
         return " ".join(parts) or self.serial
 
 
+_SIGNAL_BASE, _LAST_SIGNAL = 128, 192
+KEPT_BYTES = 4 * 1024 * 1024
+"""Of the head and of the tail of a stream: a profile of thousands of operators fits, endless output fills no memory."""
+
+
+class KeptOutput:
+    """The head and the tail of what a process prints."""
+
+    def __init__(self) -> None:
+        self._head, self._tail = bytearray(), bytearray()
+        self._count = 0
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._count += len(data)
+        room = KEPT_BYTES - len(self._head)
+        self._head += data[:room]
+        self._tail += data[room:]
+        if len(self._tail) > 2 * KEPT_BYTES:  # not each time, because that moves all of it
+            del self._tail[:-KEPT_BYTES]
+
+    @property
+    def dropped_bytes(self) -> int:
+        """How much is missing in the middle."""
+        return max(0, self._count - 2 * KEPT_BYTES)
+
+    @property
+    def data(self) -> bytes:
+        """What was kept, with a line in the middle that says what is missing."""
+        tail = self._tail[-KEPT_BYTES:]
+        if not self.dropped_bytes:
+            return bytes(self._head + tail)
+        return bytes(self._head) + b"\n----- %d bytes left out -----\n" % self.dropped_bytes + bytes(tail)
+
+
 @dataclass(frozen=True)
 class CommandResult:
     """One finished (or stopped) process on a device.
@@ -77,6 +112,24 @@ class CommandResult:
     wall_s: float
     signal: int | None = None
     timed_out: bool = False
+    dropped_bytes: int = 0
+    """How much it printed between the head and the tail that were kept."""
+
+    @classmethod
+    def of_shell(
+        cls, code: int | None, stdout: bytes, stderr: bytes, wall_s: float, dropped_bytes: int
+    ) -> CommandResult:
+        """Read a shell's exit code, which is 128 + n for signal n; None: the time limit ended it."""
+        signal = code - _SIGNAL_BASE if code is not None and _SIGNAL_BASE < code <= _LAST_SIGNAL else None
+        return cls(
+            exit_code=None if signal else code,
+            stdout=stdout.decode(errors="replace"),
+            stderr=stderr.decode(errors="replace"),
+            wall_s=wall_s,
+            signal=signal,
+            timed_out=code is None,
+            dropped_bytes=dropped_bytes,
+        )
 
     @property
     def ok(self) -> bool:
@@ -115,7 +168,8 @@ class Device(Protocol):
     ) -> CommandResult:
         """Run one program. Arguments are quoted here and nowhere else.
 
-        What runs longer than `timeout_s` is killed on the device and returned with `timed_out`.
+        What runs longer than `timeout_s` is killed on the device and returned with `timed_out`. With `RUN_MARK` in its
+        environment, what it leaves running is killed too, because that would disturb the next process.
         """
         ...
 
@@ -131,8 +185,8 @@ class Device(Protocol):
         """
         ...
 
-    def pull(self, remote: str, local: Path, *, timeout_s: float = 120.0) -> None:
-        """Copy a file from the device. Raises `DeviceError` for a missing file."""
+    def pull(self, remote: str, local: Path, *, timeout_s: float = 120.0, most_bytes: int | None = None) -> None:
+        """Copy a file from the device within `timeout_s`. Raises `DeviceError` if it is missing or larger."""
         ...
 
     def sha256s(self, paths: Sequence[str]) -> dict[str, str | None]:
@@ -142,6 +196,17 @@ class Device(Protocol):
     def remove(self, remote: str) -> None:
         """Remove a file or folder inside `work_folder`, if it exists."""
         ...
+
+
+RUN_MARK = "HARNESS_RUN"
+"""A variable by which the processes of one run of the tool are known, whatever session they move to."""
+
+
+def require_size(serial: str, remote: str, size_bytes: int, most_bytes: int | None) -> None:
+    """Raise `DeviceError` for a file that is larger than it may be, before it fills this host's disk."""
+    if most_bytes is not None and size_bytes > most_bytes:
+        message = f"{serial}: the file {remote} holds more than the {most_bytes} bytes that are expected."
+        raise DeviceError(Failure(FailureClass.TOOL_OUTPUT_UNREADABLE, message, f"{size_bytes} bytes"))
 
 
 _TIMEOUT_S = 20.0

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import selectors
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from harness.devices.device import CommandResult, Core, DeviceFacts, DeviceKind
+from harness.devices.device import RUN_MARK, CommandResult, Core, DeviceFacts, DeviceKind, KeptOutput, require_size
 from harness.errors import DeviceError, Failure, FailureClass
 from harness.files import sha256_of
 from harness.paths import cache_folder
@@ -66,11 +68,16 @@ class HostDevice:
         self, arguments: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None
     ) -> CommandResult:
         """Run one program; at the limit its whole process group is killed."""
-        return self._run(list(arguments), timeout_s, environment or {})
+        environment = environment or {}
+        try:
+            return _run(["sh", "-c", _FORK, "sh", *arguments], timeout_s, environment)
+        finally:
+            if run := environment.get(RUN_MARK):
+                _end_leftovers(run)
 
     def run_script(self, script: str, *, timeout_s: float) -> CommandResult:
         """Run a constant script in the POSIX shell."""
-        return self._run(["sh", "-c", script], timeout_s, {})
+        return _run(["sh", "-c", script], timeout_s, {})
 
     def push(self, local: Path) -> str:
         """Return the file's own path: it is here already."""
@@ -78,10 +85,11 @@ class HostDevice:
             raise DeviceError(Failure(FailureClass.INVALID_MODEL, f"{local}: no such file."))
         return str(local.resolve())
 
-    def pull(self, remote: str, local: Path, *, timeout_s: float = 120.0) -> None:
-        """Copy a file. Raises `DeviceError` if it does not exist."""
+    def pull(self, remote: str, local: Path, *, timeout_s: float = 120.0, most_bytes: int | None = None) -> None:
+        """Copy a file. Raises `DeviceError` if it does not exist or is too large."""
         if not Path(remote).is_file():
             raise DeviceError(Failure(FailureClass.TOOL_OUTPUT_UNREADABLE, f"host: the file {remote} is not there."))
+        require_size(HOST_SERIAL, remote, Path(remote).stat().st_size, most_bytes)
         shutil.copyfile(remote, local)
 
     def sha256s(self, paths: Sequence[str]) -> dict[str, str | None]:
@@ -98,40 +106,61 @@ class HostDevice:
         else:
             path.unlink(missing_ok=True)
 
-    def _run(self, arguments: list[str], timeout_s: float, environment: Mapping[str, str]) -> CommandResult:
-        started = time.monotonic()
-        try:
-            process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **environment},
-                start_new_session=True,
-            )
-        except OSError as error:
-            said = f"{arguments[0]}: {error.strerror}"
-            return CommandResult(127 if isinstance(error, FileNotFoundError) else 126, "", said, 0.0)
-        timed_out = False
-        try:
-            stdout, stderr = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-            os.killpg(process.pid, signal.SIGKILL)
-            stdout, stderr = process.communicate()
-        except BaseException:  # Ctrl-C must not leave the tool running
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
-        code = process.returncode
-        return CommandResult(
-            exit_code=code if code >= 0 and not timed_out else None,
-            stdout=stdout.decode(errors="replace"),
-            stderr=stderr.decode(errors="replace"),
-            wall_s=time.monotonic() - started,
-            signal=-code if code < 0 and not timed_out else None,
-            timed_out=timed_out,
-        )
+
+_FORK = 'exec 3>&2 2>/dev/null; ("$@") 2>&3 3>&-; exit $?'
+"""Linux lets a program inherit the peak of memory of the process that forked it: a shell's is small, harness's is not.
+
+The shell's own words about a signal are no part of the log.
+"""
+
+
+def _run(arguments: list[str], timeout_s: float, environment: Mapping[str, str]) -> CommandResult:
+    started = time.monotonic()
+    process = subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    stdout, stderr = KeptOutput(), KeptOutput()
+    try:
+        with process, selectors.DefaultSelector() as pipes:
+            for pipe, kept in ((process.stdout, stdout), (process.stderr, stderr)):
+                pipes.register(pipe, selectors.EVENT_READ, kept)  # type: ignore[arg-type]
+            timed_out = not _read_all(pipes, started + timeout_s)
+            if timed_out:
+                os.killpg(process.pid, signal.SIGKILL)
+    except BaseException:  # Ctrl-C must not leave the tool running
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    dropped_bytes = stdout.dropped_bytes + stderr.dropped_bytes
+    wall_s, code = time.monotonic() - started, None if timed_out else process.returncode
+    return CommandResult.of_shell(code, stdout.data, stderr.data, wall_s, dropped_bytes)
+
+
+def _read_all(pipes: selectors.BaseSelector, deadline: float) -> bool:
+    """Read all streams to their ends; return False if that takes longer than until `deadline`."""
+    while pipes.get_map():
+        if (left_s := deadline - time.monotonic()) <= 0:
+            return False
+        for key, _ in pipes.select(left_s):
+            data = os.read(key.fd, 65536)
+            key.data.add(data)
+            if not data:
+                pipes.unregister(key.fileobj)
+    return True
+
+
+def _end_leftovers(run: str) -> None:
+    """Kill what a program left running, also in a session of its own: it inherited the mark of its run."""
+    mark = f"{RUN_MARK}={run}".encode()
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # another user's, or gone
+            if mark in environ.read_bytes():
+                os.kill(int(environ.parent.name), signal.SIGKILL)
 
 
 def _sha256(path: Path) -> str | None:

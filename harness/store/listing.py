@@ -12,7 +12,7 @@ from harness.store.location import is_url
 from harness.store.records import FILE_NAME, SweepRecord, record_of
 
 _COLUMNS = ("id", "started_at_utc", "finished_at_utc", "status", "preset", "seed", "harness_version", "spec", "host")
-VERSION = "0005"
+VERSION = "0006"
 """Of the stores that are read here, as Alembic writes it."""
 
 

@@ -45,6 +45,12 @@ def decode(array: NDArray[np.generic], tensor: TensorType) -> FloatArray:
     return (values - (tensor.zero_point or 0)) * np.float32(tensor.scale) if tensor.scale else values
 
 
+def output_bytes(tensors: Sequence[TensorType], shapes: Sequence[tuple[int, ...]], samples: int) -> list[int]:
+    """Return the size of each output in the tool's file."""
+    counts = [samples * int(np.prod(shape, dtype=np.int64)) for shape in shapes]
+    return [count * np.dtype(tensor.type).itemsize for count, tensor in zip(counts, tensors, strict=True)]
+
+
 def split_outputs(
     data: bytes, tensors: Sequence[TensorType], shapes: Sequence[tuple[int, ...]], samples: int
 ) -> tuple[FloatArray, ...]:
@@ -53,8 +59,7 @@ def split_outputs(
     `shapes` are the samples' shapes as the host's run gave them: a file may leave them open. Raises `FailureError`
     (`wrong_output`, or `storage_full` for an empty file) for another size than that many samples give.
     """
-    counts = [samples * int(np.prod(shape, dtype=np.int64)) for shape in shapes]
-    sizes = [count * np.dtype(tensor.type).itemsize for count, tensor in zip(counts, tensors, strict=True)]
+    sizes = output_bytes(tensors, shapes, samples)
     if len(data) != sum(sizes):
         raise FailureError(_wrong_size(len(data), sum(sizes), samples, tensors))
     arrays, start = [], 0

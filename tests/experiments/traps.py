@@ -91,9 +91,9 @@ class TrappedDevice:
         self._trap.reached({1: Phase.TOOL, 2: Phase.MODEL}.get(self._pushes))
         return self._device.push(local)
 
-    def pull(self, remote, local, *, timeout_s=120.0):
+    def pull(self, remote, local, *, timeout_s=120.0, **options):
         self._trap.reached(Phase.PULL)
-        return self._device.pull(remote, local, timeout_s=self._limit(timeout_s))
+        return self._device.pull(remote, local, timeout_s=self._limit(timeout_s), **options)
 
     def _limit(self, timeout_s):
         return min(timeout_s, SILENT_LIMIT_S) if self._trap.is_silent() else timeout_s

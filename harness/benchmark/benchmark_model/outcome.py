@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import signal
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from harness.benchmark.benchmark_model.delegation import (
 from harness.benchmark.benchmark_model.log import BenchmarkLog, Stats, parse_log
 from harness.benchmark.benchmark_model.op_profile import operator_times
 from harness.benchmark.failures import error_lines, find_failure
-from harness.benchmark.invocation import InvocationRequest, Measurement, Pass, join_streams
+from harness.benchmark.invocation import FASTEST_US, InvocationRequest, Measurement, Pass, join_streams
 from harness.devices.device import CommandResult
 from harness.errors import Failure, FailureClass
 
@@ -27,6 +28,9 @@ _NOT_STARTED = {126: "cannot be executed", 127: "cannot be started: it, or its l
 """What a shell's own exit codes mean."""
 _LAST_CHARACTERS = 400
 _US_PER_S = 1e6
+_RESIDENT = re.compile(r"\bVmRSS\s*: (\d+(?:\.\d+)?) MB")
+_MOST_AT_START = 2.0
+"""Before it loads the model, a tool holds less than when it ends; twice as much came from elsewhere."""
 _MOST = 0.9
 """Part of its time limit that a tool has spent in timed runs when it was the limit that ended them."""
 
@@ -111,8 +115,9 @@ def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | N
     average, stats = log.inference_avg_us, log.run_stats
     if average is None or stats is None or log.init_us is None:
         return _unreadable("The tool ended without its timings.", log.lines[-1].raw if log.lines else "")
-    if average <= 0:
-        return _unreadable("The tool printed a latency of zero.", f"Inference (avg): {average}")
+    if average < FASTEST_US:
+        message = f"The tool printed a latency of {average:g} us, which no run of a model takes."
+        return _unreadable(message, f"Inference (avg): {average}")
     if stats.mean is None or not math.isclose(stats.mean, average, rel_tol=1e-3):
         return _unreadable("The tool's summary does not fit its measured block.", f"{stats.mean} against {average}")
     if stats.count < request.runs or (stats.count > request.runs and not request.min_s):
@@ -123,9 +128,26 @@ def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | N
 def _missing_for_pass(log: BenchmarkLog, purpose: Pass) -> Failure | None:
     if purpose is Pass.MEMORY and not log.peak_memory_mb and not log.memory_overall_mb:
         return _unreadable("The tool printed no memory figures.", "")
+    if purpose is Pass.MEMORY and (inherited := _inherited_peak(log)):
+        return inherited
     if purpose is Pass.OP_PROFILE and not log.op_profile_order:
         return _unreadable("The tool printed no profile of its operators.", "")
     return None
+
+
+def _inherited_peak(log: BenchmarkLog) -> Failure | None:
+    """Return a failure if the peak is that of the process which the tool was started from, as Linux lets it inherit."""
+    resident_mb = max((float(found[1]) for line in log.lines if (found := _RESIDENT.search(line.raw))), default=None)
+    if resident_mb is None or log.peak_memory_mb is None or log.memory_overall_mb is None:
+        return None
+    at_start_mb = log.peak_memory_mb - log.memory_overall_mb
+    if at_start_mb <= _MOST_AT_START * resident_mb:
+        return None
+    return _unreadable(
+        f"The peak of {log.peak_memory_mb:g} MB is not the tool's own: it ended with {resident_mb:g} MB, "
+        f"and had {at_start_mb:g} MB before it loaded the model.",
+        f"peak {log.peak_memory_mb:g}, overall {log.memory_overall_mb:g}, VmRSS {resident_mb:g} MB",
+    )
 
 
 def _wrong_count(count: int, average_us: float, request: InvocationRequest) -> Failure:

@@ -14,12 +14,20 @@ from uuid import uuid4
 
 import adbutils
 
-from harness.devices.adb.transport import LOSSES, ShellOutput, TimedDevice, describe_loss, shell_v1, shell_v2
-from harness.devices.device import CommandResult, DeviceFacts, DeviceKind
+from harness.devices.adb.transport import (
+    LOSSES,
+    ShellOutput,
+    TimedDevice,
+    describe_loss,
+    receive_file,
+    shell_v1,
+    shell_v2,
+)
+from harness.devices.device import RUN_MARK, CommandResult, DeviceFacts, DeviceKind, require_size
 from harness.devices.device_ref import DeviceRef
 from harness.devices.facts import FACTS_SCRIPT, facts_from_output
 from harness.errors import DeviceError, Failure, FailureClass
-from harness.files import sha256_of
+from harness.files import failure_of_host, sha256_of
 
 WORK_FOLDER = "/data/local/tmp/harness"
 _BLOBS = f"{WORK_FOLDER}/blobs"
@@ -29,8 +37,6 @@ _SHORT_TIMEOUT_S = 20.0
 _DEATH_LOOKS = 40
 """How often, 0.05 s apart, to look whether what was killed is gone."""
 _SLOWEST_PUSH_BYTES_PER_S = 200_000
-_SIGNAL_BASE, _LAST_SIGNAL = 128, 192
-"""A shell reports signal n as exit code 128 + n."""
 
 T = TypeVar("T")
 
@@ -78,8 +84,12 @@ class AdbDevice:
         self, arguments: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None
     ) -> CommandResult:
         """Run one program; what runs longer than `timeout_s` is killed on the phone with all its children."""
-        settings = "".join(f"{name}={shlex.quote(value)} " for name, value in (environment or {}).items())
-        return self._shell(f"{settings}exec {shlex.join(arguments)}", timeout_s)
+        environment = environment or {}
+        settings = "".join(f"{name}={shlex.quote(value)} " for name, value in environment.items())
+        result = self._shell(f"{settings}exec {shlex.join(arguments)}", timeout_s)
+        if run := environment.get(RUN_MARK):
+            self._end_leftovers(run)
+        return result
 
     def run_script(self, script: str, *, timeout_s: float) -> CommandResult:
         """Run a constant shell script of harness's own."""
@@ -97,17 +107,27 @@ class AdbDevice:
         self._blobs[data_sha256] = remote
         return remote
 
-    def pull(self, remote: str, local: Path, *, timeout_s: float = 120.0) -> None:
-        """Bring a file from the phone. A missing file raises `DeviceError` and leaves nothing behind."""
+    def pull(self, remote: str, local: Path, *, timeout_s: float = 120.0, most_bytes: int | None = None) -> None:
+        """Bring a file from the phone. One that is missing, too large or late raises `DeviceError`; nothing is left."""
         part = local.with_name(f"{local.name}.{uuid4().hex}.part")
-        self._adb.limit_s = timeout_s
+        deadline, self._adb.limit_s = time.monotonic() + timeout_s, timeout_s
+        found = self._talk(lambda: self._adb.sync.stat(remote))
+        if found.mode == 0:
+            raise DeviceError(
+                Failure(FailureClass.TOOL_OUTPUT_UNREADABLE, f"{self._serial}: the file {remote} is not there.")
+            )
+        require_size(self._serial, remote, found.size, most_bytes)
+        size_bytes = 0
         try:
-            if self._talk(lambda: self._adb.sync.stat(remote)).mode == 0:
-                raise DeviceError(
-                    Failure(FailureClass.TOOL_OUTPUT_UNREADABLE, f"{self._serial}: the file {remote} is not there.")
-                )
-            self._talk(lambda: self._adb.sync.pull_file(remote, part))
+            with part.open("wb") as file:
+                pieces = receive_file(self._adb, remote, deadline=deadline)
+                while piece := self._talk(lambda: next(pieces, b"")):
+                    size_bytes += len(piece)  # asked for above, but in 32 bits
+                    require_size(self._serial, remote, size_bytes, most_bytes)
+                    file.write(piece)
             part.replace(local)
+        except OSError as error:
+            raise DeviceError(failure_of_host(error)) from error
         finally:
             part.unlink(missing_ok=True)
 
@@ -140,24 +160,22 @@ class AdbDevice:
         stderr = output.stderr[told.end() :] if told else output.stderr
         if output.exit_code is None and told:
             self._kill(int(told[1]))
-        exit_code = output.exit_code
-        signal = (
-            exit_code - _SIGNAL_BASE if exit_code is not None and _SIGNAL_BASE < exit_code <= _LAST_SIGNAL else None
-        )
-        return CommandResult(
-            exit_code=None if signal else exit_code,
-            stdout=output.stdout.decode(errors="replace"),
-            stderr=stderr.decode(errors="replace"),
-            wall_s=wall_s,
-            signal=signal,
-            timed_out=exit_code is None,
-        )
+        return CommandResult.of_shell(output.exit_code, output.stdout, stderr, wall_s, output.dropped_bytes)
 
     def _shell_service(self, command: str, timeout_s: float) -> ShellOutput:
         self._adb.limit_s = timeout_s
         if self._speaks_v2 is None:
             self._speaks_v2 = "shell_v2" in self._adb.get_features()
         return (shell_v2 if self._speaks_v2 else shell_v1)(self._adb, command, timeout_s=timeout_s)
+
+    def _end_leftovers(self, run: str) -> None:
+        """Kill what a program left running, also in a session of its own: it inherited the mark of its run."""
+        # Again and again, because a process that is found may start another before it is killed.
+        look = f"grep -l {RUN_MARK}={run} /proc/[0-9]*/environ 2>/dev/null"
+        kill = "for file in $found; do pid=${file%/environ}; kill -9 ${pid#/proc/}; echo $pid; done"
+        script = f'n=0; while [ $n -lt 5 ] && found=$({look}) && [ "$found" ]; do {kill}; n=$((n + 1)); done'
+        if killed := set(self._shell(script, _SHORT_TIMEOUT_S).stdout.split()):
+            _LOG.warning("%s: killed what the tool left running: %s", self._serial, ", ".join(sorted(killed)))
 
     def _kill(self, pid: int) -> None:
         """Kill a process with its group, which adbd makes for every shell, and wait until nothing of it runs.
@@ -179,8 +197,8 @@ class AdbDevice:
     def _sha256_by_pulling(self, remote: str) -> str | None:
         digest = hashlib.sha256()
         try:
-            for chunk in self._adb.sync.iter_content(remote):
-                digest.update(chunk)
+            for piece in receive_file(self._adb, remote, deadline=time.monotonic() + self._adb.limit_s):
+                digest.update(piece)
         except adbutils.AdbError:
             return None
         return digest.hexdigest()

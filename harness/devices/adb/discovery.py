@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -37,6 +38,8 @@ class ConnectionState(StrEnum):
     RECOVERY = "recovery"
     SIDELOAD = "sideload"
     BOOTLOADER = "bootloader"
+    SAME_SERIAL = "same serial"
+    """Several attached devices have this serial, so that no command reaches a certain one."""
     UNKNOWN = "unknown"
 
     @classmethod
@@ -68,6 +71,10 @@ _ADVICE = {
     ConnectionState.RECOVERY: "Leave recovery mode: `adb reboot`.",
     ConnectionState.SIDELOAD: "Leave sideload mode: `adb reboot`.",
     ConnectionState.BOOTLOADER: "Leave the bootloader: `fastboot reboot`.",
+    ConnectionState.SAME_SERIAL: (
+        "Several devices have this serial: attach one of them at a time, or connect each by its network address "
+        "(`adb tcpip 5555`, then `adb connect ADDRESS`)."
+    ),
     ConnectionState.UNKNOWN: "Reconnect the device.",
 }
 
@@ -270,7 +277,8 @@ def _server_list(client: adbutils.AdbClient, server: AdbServer | None = None) ->
         raise describe_loss(error, f"adb server {server or ''}".rstrip()) from error
     pairs = [line.split("\t", 1) for line in lines if "\t" in line]
     _last_listed[client.host, client.port] = frozenset(serial for serial, _ in pairs)
-    return [(serial, state.strip()) for serial, state in pairs]
+    times = Counter(serial for serial, _ in pairs)
+    return [(serial, ConnectionState.SAME_SERIAL if times[serial] > 1 else state.strip()) for serial, state in pairs]
 
 
 def _look_closer(adb: AdbDevice, with_facts: bool) -> tuple[AttachedDevice, str]:
@@ -296,6 +304,8 @@ def failure_of_state(serial: str, state: ConnectionState | None) -> Failure:
     """Return the failure of a device that is listed in a state other than ready; None means not listed."""
     if state is None:
         return Failure(FailureClass.DEVICE_LOST, f"{serial} is not attached.", "not in the adb server's list")
+    if state is ConnectionState.SAME_SERIAL:
+        return Failure(FailureClass.DEVICE_OFFLINE, f"{serial} cannot be used. {state.advice}", f"state {state}")
     failure_class = {
         ConnectionState.UNAUTHORIZED: FailureClass.DEVICE_UNAUTHORIZED,
         ConnectionState.NO_PERMISSIONS: FailureClass.DEVICE_UNAUTHORIZED,

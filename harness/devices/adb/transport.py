@@ -7,6 +7,7 @@ hung phone.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import time
@@ -17,11 +18,15 @@ from dataclasses import dataclass
 import adbutils
 from adbutils.errors import AdbConnectionError, AdbError, AdbTimeout
 
+from harness.devices.device import KeptOutput
 from harness.errors import DeviceError, Failure, FailureClass
+from harness.files import failure_of_host
 
 _LOG = logging.getLogger(__name__)
 _STDOUT, _STDERR, _EXIT = 1, 2, 3
 _HEADER_BYTES = 5
+_MOST_PACKET_BYTES = 16 * 1024 * 1024
+"""adbd sends at most 1 MiB at once; a longer packet is noise, and would be waited for."""
 _TPORT_VERSION = 41
 """First server version that knows `host:tport`."""
 
@@ -65,6 +70,8 @@ class ShellOutput:
     stdout: bytes
     stderr: bytes
     exit_code: int | None
+    dropped_bytes: int
+    """What is missing in the middle of endless output."""
 
 
 def shell_v2(device: TimedDevice, command: str, *, timeout_s: float) -> ShellOutput:
@@ -74,15 +81,14 @@ def shell_v2(device: TimedDevice, command: str, *, timeout_s: float) -> ShellOut
     and EOFError when the phone goes away before the exit code has come.
     """
     deadline = time.monotonic() + timeout_s
-    streams = {_STDOUT: bytearray(), _STDERR: bytearray()}
+    stdout, stderr = KeptOutput(), KeptOutput()
+    streams = {_STDOUT: stdout, _STDERR: stderr}
+    exit_code = None
     with _opened(device, timeout_s) as connection:
         connection.send_command(f"shell,v2,raw:{command}")
         connection.check_okay()
         pending = bytearray()
-        while True:
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                return ShellOutput(bytes(streams[_STDOUT]), bytes(streams[_STDERR]), None)
+        while exit_code is None and (remaining_s := deadline - time.monotonic()) > 0:
             connection.conn.settimeout(remaining_s)
             try:
                 data = connection.conn.recv(65536)
@@ -92,8 +98,7 @@ def shell_v2(device: TimedDevice, command: str, *, timeout_s: float) -> ShellOut
                 raise EOFError("the connection ended before the exit code came")
             pending += data
             exit_code = _take_packets(pending, streams)
-            if exit_code is not None:
-                return ShellOutput(bytes(streams[_STDOUT]), bytes(streams[_STDERR]), exit_code)
+    return ShellOutput(stdout.data, stderr.data, exit_code, stdout.dropped_bytes + stderr.dropped_bytes)
 
 
 @contextmanager
@@ -106,10 +111,12 @@ def _opened(device: TimedDevice, timeout_s: float) -> Iterator[adbutils.AdbConne
         connection.conn.close()
 
 
-def _take_packets(pending: bytearray, streams: dict[int, bytearray]) -> int | None:
+def _take_packets(pending: bytearray, streams: dict[int, KeptOutput]) -> int | None:
     """Move whole packets (kind, little-endian length, data) out of `pending`; return the exit code when it came."""
     while len(pending) >= _HEADER_BYTES:
         end = _HEADER_BYTES + int.from_bytes(pending[1:_HEADER_BYTES], "little")
+        if end > _MOST_PACKET_BYTES:
+            raise ValueError(f"a packet of {end} bytes")
         if len(pending) < end:
             return None
         kind, data = pending[0], bytes(pending[_HEADER_BYTES:end])
@@ -117,7 +124,7 @@ def _take_packets(pending: bytearray, streams: dict[int, bytearray]) -> int | No
         if kind == _EXIT:
             return data[0]
         if kind in streams:
-            streams[kind] += data
+            streams[kind].add(data)
     return None
 
 
@@ -130,14 +137,14 @@ def shell_v1(device: TimedDevice, command: str, *, timeout_s: float) -> ShellOut
     The shell prints a mark with the exit code last; without the mark, the phone was lost.
     """
     deadline = time.monotonic() + timeout_s
-    output = bytearray()
+    output = KeptOutput()
     with _opened(device, timeout_s) as connection:
         connection.send_command(f"shell:({command}); echo {_EXIT_MARK.decode()}$?")
         connection.check_okay()
         while True:
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
-                return ShellOutput(bytes(output), b"", None)
+                return ShellOutput(output.data, b"", None, output.dropped_bytes)
             connection.conn.settimeout(remaining_s)
             try:
                 data = connection.conn.recv(65536)
@@ -145,15 +152,55 @@ def shell_v1(device: TimedDevice, command: str, *, timeout_s: float) -> ShellOut
                 continue
             if not data:
                 break
-            output += data
-    body, mark, code = bytes(output).rpartition(_EXIT_MARK)
+            output.add(data)
+    body, mark, code = output.data.rpartition(_EXIT_MARK)
     if not mark or not code.strip().isdigit():
         raise EOFError("the connection ended before the exit code came")
-    return ShellOutput(body, b"", int(code))
+    return ShellOutput(body, b"", int(code), output.dropped_bytes)
+
+
+def receive_file(device: TimedDevice, remote: str, *, deadline: float) -> Iterator[bytes]:
+    """Fetch a file piece by piece by adb's sync protocol, all of it before `deadline` (monotonic).
+
+    Raises adbutils's errors, OSError and EOFError.
+    """
+    path = remote.encode()
+    with _opened(device, max(0.1, deadline - time.monotonic())) as connection:
+        connection.send_command("sync:")
+        connection.check_okay()
+        connection.conn.sendall(b"RECV" + len(path).to_bytes(4, "little") + path)
+        while True:
+            header = _exactly(connection.conn, 8, deadline)
+            kind, size = header[:4], int.from_bytes(header[4:], "little")
+            if kind == b"DONE":
+                return
+            if kind not in (b"DATA", b"FAIL") or size > _MOST_PACKET_BYTES:
+                raise ValueError(f"{kind!r} of {size} bytes is no part of a file")
+            data = _exactly(connection.conn, size, deadline)
+            if kind == b"FAIL":
+                raise AdbError(data.decode(errors="replace"))
+            yield data
+
+
+def _exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """Read so many bytes before `deadline`, however slowly they come."""
+    data = bytearray()
+    while len(data) < count:
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError("the whole file did not come within the time limit")
+        connection.settimeout(remaining_s)
+        part = connection.recv(count - len(data))
+        if not part:
+            raise EOFError("the connection ended before the file")
+        data += part
+    return bytes(data)
 
 
 def describe_loss(error: Exception, serial: str) -> DeviceError:
-    """Convert an error of adbutils or a socket into a failure of the right class."""
+    """Convert an error of adbutils, a socket or a file of this host into a failure of the right class."""
+    if isinstance(error, OSError) and error.errno in _OF_FILES:
+        return DeviceError(failure_of_host(error))
     text = str(error).strip()
     _LOG.debug("%s: ADB call failed: %s", serial, text or type(error).__name__)
     lowered = text.lower()
@@ -165,6 +212,8 @@ def describe_loss(error: Exception, serial: str) -> DeviceError:
         failure_class, what = FailureClass.DEVICE_UNAUTHORIZED, "it does not trust this computer"
     elif "offline" in lowered:
         failure_class, what = FailureClass.DEVICE_OFFLINE, "it is offline"
+    elif "more than one" in lowered:
+        failure_class, what = FailureClass.DEVICE_OFFLINE, "several attached devices have this serial"
     elif "not found" in lowered:
         failure_class, what = FailureClass.DEVICE_LOST, "it is not attached"
     else:
@@ -172,5 +221,7 @@ def describe_loss(error: Exception, serial: str) -> DeviceError:
     return DeviceError(Failure(failure_class, f"{serial}: {what}.", text or type(error).__name__))
 
 
+_OF_FILES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.EISDIR})
+"""No socket fails like this: it was a file of this host that was sent or received."""
 LOSSES = (AdbError, OSError, EOFError, AssertionError, ValueError)
 """Errors that adbutils and sockets raise if a phone misbehaves; adbutils asserts and parses numbers unchecked."""
