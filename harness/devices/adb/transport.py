@@ -183,7 +183,7 @@ def receive_file(device: TimedDevice, remote: str, *, deadline: float) -> Iterat
 
 
 def _exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
-    """Read so many bytes before `deadline`, however slowly they come."""
+    """Read `count` bytes before `deadline`, however slowly they come."""
     data = bytearray()
     while len(data) < count:
         remaining_s = deadline - time.monotonic()

@@ -1,0 +1,1 @@
+"""What `hostile.py` tries, in one module per kind of harm."""
