@@ -21,7 +21,7 @@ TESTS = set(
 
 def test_every_promise_has_its_line_under_its_own_title():
     assert {number: row[0] for number, row in ROWS.items()} == promise_titles()
-    assert list(ROWS) == list(range(1, 23))
+    assert list(ROWS) == sorted(promise_titles())
 
 
 @pytest.mark.parametrize("number", ROWS)
