@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.accuracy.outcome import Accuracy, AccuracyOutcome, OutputCheck
 from harness.accuracy.output_check import (
@@ -23,7 +24,7 @@ from harness.accuracy.reference import HostOutputs
 from harness.accuracy.sending import AccuracyTarget, Sender
 from harness.benchmark.invocation import Delegation, InvocationRequest
 from harness.benchmark.program import program_of
-from harness.datasets.labelled import Samples
+from harness.datasets.labelled import Samples, class_scores
 from harness.errors import Failure, FailureClass, FailureError
 from harness.files import failure_of_host
 from harness.spec.limits import OutputLimits
@@ -33,6 +34,8 @@ from harness.tflite.variant import Variant
 __all__ = ["AccuracyTarget", "CheckData", "measure_accuracy"]
 
 _TOP_5_FROM_CLASSES = 6
+_FEWEST_FOR_DOUBT = 50
+"""With fewer samples, a good model may be right as seldom as by chance."""
 _HOST_NOTE = "Outputs are those of the interpreter of the same runtime: its benchmark gives none of its own."
 
 
@@ -47,12 +50,19 @@ class CheckData:
     limits: OutputLimits = field(default_factory=OutputLimits)
     """How far outputs may be from the host's."""
 
+    @property
+    def scored_title(self) -> str:
+        """Name of the output that the labels are for; empty if there is only one, or none is scored."""
+        if self.samples.labels is None or self.float_variant is None or not self.float_variant.card.outputs[1:]:
+            return ""
+        return self.float_variant.card.outputs[self.samples.scored].title
+
     @cached_property
     def sha256(self) -> str:
         """Identity of samples, labels, limits and float model: what was checked with others is checked again."""
         labels = b"" if self.samples.labels is None else self.samples.labels.tobytes()
         model = self.float_variant.sha256 if self.float_variant else ""
-        told = f"{self.samples.sha256} {model} {self.limits.model_dump_json()}"
+        told = f"{self.samples.sha256} {model} {self.limits.model_dump_json()} {self.scored_title}".rstrip()
         return hashlib.sha256(told.encode() + labels).hexdigest()
 
 
@@ -79,7 +89,8 @@ def measure_accuracy(
             outputs = tuple(np.concatenate(parts) for parts in zip(*sender.outputs, strict=True))
             per_process = sender.samples_per_process
             note = " ".join(filter(None, [sender.note, _fallback_note(sender.delegation)]))
-        check, accuracy = _judge(target.variant, outputs, expected, evidence)
+        check, accuracy, judged = _judge(target.variant, outputs, expected, evidence)
+        note = " ".join(filter(None, [note, judged]))
         if not check.passed:
             failure = Failure(FailureClass.WRONG_OUTPUT, describe_failed_check(check), check.limits)
     except FailureError as error:
@@ -91,8 +102,8 @@ def measure_accuracy(
 
 def _judge(
     variant: Variant, outputs: tuple[FloatArray, ...], expected: tuple[FloatArray, ...], evidence: CheckData
-) -> tuple[OutputCheck, Accuracy | None]:
-    """Check and score the first samples, as many as came back."""
+) -> tuple[OutputCheck, Accuracy | None, str]:
+    """Check and score the first samples, as many as came back; say which output was scored, and doubts about labels."""
     count = len(outputs[0])
     samples = evidence.samples.first(count)
     check = check_outputs(
@@ -100,12 +111,13 @@ def _judge(
         [array[:count] for array in expected],
         limits_for(variant.card, evidence.limits),
         real_samples=samples.labels is not None,
+        scored=samples.scored,
     )
     check = replace(check, evidence_sha256=evidence.sha256)
     if samples.labels is None or evidence.float_variant is None:
-        return check, None
-    floats = evidence.reference.outputs(evidence.float_variant, evidence.samples)[0][:count]
-    scores, labels = outputs[0], samples.labels
+        return check, None, ""
+    floats = evidence.reference.outputs(evidence.float_variant, evidence.samples)[samples.scored][:count]
+    scores, floats, labels = class_scores(outputs[samples.scored], floats), class_scores(floats), samples.labels
     many_classes = scores.shape[1] >= _TOP_5_FROM_CLASSES
     accuracy = Accuracy(
         samples=count,
@@ -114,7 +126,35 @@ def _judge(
         agreement=proportion(same_label_hits(scores, floats), count),
         float_top1=top_k_hits(floats, labels, 1) / count,
     )
-    return check, accuracy
+    title = evidence.scored_title
+    which = f"Scored output: {title}, number {samples.scored + 1} of {len(outputs)}." if title else ""
+    return check, accuracy, " ".join(filter(None, [which, _label_doubt(floats, labels)]))
+
+
+def _label_doubt(floats: FloatArray, labels: NDArray[np.int64]) -> str:
+    """Say what in the float model's answers speaks against labels or preprocessing; empty if nothing does."""
+    count, classes = floats.shape
+    right = proportion(top_k_hits(floats, labels, 1), count)
+    for shift in (1, -1) if classes > 2 else ():  # noqa: PLR2004 - of two classes, a shift swaps them
+        moved = labels + shift
+        if moved.min() < 0 or moved.max() >= classes:
+            continue
+        shifted = proportion(top_k_hits(floats, moved, 1), count)
+        if shifted.low > 2 * right.high:
+            return (
+                f"The labels look shifted by one: the float model's top-1 is {right.value:.1%}, "
+                f"but {shifted.value:.1%} with labels {'+' if shift > 0 else '-'} 1 (a background class?)."
+            )
+    if count < _FEWEST_FOR_DOUBT or len(np.unique(labels)) == 1:
+        return ""
+    if len(answers := np.unique(floats.argmax(axis=1))) == 1:
+        return f"The float model answers class {answers[0]} to every sample: check [preprocessing]."
+    if right.low <= 1 / classes and right.value < 1.5 / classes:
+        return (
+            f"The float model's top-1 of {right.value:.1%} is no better than chance among {classes} classes: check "
+            "[preprocessing] and the labels."
+        )
+    return ""
 
 
 def _fallback_note(delegation: Delegation | None) -> str:

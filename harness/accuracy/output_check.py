@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.accuracy.outcome import OutputCheck, Proportion
+from harness.datasets.labelled import class_scores
 from harness.spec.limits import Limits, OutputLimits
 from harness.tflite.tensors import FloatArray
 from harness.tflite.variant import VariantCard
@@ -28,12 +29,20 @@ def limits_for(card: VariantCard, limits: OutputLimits) -> Limits:
 
 
 def check_outputs(
-    outputs: Sequence[FloatArray], reference: Sequence[FloatArray], limits: Limits, *, real_samples: bool
+    outputs: Sequence[FloatArray],
+    reference: Sequence[FloatArray],
+    limits: Limits,
+    *,
+    real_samples: bool,
+    scored: int = 0,
 ) -> OutputCheck:
-    """Compare all outputs, sample by sample; the worst output tensor decides."""
+    """Compare all outputs, sample by sample; the worst output tensor decides. Labels are those of the scored one."""
     pairs = list(zip(outputs, reference, strict=True))
     samples = len(outputs[0])
-    agreement = label_agreement(outputs[0], reference[0])
+    answers, expected_answers = pairs[scored]
+    if real_samples:
+        answers, expected_answers = class_scores(answers, expected_answers), class_scores(expected_answers)
+    agreement = label_agreement(answers, expected_answers)
     all_zero = all(not (output != 0).any() and expected.any() for output, expected in pairs)
     not_finite = not all(np.isfinite(output).all() for output, _ in pairs)
     near = all(_near(output, expected, limits) for output, expected in pairs)

@@ -19,6 +19,7 @@ from harness.files import scratch_folder
 from harness.tflite.tensors import (
     FloatArray,
     encode,
+    file_order,
     has_batch_axis,
     output_bytes,
     sample_bytes,
@@ -151,7 +152,10 @@ class Sender:
                     runs=1,
                     warmup_runs=0,
                     warmup_min_s=0,
-                    inputs=tuple(self._push(*pair, folder) for pair in zip(inputs, card.inputs, strict=True)),
+                    # The tool takes inputs by their place in the file, whatever their names.
+                    inputs=tuple(
+                        self._push(inputs[place], card.inputs[place], folder) for place in file_order(card.inputs)
+                    ),
                     output_file=output_path,
                 )
                 invocation = invoke(target.device, target.tool, target.tool_path, request, timeout_s=target.timeout_s)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compression.graph.quantizer import FormatRule
+from harness.datasets.labelled import class_scores
 from harness.tflite.interpreter import interpret
 
 CONFIDENCE_QUANTILE = 1.6449
@@ -33,6 +34,8 @@ class Judge:
     labels: NDArray[np.int64]
     reference: Array
     """(samples, classes): what the untouched float model answers."""
+    scored: int = 0
+    """Position of the output that the labels are for."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,12 @@ class Kept:
     """Each layer's mean squared error of the outputs when it alone is quantized, largest first."""
 
 
-def run_graph(graph: bytes, inputs: Array) -> Array:
-    """Return the first output of a graph with float inputs and outputs, (samples, ...)."""
+def run_graph(graph: bytes, inputs: Array, scored: int = 0) -> Array:
+    """Return the scored output of a graph with float inputs and outputs, (samples, ...)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "graph.tflite")
         path.write_bytes(graph)
-        return np.asarray(interpret(str(path), [inputs.astype(np.float32)], 1)[0], np.float64)
+        return np.asarray(interpret(str(path), [inputs.astype(np.float32)], 1)[scored], np.float64)
 
 
 def paired_drop(scores: Array, reference: Array, labels: NDArray[np.int64]) -> Drop:
@@ -73,7 +76,9 @@ def paired_drop(scores: Array, reference: Array, labels: NDArray[np.int64]) -> D
     proportions, half a sample added to each cell (Agresti and Min 2005, "Simple Improved Confidence Intervals for
     Comparing Matched Proportions").
     """
-    right, reference_right = scores.argmax(1) == labels, reference.argmax(1) == labels
+    floats = reference.astype(np.float32)
+    right = class_scores(scores.astype(np.float32), floats).argmax(1) == labels
+    reference_right = class_scores(floats).argmax(1) == labels
     lost, gained = int((reference_right & ~right).sum()), int((right & ~reference_right).sum())
     total = len(labels) + 2
     difference = (lost - gained) / total
@@ -102,7 +107,7 @@ def keep_within(
     def attempt(count: int, precision: str) -> Drop:
         if (count, precision) not in tried:
             chosen = (*full, *(_reverted(full, layer, precision) for layer in order[:count]))
-            drop = paired_drop(run_graph(quantize(chosen), judge.inputs), judge.reference, judge.labels)
+            drop = paired_drop(run_graph(quantize(chosen), judge.inputs, judge.scored), judge.reference, judge.labels)
             tried[count, precision] = chosen, drop
             progress(len(layers), len(layers), f"{count} layers back to {precision}: {drop.points:+.2f} points lost")
         return tried[count, precision][1]
@@ -130,7 +135,7 @@ def _costs(
     costs = {}
     for index, layer in enumerate(layers):
         alone = (FormatRule("float"), *(_only(rule, layer) for rule in rules if re.search(rule.match, layer)))
-        answers = run_graph(quantize(alone), judge.inputs)
+        answers = run_graph(quantize(alone), judge.inputs, judge.scored)
         costs[layer] = float(((answers - judge.reference) ** 2).mean())
         progress(len(layers), index + 1, f"layer {index + 1} of {len(layers)}")
     return tuple(sorted(costs.items(), key=lambda item: -item[1]))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -37,3 +38,28 @@ def read_arrays(file: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]
     if missing := [name for name in names if name not in arrays]:
         raise ArraysUnreadableError(f"has no array {', '.join(missing)}")
     return arrays
+
+
+def class_labels(labels: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Return the class of each sample, counted from 0, of whole numbers or one-hot rows in any type.
+
+    Raises `ArraysUnreadableError` that names the array.
+    """
+    import numpy as np
+
+    shape = labels.shape
+    if labels.dtype.kind not in "buif" or not labels.size:
+        raise ArraysUnreadableError(f"has {name} of type {labels.dtype} and shape {shape}, which are no classes")
+    if labels.ndim == 2 and shape[1] > 1:  # noqa: PLR2004 - (samples, classes)
+        if not ((labels == 0) | (labels == 1)).all() or (labels.sum(axis=1) != 1).any():
+            raise ArraysUnreadableError(f"has {name} of shape {shape} whose rows are not one-hot (a single 1, else 0)")
+        return np.asarray(labels.argmax(axis=1), np.int64)
+    if labels.ndim != 1 and shape != (len(labels), 1):
+        raise ArraysUnreadableError(f"has {name} of shape {shape}, not one label per sample")
+    whole = labels.reshape(-1)
+    if (whole != np.floor(whole)).any() or whole.min() < 0:
+        raise ArraysUnreadableError(
+            f"has {name} that are not whole numbers from 0 (they lie between {whole.min():g} and {whole.max():g}): "
+            "only classes can be scored"
+        )
+    return whole.astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.datasets.arrays import ArraysUnreadableError, read_arrays
-from harness.datasets.labelled import Dataset, Samples, choose_samples, load_dataset, random_samples, require_fit
+from harness.datasets.labelled import (
+    Dataset,
+    Samples,
+    choose_samples,
+    fit_dataset,
+    load_dataset,
+    random_samples,
+    scored_output,
+)
 from harness.errors import UsageError
 from harness.spec.model import ModelSpec
 from harness.tflite.tensors import sample_shape
@@ -28,23 +37,21 @@ def gather(
 ) -> dict[str, Samples]:
     """Return sets of samples by name, at most `count` each: of `file`, else the model's own, else noise.
 
-    `card` is the float model's. Raises `UsageError` for what does not fit.
+    `card` is the float model's, and `dataset` fits it. Raises `UsageError` for what does not fit.
     """
     if file is not None:
-        return {file.name: read_inputs(file, card.inputs, count)}
+        return {file.name: replace(read_inputs(file, card.inputs, count), scored=scored_output(model, card))}
     if dataset is None:
-        return {RANDOM_DATA: random_samples(card.inputs, count=count or RANDOM_COUNT)}
+        noise = random_samples(card.inputs, count=count or RANDOM_COUNT)
+        return {RANDOM_DATA: replace(noise, scored=scored_output(model, card))}
     sets = {FIRST_DATA: dataset}
     for more in model.evaluation.data:
         if more.name in sets:
             raise UsageError(f"{model.name}: two data sets are called {more.name!r}.", "Give each its own name.")
         found = load_dataset(model.model_copy(update={"data": more}))
         assert found is not None  # noqa: S101 - it was just given
-        sets[more.name] = found
-    samples = {name: choose_samples(one, count or LABELLED_COUNT) for name, one in sets.items()}
-    for one in samples.values():
-        require_fit(one, card)
-    return samples
+        sets[more.name] = fit_dataset(found, model, card)
+    return {name: choose_samples(one, count or LABELLED_COUNT) for name, one in sets.items()}
 
 
 def read_inputs(file: Path, tensors: Sequence[TensorType], count: int | None) -> Samples:
@@ -53,8 +60,10 @@ def read_inputs(file: Path, tensors: Sequence[TensorType], count: int | None) ->
     Sample axis first. Raises `UsageError`.
     """
     arrays = _read(file)
-    names = [tensor.name for tensor in tensors]
-    chosen = [arrays[name] for name in names] if set(names) <= set(arrays) else list(arrays.values())
+    names = [tensor.title for tensor in tensors]
+    by_tensor = [arrays[tensor.name] for tensor in tensors if tensor.name in arrays]
+    by_name = [arrays[name] for name in names] if set(names) <= set(arrays) else by_tensor
+    chosen = by_name if len(by_name) == len(tensors) else list(arrays.values())
     if len(chosen) != len(tensors):
         raise UsageError(
             f"{file} holds {len(chosen)} arrays, but the model takes {len(tensors)}: {', '.join(names)}.",

@@ -1,8 +1,8 @@
-"""Attacks on one `.tflite`, by its copy's gradient: `python -m harness.evaluation.attack_child MODEL IN OUT`.
+"""Attacks on one `.tflite`, by its copy's gradient: `python -m harness.evaluation.attack_child MODEL IN OUT PLACE`.
 
 A process of its own: TensorFlow is large, and a broken file may crash it. `IN`, a .npz file, holds `inputs`, `labels`,
 `limits` and `epsilons`; `OUT` gets `clean`, the copy's scores of the inputs as they are, and `NAME-NUMBER` for each
-attack and the place of its epsilon.
+attack and the place of its epsilon. `PLACE` is that of the scored output in the signature.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NO_GRADIENT = 9
 
 def main() -> None:
     """Read the samples, write the attacked ones."""
-    model, inputs_file, outputs_file = sys.argv[1:]
+    model, inputs_file, outputs_file, scored = sys.argv[1:]
     with np.load(inputs_file) as archive:
         inputs, labels, limits, epsilons = (archive[name] for name in ("inputs", "labels", "limits", "epsilons"))
     try:
-        surrogate = Surrogate(Path(model))
+        surrogate = Surrogate(Path(model), int(scored))
     except NoGradientError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the parent
         sys.exit(NO_GRADIENT)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from harness.accuracy.reference import HostOutputs
-from harness.datasets.labelled import Dataset, Samples, choose_samples
+from harness.datasets.labelled import Dataset, Samples, choose_samples, class_scores
 from harness.errors import Failure, FailureClass, FailureError
 from harness.evaluation.attack_child import ATTACKS, EPSILONS, NO_GRADIENT
 from harness.evaluation.changed_images import OWN, TRANSFERRED, Changed
@@ -64,7 +64,7 @@ class Attacker:
             attacked, clean = self._attacked(variant)
         except FailureError as error:
             return OwnAttacks((), Surrogacy(None, error.failure.message))
-        scores = self._reference.outputs(variant, self.samples)[0]
+        scores = class_scores(self._reference.outputs(variant, self.samples)[self.samples.scored])
         same = probabilities(scores).argmax(axis=1) == clean.argmax(axis=1)
         changed = (Changed(name, OWN, None, samples, self._float_attacked[name]) for name, samples in attacked.items())
         return OwnAttacks(tuple(changed), Surrogacy(float(same.mean())))
@@ -83,7 +83,7 @@ class Attacker:
             )
             done = run_child(
                 "harness.evaluation.attack_child",
-                [variant.path, inputs_file, outputs_file],
+                [variant.path, inputs_file, outputs_file, str(self.samples.scored)],
                 name=variant.name,
                 timeout_s=_TIMEOUT_S,
                 environment={"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
@@ -92,7 +92,7 @@ class Attacker:
                 raise FailureError(_failure(variant, done))
             with np.load(outputs_file) as archive:
                 attacked = {
-                    f"{name} {pixels}/{_PIXELS}": Samples((archive[f"{name}-{place}"],), self.samples.labels)
+                    f"{name} {pixels}/{_PIXELS}": replace(self.samples, inputs=(archive[f"{name}-{place}"],))
                     for name in ATTACKS
                     for place, pixels in enumerate(EPSILONS)
                 }

@@ -55,7 +55,7 @@ class ChangedImages:
         self._dataset = dataset
         chosen = choose_samples(replace(dataset, scale=1.0, offset=0.0), count)
         self._images: Images = chosen.inputs[0].round().astype("uint8")
-        self._labels = chosen.labels
+        self._chosen = chosen
 
     def __len__(self) -> int:
         return len(corruption_names()) * len(SEVERITIES) + len(SHIFTS)
@@ -68,7 +68,7 @@ class ChangedImages:
             yield Changed(name, "shift", None, self._samples(shift(self._images)))
 
     def _samples(self, changed: Images) -> Samples:
-        return Samples((self._dataset.as_input(changed),), self._labels)
+        return replace(self._chosen, inputs=(self._dataset.as_input(changed),))
 
 
 def compare_condition(changed: Changed, scores: FloatArray, floats: FloatArray) -> Condition:

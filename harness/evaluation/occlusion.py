@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.accuracy.reference import HostOutputs
-from harness.datasets.labelled import Dataset, Samples
+from harness.datasets.labelled import Dataset, Samples, class_scores
 from harness.evaluation.fidelity import probabilities
 from harness.tflite.tensors import FloatArray
 from harness.tflite.variant import Variant
@@ -69,7 +69,8 @@ def flipped_inputs(
     for sample in flips:
         image = samples.inputs[0][sample]
         hidden = Samples((_hidden(image),), None)
-        scores, floats = (probabilities(reference.outputs(one, hidden)[0]) for one in (variant, float_variant))
+        found, exact = (reference.outputs(one, hidden)[samples.scored] for one in (variant, float_variant))
+        scores, floats = probabilities(class_scores(found, exact)), probabilities(class_scores(exact))
         label = int(floats[0].argmax())
         pixels = (image - dataset.offset) / dataset.scale
         yield FlippedInput(

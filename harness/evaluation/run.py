@@ -12,7 +12,7 @@ from harness.benchmark.delegates import find_delegate
 from harness.compression.make import make_variant
 from harness.compression.recipes import find_recipe
 from harness.datasets.inputs import FIRST_DATA, gather
-from harness.datasets.labelled import Dataset, Samples, load_dataset
+from harness.datasets.labelled import Dataset, Samples, fit_dataset, load_dataset
 from harness.errors import UsageError
 from harness.evaluation.attacks import Attacker
 from harness.evaluation.changed_images import ChangedImages
@@ -84,6 +84,7 @@ def evaluate(asked: EvaluationRequest, *, cache: Path, observer: Observer) -> Ev
     variants = list(_variants(asked, model, cache, observer))
     for variant in variants:
         _require_same_inputs(variant, floats)
+    dataset = dataset and fit_dataset(dataset, model, floats.card)
     data = gather(model, floats.card, dataset=dataset, file=asked.inputs, count=asked.samples)
     reference = HostOutputs(cache / "reference")
     changed = ChangedImages(dataset, asked.suite_samples) if dataset and asked.suite_samples else None

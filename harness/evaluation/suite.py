@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from harness.accuracy.reference import HostOutputs
-from harness.datasets.labelled import Samples
+from harness.datasets.labelled import Samples, class_scores
 from harness.errors import Failure, FailureError, UsageError
 from harness.evaluation.attacks import Attacker, OwnAttacks, Surrogacy
 from harness.evaluation.changed_images import Changed, ChangedImages, Condition, compare_condition
@@ -130,7 +130,7 @@ class Suite:
             scores = _outputs(runner, variant, [one.samples for one in group])
             floats = _outputs(self._reference, self._float, [one.float_samples or one.samples for one in group])
             for one, found, exact in zip(group, scores, floats, strict=True):
-                conditions.append(compare_condition(one, found, exact))
+                conditions.append(compare_condition(one, class_scores(found, exact), class_scores(exact)))
                 self._observer.advance(bar, one.name)
         return tuple(compared), tuple(conditions)
 
@@ -138,9 +138,10 @@ class Suite:
         """Compare what came back, which may be fewer samples than were sent."""
         count = len(found[0])
         floats = self._reference.outputs(self._float, samples)
-        names = [tensor.name for tensor in self._float.card.outputs]
-        new: Outputs = dict(zip(names, found, strict=False))
-        old: Outputs = {name: array[:count] for name, array in zip(names, floats, strict=True)}
+        names = [tensor.title for tensor in self._float.card.outputs]
+        order = sorted(range(len(names)), key=lambda place: place != samples.scored)
+        new: Outputs = {names[place]: found[place] for place in order if place < len(found)}
+        old: Outputs = {names[place]: floats[place][:count] for place in order}
         shapes, float_shapes = ([array.shape[1:] for array in arrays] for arrays in (found, floats))
         if shapes != float_shapes:
             raise UsageError(
@@ -167,9 +168,10 @@ def _groups(changed: Iterable[Changed], most_bytes: int) -> Iterator[list[Change
 
 
 def _outputs(runner: HostOutputs | ThroughDelegate, variant: Variant, group: Sequence[Samples]) -> list[FloatArray]:
-    """Return the first output of each; those of a group go through one process."""
+    """Return the scored output of each; those of a group go through one process."""
+    scored = group[0].scored
     if len(group) == 1:
-        return [runner.outputs(variant, group[0])[0]]
+        return [runner.outputs(variant, group[0])[scored]]
     joined = Samples((np.concatenate([one.inputs[0] for one in group]),), None)
     ends = np.cumsum([len(one) for one in group])
-    return np.split(runner.outputs(variant, joined)[0], ends[:-1])
+    return np.split(runner.outputs(variant, joined)[scored], ends[:-1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.evaluation.task import Labels
+from harness.tflite.flatbuffer import read_graph
 from harness.tflite.library_types import FlatbufferObject
 from harness.tflite.tensors import FloatArray
 
@@ -43,16 +45,17 @@ class _Node:
 
 
 class Surrogate:
-    """One graph with one input, and class scores as its first output."""
+    """One graph with one input, and class scores as the output at the place `scored` of its signature."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scored: int = 0) -> None:
         """Read a file. Raises `NoGradientError`."""
         from ai_edge_litert.tools import flatbuffer_utils
 
         model = flatbuffer_utils.read_model(str(path))
         graph = model.subgraphs[0]
         self._shapes = [tuple(map(int, tensor.shape)) if tensor.shape is not None else () for tensor in graph.tensors]
-        self._input, self._output = int(graph.inputs[0]), int(graph.outputs[0])
+        place = read_graph(path.read_bytes(), name=str(path)).outputs[scored].file_place
+        self._input, self._output = int(graph.inputs[0]), int(graph.outputs[scored if place is None else place])
         if len(graph.inputs) != 1:
             raise NoGradientError(f"it takes {len(graph.inputs)} inputs")
         self._constants, self._ranges, flowing = _read_tensors(path)
@@ -69,7 +72,8 @@ class Surrogate:
         tensor = self._output
         while (node := writers.get(tensor)) and node.operator in ("DEQUANTIZE", "QUANTIZE", "RESHAPE"):
             tensor = node.inputs[0]
-        return node.inputs[0] if node and node.operator == "SOFTMAX" else self._output
+        last = "LOGISTIC" if prod(self._shapes[self._output]) == 1 else "SOFTMAX"
+        return node.inputs[0] if node and node.operator == last else self._output
 
     def logits(self, inputs: FloatArray) -> FloatArray:
         """Return what goes into the softmax, (samples, classes)."""
@@ -100,8 +104,8 @@ class Surrogate:
             given = [None if index == _ABSENT else values[index] for index in node.inputs]
             found = _OPERATORS[node.operator](given, node.options, self._shapes[node.outputs[0]])
             values[node.outputs[0]] = self._rounded(node.outputs[0], found)
-        scores = values[self._logits]
-        return tf.reshape(scores, [tf.shape(scores)[0], -1])
+        scores = tf.reshape(values[self._logits], [tf.shape(values[self._logits])[0], -1])
+        return tf.concat([tf.zeros_like(scores), scores], axis=1) if scores.shape[1] == 1 else scores
 
     def _rounded(self, tensor: int, values: Tensor) -> Tensor:
         import tensorflow as tf

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.evaluation.fidelity import Fidelity
 
 Outputs = Mapping[str, FloatArray]
-"""By the float model's names of them, in its order; the first axis is the sample."""
+"""By the float model's names of them, the scored one first; the first axis is the sample."""
 Labels = NDArray[np.int64]
 
 

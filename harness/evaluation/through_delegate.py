@@ -84,7 +84,8 @@ class ThroughDelegate:
         count = len(outputs[0])
         expected = [array[:count] for array in self._reference.outputs(variant, samples)]
         limits = limits_for(variant.card, OutputLimits())
-        check = check_outputs(outputs, expected, limits, real_samples=samples.labels is not None)
+        labelled = samples.labels is not None
+        check = check_outputs(outputs, expected, limits, real_samples=labelled, scored=samples.scored)
         pairs = list(zip(outputs, expected, strict=True))
         return DelegateChange(
             delegation=sender.delegation,

@@ -163,14 +163,14 @@ def parcel_of(card: VariantCard) -> str:
     return f"{card.sha256}.tflite"
 
 
-_LABELS = "labels"
+_LABELS, _SCORED = "labels", "scored"
 
 
 def save_samples(samples: Samples, folder: Path) -> tuple[str, Path]:
     """Write samples into a folder under the SHA-256 of the file, which is returned with its path."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {str(index): array for index, array in enumerate(samples.inputs)}
-    labels = {} if samples.labels is None else {_LABELS: samples.labels}
+    labels = {} if samples.labels is None else {_LABELS: samples.labels, _SCORED: np.array(samples.scored)}
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
         np.savez(file, **arrays, **labels)  # type: ignore[arg-type]
     part = Path(file.name)
@@ -181,5 +181,9 @@ def save_samples(samples: Samples, folder: Path) -> tuple[str, Path]:
 def load_samples(file: Path) -> Samples:
     """Load samples that `save_samples` wrote."""
     with np.load(file, allow_pickle=False) as archive:
-        inputs = tuple(archive[name] for name in sorted(set(archive.files) - {_LABELS}, key=int))
-        return Samples(inputs, archive[_LABELS] if _LABELS in archive.files else None)
+        inputs = tuple(archive[name] for name in sorted(set(archive.files) - {_LABELS, _SCORED}, key=int))
+        return (
+            Samples(inputs, archive[_LABELS], int(archive[_SCORED]))
+            if _LABELS in archive.files
+            else Samples(inputs, None)
+        )

@@ -82,15 +82,15 @@ _SUFFIXES: dict[str, str] = {
 
 
 class Data(SpecModel):
-    """Labelled images for accuracy and unlabelled ones for calibration, in one NumPy `.npz` file.
+    """Labelled samples for accuracy and unlabelled ones for calibration, in one NumPy `.npz` file.
 
-    Arrays: `test_images` (N, height, width[, channels]) uint8, `test_labels` (N,) integer,
-    `calibration_images` (M, height, width[, channels]) uint8.
+    Arrays: `test_images` (N, ...) in the model's size, `test_labels` (N,) classes from 0 or (N, classes) one-hot,
+    `calibration_images` (M, ...). Images without channels count as one channel.
     """
 
     path: Path
-    licence: str
-    origin: str
+    licence: str = ""
+    origin: str = ""
 
 
 class KerasDataset(SpecModel):
@@ -172,6 +172,8 @@ class ModelSpec(SpecModel):
     data: Data | None = None
     training: Training | None = None
     preprocessing: Preprocessing = Preprocessing()
+    scored_output: Annotated[int, Field(ge=0)] | str = 0
+    """Which output the labels are for: its position in the model's own order, from 0, or its name in the signature."""
     evaluation: EvaluationSpec = EvaluationSpec()
     folder: Path = Path()
 

@@ -14,13 +14,13 @@ from harness.accuracy.on_device import CheckData
 from harness.accuracy.reference import HostOutputs
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe, within_budget
-from harness.datasets.labelled import Dataset, choose_samples, load_dataset, random_samples, require_fit
+from harness.datasets.labelled import Dataset, choose_samples, fit_dataset, load_dataset, random_samples
 from harness.devices.device import Device
 from harness.errors import MissingPrerequisiteError
 from harness.log_setup import log_to_folder
 from harness.paths import cache_folder
 from harness.progress import LoggingObserver, Observer
-from harness.spec.model import find_model
+from harness.spec.model import ModelSpec, find_model
 from harness.spec.sweep import SweepSpec
 from harness.store.backend import sweep_folder
 from harness.store.records import SweepRecord, SweepStatus, new_sweep_id
@@ -97,7 +97,7 @@ class SweepRunner:
         )
         outcomes = make_variants(model, recipes, cache=cache, observer=self._observer, stop=self._stop)
         first = _until_one_is_made(outcomes)
-        evidence = _evidence(spec, dataset, first, reference)
+        evidence = _evidence(spec, model, dataset, first, reference)
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
             resume_sweep(self._store, sweep_id, spec)
@@ -186,7 +186,11 @@ def _nothing_made(spec: SweepSpec, outcomes: Sequence[Variant | FailedVariant]) 
 
 
 def _evidence(
-    spec: SweepSpec, dataset: Dataset | None, outcomes: Sequence[Variant | FailedVariant], reference: Variant | None
+    spec: SweepSpec,
+    model: ModelSpec,
+    dataset: Dataset | None,
+    outcomes: Sequence[Variant | FailedVariant],
+    reference: Variant | None,
 ) -> CheckData | None:
     """Return what outputs are checked with: labelled samples, or random inputs for a model without data.
 
@@ -196,9 +200,8 @@ def _evidence(
     made = next((outcome for outcome in outcomes if isinstance(outcome, Variant)), None)
     if not count or not made:
         return None
-    samples = choose_samples(dataset, count) if dataset else random_samples(made.card.inputs)
-    if dataset:
-        require_fit(samples, made.card)
+    fitted = dataset and fit_dataset(dataset, model, made.card)
+    samples = choose_samples(fitted, count) if fitted else random_samples(made.card.inputs)
     return CheckData(samples, HostOutputs(cache_folder() / "reference"), reference, spec.output_limits)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,7 +17,13 @@ IDENTIFIER = b"TFL3"
 MAX_BYTES = 2**31 - 1
 """A FlatBuffer addresses its content with signed 32-bit offsets."""
 
+SERVING = b"serving_default"
+"""The signature that counts where a graph has several."""
+
 _SMALLEST_ITEM_BYTES = 4
+_NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>\d+)")
+_Named = tuple[str, int]
+"""A signature's name of a tensor, and the tensor's index."""
 _NUMPY_NAMES = {"BOOL": "bool", "STRING": "str"}
 
 
@@ -114,14 +121,46 @@ class _Reader:
                 size = self._constant_bytes(tensor.Buffer(), seen_buffers)
                 if size:
                     weights[_type_name(tensor.Type())] += size
-        main = self._model.Subgraphs(0)
+        inputs, outputs = self._interface()
         return GraphFacts(
             operators=dict(sorted(names.items())),
             operator_versions=dict(sorted(versions.items())),
             custom_operators=tuple(sorted(custom)),
             weight_types=dict(sorted(weights.items())),
-            inputs=tuple(self._tensor(main, main.Inputs(i)) for i in self._indices(main.InputsLength())),
-            outputs=tuple(self._tensor(main, main.Outputs(i)) for i in self._indices(main.OutputsLength())),
+            inputs=inputs,
+            outputs=outputs,
+        )
+
+    def _interface(self) -> tuple[tuple[TensorType, ...], tuple[TensorType, ...]]:
+        """Return the main graph's inputs and outputs in the order of its signature."""
+        main = self._model.Subgraphs(0)
+        found = (self._model.SignatureDefs(i) for i in self._indices(self._model.SignatureDefsLength()))
+        own = [signature for signature in found if signature.SubgraphIndex() == 0]
+        signature = next((one for one in own if one.SignatureKey() == SERVING), own[0] if own else None)
+        inputs = [(main.Inputs(i), place) for place, i in enumerate(self._indices(main.InputsLength()))]
+        outputs = [(main.Outputs(i), place) for place, i in enumerate(self._indices(main.OutputsLength()))]
+        named_inputs, named_outputs = list[_Named](), list[_Named]()
+        if signature is not None:
+            entries = [signature.Inputs(i) for i in self._indices(signature.InputsLength())]
+            named_inputs = [(_text(entry.Name()), entry.TensorIndex()) for entry in entries]
+            entries = [signature.Outputs(i) for i in self._indices(signature.OutputsLength())]
+            named_outputs = [(_text(entry.Name()), entry.TensorIndex()) for entry in entries]
+        return self._by_signature(main, inputs, named_inputs), self._by_signature(main, outputs, named_outputs)
+
+    def _by_signature(
+        self, graph: FlatbufferObject, listed: Sequence[tuple[int, int]], named: Sequence[_Named]
+    ) -> tuple[TensorType, ...]:
+        """Return tensors, given by index and place, in the signature's order; what it does not name comes last."""
+        left = list(listed)
+        found = list[tuple[str | None, int, int]]()
+        for name, index in _in_model_order(named):
+            if match := next((entry for entry in left if entry[0] == index), None):
+                left.remove(match)
+                found.append((name, *match))
+        found += [(None, *entry) for entry in left]
+        return tuple(
+            self._tensor(graph, index).model_copy(update={"signature_name": name, "file_place": place})
+            for name, index, place in found
         )
 
     def _indices(self, length: int) -> range:
@@ -161,12 +200,23 @@ class _Reader:
         quantization = tensor.Quantization()
         quantized = quantization is not None and quantization.ScaleLength() == 1
         return TensorType(
-            name=(tensor.Name() or b"").decode("utf-8", "replace"),
+            name=_text(tensor.Name()),
             shape=tuple(int(size) for size in shape),
             type=_type_name(tensor.Type()),
             scale=float(quantization.Scale(0)) if quantized else None,
             zero_point=int(quantization.ZeroPoint(0)) if quantized and quantization.ZeroPointLength() else None,
         )
+
+
+def _in_model_order(named: Sequence[_Named]) -> list[_Named]:
+    """Undo the order of the alphabet, in which the converter lists `output_10` before `output_2`."""
+    matches = [_NUMBERED.fullmatch(name) for name, _ in named]
+    numbers = [int(match["number"]) for match in matches if match]
+    is_numbered = len(numbers) == len(named) and len({match["stem"] for match in matches if match}) == 1
+    names = [name for name, _ in named]
+    if not is_numbered or names != sorted(names):
+        return list(named)
+    return [entry for _, entry in sorted(zip(numbers, named, strict=True))]
 
 
 def operator_name(model: FlatbufferObject, index: int) -> str:
@@ -210,6 +260,10 @@ def _tensor_type_names() -> dict[int, str]:
 
 def _type_name(number: int) -> str:
     return _tensor_type_names().get(number, f"type_{number}")
+
+
+def _text(name: bytes | None) -> str:
+    return (name or b"").decode("utf-8", "replace")
 
 
 def _invalid(message: str) -> CompressionError:

@@ -6,12 +6,15 @@ A process of its own, since a broken file may crash it. Built-in kernels alone: 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.tflite.child import load_arrays
+from harness.tflite.flatbuffer import read_graph
+from harness.tflite.tensors import file_order
 
 Floats = NDArray[np.float32]
 
@@ -26,11 +29,12 @@ def tensors_of(model: str, inputs: list[NDArray[Any]]) -> dict[str, Floats]:
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
+    given = [inputs[place] for place in file_order(read_graph(Path(model).read_bytes(), name=model).inputs)]
     written = computed(interpreter._get_ops_details(), [detail["index"] for detail in interpreter.get_input_details()])
     details = [detail for detail in interpreter.get_tensor_details() if detail["index"] in written]
     found: dict[str, list[Floats]] = {}
-    for sample in range(len(inputs[0])):
-        for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
+    for sample in range(len(given[0])):
+        for detail, array in zip(interpreter.get_input_details(), given, strict=True):
             interpreter.set_tensor(detail["index"], array[sample].reshape(detail["shape"]))
         interpreter.invoke()
         for detail in details:

@@ -29,6 +29,12 @@ def sample_bytes(tensor: TensorType) -> int:
     return int(np.prod(sample_shape(tensor), dtype=np.int64)) * np.dtype(tensor.type).itemsize
 
 
+def file_order(tensors: Sequence[TensorType]) -> list[int]:
+    """Return the positions of tensors that come by signature in the order in which the file lists them."""
+    places = [place if tensor.file_place is None else tensor.file_place for place, tensor in enumerate(tensors)]
+    return sorted(range(len(places)), key=places.__getitem__)
+
+
 def encode(values: FloatArray, tensor: TensorType) -> NDArray[np.generic]:
     """Return values in a tensor's own type: q = round(x / scale) + zero point, clipped to the type's range."""
     if np.dtype(tensor.type).kind not in "iu":
@@ -54,20 +60,22 @@ def output_bytes(tensors: Sequence[TensorType], shapes: Sequence[tuple[int, ...]
 def split_outputs(
     data: bytes, tensors: Sequence[TensorType], shapes: Sequence[tuple[int, ...]], samples: int
 ) -> tuple[FloatArray, ...]:
-    """Cut the tool's output file, in which all outputs stand one after another, into (samples, ...) arrays.
+    """Cut the tool's output file, in which all outputs stand in the file's order, into (samples, ...) arrays.
 
-    `shapes` are the samples' shapes as the host's run gave them: a file may leave them open. Raises `FailureError`
-    (`wrong_output`, or `storage_full` for an empty file) for another size than that many samples give.
+    Tensors and arrays come by signature. `shapes` are the samples' shapes as the host's run gave them: a file may leave
+    them open. Raises `FailureError` (`wrong_output`, or `storage_full` for an empty file) for another size than that
+    many samples give.
     """
     sizes = output_bytes(tensors, shapes, samples)
     if len(data) != sum(sizes):
         raise FailureError(_wrong_size(len(data), sum(sizes), samples, tensors))
-    arrays, start = [], 0
-    for tensor, shape, size in zip(tensors, shapes, sizes, strict=True):
-        raw = np.frombuffer(data[start : start + size], tensor.type).reshape(samples, *shape)
-        arrays.append(decode(raw, tensor))
-        start += size
-    return tuple(arrays)
+    arrays: dict[int, FloatArray] = {}
+    start = 0
+    for place in file_order(tensors):
+        part, start = data[start : start + sizes[place]], start + sizes[place]
+        raw = np.frombuffer(part, tensors[place].type).reshape(samples, *shapes[place])
+        arrays[place] = decode(raw, tensors[place])
+    return tuple(arrays[place] for place in range(len(tensors)))
 
 
 def _wrong_size(size: int, expected: int, samples: int, tensors: Sequence[TensorType]) -> Failure:

@@ -20,6 +20,15 @@ class TensorType(BaseModel):
     """NumPy's name: `float32`, `int8`, `uint8`, ..."""
     scale: float | None = None
     zero_point: int | None = None
+    signature_name: str | None = None
+    """Its name in the file's signature; None without one."""
+    file_place: int | None = None
+    """Its place in the file's own list, which the tool and the interpreter go by; None: where it stands here."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.signature_name or self.name
 
 
 class VariantCard(BaseModel):
@@ -52,6 +61,7 @@ class VariantCard(BaseModel):
     weight_types: dict[str, int]
     """Constant bytes by tensor type, such as `{"int8": 37000, "float32": 900}`."""
     inputs: tuple[TensorType, ...]
+    """In the order of the file's signature, which is the model's own; without a signature, in the file's order."""
     outputs: tuple[TensorType, ...]
     seconds: float
     """Wall time that making it took."""

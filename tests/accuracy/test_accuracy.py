@@ -50,7 +50,7 @@ def variant_of(name):
 def samples():
     with np.load(DATA / "samples.npz") as archive:
         images, labels = archive["test_images"], archive["test_labels"].astype(np.int64)
-    return choose_samples(Dataset(images, labels, images[:1], 2 / 255, -1.0), 200)
+    return choose_samples(Dataset(images[..., None], labels, 2 / 255, -1.0), 200)
 
 
 @pytest.fixture
@@ -191,17 +191,17 @@ IMAGES, LABELS = np.zeros((4, 8, 8), np.uint8), np.arange(4)
 def test_the_shipped_data_is_balanced():
     dataset = load_dataset(find_model("fashion-dscnn"))
     assert list(np.bincount(dataset.test_labels)) == [200] * 10
-    assert len(dataset.calibration_images) == 500
     assert len(choose_samples(dataset, 500)) == 500
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"test_images": IMAGES.astype(np.float32)},
+        {"test_images": IMAGES.astype(str)},
         {"test_labels": LABELS[:3]},
         {"test_labels": LABELS - 1},
-        {"test_labels": LABELS.astype(np.float32)},
+        {"test_labels": LABELS + 0.5},
+        {"test_labels": np.ones((4, 3))},
         {"test_images": IMAGES[:0], "test_labels": LABELS[:0]},
         {"test_images": np.zeros(4, np.uint8)},
     ],

@@ -50,7 +50,7 @@ class _Model:
 
         return ",".join(layer for layer in self.spoils if precision(layer) == "int4").encode()
 
-    def run(self, graph: bytes, _: Any) -> NDArray[Any]:
+    def run(self, graph: bytes, *_: Any) -> NDArray[Any]:
         wrong = sum(self.spoils[layer] for layer in graph.decode().split(",") if layer)
         return _answers(self.labels, range(wrong))
 

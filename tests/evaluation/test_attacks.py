@@ -92,7 +92,7 @@ def ready(name, tmp_path):
 def dataset():
     with np.load(MODELS / "samples.npz") as archive:
         labels = archive["test_labels"].astype(np.int64)
-        return Dataset(archive["test_images"], labels, archive["calibration_images"], 2 / 255, -1.0)
+        return Dataset(archive["test_images"][..., None], labels, 2 / 255, -1.0)
 
 
 @pytest.mark.training

@@ -126,7 +126,8 @@ def convert(keras_model: KerasModel) -> bytes:
     import tensorflow as tf
 
     inputs = [keras.Input(batch_shape=_closed_shape(tensor), dtype=tensor.dtype) for tensor in _inputs(keras_model)]
-    outputs = keras_model(inputs if len(inputs) > 1 else inputs[0], training=False)
+    packed = keras.tree.pack_sequence_as(keras_model.input, inputs)  # one tensor, a list, or by name
+    outputs = keras_model(packed, training=False)
     closed = keras.Model(inputs, outputs, name="model")
     try:
         return bytes(tf.lite.TFLiteConverter.from_keras_model(closed).convert())

@@ -181,13 +181,14 @@ def _budget_facts(points: float, kept: Kept, samples: int, source: str) -> dict[
 def _judge(work: RecipeState) -> tuple[Judge, str]:
     """Return labelled samples with the float model's answers: held-back training images, else the test images."""
     from harness.compression.accuracy_budget import Judge, run_graph
-    from harness.datasets.labelled import choose_samples, load_dataset
+    from harness.datasets.labelled import choose_samples, fit_dataset, load_dataset, scored_output
 
     reference = work.float_graph()
+    facts = read_graph(reference, name=work.model.name)
     if work.model.training is not None:
         from harness.datasets.training import as_input, load_training_data
 
-        shape = read_graph(reference, name=work.model.name).inputs[0].shape[1:]
+        shape, scored = facts.inputs[0].shape[1:], scored_output(work.model, facts)
         held_back = load_training_data(work.model, shape).validation
         count = min(BUDGET_SAMPLES, len(held_back))
         inputs, labels = as_input(held_back.images[:count], work.model.preprocessing), held_back.labels[:count]
@@ -199,11 +200,11 @@ def _judge(work: RecipeState) -> tuple[Judge, str]:
                 f"{work.model.name} has no labelled images, which an accuracy budget needs: add [data] or [training]."
             )
             raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
-        samples = choose_samples(dataset, BUDGET_SAMPLES)
+        samples = choose_samples(fit_dataset(dataset, work.model, facts), BUDGET_SAMPLES)
         assert samples.labels is not None  # noqa: S101 - chosen from a data set
-        inputs, labels = samples.inputs[0], samples.labels
+        inputs, labels, scored = samples.inputs[0], samples.labels, samples.scored
         source = "test images, which also serve for the final accuracy: it is a little too kind"
-    return Judge(inputs, labels, run_graph(reference, inputs)), source
+    return Judge(inputs, labels, run_graph(reference, inputs, scored), scored), source
 
 
 def _require_matches(work: RecipeState, graph: bytes, settings: QuantizationSettings) -> None:

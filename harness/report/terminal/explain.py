@@ -222,7 +222,7 @@ def _outputs(accuracies: Sequence[AccuracyRow]) -> str:
     return (
         f"{', '.join([passed, *signs])}: {pluralize(check['samples'], 'sample')}, "
         f"smallest cosine {number(check['cosine_min'], 4)}, largest difference {number(check['max_abs_error'])}; "
-        f"limits: {check['limits']}"
+        f"limits: {check['limits']}" + (f"; {accuracies[-1].note}" if accuracies[-1].note else "")
     )
 
 
