@@ -19,6 +19,8 @@ from harness.errors import DeviceError, Failure, FailureClass, FailureError
 _CLOCKS_DIFFER = 1.02
 """The device times the runs, this host the process: their clocks may run apart, but not by more."""
 _EVIDENCE_CHARACTERS = 400
+_LOG_CHARACTERS = 50_000
+"""Of the head and of the tail of endless output; compressing megabytes of noise takes minutes."""
 
 
 def invoke(
@@ -54,7 +56,10 @@ def invoke(
     allowed = cores_allowed(result.stdout + result.stderr)  # one stream on phones before Android 7
     if core_mask and isinstance(outcome, Measurement):
         outcome = mask_failure(core_mask, allowed) or outcome
-    invocation = Invocation(tuple(arguments), join_streams(result), result.wall_s, cores_allowed=allowed)
+    log = join_streams(result)
+    if result.dropped_bytes:
+        log = f"{log[:_LOG_CHARACTERS]}\n----- left out -----\n{log[-_LOG_CHARACTERS:]}"
+    invocation = Invocation(tuple(arguments), log, result.wall_s, cores_allowed=allowed)
     if isinstance(outcome, Failure):
         return replace(invocation, failure=outcome)
     return replace(invocation, measurement=outcome)

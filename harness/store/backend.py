@@ -161,8 +161,8 @@ def safe_name(text: str) -> str:
 
 
 def pack(text: str) -> bytes:
-    """Compress a log."""
-    return gzip.compress(text.encode("utf-8", "replace"), mtime=0)
+    """Compress a log. The highest level needs minutes for a megabyte of noise."""
+    return gzip.compress(text.encode("utf-8", "replace"), compresslevel=6, mtime=0)
 
 
 def unpack(data: bytes, path: str) -> str:

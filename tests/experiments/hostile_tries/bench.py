@@ -216,7 +216,10 @@ class Bench:
         counter = self.counter if on_host else "/data/count"
         shell = "/bin/sh" if on_host else "/system/bin/sh"
         count = f"echo >>{counter}\ncount=$(wc -l <{counter})\ncount=$((count))"
-        path.write_text(f"#!{shell}\n{count}\n{script}\ncat <<'END'\n{log}END\n")
+        runs = f"runs={RUNS}; for argument; do case $argument in --num_runs=*) runs=${{argument#*=}} ;; esac; done"
+        path.write_text(
+            f"#!{shell}\n{count}\n{runs}\n{script}\nsed \"s/count={RUNS} /count=$runs /\" <<'END'\n{log}END\n"
+        )
         path.chmod(0o755)
         tool = Tool(
             name="benchmark_model",
@@ -265,10 +268,10 @@ class Bench:
         self._children.append(child)
         return child
 
-    def spec(self, *, invocations: int = 5, samples: int = 0, timeout_s: float = 20, model: Path = MODEL) -> Path:
+    def spec(self, *, invocations: int = 5, samples: int = 0, limit_s: float = 20, model: Path = MODEL) -> Path:
         """Write a short spec."""
         file = self.new_folder() / "sweep.toml"
-        file.write_text(SHORT.format(model=model, invocations=invocations, samples=samples, timeout_s=timeout_s))
+        file.write_text(SHORT.format(model=model, invocations=invocations, samples=samples, timeout_s=limit_s))
         return file
 
     def sweep(

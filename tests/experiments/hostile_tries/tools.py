@@ -63,7 +63,7 @@ def session_of_its_own(bench: Bench) -> None:
 
 @attempt(7, "a child in the background keeps the tool's stdout", "time limit, and it is killed", slow=True)
 def keeps_stdout(bench: Bench) -> None:
-    (row,) = bench.sweep("sleep 987.2 &", timeout_s=5).is_clean(1).rows
+    (row,) = bench.sweep("sleep 987.2 &", limit_s=5).is_clean(1).rows
     no_number(row, "timeout")
     left = bench.device.run_script("cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout_s=20).stdout
     assert "987.2" not in left, "the child still runs"
