@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.errors import ExitCode, HarnessError
+from harness.text import printable
 
 if TYPE_CHECKING:
     from harness.devices.adb.discovery import AttachedDevice
@@ -127,7 +128,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
             android = f"{facts['android_version'] or '?'} (API {facts['api_level'] or '?'})"
             cells += [row["title"], processor, android, facts["abis"][0] if facts["abis"] else "unknown"]
             cells += [_cores(facts["cores"]), row["profile"], ", ".join(row["labels"])]
-        table.add_row(*map(escape, cells))
+        table.add_row(*(escape(printable(cell)) for cell in cells))
     console().print(table)
     for row in rows:
         if row["advice"]:
