@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.datasets.arrays import ArraysUnreadableError, read_arrays
 from harness.errors import CompressionError, Failure, FailureClass
-from harness.spec.model import ModelSpec
+from harness.spec.model import ModelSpec, Preprocessing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Sample = dict[str, NDArray[Any]]
     """One set of inputs, by their names in the graph's signature; shapes include the batch of one."""
+
+    SampleSets = dict[str, list[Sample]]
+    """Samples for each signature of a graph, by its name."""
 
 RANDOM_SEED = 0
 
@@ -46,44 +50,98 @@ def describe_calibration(model: ModelSpec, request: CalibrationRequest) -> str:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise _problem(f"{path}: the model's data cannot be read ({error.strerror}).") from error
-    return f"data: up to {request.samples} calibration_images, evenly spread, of {path.name} (SHA-256 {digest})"
+    return f"data: up to {request.samples} calibration_images, chosen by content, of {path.name} (SHA-256 {digest})"
 
 
-def calibration_samples(model: ModelSpec, graph: bytes, request: CalibrationRequest) -> list[Sample]:
-    """Return the samples for a float graph that has a signature. Raises `CompressionError` when they do not fit."""
+def calibration_samples(
+    model: ModelSpec, graph: bytes, request: CalibrationRequest, signature: str | None = None
+) -> list[Sample]:
+    """Return the samples for one signature of a float graph, by default its only one.
+
+    Which they are, and in which order, does not depend on the order in the data. Raises `CompressionError` when the
+    data does not fit.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
-    details = Interpreter(model_content=graph).get_signature_runner().get_input_details()
-    names = list(details)
-    shapes = {name: tuple(int(size) for size in details[name]["shape"]) for name in names}
-    types = {name: details[name]["dtype"] for name in names}
+    details = Interpreter(model_content=graph).get_signature_runner(signature).get_input_details()
+    shapes = {name: tuple(int(size) for size in detail["shape"]) for name, detail in details.items()}
+    types = {name: detail["dtype"] for name, detail in details.items()}
     if request.kind == "random":
         return list(_random_samples(shapes, types, model, request.samples))
-    if len(names) != 1:
-        raise _problem(f"The model has {len(names)} inputs ({', '.join(names)}); calibration_images feed exactly one.")
-    return [{names[0]: image} for image in _images(model, shapes[names[0]], request.samples)]
+    arrays, classes = _read(model, shapes)
+    return [
+        {name: _converted(array[index], types[name]).reshape(shapes[name]) for name, array in arrays.items()}
+        for index in _chosen(list(arrays.values()), classes, request.samples)
+    ]
 
 
-def _images(model: ModelSpec, shape: tuple[int, ...], count: int) -> Iterator[NDArray[Any]]:
+def _read(model: ModelSpec, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[str, NDArray[Any]], list[bytes]]:
+    """Return an array per input, as the model takes it, with one row per sample, and each sample's class."""
     import numpy as np
 
     assert model.data is not None  # noqa: S101 - describe_calibration has refused this before
     path = model.locate(model.data.path)
+    stored = {name: "calibration_images" if len(shapes) == 1 else f"calibration_{name}" for name in shapes}
     try:
-        images = read_arrays(path, ["calibration_images"])["calibration_images"]
+        found = read_arrays(path, [*stored.values()])
     except ArraysUnreadableError as error:
-        raise _problem(f"{path} {error}; this recipe needs the array calibration_images of a .npz file.") from error
-    if images.ndim == len(shape) - 1:
-        images = images[..., None]
-    if images.shape[1:] != shape[1:] or not len(images):
         raise _problem(
-            f"{path}: calibration_images have the shape {images.shape}, but the model's input is {shape}; "
-            "all sizes but the first must agree."
-        )
-    chosen = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
-    for index in chosen:
-        image = images[index].astype(np.float32) * model.preprocessing.scale + model.preprocessing.offset
-        yield image[None].astype(np.float32)
+            f"{path} {error}; this recipe needs the arrays {' and '.join(stored.values())} of a .npz file."
+        ) from error
+    count = len(next(iter(found.values())))
+    arrays = {}
+    for name, shape in shapes.items():
+        array = found[stored[name]]
+        if array.ndim == len(shape) - 1:
+            array = array[..., None]
+        if array.shape != (count, *shape[1:]) or not count:
+            raise _problem(
+                f"{path}: {stored[name]} have the shape {array.shape}, but the model's input is {shape}; "
+                "all sizes but the first must agree."
+            )
+        # Arrays of several inputs come as the model takes them: one scale cannot fit an image and an index.
+        is_scaled = len(shapes) == 1 and model.preprocessing != Preprocessing()
+        arrays[name] = _scaled(array, model.preprocessing) if is_scaled else array
+    try:
+        labels = read_arrays(path, ["calibration_labels"])["calibration_labels"]
+    except ArraysUnreadableError:
+        labels = np.zeros(count, np.int8)
+    if len(labels) != count:
+        raise _problem(f"{path}: {count} calibration_images, but {len(labels)} calibration_labels.")
+    return arrays, [label.tobytes() for label in labels]
+
+
+def _chosen(arrays: Sequence[NDArray[Any]], classes: Sequence[bytes], count: int) -> list[int]:
+    """Return the places of `count` samples, as many of each class as there are, whatever their order in the file."""
+    import numpy as np
+
+    digests = [
+        hashlib.sha256(b"".join(np.ascontiguousarray(array[index]).tobytes() for array in arrays)).digest()
+        for index in range(len(arrays[0]))
+    ]
+    by_content = sorted(range(len(digests)), key=lambda index: (digests[index], classes[index]))
+    seen: Counter[bytes] = Counter()
+    rounds = {}
+    for index in by_content:
+        rounds[index] = seen[classes[index]]
+        seen[classes[index]] += 1
+    return sorted(by_content, key=rounds.__getitem__)[:count]
+
+
+def _scaled(array: NDArray[Any], preprocessing: Preprocessing) -> NDArray[Any]:
+    import numpy as np
+
+    return np.asarray(array.astype(np.float32) * preprocessing.scale + preprocessing.offset, np.float32)
+
+
+def _converted(values: NDArray[Any], kind: type[Any]) -> NDArray[Any]:
+    """Return values in an input's own type; integers are rounded and stay within the type's limits."""
+    import numpy as np
+
+    if not np.issubdtype(kind, np.integer) or np.issubdtype(values.dtype, np.integer):
+        return values.astype(kind)
+    limits = np.iinfo(kind)
+    return np.asarray(np.clip(np.rint(values), limits.min, limits.max), kind)
 
 
 def _random_samples(

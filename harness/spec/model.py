@@ -85,7 +85,8 @@ class Data(SpecModel):
     """Labelled samples for accuracy and unlabelled ones for calibration, in one NumPy `.npz` file.
 
     Arrays: `test_images` (N, ...) in the model's size, `test_labels` (N,) classes from 0 or (N, classes) one-hot,
-    `calibration_images` (M, ...). Images without channels count as one channel.
+    `calibration_images` (M, ...); `calibration_labels` (M,) if they are known. Images without channels count as one
+    channel. A model with several inputs is calibrated on one array per input, `calibration_NAME`, as the model takes it.
     """
 
     path: Path

@@ -77,6 +77,15 @@ def operator_scopes(content: bytes) -> list[str]:
     return scopes
 
 
+def signature_keys(content: bytes) -> list[str]:
+    """Return the names of a graph's signatures."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    found = (model.SignatureDefs(index) for index in range(model.SignatureDefsLength()))
+    return [signature.SignatureKey().decode("utf-8") for signature in found]
+
+
 def with_short_names(content: bytes) -> bytes:
     """Return the graph with numbers instead of names on all tensors but its inputs and outputs."""
     from ai_edge_litert.tools import flatbuffer_utils
@@ -227,6 +236,21 @@ def operator_name(model: FlatbufferObject, index: int) -> str:
         return custom.decode("utf-8", "replace") if custom else "CUSTOM"
     number = _operator_number(code)
     return _operator_names().get(number, f"BUILTIN_{number}")
+
+
+def operator_code(model: FlatbufferObject, number: int, version: int) -> int:
+    """Return the index of an operator code in an unpacked model, which gets it if it lacks it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for index, code in enumerate(model.operatorCodes):
+        if code.builtinCode == number:
+            code.version = max(code.version, version)
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = number
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
 
 
 def _is_custom(model: FlatbufferObject, index: int) -> bool:

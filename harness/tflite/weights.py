@@ -126,18 +126,3 @@ def _unique(name: str, taken: set[str]) -> str:
         result = f"{name} #{number}"
     taken.add(result)
     return result
-
-
-def float_constants(graph: bytes) -> dict[bytes, NDArray[np.float32]]:
-    """Return all float32 constants of the main graph, biases included, by their raw names; read-only."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(graph, 0)
-    main = model.Subgraphs(0)
-    found = {}
-    for tensor in (main.Tensors(index) for index in range(main.TensorsLength())):
-        buffer = model.Buffers(tensor.Buffer())
-        if tensor.Type() == schema.TensorType.FLOAT32 and buffer.DataLength():
-            shape = tuple(tensor.Shape(axis) for axis in range(tensor.ShapeLength()))
-            found[tensor.Name()] = buffer.DataAsNumpy().view("<f4").reshape(shape)
-    return found

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from small_graphs import INPUT_SIZE, dense_graph
+from small_graphs import INPUT_SIZE, dense_graph, static_ranges
 
 from harness.compression.accuracy_budget import run_graph
 from harness.compression.graph import quantizer
@@ -53,7 +53,7 @@ def test_a_graph_on_a_new_grid_computes_what_its_numbers_say(activations: Any) -
     random = np.random.default_rng(5)
     inputs = random.normal(size=(50, INPUT_SIZE)).astype(np.float32)
     samples = [{"in": row[None]} for row in inputs]
-    ranges = quantizer.calibrate(graph, samples, extremes=True)
+    ranges = static_ranges(graph, samples)
     rules = [quantizer.FormatRule("int4", activations)]
     plain = quantizer.quantize(graph, rules, ranges=ranges, newest_kernels=True)  # old ones have no int4 here
     finer = regrid(plain, graph, rule="least-error")
@@ -72,7 +72,7 @@ def test_the_formats_that_are_shown_are_those_of_the_file() -> None:
     made = quantizer.quantize(
         graph,
         [quantizer.FormatRule("int8", "int8")],
-        ranges=quantizer.calibrate(graph, samples, extremes=True),
+        ranges=static_ranges(graph, samples),
         float_io=False,
     )
     grids = {grid.written_by: grid for grid in read_grids(made)}

@@ -9,6 +9,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from harness.compression.graph import quantizer
+from harness.compression.graph.ranges import Ranges, measure_ranges
+from harness.tflite.flatbuffer import signature_keys
+
 INPUT_SIZE = 16
 OUTPUT_SIZE = 4
 
@@ -59,9 +63,13 @@ def _tensor(name: str, shape: list[int], buffer: int) -> schema.TensorT:
     return tensor
 
 
+def static_ranges(graph: bytes, samples: list[dict[str, Any]]) -> Ranges:
+    """Return the extremes of a float graph's activations over samples."""
+    (signature,) = signature_keys(graph)
+    return measure_ranges(graph, {signature: samples}, "extremes")
+
+
 def static_int8(graph: bytes, samples: list[dict[str, Any]]) -> bytes:
     """Return a float graph in int8, calibrated on the extremes of samples; inputs and outputs stay float."""
-    from harness.compression.graph import quantizer
-
-    ranges = quantizer.calibrate(graph, samples, extremes=True)
+    ranges = static_ranges(graph, samples)
     return quantizer.quantize(graph, [quantizer.FormatRule("int8", "int8")], ranges=ranges)

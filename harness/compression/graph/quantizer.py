@@ -5,37 +5,19 @@ Graphs are the content of `.tflite` files.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from harness.compression.graph.half_precision import store_float16
+from harness.compression.graph.ranges import Ranges
+from harness.compression.weights.rounding import ScaleRule, regrid
 from harness.tflite.library_types import FlatbufferObject, QuantizerRecipe
-from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES, float_constants, operators
-
-if TYPE_CHECKING:
-    from harness.compression.calibration import Sample
-
-
-Ranges = dict[str, dict[str, NDArray[Any]]]
-"""Smallest and largest value (`min`, `max`) of each tensor, by its name."""
-
-if TYPE_CHECKING:
-    from harness.compression.calibration import Sample
 
 SIGNATURE = "serving_default"
 PER_CHANNEL_DENSE_VERSION = 12
 """The FULLY_CONNECTED version from which a runtime reads one scale per channel while activations are float."""
-
-SMALLEST_RANGE = 1e-5
-"""Activations of untrained networks fade to nothing; a scale fitted to that overflows the runtime's limit of ReLU6
-(`no_integer_overflow_from_quantization was not true` in TensorFlow Lite 2.14.1)."""
 
 _EVERY_NAME = ".*"
 
@@ -77,8 +59,12 @@ def quantize(
     ranges: Ranges | None = None,
     float_io: bool = True,
     newest_kernels: bool = False,
+    scale: ScaleRule = "largest",
+    int4_bits: int = 4,
 ) -> bytes:
-    """Quantize a float graph by rules; int8 and int16 activations need `ranges`, see `calibrate`.
+    """Quantize a float graph by rules; int8 and int16 activations need `ranges`, see `measure_ranges`.
+
+    `scale` and `int4_bits` choose the grids of the weights, see `regrid`, on which every integer bias fits.
 
     Operators that cannot have a format get the nearest: depthwise convolutions int8 weights for int4. Without
     `newest_kernels` so do dense layers with integer activations, for which TensorFlow Lite 2.14.1 refuses int4, and
@@ -95,38 +81,24 @@ def quantize(
     static = any(rule.activations != "float" for rule in rules)
     if float_io and static:
         _leave_float(recipe, _EVERY_NAME, "INPUT", "OUTPUT")
-    quantized = _run(graph, recipe, ranges)
-    if static:
-        return repair_dead_channels(quantized, graph)
-    return _stamp_per_channel_dense(quantized) if newest_kernels else quantized
+    quantized = graph if all(rule.weights == "fp16" for rule in rules) else _run(graph, recipe, ranges)
+    if static or scale != "largest" or any(rule.weights == "int4" for rule in rules):
+        quantized = regrid(quantized, graph, int4_bits=int4_bits, rule=scale)
+    if any(rule.weights == "fp16" for rule in rules):
 
+        def is_half(scope: str) -> bool:
+            return next(rule.weights for rule in reversed(rules) if re.search(rule.match, scope)) == "fp16"
 
-def calibrate(graph: bytes, samples: list[Sample], *, extremes: bool) -> Ranges:
-    """Return every tensor's range over samples, which serves any static recipe; see `ensure_signature`.
-
-    A range is the moving average of each sample's smallest and largest value, or with `extremes` those of all samples.
-    """
-    from litert_quantizer.calibrator import Calibrator
-    from litert_quantizer.utils import qsv_utils
-
-    recipe = _new_recipe()
-    _add_rule(recipe, FormatRule("int8", "int8"), newest_kernels=False)
-    update = {"qsv_update_func": qsv_utils.min_max_update} if extremes else {}
-    calibrator = Calibrator(bytearray(graph), num_threads=1, **update)
-    calibrator.calibrate({_signature_of(graph): samples}, recipe)
-    return {
-        name: _widened(found) for name, found in calibrator.get_model_qsvs().items() if {"min", "max"} <= found.keys()
-    }
+        quantized = store_float16(quantized, is_half)
+    return _stamp_per_channel_dense(quantized) if newest_kernels and not static else quantized
 
 
 def _add_rule(recipe: QuantizerRecipe, rule: FormatRule, newest_kernels: bool) -> None:
     from litert_quantizer import qtyping
 
     names = qtyping.TFLOperationName
-    if rule.weights == "float":
+    if rule.weights in ("float", "fp16"):
         _leave_float(recipe, rule.match, "ALL_SUPPORTED")
-    elif rule.weights == "fp16":
-        _add_fp16(recipe, rule.match)
     elif rule.activations == "float":
         _add_dynamic(recipe, rule, newest_kernels)
     else:
@@ -154,19 +126,6 @@ def _add_dynamic(recipe: QuantizerRecipe, rule: FormatRule, newest_kernels: bool
         recipe.add_dynamic_config(rule.match, names.FULLY_CONNECTED, 8, dense)
     if not newest_kernels:
         recipe.add_weight_only_config(rule.match, names.CONV_2D_TRANSPOSE, 8)
-
-
-def _add_fp16(recipe: QuantizerRecipe, match: str) -> None:
-    """Store the weights as float16; a DEQUANTIZE before each use, which delegates fold away."""
-    from litert_quantizer import qtyping
-
-    weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
-    config = qtyping.OpQuantizationConfig(
-        weight_tensor_config=weights, compute_precision=qtyping.ComputePrecision.FLOAT
-    )
-    names = qtyping.TFLOperationName
-    for operation in (names.FULLY_CONNECTED, names.CONV_2D, names.DEPTHWISE_CONV_2D, names.CONV_2D_TRANSPOSE):
-        recipe.add_quantization_config(match, operation, config, algorithm_key="float_casting")
 
 
 def _leave_float(recipe: QuantizerRecipe, match: str, *operations: str) -> None:
@@ -197,17 +156,6 @@ def _run(graph: bytes, recipe: QuantizerRecipe, ranges: Ranges | None) -> bytes:
     return bytes(result.quantized_model)
 
 
-def _widened(found: dict[str, Any]) -> dict[str, Any]:
-    """Return a tensor's statistics with a range of at least `SMALLEST_RANGE`."""
-    return {"min": np.asarray(found["min"]), "max": np.maximum(found["max"], found["min"] + SMALLEST_RANGE)}
-
-
-def _signature_of(graph: bytes) -> str:
-    from ai_edge_litert.interpreter import Interpreter
-
-    return str(next(iter(Interpreter(model_content=graph).get_signature_list())))
-
-
 def _stamp_per_channel_dense(graph: bytes) -> bytes:
     """Raise the version of FULLY_CONNECTED, which the quantizer leaves at 1, so that older runtimes refuse the file."""
     from ai_edge_litert import schema_py_generated as schema
@@ -227,93 +175,3 @@ def _named_tensor(graph: FlatbufferObject, index: int) -> FlatbufferObject:
     entry.name = graph.tensors[index].name
     entry.tensorIndex = index
     return entry
-
-
-BIAS_TYPES = {"INT32": "<i4", "INT64": "<i8"}
-FALLBACK_SCALE = 1.0
-"""For a layer without any weight that is not zero."""
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One quantized layer with a bias; the arrays are views into the file."""
-
-    bias_name: bytes
-    dead: NDArray[np.bool_]
-    """By output channel: whether all its weights are zero."""
-
-    kernel_scales: NDArray[np.float32]
-    bias_scales: NDArray[np.float32]
-    biases: NDArray[Any]
-
-
-def repair_dead_channels(quantized: bytes, float_graph: bytes) -> bytes:
-    """Return the quantized graph with right biases for the channels without weights.
-
-    `float_graph` is what it was quantized from: it has the biases, under the same names. Nothing else changes.
-    """
-    content = bytearray(quantized)
-    wanted = float_constants(float_graph)
-    for layer in _layers(content):
-        dead = layer.dead
-        if not dead.any() or layer.bias_name not in wanted:
-            continue
-        input_scale = float(layer.bias_scales[0]) / float(layer.kernel_scales[0])
-        layer.kernel_scales[dead] = layer.kernel_scales[~dead].max(initial=0) or FALLBACK_SCALE
-        layer.bias_scales[dead] = layer.kernel_scales[dead] * input_scale
-        limits = np.iinfo(layer.biases.dtype)
-        counts = np.rint(wanted[layer.bias_name][dead] / layer.bias_scales[dead].astype(np.float64))
-        layer.biases[dead] = np.clip(counts, limits.min, limits.max)
-    return bytes(content)
-
-
-def _layers(content: bytearray) -> Iterator[_Layer]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    bias_types = {getattr(schema.TensorType, name): kind for name, kind in BIAS_TYPES.items()}
-    for model, graph, name, node in operators(content):
-        if name not in OUTPUT_CHANNEL_AXES or node.Inputs(node.InputsLength() - 1) < 0:
-            continue
-        kernel, bias = graph.Tensors(node.Inputs(KERNEL_INPUT)), graph.Tensors(node.Inputs(node.InputsLength() - 1))
-        if kernel.Type() != schema.TensorType.INT8 or bias.Type() not in bias_types:
-            continue
-        buffers = [model.Buffers(tensor.Buffer()) for tensor in (kernel, bias)]
-        if not all(buffer.DataLength() for buffer in buffers):
-            continue  # computed, not constant
-        values, biases = (buffer.DataAsNumpy() for buffer in buffers)
-        kernel_scales, bias_scales = (tensor.Quantization().ScaleAsNumpy() for tensor in (kernel, bias))
-        channels = OUTPUT_CHANNEL_AXES[name]
-        if len(kernel_scales) != kernel.Shape(channels) or len(bias_scales) != len(kernel_scales):
-            continue  # one scale per tensor, which a dead channel shares anyway
-        by_channel = np.moveaxis(values.view(np.int8).reshape(kernel.ShapeAsNumpy()), channels, 0)
-        dead = ~by_channel.reshape(len(by_channel), -1).any(axis=1)
-        yield _Layer(bias.Name(), dead, kernel_scales, bias_scales, biases.view(bias_types[bias.Type()]))
-
-
-def ranges_file(folder: Path, graph: bytes, samples: list[Sample], kind: str) -> Path:
-    """Return the file of a graph's ranges over samples: its name is a hash of all that decides them."""
-    digest = hashlib.sha256(graph)
-    digest.update(kind.encode())
-    for sample in samples:
-        for name, values in sample.items():
-            digest.update(name.encode() + repr(values.shape).encode() + np.ascontiguousarray(values).tobytes())
-    return folder / f"{digest.hexdigest()}.json"
-
-
-def read_ranges(file: Path) -> Ranges | None:
-    """Return the ranges in a file, None if there is none."""
-    if not file.is_file():
-        return None
-    stored = json.loads(file.read_text(encoding="utf-8"))
-    return {
-        name: {end: np.array(values, np.float32) for end, values in found.items()} for name, found in stored.items()
-    }
-
-
-def write_ranges(file: Path, ranges: Ranges) -> None:
-    """Write ranges, all or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: {end: values.tolist() for end, values in found.items()} for name, found in ranges.items()}
-    unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
-    unfinished.replace(file)

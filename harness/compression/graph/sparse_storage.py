@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compression.graph.sparse_format import Level, SparseValues, smallest
+from harness.tflite.flatbuffer import operator_code
 from harness.tflite.library_types import FlatbufferObject
 from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES
 
@@ -215,21 +216,9 @@ class _Rewriter:
         dense.name = f"dense {index}"  # short, since TensorFlow's own run to hundreds of letters
         dense.buffer = 0  # the empty one, by convention of the schema
         operator = self._schema.OperatorT()
-        operator.opcodeIndex = self._densify_code()
+        operator.opcodeIndex = operator_code(self._model, self._schema.BuiltinOperator.DENSIFY, DENSIFY_VERSION)
         operator.inputs, operator.outputs = [index], [len(self._graph.tensors)]
         return dense, operator
-
-    def _densify_code(self) -> int:
-        number = self._schema.BuiltinOperator.DENSIFY
-        codes = self._model.operatorCodes
-        for index, code in enumerate(codes):
-            if code.builtinCode == number:
-                return index
-        code = self._schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = number
-        code.version = DENSIFY_VERSION
-        codes.append(code)
-        return len(codes) - 1
 
     def _data(self, index: int) -> bytes:
         """Return a tensor's constant values; empty when it has none."""

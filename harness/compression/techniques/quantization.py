@@ -18,7 +18,8 @@ from harness.tflite.runtimes import CURRENT
 
 if TYPE_CHECKING:
     from harness.compression.accuracy_budget import Judge, Kept
-    from harness.compression.graph.quantizer import FormatRule, Ranges
+    from harness.compression.graph.quantizer import FormatRule
+    from harness.compression.graph.ranges import Ranges
 
 Weights = Literal["float", "fp16", "int8", "int4", "int3"]
 Activations = Literal["float", "int8", "int16"]
@@ -56,8 +57,8 @@ class QuantizationSettings(TechniqueSettings):
     calibration: Literal["data", "random"] = "data"
     """`random` calibrates on noise: the latency is real, the accuracy is not."""
     calibration_samples: int = Field(default=200, ge=1, le=100_000)
-    ranges: Literal["average", "extremes"] = "average"
-    """What an activation's range is taken from: `average` ignores rare outliers, `extremes` never cuts off."""
+    ranges: Literal["extremes", "percentile"] = "extremes"
+    """`extremes` cuts off no value of the samples; `percentile` ignores the outermost 0.001 % of an inner tensor's."""
     max_drop_points: float | None = Field(default=None, gt=0, le=100)
     """Give the costliest layers their precision back until at most this many points of top-1 are lost."""
 
@@ -99,7 +100,6 @@ class QuantizationSettings(TechniqueSettings):
 def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
     """Store weights, and compute, in fewer bits, without training."""
     from harness.compression.graph import quantizer
-    from harness.compression.weights.rounding import regrid
 
     graph = quantizer.ensure_signature(_float_graph(work))
     _require_matches(work, graph, settings)
@@ -107,11 +107,15 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
     int4_bits = 3 if "int3" in (settings.weights, *(layer.weights for layer in settings.layers)) else 4
 
     def make(rules: Sequence[FormatRule], *, float_io: bool = True) -> bytes:
-        newest = work.target_runtime == CURRENT
-        made = quantizer.quantize(graph, rules, ranges=ranges, float_io=float_io, newest_kernels=newest)
-        # int4 goes through here for its channels of zeros alone too, which the quantizer gives an impossible scale.
-        own_grid = settings.scale == "least-error" or any(rule.weights == "int4" for rule in rules)
-        return regrid(made, graph, int4_bits=int4_bits, rule=settings.scale) if own_grid else made
+        return quantizer.quantize(
+            graph,
+            rules,
+            ranges=ranges,
+            float_io=float_io,
+            newest_kernels=work.target_runtime == CURRENT,
+            scale=settings.scale,
+            int4_bits=int4_bits,
+        )
 
     rules: Sequence[FormatRule] = [_rule(settings, ".*"), *(_rule(layer, layer.match) for layer in settings.layers)]
     if settings.max_drop_points is not None:
@@ -128,17 +132,17 @@ def _rule(formats: QuantizationSettings | LayerFormat, match: str) -> FormatRule
 
 def _ranges(work: RecipeState, graph: bytes, settings: QuantizationSettings) -> Ranges | None:
     """Return the activations' ranges: measured once for a graph and its samples, then kept for the next recipe."""
-    from harness.compression.graph import quantizer
-    from harness.compression.graph.quantizer import ranges_file, read_ranges, write_ranges
+    from harness.compression.graph.ranges import measure_ranges, ranges_file, read_ranges, write_ranges
+    from harness.tflite.flatbuffer import signature_keys
 
     request = settings.calibration_request()
     if request is None:
         return None
-    samples = calibration_samples(work.model, graph, request)
+    samples = {key: calibration_samples(work.model, graph, request, key) for key in signature_keys(graph)}
     file = ranges_file(work.kept_folder() / "ranges", graph, samples, settings.ranges)
     ranges = read_ranges(file)
     if ranges is None:
-        ranges = quantizer.calibrate(graph, samples, extremes=settings.ranges == "extremes")
+        ranges = measure_ranges(graph, samples, settings.ranges)
         write_ranges(file, ranges)
     return ranges
 

@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import CompressionError, Failure, FailureClass
 from harness.tflite.library_types import FlatbufferObject
-from harness.tflite.weights import float_constants
+from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES
 
 ScaleRule = Literal["largest", "least-error"]
+
+_BIAS_TYPES = {"INT32": "<i4", "INT64": "<i8"}
 
 Floats = NDArray[np.floating[Any]]
 Codes = NDArray[np.int8]
@@ -22,13 +27,22 @@ _CANDIDATES = np.linspace(0.3, 1.0, 71)
 """Scales tried, as shares of the one that reaches the largest weight."""
 _FALLBACK_SCALE = 1.0
 """For a tensor of zeros alone."""
+_SMALLEST_SCALE = 1e-25
+"""Below about 1e-38, runtimes refuse the scale of a weight, or its product with that of an input."""
+_LARGEST_BIAS = 2**30
+"""Code of the largest bias: half of what int32 holds, as in TensorFlow's converter; the sums need the other half."""
+_BIAS_TOLERANCE = 0.005
+"""A stored bias may be off by this share of itself, or by half a step if that is more."""
 
 
-def quantize_weight(weight: Floats, bits: int, *, axis: int | None, rule: ScaleRule) -> tuple[Codes, Floats]:
+def quantize_weight(
+    weight: Floats, bits: int, *, axis: int | None, rule: ScaleRule, floor: Floats | float = 0.0
+) -> tuple[Codes, Floats]:
     """Return codes in the weight's shape and one scale per channel along `axis` (one in all for None).
 
     `largest` reaches the largest weight. `least-error` is the scale with the smallest squared error over the weights
-    that are not zero: zeros are exact under every scale, so in a pruned tensor they must not vote.
+    that are not zero: zeros are exact under every scale, so in a pruned tensor they must not vote. No scale is smaller
+    than its `floor`.
     """
     limit = 2 ** (bits - 1) - 1
     rows = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
@@ -37,6 +51,7 @@ def quantize_weight(weight: Floats, bits: int, *, axis: int | None, rule: ScaleR
     scales = np.where(scales > 0, scales, scales.max(initial=0.0) or _FALLBACK_SCALE)
     if rule == "least-error":
         scales = _least_error(rows, scales, limit)
+    scales = np.maximum(scales, floor)
     codes = np.clip(np.round(rows / scales[:, None]), -limit, limit).astype(np.int8)
     if axis is None:
         return codes.reshape(weight.shape), scales
@@ -54,46 +69,126 @@ def _least_error(rows: Floats, largest: Floats, limit: int) -> Floats:
     return best
 
 
-def regrid(quantized: bytes, original: bytes, *, int4_bits: int = 4, rule: ScaleRule) -> bytes:
-    """Return the quantized graph with the weights of its convolutions and dense layers on new grids.
+@dataclass(frozen=True)
+class _Layer:
+    """One operator of a quantized graph with a constant kernel of integers, and the same operator's float numbers."""
 
-    `original` is the float graph that `quantized` was made of: weights are found by their tensors' names. What is
-    stored as int4 takes codes of `int4_bits`, 4 or fewer; int8 keeps its 8. Integer biases follow, since
-    their scale is input scale times weight scale.
+    name: str
+    kernel: FlatbufferObject
+    values: Floats
+    input_scale: float | None
+    """None if its input is float."""
+
+    bias: FlatbufferObject | None
+    """Its integer bias."""
+
+    bias_values: Floats
+
+    def floor(self) -> Floats:
+        """Return the smallest scale of each of the kernel's channels under which the bias fits."""
+        scales = self.kernel.quantization.scale
+        if self.bias is None or not self.input_scale:
+            return np.full(len(scales), _SMALLEST_SCALE)
+        fits = np.abs(self.bias_values) / (_LARGEST_BIAS * self.input_scale)
+        return np.maximum(fits if len(scales) > 1 else fits.max(keepdims=True), _SMALLEST_SCALE)
+
+
+def regrid(quantized: bytes, original: bytes, *, int4_bits: int = 4, rule: ScaleRule = "largest") -> bytes:
+    """Return the quantized graph with the weights of its layers on new grids, on which every bias fits.
+
+    `original` is the float graph that `quantized` was made of, with the same layers in the same order. What is stored
+    as int4 takes codes of `int4_bits`, 4 or fewer; int8 keeps its 8. Integer biases are counted in input scale times
+    weight scale: where the weights of a channel are next to nothing, their scale grows until the bias fits.
+    Raises `CompressionError` if a bias is not what the float graph says.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(quantized))
-    floats = float_constants(original)
-    done: set[int] = set()
-    for operator, tensors in _weighted_operators(model):
-        weight = tensors[operator.inputs[1]]
-        values = floats.get(weight.name)
-        if values is None or weight.buffer in done or not _is_plain_integer(weight):
-            continue
-        done.add(weight.buffer)
-        is_int4 = _type_name(weight) == "INT4"
-        quantization = weight.quantization
+    model, floats = (flatbuffer_utils.read_model_from_bytearray(bytearray(graph)) for graph in (quantized, original))
+    layers = list(_layers(model, floats))
+    floors: dict[int, Floats] = {}
+    for layer in layers:  # one kernel may serve several layers
+        floors[layer.kernel.buffer] = np.maximum(floors.get(layer.kernel.buffer, 0.0), layer.floor())
+    for layer in layers:
+        quantization = layer.kernel.quantization
+        is_int4 = _type_name(layer.kernel) == "INT4"
         axis = quantization.quantizedDimension if len(quantization.scale) > 1 else None
-        codes, scales = quantize_weight(values, int4_bits if is_int4 else 8, axis=axis, rule=rule)
+        bits, floor = int4_bits if is_int4 else 8, floors[layer.kernel.buffer]
+        codes, scales = quantize_weight(layer.values, bits, axis=axis, rule=rule, floor=floor)
         quantization.scale = scales.astype(np.float32)
-        model.buffers[weight.buffer].data = _packed(codes) if is_int4 else codes.reshape(-1).view(np.uint8)
-        _rescale_bias(model, operator, tensors, floats, scales)
+        data = _packed(codes) if is_int4 else codes.reshape(-1).view(np.uint8)
+        model.buffers[layer.kernel.buffer].data = data
+        _write_bias(model, layer, scales)
+    _check_biases(model, layers)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _weighted_operators(model: FlatbufferObject) -> list[tuple[FlatbufferObject, FlatbufferObject]]:
-    """Return each operator that has a kernel as its second input, with the tensors of its subgraph."""
+def _layers(model: FlatbufferObject, floats: FlatbufferObject) -> Iterator[_Layer]:
+    pairs = zip(_weighted_operators(model), _weighted_operators(floats), strict=True)
+    for (kind, inputs), (_, float_inputs) in pairs:
+        kernel, values = inputs[KERNEL_INPUT], _float_constant(floats, float_inputs[KERNEL_INPUT])
+        if values is None or not _is_plain_integer(kernel):
+            continue
+        place = 2 if kind == "TRANSPOSE_CONV" else 0  # whose first input is the shape of its output
+        source, bias = inputs[place].quantization, inputs[place + 1 if place else 2]
+        biases = _float_constant(floats, float_inputs[place + 1 if place else 2])
+        is_counted = bias is not None and biases is not None and _type_name(bias) in _BIAS_TYPES
+        yield _Layer(
+            kernel.name.decode("utf-8", "replace"),
+            kernel,
+            values,
+            None if source is None or source.scale is None else float(source.scale[0]),
+            bias if is_counted else None,
+            np.zeros(1) if biases is None else biases.astype(np.float64),
+        )
+
+
+def _write_bias(model: FlatbufferObject, layer: _Layer, scales: Floats) -> None:
+    if layer.bias is None or not layer.input_scale:
+        return
+    steps = layer.input_scale * scales
+    kind = _BIAS_TYPES[_type_name(layer.bias)]
+    model.buffers[layer.bias.buffer].data = np.rint(layer.bias_values / steps).astype(kind).view(np.uint8)
+    layer.bias.quantization.scale = steps.astype(np.float32)
+    layer.bias.quantization.zeroPoint = np.zeros(len(steps), np.int64)
+
+
+def _check_biases(model: FlatbufferObject, layers: list[_Layer]) -> None:
+    """Compare what the file now says with the float biases. Raises `CompressionError`."""
+    for layer in layers:
+        if layer.bias is None or not layer.input_scale:
+            continue
+        steps = layer.input_scale * np.asarray(layer.kernel.quantization.scale, np.float64)
+        stored = np.asarray(model.buffers[layer.bias.buffer].data).view(_BIAS_TYPES[_type_name(layer.bias)]) * steps
+        allowed = np.maximum(_BIAS_TOLERANCE * np.abs(layer.bias_values), 0.51 * steps)
+        wrong = np.flatnonzero(np.abs(stored - layer.bias_values) > allowed)
+        if wrong.size:
+            channel = int(wrong[0])
+            message = (
+                f"Cannot store the bias of {layer.name}, channel {channel}: {layer.bias_values[channel]:.6g} would "
+                f"become {stored[channel]:.6g}. Keep this layer in float (see `layers` in docs/techniques.md)."
+            )
+            raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
+
+
+def _float_constant(model: FlatbufferObject, tensor: FlatbufferObject | None) -> Floats | None:
+    """Return the numbers of a float32 constant; None for anything else."""
+    data = None if tensor is None else model.buffers[tensor.buffer].data
+    if tensor is None or data is None or _type_name(tensor) != "FLOAT32":
+        return None
+    return np.asarray(data, np.uint8).view("<f4").reshape(tensor.shape)
+
+
+def _weighted_operators(model: FlatbufferObject) -> Iterator[tuple[str, list[FlatbufferObject]]]:
+    """Yield the kind of each operator with a kernel, and its inputs, None for those that it goes without."""
     from ai_edge_litert import schema_py_generated as schema
 
-    codes = schema.BuiltinOperator
-    kinds = {codes.CONV_2D, codes.DEPTHWISE_CONV_2D, codes.FULLY_CONNECTED}
-    return [
-        (operator, graph.tensors)
-        for graph in model.subgraphs
-        for operator in graph.operators
-        if model.operatorCodes[operator.opcodeIndex].builtinCode in kinds
-    ]
+    kinds = {getattr(schema.BuiltinOperator, name): name for name in OUTPUT_CHANNEL_AXES}
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            kind = kinds.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
+            if kind is not None:
+                inputs = [None if index < 0 else graph.tensors[index] for index in operator.inputs]
+                yield kind, [*inputs, None]
 
 
 def _is_plain_integer(tensor: FlatbufferObject) -> bool:
@@ -121,26 +216,3 @@ def _packed(codes: Codes) -> NDArray[np.uint8]:
     flat = codes.reshape(-1).view(np.uint8)
     padded = np.append(flat, np.zeros(len(flat) % 2, np.uint8)) & 0xF
     return np.asarray(padded[0::2] | (padded[1::2] << 4), np.uint8)
-
-
-def _rescale_bias(
-    model: FlatbufferObject,
-    operator: FlatbufferObject,
-    tensors: FlatbufferObject,
-    floats: dict[bytes, Floats],
-    scales: Floats,
-) -> None:
-    index = operator.inputs[2] if len(operator.inputs) > 2 else -1  # noqa: PLR2004 - input, weights, bias
-    source = tensors[operator.inputs[0]].quantization
-    if index < 0 or source is None or source.scale is None or tensors[index].name not in floats:
-        return
-    bias = tensors[index]
-    kind: Any = {"INT32": np.int32, "INT64": np.int64}.get(_type_name(bias))
-    if kind is None:
-        return
-    bias_scales = float(source.scale[0]) * scales
-    codes = np.round(floats[bias.name].astype(np.float64) / bias_scales)
-    limits = np.iinfo(kind)
-    model.buffers[bias.buffer].data = np.clip(codes, limits.min, limits.max).astype(kind).view(np.uint8)
-    bias.quantization.scale = bias_scales.astype(np.float32)
-    bias.quantization.zeroPoint = np.zeros(len(bias_scales), np.int64)

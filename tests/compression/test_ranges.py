@@ -1,0 +1,101 @@
+"""Ranges of activations: they depend on which samples there are, not on their order, and keep what decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_graphs import INPUT_SIZE, dense_graph
+
+from harness.compression.calibration import CalibrationRequest, calibration_samples
+from harness.compression.graph import quantizer
+from harness.compression.graph.ranges import measure_ranges
+from harness.spec.model import Data, ModelSpec, find_model
+
+GRAPH = quantizer.ensure_signature(dense_graph())
+RANDOM = np.random.default_rng(4)
+VALUES = RANDOM.normal(size=(60, INPUT_SIZE)).astype(np.float32)
+
+
+def _model(folder: Path, **arrays: Any) -> ModelSpec:
+    (folder / "net.tflite").write_bytes(GRAPH)
+    np.savez(folder / "data.npz", **arrays)
+    data = Data(path=(folder / "data.npz").absolute(), licence="none", origin="noise")
+    return find_model(str(folder / "net.tflite")).model_copy(update={"data": data})
+
+
+def _chosen(folder: Path, count: int, **arrays: Any) -> np.ndarray:
+    samples = calibration_samples(_model(folder, **arrays), GRAPH, CalibrationRequest("data", count))
+    return np.concatenate([sample["in"] for sample in samples])
+
+
+@pytest.mark.parametrize("count", [10, 60, 200])
+def test_order_of_the_data_changes_no_sample(tmp_path: Path, count: int) -> None:
+    found = _chosen(tmp_path, count, calibration_images=VALUES)
+    assert len(found) == min(count, len(VALUES))
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(VALUES))
+        assert np.array_equal(_chosen(tmp_path, count, calibration_images=VALUES[order]), found)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_samples_are_spread_over_the_classes(tmp_path: Path, one_hot: bool) -> None:
+    labels = np.repeat([0, 1, 2], [50, 8, 2])
+    given = np.eye(3)[labels] if one_hot else labels
+    found = _chosen(tmp_path, 12, calibration_images=VALUES, calibration_labels=given)
+    places = [int(np.flatnonzero((row == VALUES).all(1))[0]) for row in found]
+    assert np.bincount(labels[places]).tolist() == [5, 5, 2]
+
+
+@pytest.mark.parametrize("rule", ["extremes", "percentile"])
+def test_ranges_are_those_of_all_samples_in_any_order(rule: str) -> None:
+    samples = [{"in": row[None]} for row in VALUES]
+    expected = {"in": VALUES, "out": VALUES @ _weights().T}
+    for order in (samples, samples[::-1]):
+        ranges = measure_ranges(GRAPH, {quantizer.SIGNATURE: order}, rule)
+        assert ranges.keys() == expected.keys()
+        for name, values in expected.items():
+            assert ranges[name]["min"] == pytest.approx(values.min(), rel=1e-5)
+            assert ranges[name]["max"] == pytest.approx(values.max(), rel=1e-5)
+
+
+def _weights() -> np.ndarray:
+    from harness.tflite.weights import weights
+
+    return weights(GRAPH)["weights"].values
+
+
+@pytest.mark.training
+def test_percentile_cuts_inner_outliers_alone() -> None:
+    """One value in 200,000 is an outlier: inner tensors lose it, but the logits and the output do not."""
+    import keras
+    import tensorflow as tf
+
+    image = keras.Input((2000,), batch_size=1)
+    inner = keras.layers.ReLU(name="inner")(image * 2.0)
+    logits = keras.layers.Reshape((40, 50))(inner * 0.5)
+    network = keras.Model(image, keras.layers.Softmax()(logits))
+    graph = quantizer.ensure_signature(bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert()))
+    images = np.random.default_rng(1).uniform(0, 1, (100, 2000)).astype(np.float32)
+    images[7, 7] = 100
+    from ai_edge_litert.interpreter import Interpreter
+
+    (name,) = Interpreter(model_content=graph).get_signature_runner().get_input_details()
+    samples = {quantizer.SIGNATURE: [{name: image[None]} for image in images]}
+    cut, whole = (measure_ranges(graph, samples, rule) for rule in ("percentile", "extremes"))
+    tops = {key: (float(cut[key]["max"].item()), float(whole[key]["max"].item())) for key in whole}
+    cut_tops = [pair[0] for pair in tops.values() if pair[1] == 200]
+    assert cut_tops
+    assert max(cut_tops) == pytest.approx(2, rel=1e-3)
+    assert all(pair[0] == pair[1] for pair in tops.values() if pair[1] <= 100)
+
+
+@pytest.mark.parametrize(("kind", "given", "taken"), [("uint8", 200, 200), ("int8", -3.6, -4), ("int32", 70000, 70000)])
+def test_samples_have_the_type_of_their_input(kind: str, given: float, taken: int) -> None:
+    from harness.compression.calibration import _converted
+
+    found = _converted(np.full((2, 3), given), np.dtype(kind).type)
+    assert found.dtype == kind
+    assert (found == taken).all()
