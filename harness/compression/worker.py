@@ -24,10 +24,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.compression.recipe_state import RecipeState, WorkerServices
 from harness.compression.recipes import leading_weight_steps, trains
 from harness.compression.sources.load import is_keras, load_float_graph, load_keras_model, read_source_file
+from harness.compression.sources.reading import first_line
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec, TfliteFile
 from harness.spec.recipe import Recipe
-from harness.tflite.flatbuffer import read_graph
+from harness.tflite.flatbuffer import read_graph, with_current_codes
 from harness.tflite.library_types import KerasModel
 
 TIME_LIMIT_S = 2 * 3600.0
@@ -187,7 +188,7 @@ def _load_graph(job: CompressionJob) -> bytes:
         path = job.model.locate(job.model.source.path)
         content = read_source_file(path)
         read_graph(content, name=str(path))  # an invalid model is named by its own file, not by its variant
-        return content
+        return with_current_codes(content) if job.recipe.steps else content
     kept = _kept_graph(job, 0)
     if kept.is_file():
         return kept.read_bytes()
@@ -229,8 +230,28 @@ def _make(job: CompressionJob) -> bytes:
     for index in range(first, len(job.recipe.steps)):
         _apply(job, work, index)
     graph = work.graph()
+    if job.recipe.steps or trainable:  # a .tflite that nothing was done to may be for another runtime
+        _require_runs(graph, job.recipe.name)
     _write(job.facts, json.dumps(work.facts).encode())
     return graph
+
+
+def _require_runs(graph: bytes, recipe: str) -> None:
+    """Run a variant once, on zeros. Raises `CompressionError` if this host's LiteRT refuses it."""
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter
+
+    if read_graph(graph, name=recipe).custom_operators:
+        return  # these are the device's own, and `foresee_failure` names them
+    try:
+        interpreter = Interpreter(model_content=graph, num_threads=1)
+        interpreter.allocate_tensors()
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+        interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        message = f"Cannot use {recipe}: LiteRT does not run the file that it made ({first_line(error)})."
+        raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message, str(error))) from error
 
 
 def _weight_steps(job: CompressionJob, work: RecipeState, count: int) -> None:

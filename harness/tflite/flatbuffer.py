@@ -86,6 +86,17 @@ def signature_keys(content: bytes) -> list[str]:
     return [signature.SignatureKey().decode("utf-8") for signature in found]
 
 
+def with_current_codes(content: bytes) -> bytes:
+    """Return a graph of an older schema with its operator codes in the field that the quantizer reads, too."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    old = [code for code in model.operatorCodes if code.builtinCode < code.deprecatedBuiltinCode]
+    for code in old:
+        code.builtinCode = code.deprecatedBuiltinCode
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if old else content
+
+
 def with_short_names(content: bytes) -> bytes:
     """Return the graph with numbers instead of names on all tensors but its inputs and outputs."""
     from ai_edge_litert.tools import flatbuffer_utils

@@ -120,7 +120,30 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
     rules: Sequence[FormatRule] = [_rule(settings, ".*"), *(_rule(layer, layer.match) for layer in settings.layers)]
     if settings.max_drop_points is not None:
         rules = _within_budget(work, settings, graph, make, rules)
-    work.replace_graph(make(rules, float_io=settings.io == "float"))
+    made = make(rules, float_io=settings.io == "float")
+    _require_stored(work, graph, made, settings)
+    work.replace_graph(made)
+
+
+def _require_stored(work: RecipeState, graph: bytes, made: bytes, settings: QuantizationSettings) -> None:
+    """Check that weights have the type that was asked for, or report why none have. Raises `CompressionError`."""
+    from harness.tflite.weights import weights
+
+    wanted = {"fp16": "float16", "int3": "int4"}.get(settings.weights, settings.weights)
+    found = read_graph(made, name=work.model.name).weight_types
+    if wanted in found or settings.layers or settings.max_drop_points is not None:
+        return
+    kernels = weights(graph)
+    if not kernels:
+        work.report(note="the model has no layer with weights: nothing to quantize")
+    elif wanted == "int4" and "int8" in found:
+        work.report(note=f"no layer takes int4 weights for runtime {work.target_runtime}: stored as int8")
+    else:
+        message = (
+            f"Cannot quantize {work.model.name}: none of its {len(kernels)} layers with weights became {wanted}. "
+            "Choose another recipe."
+        )
+        raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
 
 
 def _rule(formats: QuantizationSettings | LayerFormat, match: str) -> FormatRule:
