@@ -86,7 +86,7 @@ class Data(SpecModel):
 
     Arrays: `test_images` (N, ...) in the model's size, `test_labels` (N,) classes from 0 or (N, classes) one-hot,
     `calibration_images` (M, ...); `calibration_labels` (M,) if they are known. Images without channels count as one
-    channel. A model with several inputs is calibrated on one array per input, `calibration_NAME`, as the model takes it.
+    channel. A model with several inputs is calibrated on one array per input, `calibration_NAME`, as it takes them.
     """
 
     path: Path
