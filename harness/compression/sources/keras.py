@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from harness.compression.sources.code import code_is_allowed, load_custom_objects
+from harness.compression.sources.keras_config import loadable_copy
 from harness.compression.sources.reading import conversion_failed, first_line, invalid_model, read_source_file
+from harness.errors import CompressionError
 from harness.spec.model import KerasApplication
 from harness.tflite.library_types import KerasModel
 
@@ -19,7 +22,11 @@ def load_keras_file(path: Path, custom_objects: Path | None) -> KerasModel:
     # safe_mode refuses Lambda layers and everything else that would run code out of the file.
     safe = not code_is_allowed()
     try:
-        return keras.models.load_model(path, custom_objects=objects, compile=False, safe_mode=safe)
+        with tempfile.TemporaryDirectory(prefix="harness-keras-") as folder:
+            copy = loadable_copy(path, Path(folder))
+            return keras.models.load_model(copy, custom_objects=objects, compile=False, safe_mode=safe)
+    except CompressionError:
+        raise
     except Exception as error:  # Keras raises all kinds, from zipfile to TypeError
         safely = " safely" if safe else ""
         raise invalid_model(

@@ -20,9 +20,9 @@ from harness.compression.sources.reading import (
     first_line,
     invalid_model,
     read_source_file,
+    require_bounded,
     require_extra,
 )
-from harness.tflite.flatbuffer import MAX_BYTES
 from harness.tflite.library_types import OnnxModel
 
 _SAMPLES_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
@@ -50,9 +50,7 @@ def convert_onnx(path: Path) -> bytes:
     require_extra("onnx2tf", "onnx", "An ONNX file")
     path = path.absolute()
     model = _load(path)
-    size = sum(file.stat().st_size for file in [path, *_weight_files(model, path)])
-    if size > MAX_BYTES:
-        raise invalid_model(f"{path} has {size} bytes; models of more than 2 GiB cannot become a .tflite file.")
+    require_bounded(sum(file.stat().st_size for file in [path, *_weight_files(model, path)]), path)
     _check_shapes(model)
     with tempfile.TemporaryDirectory(prefix="harness-onnx-") as folder:
         printed = _run_onnx2tf(path, Path(folder))

@@ -17,6 +17,7 @@ from harness.compression.sources.reading import (
     first_line,
     invalid_model,
     read_source_file,
+    require_bounded_zip,
     require_extra,
 )
 from harness.tflite.library_types import JsonValue, TorchProgram
@@ -115,6 +116,7 @@ def check_program(content: bytes, path: Path) -> None:
     """Raise `CompressionError` (invalid_model) for whatever is no exported program, or could run code."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            require_bounded_zip(archive, path)
             program = json.loads(archive.read(_find_program(archive.namelist(), path)))
     except zipfile.BadZipFile as error:
         if content[:1] == b"\x80":  # what every pickle of protocol 2 and later begins with

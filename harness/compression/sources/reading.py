@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,15 +15,24 @@ from harness.tflite.flatbuffer import MAX_BYTES
 def read_source_file(path: Path) -> bytes:
     """Return the content. Raises `CompressionError` (invalid_model) with the reason."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise invalid_model(f"{path} has {size} bytes; models of more than 2 GiB cannot become a .tflite file.")
+        require_bounded(path.stat().st_size, path)
         content = path.read_bytes()
     except OSError as error:
         raise invalid_model(f"{path}: the model file cannot be read ({error.strerror}).") from error
     if not content:
         raise invalid_model(f"{path} is empty.")
     return content
+
+
+def require_bounded(size: int, path: Path) -> None:
+    """Raise `CompressionError` (invalid_model) for more bytes than any `.tflite` file can have."""
+    if size > MAX_BYTES:
+        raise invalid_model(f"{path} has {size} bytes; models of more than 2 GiB cannot become a .tflite file.")
+
+
+def require_bounded_zip(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise `CompressionError` (invalid_model) for an archive that unpacks to too much, before unpacking it."""
+    require_bounded(sum(entry.file_size for entry in archive.infolist()), path)
 
 
 def digest_of_files(folder: Path, files: Iterable[Path]) -> str:

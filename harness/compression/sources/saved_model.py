@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.compression.sources.reading import conversion_failed, digest_of_files, first_line, invalid_model
-from harness.tflite.flatbuffer import MAX_BYTES
+from harness.compression.sources.reading import (
+    conversion_failed,
+    digest_of_files,
+    first_line,
+    invalid_model,
+    require_bounded,
+)
 from harness.tflite.library_types import TensorFlowFunction
 
 SIGNATURE = "serving_default"
@@ -22,9 +27,7 @@ def digest_saved_model(folder: Path) -> str:
     if not is_saved_model(folder):
         raise invalid_model(f"{folder} is not a SavedModel folder: there is no {_GRAPH} in it.")
     files = [path for path in folder.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    if size > MAX_BYTES:
-        raise invalid_model(f"{folder} has {size} bytes; models of more than 2 GiB cannot become a .tflite file.")
+    require_bounded(sum(path.stat().st_size for path in files), folder)
     return digest_of_files(folder, files)
 
 
