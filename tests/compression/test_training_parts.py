@@ -132,6 +132,71 @@ def test_activations_are_rounded_where_an_integer_runtime_keeps_them() -> None:
     assert np.abs(np.asarray(rounded(images)) - np.asarray(model(images))).max() < 0.1
 
 
+def _rounded(network: Any) -> list[str]:
+    """Return the names of a network's roundings, those inside nested networks after the network's name."""
+    from harness.compression.training.activations import RoundedActivation
+
+    names = [layer.name for layer in network.layers if isinstance(layer, RoundedActivation)]
+    for nested in network.layers:
+        if hasattr(nested, "layers"):
+            names += [f"{nested.name}/{name}" for name in _rounded(nested)]
+    return sorted(names)
+
+
+def test_products_with_numbers_are_rounded() -> None:
+    """Keras takes a product with a number for sparse; a residual's scale and a hard swish are such products."""
+    import keras
+
+    from harness.compression.training.activations import with_rounded_activations
+
+    layers = keras.layers
+    image = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 1, name="conv")(image)
+    x = x * layers.ReLU(6.0)(x + 3.0) * (1 / 6.0)
+    x = keras.ops.multiply(x + 0.17 * layers.Conv2D(4, 1)(x), 0.5)
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    rounded = with_rounded_activations(model, 8)
+    assert sum(name.startswith("rounded_multiply") for name in _rounded(rounded)) == 4
+    images = np.random.default_rng(1).uniform(-1, 1, (8, 6, 6, 3)).astype(np.float32)
+    rounded(images, training=True)
+    difference = np.abs(np.asarray(rounded(images)) - np.asarray(model(images))).max()
+    assert 0 < difference < 0.05
+
+
+def test_nested_and_shared_networks_are_rounded_inside() -> None:
+    """Each call has ranges of its own; a convolution that ends a nested network fuses with what follows outside."""
+    import keras
+
+    from harness.compression.training.activations import with_rounded_activations
+
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    stem = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="a"), layers.ReLU(name="b"), layers.Conv2D(4, 3, name="c")],
+        name="stem",
+    )
+    inner = keras.Input((8, 8, 3))
+    x = layers.ReLU(name="d")(stem(inner))
+    backbone = keras.Model(inner, layers.Conv2D(4, 1, name="e")(x), name="backbone")
+    image = keras.Input((8, 8, 3))
+    both = [backbone(image), backbone(layers.Rescaling(0.5, name="half")(image))]
+    shared = layers.Dense(4, name="f")
+    x = shared(shared(layers.GlobalAveragePooling2D(name="g")(layers.Concatenate(name="h")(both))[:, 4:]))
+    model = keras.Model(image, layers.Dense(2, name="end")(x))
+    rounded = with_rounded_activations(model, 4)
+    found = [name for name in _rounded(rounded) if "get_item" not in name]
+    inside = ["rounded_d", "stem/rounded_b"]
+    assert found == sorted(
+        [f"{network}/{name}" for network in ("backbone", "backbone_1") for name in inside]
+        + [f"rounded_{name}" for name in ("backbone", "backbone_1", "half", "h", "g", "f", "f_1")]
+    )
+    assert {id(weight) for weight in rounded.trainable_weights} == {id(weight) for weight in model.trainable_weights}
+    images = np.random.default_rng(1).uniform(0, 1, (4, 8, 8, 3)).astype(np.float32)
+    rounded(images, training=True)
+    within = np.abs(np.asarray(rounded.get_layer("backbone")(images)) - np.asarray(backbone(images))).max()
+    assert within > 0.001, "four bits inside the nested network change what comes out of it"
+
+
 def test_batches_depend_on_seed_and_epoch_alone() -> None:
     from harness.compression.training.fit import Batches
     from harness.datasets.training import LabelledImages

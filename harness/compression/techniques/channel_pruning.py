@@ -47,7 +47,7 @@ def prune_channels(work: RecipeState, settings: ChannelPruningSettings) -> None:
         train(work, settings, Plan("fine-tuning after channel pruning", {}, {}))
     work.report(
         multiply_adds=channels.multiply_adds(smaller),
-        multiply_adds_before=channels.multiply_adds(network),
+        multiply_adds_before=channels.multiply_adds(graph.model),
         channels_kept=sum(map(len, kept.values())),
         channels_before=sum(map(len, scores.values())),
     )

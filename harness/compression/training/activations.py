@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+from collections.abc import Collection
+
 import keras
 import tensorflow as tf
 
@@ -31,6 +35,10 @@ class RoundedActivation(keras.layers.Layer):  # type: ignore[misc] # Keras has n
         self.low = self.add_weight(shape=(), initializer="zeros", trainable=False, name="low")
         self.high = self.add_weight(shape=(), initializer="zeros", trainable=False, name="high")
 
+    def compute_output_spec(self, values: KerasTensor, training: bool = False) -> KerasTensor:
+        """Return what `call` gives: dense, although Keras takes a product with a number for sparse."""
+        return keras.KerasTensor(values.shape, values.dtype)
+
     def call(self, values: KerasTensor, training: bool = False) -> KerasTensor:
         """Return the values on the grid; gradients pass through where nothing is cut off."""
         if training:
@@ -44,28 +52,58 @@ class RoundedActivation(keras.layers.Layer):  # type: ignore[misc] # Keras has n
         return tf.quantization.fake_quant_with_min_max_vars(values, self.low.value, high, num_bits=self.bits)
 
 
-def with_rounded_activations(network: KerasModel, bits: int) -> KerasModel:
+def with_rounded_activations(network: KerasModel, bits: int, name: str | None = None) -> KerasModel:
     """Return a network of the same layers that rounds every tensor which an integer runtime would keep in memory.
 
-    The layers are shared: training the result trains `network`.
+    The layers are shared: training the result trains `network`. Every call of a layer, or of a nested network, gets
+    roundings of its own, because each tensor has its own range.
     """
-    if isinstance(network, keras.Sequential):
-        network = keras.Model(network.inputs, network.outputs, name=network.name)
+    network = keras.Model(network.inputs, network.outputs, name=name or network.name)
+    inside = {id(node) for nodes in network._nodes_by_depth.values() for node in nodes}
+    calls: Counter[str] = Counter()
 
     def call(layer: KerasModel, *arguments: KerasTensor, **options: JsonValue) -> KerasTensor:
-        output = layer(*arguments, **options)
-        if not _is_kept(layer) or not isinstance(output, keras.KerasTensor):
+        number = calls[layer.name]
+        calls[layer.name] += 1
+        suffix = f"_{number}" if number else ""
+        called = with_rounded_activations(layer, bits, layer.name + suffix) if _is_network(layer) else layer
+        output = called(*arguments, **options)
+        if not _is_kept(layer, inside):
             return output
-        return RoundedActivation(bits, name=f"rounded_{layer.name}")(output)
+        roundings = (f"rounded_{layer.name}{suffix}{part or ''}" for part in itertools.count())
+        return keras.tree.map_structure(
+            lambda value: RoundedActivation(bits, name=next(roundings))(value) if value.dtype == "float32" else value,
+            output,
+        )
 
     return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
 
 
-def _is_kept(layer: KerasModel) -> bool:
+def _is_network(layer: KerasModel) -> bool:
+    """Return True if a layer is a network whose own layers are known."""
+    return isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth")
+
+
+def _is_kept(layer: KerasModel, inside: Collection[int]) -> bool:
     """Return True if an integer runtime stores a layer's output instead of fusing it or passing it on."""
-    kind = type(layer).__name__
+    kind = _last_kind(layer)
     if kind in _UNCHANGED or kind == "InputLayer":
         return False
-    followers = {type(node.operation).__name__ for node in layer._outbound_nodes} - {RoundedActivation.__name__}
+    nodes = [node for node in layer._outbound_nodes if id(node) in inside]
+    followers = set().union(*(_first_kinds(node.operation) for node in nodes))
     # What nothing follows is the network's output: rounding probabilities would spoil the loss.
-    return bool(followers) and not (kind in _FUSED_AFTER and followers <= _FUSED_INTO)
+    return bool(nodes) and not (kind in _FUSED_AFTER and followers <= _FUSED_INTO)
+
+
+def _last_kind(layer: KerasModel) -> str:
+    while _is_network(layer):
+        layer = layer.outputs[0]._keras_history.operation
+    return type(layer).__name__
+
+
+def _first_kinds(layer: KerasModel) -> set[str]:
+    """Return the kinds of layers that read what a layer or nested network is called with."""
+    if not _is_network(layer):
+        return {type(layer).__name__}
+    nodes = [node for tensor in layer.inputs for node in tensor._keras_history.operation._outbound_nodes]
+    return set().union(*(_first_kinds(node.operation) for node in nodes))
