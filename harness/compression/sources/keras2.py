@@ -127,7 +127,9 @@ def modern_config(config: Config) -> Config:
     if kind == "ThresholdedReLU":
         kind, options = "ReLU", {"name": options["name"], "threshold": options["theta"]}
     known = getattr(keras.layers, kind, None)
-    if known is None:
+    if kind == "Lambda":
+        layer.pop("module", None)  # Keras 3 then reads it as Keras 2 wrote it, and refuses its code
+    if known is None or kind == "Lambda":
         return layer
     return layer | {
         "module": "keras.layers",
