@@ -16,6 +16,11 @@ def pluralize(count: int, noun: str, ending: str = "s") -> str:
     return f"{count} {noun}" + ("" if count == 1 else ending)
 
 
+def words(name: object) -> str:
+    """Return the name of a verdict or failure class as people read it: `fell back` for `fell_back`."""
+    return str(name).replace("_", " ")
+
+
 def storable(text: str) -> str:
     """Return text as every database can hold it: without NUL and without halves of surrogate pairs."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")

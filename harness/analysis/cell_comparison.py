@@ -10,7 +10,7 @@ from harness.analysis.comparable_cell import ComparableCell, differences, read_c
 from harness.analysis.comparison import SMALLEST_EFFECT, Finding, FindingVerdict, LatencySamples, compare
 from harness.analysis.device_noise import DeviceNoise
 from harness.analysis.result_row import ResultRow
-from harness.analysis.verdict import Verdict
+from harness.analysis.verdict import FEWEST_INVOCATIONS, Verdict
 from harness.errors import UsageError
 from harness.store.store import Store
 from harness.text import alternatives
@@ -182,12 +182,20 @@ def _flags(a: ComparableCell, b: ComparableCell) -> tuple[str, ...]:
 
 
 def _samples(a: ComparableCell, b: ComparableCell, noise: DeviceNoise) -> LatencySamples:
-    """Pair the processes by block where both sides were measured in turns: within one sweep of one device."""
-    if (a.sweep_id, a.serial) != (b.sweep_id, b.serial):
-        return LatencySamples(list(a.latencies_us.values()), list(b.latencies_us.values()), False, noise.between(a, b))
+    """Pair the processes by block if both sides were measured in turns: within one sweep of one device.
+
+    Cells of one sweep that share too few blocks were measured in different sessions, as cells of two sweeps are.
+    """
+    medians = a.cell.latency_median_us, b.cell.latency_median_us
+    of_medians = medians[1] / medians[0] if medians[0] and medians[1] else None
     blocks = sorted(a.latencies_us.keys() & b.latencies_us.keys())
-    pairs = [(a.latencies_us[block], b.latencies_us[block]) for block in blocks]
-    return LatencySamples([x for x, _ in pairs], [y for _, y in pairs], True, noise.within(a, b, len(pairs)))
+    in_turns = (a.sweep_id, a.serial) == (b.sweep_id, b.serial)
+    fewest = min(len(a.latencies_us), len(b.latencies_us))
+    if not in_turns or len(blocks) < FEWEST_INVOCATIONS <= fewest:
+        all_a, all_b = list(a.latencies_us.values()), list(b.latencies_us.values())
+        return LatencySamples(all_a, all_b, False, noise.between(a, b), of_medians)
+    pairs_a, pairs_b = ([side.latencies_us[block] for block in blocks] for side in (a, b))
+    return LatencySamples(pairs_a, pairs_b, True, noise.within(a, b, len(blocks)), of_medians)
 
 
 def _urgency(compared: ComparedCells) -> tuple[int, float]:
@@ -206,6 +214,8 @@ class _Operand:
     sweep_id: str
     variant: str | None
     cells: Sequence[ComparableCell]
+    of_sweep: Sequence[ComparableCell]
+    """All cells of the sweep."""
 
 
 def _operand(store: Store, text: str) -> _Operand:
@@ -215,25 +225,35 @@ def _operand(store: Store, text: str) -> _Operand:
     if not cells:
         raise UsageError(f"Sweep {sweep_id} has no cells: nothing was measured.", "Run `harness results list`.")
     if not variant:
-        return _Operand(sweep_id, None, cells)
+        return _Operand(sweep_id, None, cells, cells)
     chosen = [cell for cell in cells if cell.cell.variant == variant]
     if not chosen:
         names = ", ".join(dict.fromkeys(str(cell.cell.variant) for cell in cells))
         raise UsageError(f"Sweep {sweep_id} has no variant {variant!r}.", f"It has: {names}.")
-    return _Operand(sweep_id, variant, chosen)
+    return _Operand(sweep_id, variant, chosen, cells)
 
 
-def pairs_between(store: Store, a: str, b: str) -> list[CellPair]:
+@dataclass(frozen=True)
+class PairedCells:
+    """The pairs to compare, and all cells of their sweeps, which give the noise floor whatever pairs are asked for."""
+
+    pairs: Sequence[CellPair]
+    cells: Sequence[ComparableCell]
+
+
+def pairs_between(store: Store, a: str, b: str) -> PairedCells:
     """Pair the cells of two operands, each `SWEEP` or `SWEEP:VARIANT`. Raises `UsageError`."""
     first, second = _operand(store, a), _operand(store, b)
     if (first.variant is None) != (second.variant is None):
         raise UsageError(f"Cannot compare {a} with {b}: only one of them names a variant.", "Name both, or neither.")
     if (first.sweep_id, first.variant) == (second.sweep_id, second.variant):
         raise UsageError(f"Cannot compare {a} with {b}: they are the same.", "Name two sweeps, or use --by variant.")
-    return pair_cells(first.cells, second.cells, Subject.VARIANT if first.variant else Subject.SWEEP)
+    pairs = pair_cells(first.cells, second.cells, Subject.VARIANT if first.variant else Subject.SWEEP)
+    others = second.of_sweep if second.sweep_id != first.sweep_id else ()
+    return PairedCells(pairs, [*first.of_sweep, *others])
 
 
-def pairs_inside(store: Store, a: str, b: str | None, subject: Subject, baseline: str | None) -> list[CellPair]:
+def pairs_inside(store: Store, a: str, b: str | None, subject: Subject, baseline: str | None) -> PairedCells:
     """Pair every variant or delegate of one sweep with the baseline. Raises `UsageError`."""
     if b is not None:
         raise UsageError(f"Cannot compare by {subject} with a second sweep: {b}.", "Name one sweep only.")
@@ -247,7 +267,8 @@ def pairs_inside(store: Store, a: str, b: str | None, subject: Subject, baseline
         raise UsageError(f"Sweep {operand.sweep_id} has only one {subject}: {base}.", "Name a sweep with several.")
     groups = {name: [cell for cell in operand.cells if getattr(cell.cell, column) == name] for name in names}
     pairs = [pair for name in names if name != base for pair in pair_cells(groups[base], groups[name], subject)]
-    return [pair for pair in pairs if pair.a and pair.b]  # in one sweep, a cell that was not planned is no loss
+    planned = [pair for pair in pairs if pair.a and pair.b]  # in one sweep, a cell that was not planned is no loss
+    return PairedCells(planned, operand.of_sweep)
 
 
 def _first_named(store: Store, sweep_id: str, key: str, names: Sequence[str]) -> str:

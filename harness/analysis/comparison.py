@@ -3,7 +3,7 @@
 A difference is called one only if all three hold:
 
 1. its p-value, corrected for the number of comparisons, is at most 1 % (exact ranks over invocations);
-2. it is at least the smallest effect that matters, 2 % unless another is asked for;
+2. it is at least the smallest effect that matters, 2 % unless another is asked for, also by the two medians printed;
 3. it is above the device's noise floor.
 
 Corrected after Benjamini and Hochberg (1995), not Holm: where nothing changed at all, both raise any false alarm in at
@@ -16,7 +16,7 @@ the bound still holds (Benjamini and Yekutieli 2001).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -50,6 +50,8 @@ class LatencySamples:
     b: Sequence[float]
     paired: bool
     floor: NoiseFloor | None = None
+    of_medians: float | None = None
+    """Ratio of the printed medians, if they are of more invocations than these: a pair may lack one side."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def _estimate(samples: LatencySamples, comparisons: int, false_alarms: float) ->
     finest = smallest_p(len(samples.a), len(samples.b), paired=samples.paired)
     method = estimate_by_rank if finest * comparisons <= false_alarms else estimate_by_mean
     estimate = method(samples.a, samples.b, paired=samples.paired, level=false_alarms)
+    if samples.of_medians is not None:
+        estimate = replace(estimate, of_medians=samples.of_medians)
     # What moved a whole sweep is not in the spread of its invocations: the interval must reach as far as the floor.
     return estimate if samples.paired or samples.floor is None else estimate.widened(samples.floor.value)
 
@@ -114,29 +118,35 @@ def _estimate(samples: LatencySamples, comparisons: int, false_alarms: float) ->
 def _judge(
     estimate: RatioEstimate, corrected_p: float, floor: NoiseFloor | None, effect: float, false_alarms: float
 ) -> Finding:
-    # A ratio and its inverse are the same distance from 1: what A loses to B, B gains on A.
-    distance = max(estimate.value, 1 / estimate.value) - 1
+    distance, printed = _distance(estimate.value), _distance(estimate.of_medians)
+    agree = (estimate.value > 1) == (estimate.of_medians > 1) and printed >= effect
     certain = corrected_p <= false_alarms
 
     def found(verdict: FindingVerdict, why: str) -> Finding:
         return Finding(verdict, why, estimate, corrected_p, floor)
 
-    if certain and distance >= effect and (floor is None or distance >= floor.value):
+    if certain and agree and distance >= effect and (floor is None or distance >= floor.value):
         verdict = FindingVerdict.SLOWER if estimate.value > 1 else FindingVerdict.FASTER
         return found(verdict, f"Chance alone would show it once in {_odds(corrected_p)} comparisons.")
-    if estimate.inner.lies_within(1 / (1 + effect), 1 + effect):
+    least, most = 1 / (1 + effect), 1 + effect
+    if estimate.inner.lies_within(least, most) and least <= estimate.of_medians <= most:
         return found(FindingVerdict.SAME, f"A difference of {effect:.1%} or more is ruled out.")
     return found(FindingVerdict.INCONCLUSIVE, _what_is_open(certain, distance, floor, effect))
+
+
+def _distance(ratio: float) -> float:
+    """Return how far a ratio is from 1, the same for its inverse: what A loses to B, B gains on A."""
+    return max(ratio, 1 / ratio) - 1
 
 
 def _what_is_open(certain: bool, distance: float, floor: NoiseFloor | None, effect: float) -> str:
     if floor is not None and floor.value > max(effect, distance):
         if certain:
             return f"Under the noise floor of {floor.value:.1%}: {floor.source}."
-        return f"The noise floor of {floor.value:.1%} hides a difference of {effect:.1%}."
+        return f"Differences below the noise floor of {floor.value:.1%} cannot be detected; {effect:.1%} was asked for."
     if certain:
         return f"There is a difference, but it may be under {effect:.1%}."
-    return "Neither a difference nor its absence is shown: it takes more invocations."
+    return "Run more invocations: neither a difference nor its absence is shown."
 
 
 def _odds(p_value: float) -> str:

@@ -46,6 +46,13 @@ class RatioEstimate:
     p_value: float
     """Two-sided, before any correction."""
     method: str
+    of_medians: float
+    """Median of B over median of A: what a reader gets from the two medians that are printed."""
+
+    @property
+    def shown_interval(self) -> RatioInterval:
+        """Return the interval, as far as `of_medians` if that lies outside: both stand next to each other."""
+        return RatioInterval(min(self.interval.low, self.of_medians), max(self.interval.high, self.of_medians))
 
     def widened(self, difference: float) -> RatioEstimate:
         """Return the same with intervals that reach at least as far as a relative difference on both sides."""
@@ -82,7 +89,8 @@ def estimate_by_rank(a: Sequence[float], b: Sequence[float], *, paired: bool, le
 
     value = float(np.exp(np.median(differences)))
     method = "signed ranks of pairs" if paired else "ranks"
-    return RatioEstimate(value, interval(level), interval(max(level, INNER_LEVEL)), p_value, method)
+    inner = interval(max(level, INNER_LEVEL))
+    return RatioEstimate(value, interval(level), inner, p_value, method, _of_medians(a, b))
 
 
 def estimate_by_mean(a: Sequence[float], b: Sequence[float], *, paired: bool, level: float) -> RatioEstimate:
@@ -109,7 +117,12 @@ def estimate_by_mean(a: Sequence[float], b: Sequence[float], *, paired: bool, le
         return _interval(shift - reach, shift + reach)
 
     method = "t of pairs" if paired else "Welch's t"
-    return RatioEstimate(float(np.exp(shift)), interval(level), interval(INNER_LEVEL), p_value, method)
+    value = float(np.exp(shift))
+    return RatioEstimate(value, interval(level), interval(INNER_LEVEL), p_value, method, _of_medians(a, b))
+
+
+def _of_medians(a: Sequence[float], b: Sequence[float]) -> float:
+    return float(np.median(b) / np.median(a))
 
 
 def middle(values: Sequence[float]) -> float:

@@ -112,6 +112,19 @@ class ResultRow:
         """Return the memory that stands for the cell: the peak if the tool prints one."""
         return self.memory_overall_mb if self.memory_peak_mb is None else self.memory_peak_mb
 
+    @property
+    def accuracy_decimals(self) -> int:
+        """Return the decimals of a percentage that the labelled samples support."""
+        return 2 if (self.samples or 0) >= 1000 else 1  # noqa: PLR2004 - each sample is 0.1 points or less
+
+    @property
+    def accuracy_change_points(self) -> float | None:
+        """Return the change against the float model that the printed shares give; a loss is negative."""
+        if self.top1 is None or self.float_top1 is None:
+            return None
+        after, before = (round(100 * share, self.accuracy_decimals) for share in (self.top1, self.float_top1))
+        return round(after - before, self.accuracy_decimals) + 0.0  # + 0.0 makes a plain zero of minus zero
+
     def as_json(self) -> dict[str, Any]:
         """Return the row as JSON values, by column."""
         return {name: to_json_value(value) for name, value in vars(self).items()}

@@ -77,13 +77,12 @@ def compare(
     for name in allow:
         require_choice("allow", name, list(CONDITIONS))
     with Store.open(str(results or default_results()), must_exist=True) as store:
-        pairs = (
+        found = (
             pairs_between(store, a or "latest~1", b or "latest")
             if by == Subject.SWEEP
             else pairs_inside(store, a or "latest", b, Subject(by), baseline)
         )
-        cells = [side for pair in pairs for side in (pair.a, pair.b) if side]
-        compared = compare_cells(pairs, read_noise(store, cells), effect=effect, allow=allow)
+        compared = compare_cells(found.pairs, read_noise(store, found.cells), effect=effect, allow=allow)
     if not compared:
         raise UsageError("A and B have no cell in common.", "Run `harness results show SWEEP` to see what each holds.")
     return Comparison(tuple(compared), by, effect)
@@ -127,7 +126,7 @@ def decide(
 
     Example: `harness.decide("latest", max_latency_ms=10).devices[0].headline`
     """
-    from harness.analysis.decision import ShipLimits
+    from harness.analysis.choice import ShipLimits
     from harness.analysis.decision import decide as decide_each
     from harness.analysis.sweep_data import read_sweep_data
     from harness.store.store import Store

@@ -157,7 +157,7 @@ def test_every_night_lies_in_one_stretch_and_every_step_inside_the_series(nights
 
 # ---- common causes ----
 
-ESTIMATE = RatioEstimate(1.1, RatioInterval(1.05, 1.15), RatioInterval(1.06, 1.14), 0.001, "ranks")
+ESTIMATE = RatioEstimate(1.1, RatioInterval(1.05, 1.15), RatioInterval(1.06, 1.14), 0.001, "ranks", 1.1)
 
 
 def step(serial, variant, place, *causes, reach=0):

@@ -255,9 +255,9 @@ def _against_last_night(cell: CheckedCell, trouble: Trouble) -> str:
     before, now = cell.compared.a.cell, cell.side.cell
     finding, last = cell.compared.finding, cell.compared.a.sweep_id
     if trouble is Trouble.SLOWER and finding.estimate:
-        interval = finding.estimate.interval
+        interval = finding.estimate.shown_interval
         return (
-            f"Slower by {_percent(finding.estimate.value)} (99 % interval {_percent(interval.low)} to "
+            f"Slower by {_percent(finding.estimate.of_medians)} (99 % interval {_percent(interval.low)} to "
             f"{_percent(interval.high)}) than in sweep {last}."
         )
     if trouble is Trouble.ACCURACY:

@@ -42,7 +42,7 @@ def _milliseconds(column: str) -> Callable[[SweepData, ResultRow], float | None]
 
 
 def _change(_: SweepData, row: ResultRow) -> float | None:
-    return None if row.accuracy_drop_points is None else -row.accuracy_drop_points
+    return row.accuracy_change_points
 
 
 COLUMNS: tuple[RowColumn, ...] = (
@@ -221,8 +221,8 @@ def _finding(cells: ComparedCells) -> DelegateFinding:
     estimate, floor = cells.finding.estimate, cells.finding.floor
     change = "-"
     if estimate:
-        low, high = _percent(estimate.interval.low), _percent(estimate.interval.high)
-        change = f"{_percent(estimate.value)} % ({low} to {high})"
+        low, high = _percent(estimate.shown_interval.low), _percent(estimate.shown_interval.high)
+        change = f"{_percent(estimate.of_medians)} % ({low} to {high})"
     a, b = (side.cell.latency_median_us if side else None for side in (cells.a, cells.b))
     return DelegateFinding(
         device=printable(cells.cell.device),

@@ -91,12 +91,14 @@ def _percent(ratio: float) -> str:
 
 def _difference(cells: ComparedCells) -> str:
     estimate = cells.finding.estimate
-    return _percent(estimate.value) if estimate else "-"
+    return _percent(estimate.of_medians) if estimate else "-"
 
 
 def _interval(cells: ComparedCells) -> str:
     estimate = cells.finding.estimate
-    return f"{_percent(estimate.interval.low)}..{_percent(estimate.interval.high)}" if estimate else "-"
+    if estimate is None:
+        return "-"
+    return f"{_percent(estimate.shown_interval.low)}..{_percent(estimate.shown_interval.high)}"
 
 
 def _floor(cells: ComparedCells) -> str:

@@ -27,7 +27,7 @@ _VARIANTS_BESIDE = 3
 _SMALLEST_DIVERGENCE = 0.0001
 _ATTACKS = (TRANSFERRED, OWN)
 _CONDITION_LEGEND = (
-    "Points lost against the float model on the same images, mean over five severities; *: more than noise at one "
+    "Change in points against the float model on the same images, mean over five severities; *: more than noise at one "
     "severity or more."
 )
 _ATTACK_LEGEND = (
@@ -38,21 +38,21 @@ _ALMOST_ONE = 0.9999
 
 
 def comparison_table(evaluations: Sequence[Evaluation], data: str) -> Table:
-    """Return how variants compare on one set of samples: what was lost where there are labels, else the measures."""
+    """Return how variants compare on one set of samples: what changed if there are labels, else the measures."""
     pairs = [(one, found) for one in evaluations for found in one.compared if found.data == data]
     fidelities = [(one, found.comparison.fidelity) for one, found in pairs if found.comparison.fidelity]
     return _fidelity_table(fidelities) if fidelities else _measure_table(pairs)
 
 
 def _fidelity_table(rows: Iterable[tuple[Evaluation, Fidelity]]) -> Table:
-    table = _table("variant", "top-1, %", "lost, points (95 %)", "same class, %", "KL", "ECE")
+    table = _table("variant", "top-1, %", "change, points (95 %)", "same class, %", "KL", "ECE")
     for one, fidelity in rows:
         paired = fidelity.paired
         noise = "noise: " if paired.is_noise else ""
         table.add_row(
             _name(one),
             f"{100 * fidelity.top1.value:.2f}",
-            f"{_drop(paired)}\n{noise}{paired.lost} lost, {paired.won} won",
+            f"{_change(paired)}\n{noise}{paired.lost} lost, {paired.won} won",
             f"{100 * fidelity.agreement.value:.2f}",
             _divergence(fidelity.kl_divergence),
             f"{fidelity.calibration_error:.3f}",
@@ -161,7 +161,7 @@ def _condition_table(evaluations: Sequence[Evaluation]) -> Table:
             kind_before = kind
         groups = [[condition for condition in one.conditions if condition.name == name] for one in evaluations]
         floats = sum(condition.float_top1 for condition in groups[0]) / len(groups[0])
-        table.add_row(name, f"{100 * floats:.1f}", *map(_mean_drop, groups))
+        table.add_row(name, f"{100 * floats:.1f}", *map(_mean_change, groups))
     return table
 
 
@@ -221,13 +221,15 @@ def _divergence(value: float) -> str:
     return f"<{_SMALLEST_DIVERGENCE}" if 0 < value < _SMALLEST_DIVERGENCE else number(value, 2)
 
 
-def _drop(paired: Paired) -> str:
-    return f"{paired.drop_points:+.2f} ({paired.drop_low:+.2f}..{paired.drop_high:+.2f})"
+def _change(paired: Paired) -> str:
+    """Return the change, negative for a loss as in every table; `drop_points` in data counts the loss."""
+    low, change, high = (round(-drop, 2) + 0.0 for drop in (paired.drop_high, paired.drop_points, paired.drop_low))
+    return f"{change:+.2f} ({low:+.2f}..{high:+.2f})"
 
 
-def _mean_drop(conditions: Sequence[Condition]) -> str:
+def _mean_change(conditions: Sequence[Condition]) -> str:
     """Return the mean over severities; a star where any of them is more than noise."""
-    mean = sum(condition.paired.drop_points for condition in conditions) / len(conditions)
+    mean = round(-sum(condition.paired.drop_points for condition in conditions) / len(conditions), 2) + 0.0
     return f"{mean:+.2f}" + ("" if all(condition.paired.is_noise for condition in conditions) else " *")
 
 
@@ -241,7 +243,7 @@ def notes_on_data(evaluations: Sequence[Evaluation], data: str) -> str:
         return f"{words}; (low..high): 95 % over samples."
     return (
         f"{words}; float model: top-1 {100 * fidelity.float_top1.value:.2f} %, ECE "
-        f"{fidelity.float_calibration_error:.3f}. lost: against the float model on the same samples, by McNemar's "
+        f"{fidelity.float_calibration_error:.3f}. change: against the float model on the same samples, by McNemar's "
         "exact test; noise: chance gives as much more often than 1 in 20."
     )
 
