@@ -25,6 +25,12 @@ class ShipLimits:
     max_latency_ms: float | None = None
     max_memory_mb: float | None = None
 
+    def as_options(self) -> str:
+        """Return the options of `harness report` that set these limits."""
+        default = ShipLimits()
+        changed = {name: value for name, value in vars(self).items() if value not in (None, getattr(default, name))}
+        return " ".join(f"--{'-'.join(name.split('_')[:2])} {value:g}" for name, value in changed.items())
+
     def words(self) -> str:
         """Name the limits that are set."""
         named = [limit.words for limit in set_limits(self)]
@@ -101,7 +107,7 @@ class Choice:
     tied: Sequence[ResultRow]
     """Rows that the pairwise test cannot tell from the fastest one, nor from `chosen`."""
     hidden: HiddenDifference | None
-    """The largest difference from `chosen` that the noise may hide, if it reaches `HIDDEN_FACTOR`."""
+    """The largest difference that the noise hides, if `chosen` may take `HIDDEN_FACTOR` times as long as another."""
     baseline: ResultRow | None
     limits: Sequence[Limit]
     """The limits that the rows were judged by."""
@@ -128,10 +134,10 @@ def choose(data: SweepData, rows: Sequence[ResultRow], limits: ShipLimits) -> Ch
     chosen = min(fast, key=_preference, default=None)
     hidden, tied = None, []
     if chosen:
-        others = [row for row in fit if row is not chosen]
-        factors = [HiddenDifference(other, test.hidden_factor(other, chosen)) for other in others]
-        largest = max(factors, key=lambda difference: difference.factor, default=None)
-        hidden = largest if largest and largest.factor >= HIDDEN_FACTOR else None
+        hiding = [row for row in fit if row is not chosen and test.hidden_factor(row, chosen) >= HIDDEN_FACTOR]
+        factors = [max(test.hidden_factor(row, chosen), test.hidden_factor(chosen, row)) for row in hiding]
+        differences = map(HiddenDifference, hiding, factors)
+        hidden = max(differences, key=lambda difference: difference.factor, default=None)
         tied = [row for row in fast if row is not chosen and not test.is_different(chosen, row)]
     return Choice(rows, fit, chosen, tied, hidden, _baseline(data, ranked), asked)
 

@@ -15,6 +15,7 @@ from harness.analysis.summary import summary_rows
 from harness.store.reader import StoreReader
 from harness.store.records import SweepRecord
 from harness.store.rows import AccuracyRow, CellRow, DeviceRow, FileCheckRow, InvocationRow, ToolRow, VariantRow
+from harness.text import pluralize
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")
@@ -54,13 +55,13 @@ class SweepData:
 
     def name_of(self, row: ResultRow) -> str:
         """Name a cell as people do: `int8 on gpu`, with threads where the sweep has several."""
-        threads = f", {row.threads} threads" if self.has_several_threads else ""
+        threads = f", {pluralize(row.threads or 0, 'thread')}" if self.has_several_threads else ""
         return f"{row.variant} on {row.delegate_requested}{threads}"
 
 
-def read_sweep_data(store: StoreReader, record: SweepRecord) -> SweepData:
-    """Read one sweep. No raw log is opened."""
-    (sweep,) = store.read_sweeps([record.id], telemetry=True)
+def read_sweep_data(store: StoreReader, record: SweepRecord, *, telemetry: bool = True) -> SweepData:
+    """Read one sweep; a decision needs no telemetry. No raw log is opened."""
+    (sweep,) = store.read_sweeps([record.id], telemetry=telemetry)
     sweep = sweep.finite()
     rows = summary_rows(sweep)
     sides = comparable_cells(sweep, rows)

@@ -134,4 +134,4 @@ def decide(
     limits = ShipLimits(max_drop_points, max_size_kb, max_latency_ms, max_memory_mb)
     with Store.open(str(results or default_results()), must_exist=True) as store:
         record = store.find_sweep(sweep)
-        return Decisions(record.id, tuple(decide_each(read_sweep_data(store, record), limits)))
+        return Decisions(record.id, tuple(decide_each(read_sweep_data(store, record, telemetry=False), limits)))

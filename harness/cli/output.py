@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,18 @@ CLI_JSON_SCHEMA_VERSION = 1
 JsonOption = typer.Option(False, "--json", help="Print JSON (with a schema_version) instead of a table.")
 
 
+_UNLIMITED = 10_000
+"""Columns of a pipe or file: a table is never narrowed for a terminal that is not there."""
+
+
 def console() -> Console:
-    """Return the console for people, on stdout. Into a pipe it writes no colours and no progress bars."""
+    """Return the console for people, on stdout. Into a pipe it writes every column, no colours and no progress bars."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    screen = Console(highlight=False)
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
+        screen.width = _UNLIMITED
+    return screen
 
 
 def error_console() -> Console:

@@ -11,6 +11,7 @@ from harness.cli.output import console, error_console, print_json
 from harness.errors import ExitCode, FailureClass
 
 if TYPE_CHECKING:
+    from harness.analysis.choice import ShipLimits
     from harness.analysis.result_row import ResultRow
     from harness.api import SweepResult
     from harness.cli.progress import QuietWatcher
@@ -18,14 +19,26 @@ if TYPE_CHECKING:
 
 
 def end_with(
-    found: SweepResult, watcher: QuietWatcher, *, fail_on: str = "failed", as_json: bool = False, quiet: bool = False
+    found: SweepResult,
+    watcher: QuietWatcher,
+    *,
+    limits: ShipLimits,
+    fail_on: str = "failed",
+    as_json: bool = False,
+    quiet: bool = False,
 ) -> NoReturn:
-    """Print a sweep's table and end the command with its exit code."""
+    """Print a sweep's table and what to ship within the limits, and end the command with its exit code."""
     from harness.store.store import Store
 
     with Store.open(found.results, must_exist=True) as store:
         exit_code = print_sweep(
-            store, found.sweep_id, fail_on=fail_on, as_json=as_json, interrupted=found.interrupted, quiet=quiet
+            store,
+            found.sweep_id,
+            limits=limits,
+            fail_on=fail_on,
+            as_json=as_json,
+            interrupted=found.interrupted,
+            quiet=quiet,
         )
     for host in found.unreached:
         watcher.warn(f"No adb server answered at {host}: the phones attached there were not measured.")
@@ -37,22 +50,31 @@ def print_sweep(
     store: Store,
     sweep_id: str,
     *,
+    limits: ShipLimits | None = None,
     fail_on: str = "failed",
     as_json: bool = False,
     interrupted: bool = False,
     quiet: bool = False,
 ) -> ExitCode:
-    """Print a sweep's summary and return the exit code that it deserves."""
-    from harness.analysis.summary import summarize
+    """Print a sweep's summary and decisions, and return the exit code that it deserves.
 
-    summary = summarize(store, sweep_id)
+    `limits` are those of a sweep that just ended; a stored one is judged by the default limits.
+    """
+    from harness.analysis.choice import ShipLimits
+    from harness.analysis.decision import decide
+    from harness.analysis.sweep_data import read_sweep_data
+
     record = store.find_sweep(sweep_id)
+    data = read_sweep_data(store, record, telemetry=False)
+    summary, decisions = data.rows, decide(data, limits or ShipLimits())
     if as_json:
-        print_json({"sweep": record.as_json(), "rows": [row.as_json() for row in summary]})
+        decided = {"decisions": [decision.as_json() for decision in decisions]} if limits else {}
+        print_json({"sweep": record.as_json(), "rows": [row.as_json() for row in summary], **decided})
     else:
-        from harness.report.terminal.sweep_table import sweep_table
+        from harness.report.terminal.sweep_table import details_of, sweep_table
 
-        console().print(sweep_table(summary))
+        details = details_of(limits) if limits else details_of(ShipLimits(), sweep_id)
+        console().print(sweep_table(summary, decisions, details))
     if not as_json and not quiet:
         error_console().print(
             f"Sweep {record.id}, preset {record.preset}, harness {record.harness_version}; "

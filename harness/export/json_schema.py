@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from harness.analysis.decision import Outcome
 from harness.analysis.result_row import (
     COLUMNS,
     INVOCATION_COLUMNS,
@@ -46,7 +47,11 @@ def schemas() -> dict[str, Schema]:
         ),
         "sweep": (
             "`--json` of `harness sweep`, `harness bench` and `harness results show`",
-            {"sweep": _sweep(), "rows": _list(_object({name: _column(name, COLUMNS) for name in COLUMNS}))},
+            {
+                "sweep": _sweep(),
+                "rows": _list(_object({name: _column(name, COLUMNS) for name in COLUMNS})),
+                "decisions": _list(_decision()),
+            },
         ),
         "results-list": ("`harness results list --json`", {"sweeps": _list(_sweep())}),
         "results-prune": (
@@ -67,13 +72,14 @@ def _document(name: str, title: str, properties: Schema) -> Schema:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:harness:{name}:{EXPORT_SCHEMA_VERSION}",
         "title": title,
-        **_object({"schema_version": {"const": EXPORT_SCHEMA_VERSION}, **properties}),
+        **_object({"schema_version": {"const": EXPORT_SCHEMA_VERSION}, **properties}, optional=("decisions",)),
     }
 
 
-def _object(properties: Schema) -> Schema:
-    """Return an object that has all of these and nothing else."""
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+def _object(properties: Schema, optional: Collection[str] = ()) -> Schema:
+    """Return an object that has all of these, but perhaps the optional ones, and nothing else."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def _list(items: Schema) -> Schema:
@@ -124,6 +130,15 @@ def _sweep() -> Schema:
             "host": {"type": "object"},
         }
     )
+
+
+def _decision() -> Schema:
+    """Return what to ship on one device; `results show` prints none."""
+    figure = _object(dict.fromkeys(("name", "value", "detail"), TEXT))
+    texts = dict.fromkeys(("device", "serial", "ship", "answer", "headline"), TEXT)
+    outcome = {"enum": [outcome.value for outcome in Outcome]}
+    lists = {"figures": _list(figure), "notes": _list(TEXT)}
+    return _object({**texts, "outcome": outcome, "cell_key": {"type": ["string", "null"]}, **lists})
 
 
 def _status() -> Schema:

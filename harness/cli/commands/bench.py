@@ -42,6 +42,8 @@ def bench(
     as_json: bool = JsonOption,
 ) -> None:
     """Measure one .tflite file as it is: a sweep of one variant, its outputs checked on random inputs."""
+    from harness.analysis.choice import ShipLimits
+
     settings = {
         "require_full_delegation": require_full_delegation,
         "measurement": {"sustained_s": duration_s(sustained)} if sustained else None,
@@ -58,4 +60,5 @@ def bench(
             results=results,
             progress=watcher,
         )
-    end_with(found, watcher, fail_on="fell-back" if require_full_delegation else "failed", as_json=as_json, quiet=quiet)
+    fail_on = "fell-back" if require_full_delegation else "failed"
+    end_with(found, watcher, limits=ShipLimits(), fail_on=fail_on, as_json=as_json, quiet=quiet)

@@ -67,6 +67,9 @@ def sweep(
     require_full_delegation: bool = RequireFullDelegationOption,
     sustained: str | None = SustainedOption,
     threads: Annotated[list[int] | None, typer.Option(help="CPU threads; repeat for several.")] = None,
+    max_latency: Annotated[float | None, typer.Option(min=0, help="Limit of what to ship: median latency, ms.")] = None,
+    max_size: Annotated[float | None, typer.Option(min=0, help="Limit of what to ship: file, kB.")] = None,
+    max_memory: Annotated[float | None, typer.Option(min=0, help="Limit of what to ship: memory, MB.")] = None,
     preset: Annotated[str | None, typer.Option(help="quick, standard or strict: time against certainty.")] = None,
     invocations: Annotated[int | None, typer.Option(help="Invocations per cell, at least 5.")] = None,
     runs: Annotated[int | None, typer.Option(help="Timed runs per invocation.")] = None,
@@ -107,6 +110,8 @@ def sweep(
 
     Measures all attached phones in parallel; without a phone, this host.
     """
+    from harness.analysis.choice import ShipLimits
+
     if allow_code:
         let_code_run()
     place = results or default_results()
@@ -148,7 +153,8 @@ def sweep(
         found = run_sweep(spec, results=place, resume=resume, lab=lab, progress=watcher)
     if spec.require_full_delegation and fail_on == "failed":
         fail_on = "fell-back"
-    end_with(found, watcher, fail_on=fail_on, as_json=as_json, quiet=quiet)
+    limits = ShipLimits(max_drop or ShipLimits.max_drop_points, max_size, max_latency, max_memory)
+    end_with(found, watcher, limits=limits, fail_on=fail_on, as_json=as_json, quiet=quiet)
 
 
 def _print_plan(spec: SweepSpec, as_json: bool) -> None:

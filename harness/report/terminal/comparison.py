@@ -64,6 +64,7 @@ class _Column:
     """Where the terminal is narrow, columns of less worth are left out first."""
     show: Callable[[ComparedCells], str]
     numeric: bool = True
+    is_name: bool = False
 
 
 def _both(column: str) -> Callable[[ComparedCells], str]:
@@ -119,16 +120,16 @@ def _verdict(cells: ComparedCells) -> str:
 
 
 _COLUMNS = (
-    _Column("variant", 8, _both("variant"), numeric=False),
-    _Column("delegate", 6, _both("delegate_requested"), numeric=False),
-    _Column("A\nms", 2, _latency("a")),
-    _Column("B\nms", 3, _latency("b")),
-    _Column("difference\n%", 5, _difference),
-    _Column("99 %\ninterval", 4, _interval),
+    _Column("variant", 12, _both("variant"), numeric=False, is_name=True),
+    _Column("delegate", 11, _both("delegate_requested"), numeric=False, is_name=True),
+    _Column("A\nms", 6, _latency("a")),
+    _Column("B\nms", 7, _latency("b")),
+    _Column("difference\n%", 8, _difference),
+    _Column("99 %\ninterval", 2, _interval),
     _Column("noise\nfloor %", 1, _floor),
-    _Column("B is", 7, _verdict, numeric=False),
+    _Column("B is", 9, _verdict, numeric=False),
 )
-_THREADS = _Column("threads", 6, lambda cells: str(cells.cell.threads))
+_THREADS = _Column("threads", 10, lambda cells: str(cells.cell.threads), is_name=True)
 
 
 def _columns(compared: Sequence[ComparedCells]) -> list[_Column]:
@@ -157,7 +158,8 @@ def _device_tables(compared: Sequence[ComparedCells]) -> FittedTable:
         for serial, of_device in devices.items()
     ]
     fitting = [
-        FittingColumn(column.heading, column.worth, column.numeric, may_fold=not column.numeric) for column in columns
+        FittingColumn(column.heading, column.worth, column.numeric, not column.numeric, column.is_name)
+        for column in columns
     ]
     return FittedTable(fitting, sections)
 

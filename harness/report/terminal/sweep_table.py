@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from harness.analysis.choice import ShipLimits
+from harness.analysis.decision import Decision
 from harness.analysis.result_row import ResultRow
 from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section, curve
-from harness.text import number, printable
+from harness.text import number, pluralize, printable, words
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ def _number(heading: str, worth: int, show: Callable[[ResultRow], str]) -> Colum
 
 def _words(heading: str, worth: int, show: Callable[[ResultRow], str]) -> Column:
     return Column(FittingColumn(heading, worth, may_fold=True), show)
+
+
+def _name(heading: str, worth: int, show: Callable[[ResultRow], str], *, is_numeric: bool = False) -> Column:
+    return Column(FittingColumn(heading, worth, is_numeric, may_fold=not is_numeric, is_name=True), show)
 
 
 def _delegate_achieved(row: ResultRow) -> str:
@@ -57,14 +63,22 @@ def _memory(row: ResultRow) -> str:
     return number(row.memory_mb)
 
 
+def _top1(row: ResultRow) -> str:
+    return "-" if row.top1 is None else f"{100 * row.top1:.{row.accuracy_decimals}f}"
+
+
 def _change(row: ResultRow) -> str:
-    drop = row.accuracy_drop_points
-    return "-" if drop is None else f"{round(-drop, 1) + 0.0:+.1f}"  # + 0.0 makes a plain zero of minus zero
+    change = row.accuracy_change_points
+    return "-" if change is None else f"{change:+.{row.accuracy_decimals}f}"
+
+
+def _sustained(row: ResultRow) -> str:
+    return "-" if row.sustained_change is None else f"{100 * row.sustained_change:+.1f}"
 
 
 def _verdict(row: ResultRow) -> str:
     if row.rank is None:
-        return printable(row.verdict if row.failure_class is None else row.failure_class)
+        return printable(words(row.verdict if row.failure_class is None else row.failure_class))
     return f"{row.rank}{'=' if row.tied else ''}"
 
 
@@ -73,55 +87,79 @@ def _milliseconds(column: str) -> Callable[[ResultRow], str]:
 
 
 COLUMNS: tuple[Column, ...] = (
-    _words("variant", 12, lambda row: printable(row.variant)),
-    _words("delegate", 6, lambda row: printable(row.delegate_requested)),
+    _name("variant", 12, lambda row: printable(row.variant)),
+    _name("delegate", 11, lambda row: printable(row.delegate_requested)),
     _words("ran", 4, _delegate_achieved),
-    _number("latency\nms", 10, _milliseconds("latency_median_us")),
-    _number("95 %\ninterval", 9, _interval),
+    _number("latency\nms", 9, _milliseconds("latency_median_us")),
+    _number("95 %\ninterval", 8, _interval),
     _number("init ms\ncold/warm", 1, _init),
-    _number("memory\nMB", 8, _memory),
+    _number("memory\nMB", 7, _memory),
     _number("size\nkB", 3, lambda row: "-" if row.size_bytes is None else number(row.size_bytes / 1000)),
     _number("zip\nkB", 2, lambda row: "-" if row.gzip_size_bytes is None else number(row.gzip_size_bytes / 1000)),
-    _number("top-1\n%", 7, lambda row: "-" if row.top1 is None else f"{100 * row.top1:.1f}"),
+    _number("top-1\n%", 6, _top1),
     _number("change\npoints", 5, _change),
-    _words("rank", 11, _verdict),
+    _words("rank", 10, _verdict),
 )
 """Each with its worth: in a narrow terminal, rank, latency, its interval, memory and accuracy stay longest."""
-THREADS = _number("threads", 6, lambda row: str(row.threads))
-"""Shown where rows differ in it."""
+THREADS = _name("threads", 11, lambda row: str(row.threads), is_numeric=True)
+"""Shown if rows differ in it."""
+SUSTAINED = _number("sustained\n%", 3, _sustained)
+"""Shown if a cell was run for minutes: the last window against the first."""
+STAR = "\N{BLACK STAR}"
+"""Marks the row that the decision recommends."""
 
 
-def sweep_table(rows: Sequence[ResultRow]) -> RenderableType:
-    """Return one section per device, then what failed by class, then notes. `rows` is the summary.
+def sweep_table(rows: Sequence[ResultRow], decisions: Sequence[Decision] = (), details: str = "") -> RenderableType:
+    """Return one section per device, the decisions, what failed by class, then notes. `rows` is the summary.
 
     It takes as many columns as the terminal has room for when it is drawn, and says which it left out.
     """
     cells = [row for row in rows if row.variant is not None and row.serial is not None]
-    parts: list[RenderableType] = [_device_tables(cells)] if cells else []
+    recommended = {decision.cell_key for decision in decisions if decision.cell_key}
+    parts: list[RenderableType] = [_device_tables(cells, recommended)] if cells else []
+    parts += _decisions(decisions, details) if len(cells) > 1 else []
     parts += _curves(cells)
     parts += _failures(rows)
     parts += _notes(cells)
     return Group(*parts)
 
 
-def _device_tables(cells: list[ResultRow]) -> FittedTable:
+def _decisions(decisions: Sequence[Decision], details: str) -> list[RenderableType]:
+    """Say in one line per device what to ship and why."""
+    several = len(decisions) > 1
+    lines = [decision.headline if several else decision.answer for decision in decisions]
+    lines = [line[:1].upper() + line[1:] for line in lines]
+    return [Text(line, style="bold") for line in [*lines[:-1], f"{lines[-1]} {details}".rstrip()]] if lines else []
+
+
+def details_of(limits: ShipLimits, sweep_id: str = "") -> str:
+    """Say which command shows the evidence behind a decision."""
+    return f"Details: {' '.join(filter(None, ['harness report', sweep_id, limits.as_options()]))}"
+
+
+def _device_tables(cells: list[ResultRow], recommended: Container[str | None]) -> FittedTable:
     columns = list(COLUMNS)
     if len({row.threads for row in cells}) > 1:
-        columns.insert(3, THREADS)
+        columns.insert(2, THREADS)
+    if any(row.sustained_change is not None for row in cells):
+        columns.insert(-4, SUSTAINED)
     devices: dict[str | None, list[ResultRow]] = {}
     for row in cells:
         devices.setdefault(row.serial, []).append(row)
     sections = [
         Section(
-            [FittingRow([column.show(row) for column in columns], _style(row)) for row in rows], _device_title(rows[0])
+            [_fitting_row(columns, row, is_recommended=row.cell_key in recommended) for row in rows],
+            _device_title(rows[0]),
         )
         for rows in devices.values()
     ]
     return FittedTable([column.fitting for column in columns], sections)
 
 
-def _style(row: ResultRow) -> str:
-    return "green" if row.fastest is True else "" if row.rank is not None else "dim"
+def _fitting_row(columns: Sequence[Column], row: ResultRow, *, is_recommended: bool) -> FittingRow:
+    texts = [column.show(row) for column in columns]
+    style = "green" if row.fastest is True else "" if row.rank is not None else "dim"
+    return FittingRow([*texts[:-1], f"{texts[-1]} {STAR}"], "bold") if is_recommended else FittingRow(texts, style)
 
 
 def _curves(rows: Sequence[ResultRow]) -> list[RenderableType]:
@@ -167,15 +205,22 @@ def _place(row: ResultRow) -> str:
     return " ".join(printable(part) for part in parts if part is not None)
 
 
-def _cold(row: ResultRow) -> str:
-    return (
-        f"not warmed up: {_place(row)} still changed its speed after {row.warmup_runs} runs; raise warmup_max_s, or "
-        "see whether something else runs on the device."
-    )
+def _cold(rows: Sequence[ResultRow]) -> Iterator[str]:
+    has_several = len({row.threads for row in rows}) > 1
+    places = [
+        f"{_place(row)} {pluralize(row.threads or 0, 'thread')}" if has_several else _place(row)
+        for row in rows
+        if row.warmup_converged is False
+    ]
+    if places:
+        yield (
+            f"not warmed up: {', '.join(places)} still changed speed after the longest warm-up. Raise warmup_max_s "
+            "under [measurement] in the sweep's file, or see whether something else runs on the device."
+        )
 
 
 def _set_aside(row: ResultRow) -> str:
-    return f"set aside: {_place(row)} was measured again under other conditions: {row.set_aside}"
+    return f"superseded: {_place(row)} was measured again under other conditions: {row.set_aside}"
 
 
 def _sittings(rows: Sequence[ResultRow]) -> Iterator[str]:
@@ -188,12 +233,15 @@ def _sittings(rows: Sequence[ResultRow]) -> Iterator[str]:
         sets = [set(sittings.split(", ")) for sittings in groups]
         if all(one & other for one, other in combinations(sets, 2)):
             continue
-        told = "; ".join(f"sitting {sittings}: {', '.join(map(_name, found))}" for sittings, found in groups.items())
+        parts = [f"session {sittings}: {', '.join(map(_cell, found))}" for sittings, found in groups.items()]
         device = printable(next(iter(groups.values()))[0].device)
-        yield f"not measured in turns: {device}: {told}. Ranks between sessions also hold what changed in between."
+        yield (
+            f"not measured in turns: {device}: {'; '.join(parts)}. Ranks between sessions also hold what changed in "
+            "between."
+        )
 
 
-def _name(row: ResultRow) -> str:
+def _cell(row: ResultRow) -> str:
     return f"{printable(row.variant)} {printable(row.delegate_requested)}"
 
 
@@ -201,6 +249,6 @@ def _notes(rows: Sequence[ResultRow]) -> list[RenderableType]:
     notes = dict.fromkeys(row.accuracy_note for row in rows if row.accuracy_note is not None)
     notes |= dict.fromkeys(_set_aside(row) for row in rows if row.set_aside is not None)
     notes |= dict.fromkeys(_sittings(rows))
-    notes |= dict.fromkeys(_cold(row) for row in rows if row.warmup_converged is False)
-    told = [Text(f"note: {printable(note)}", style="dim") for note in notes if note]
-    return [Text(""), *told] if told else []
+    notes |= dict.fromkeys(_cold(rows))
+    lines = [Text(f"note: {printable(note)}", style="dim") for note in notes if note]
+    return [Text(""), *lines] if lines else []
