@@ -109,8 +109,7 @@ _ADVICE: dict[FailureClass, str] = {
         "failure."
     ),
     FailureClass.WRONG_OUTPUT: (
-        "The delegate is fast but its outputs are wrong: do not ship this variant with it; try another variant type "
-        "or a newer driver."
+        "The outputs on this delegate are wrong: do not ship this variant with it. Try another type or a newer driver."
     ),
     FailureClass.CRASHED: "The tool was killed by a signal: read the evidence, then try another delegate.",
     FailureClass.OUT_OF_MEMORY: "Use a smaller variant or batch, or close other apps on the device.",

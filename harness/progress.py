@@ -61,7 +61,7 @@ class DeviceStatus:
     """Process `number` of this many of this cell and pass; 0: not known beforehand."""
     heat: Temperature | None = None
     latency_us: float | None = None
-    """Of the last process that was timed."""
+    """Median so far of the cell that was timed last."""
     latency_cell: str = ""
     interval_us: tuple[float, float] | None = None
     """95 % interval of that cell's median so far; None for fewer than two processes."""

@@ -52,6 +52,8 @@ class MeasurementSettings(SpecModel):
     def _windows_fit(self) -> MeasurementSettings:
         if self.sustained_s and self.sustained_window_s >= self.timeout_s:
             raise ValueError("sustained_window_s must be shorter than timeout_s")
+        if 0 < self.sustained_s < 2 * self.sustained_window_s:
+            raise ValueError(f"sustained_s must hold two windows of {self.sustained_window_s:g} s to compare")
         return self
 
 

@@ -98,7 +98,7 @@ def test_the_table_of_a_comparison_cuts_nothing(store, width):
     assert "…" not in text
     assert "inconclusive" in text
     told = text.partition("Too narrow for:")[2]
-    assert ("noise floor %" in " ".join(told.split())) is (width < 120)
+    assert ("noise floor %" in " ".join(told.split())) is (width < 80)
 
 
 @pytest.mark.parametrize("command", [("recipes",), ("doctor",), ("sweep", "--dry-run")])

@@ -37,7 +37,9 @@ class Chart:
     group_name: str = "Device"
     view_name: str = "Axes"
     unavailable: str = ""
-    """One sentence that stands in place of the chart where there is nothing to draw."""
+    """One sentence that stands in place of the chart if there is nothing to draw."""
+    recommended: Mapping[str, str] = field(default_factory=dict)
+    """The cell that the decision recommends, by group; its point has a star."""
 
     @property
     def is_empty(self) -> bool:
@@ -51,6 +53,7 @@ class Chart:
             "views": self.views,
             "data": {name: rows for name, rows in self.data.items() if rows},
             "columns": self.columns,
+            "recommended": self.recommended,
         }
 
 

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.analysis.choice import ShipLimits
 from harness.analysis.decision import Decision, decide
@@ -34,7 +34,7 @@ from harness.report.html.tables import (
     row_table,
 )
 from harness.report.html.trade_offs import trade_off_figure
-from harness.text import to_json
+from harness.text import printable, to_json, words
 from harness.version import __version__
 
 _PACKAGE = "harness.report.html"
@@ -85,6 +85,7 @@ def render_report(sweeps: Sequence[SweepData], options: ReportOptions | None = N
         limits=options.limits,
         document=json_for_script(document),
         row_count=sum(len(data.rows) for data in sweeps),
+        tools=" and ".join(dict.fromkeys(printable(tool.name) for data in sweeps for tool in data.tools)) or "the tool",
     )
 
 
@@ -96,10 +97,11 @@ def render_index(entries: Sequence[Mapping[str, object]]) -> str:
 def _sections(data: SweepData, index: int, options: ReportOptions) -> SweepSections:
     findings, more_findings = delegate_findings(data)
     failures, more_failures = failure_groups(data)
+    decisions = decide(data, options.limits)
     return SweepSections(
         data,
-        decide(data, options.limits),
-        trade_off_figure(data, f"trade-offs-{index}"),
+        decisions,
+        trade_off_figure(data, f"trade-offs-{index}", decisions),
         [
             invocation_figure(data, f"latency-{index}"),
             delegate_figure(data, f"delegates-{index}"),
@@ -129,6 +131,7 @@ def render_template(template: str, scripts: Sequence[str], **values: object) -> 
     environment = Environment(
         loader=PackageLoader(_PACKAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters |= {"marked": _marked, "words": words}
     style = asset("style.css")
     return environment.get_template(template).render(
         style=Markup(style),  # noqa: S704 - shipped with harness
@@ -137,6 +140,15 @@ def render_template(template: str, scripts: Sequence[str], **values: object) -> 
         harness_version=__version__,
         **values,
     )
+
+
+def _marked(text: str) -> Markup:
+    """Escape a sentence and set the words between its backticks as code."""
+    parts = str(escape(text)).split("`")
+    if len(parts) % 2 == 0:  # a lone backtick is no mark
+        return escape(text)
+    shown = [f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts)]
+    return Markup("".join(shown))  # noqa: S704 - escaped above
 
 
 def _policy(style: str, scripts: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ class RowColumn:
     value: Callable[[SweepData, ResultRow], Any]
     unit: str = ""
     kind: str = "text"
-    """`text`, `number`, `fixed` (one decimal place) or `signed`."""
+    """`text`, `number`, `fixed` (some decimals) or `signed`."""
     has_filter: bool = False
     """True if a list of its values lets the reader choose rows."""
 
@@ -41,9 +41,16 @@ def _milliseconds(column: str) -> Callable[[SweepData, ResultRow], float | None]
     return lambda _, row: milliseconds(getattr(row, column))
 
 
+def _top1(_: SweepData, row: ResultRow) -> float | None:
+    return None if row.top1 is None else round(100 * row.top1, row.accuracy_decimals)
+
+
 def _change(_: SweepData, row: ResultRow) -> float | None:
     return row.accuracy_change_points
 
+
+DECIDING = ("variant", "delegate", "threads", "device", "verdict", "latency", "size", "memory", "top1", "change")
+"""Columns that stand in front; the others follow in the order of `COLUMNS`."""
 
 COLUMNS: tuple[RowColumn, ...] = (
     RowColumn("variant", "variant", _text("variant"), has_filter=True),
@@ -56,7 +63,7 @@ COLUMNS: tuple[RowColumn, ...] = (
     RowColumn("latency", "latency", _milliseconds("latency_median_us"), "ms", "number"),
     RowColumn("low", "95 % from", _milliseconds("latency_low_us"), "ms", "number"),
     RowColumn("high", "to", _milliseconds("latency_high_us"), "ms", "number"),
-    RowColumn("top1", "top-1", _value("top1", 100), "%", "fixed"),
+    RowColumn("top1", "top-1", _top1, "%", "fixed"),
     RowColumn("change", "change", _change, "points", "signed"),
     RowColumn("size", "file", _value("size_bytes", 1 / 1000), "kB", "number"),
     RowColumn("gzip", "zipped", _value("gzip_size_bytes", 1 / 1000), "kB", "number"),
@@ -65,6 +72,7 @@ COLUMNS: tuple[RowColumn, ...] = (
     RowColumn("cold", "first load", _milliseconds("init_cold_us"), "ms", "number"),
     RowColumn("warm", "next load", _milliseconds("init_warm_us"), "ms", "number"),
     RowColumn("invocations", "invocations", _value("invocations_ok"), kind="number"),
+    RowColumn("sustained", "sustained", _value("sustained_change", 100), "%", "signed"),
     RowColumn("outcome", "outcome", lambda _, row: str(row.failure_class or row.verdict), has_filter=True),
 )
 """`outcome` is not shown: it filters what `verdict` shows."""
@@ -77,6 +85,7 @@ def row_table(sweeps: Sequence[SweepData]) -> dict[str, Any]:
     """Return columns and rows; a column that tells nothing apart (one sweep, one device) is left out."""
     rows = [[_short(column.value(data, row)) for column in COLUMNS] for data in sweeps for row in data.rows]
     used = [index for index, column in enumerate(COLUMNS) if _is_used(column, [row[index] for row in rows])]
+    decimals = min((row.accuracy_decimals for data in sweeps for row in data.rows if row.samples), default=1)
     return {
         "columns": [
             {
@@ -86,6 +95,8 @@ def row_table(sweeps: Sequence[SweepData]) -> dict[str, Any]:
                 "kind": column.kind,
                 "filter": column.has_filter,
                 "hidden": column.name in _HIDDEN,
+                "place": DECIDING.index(column.name) if column.name in DECIDING else len(DECIDING),
+                "decimals": decimals if column.name in ("top1", "change") else 1,
             }
             for column in (COLUMNS[index] for index in used)
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.analysis.decision import Decision
 from harness.analysis.result_row import ResultRow
 from harness.analysis.sweep_data import SweepData
 from harness.analysis.verdict import Verdict
@@ -18,8 +19,11 @@ from harness.report.html.figure import (
     delegate_scale,
     tooltip,
 )
+from harness.text import printable
 
 _MOST_POINTS = 400
+_STAR = "M0,-1L.22,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.22,-.31Z"
+"""A path for Vega, which has no star of its own."""
 _LATENCY = Axis("latency", "latency_ms", "latency, ms", "latency_low_ms", "latency_high_ms")
 _ACCURACY = Axis("accuracy", "top1_percent", "top-1 accuracy, %", "top1_low_percent", "top1_high_percent")
 _SIZE = Axis("size", "size_kb", "file, kB")
@@ -45,17 +49,31 @@ _EVIDENCE = tooltip(
 )
 
 
-def trade_off_figure(data: SweepData, identity: str) -> Chart:
-    """Return the figure: one point a ranked cell; hollow where another cell beats it in every measure."""
+def trade_off_figure(data: SweepData, identity: str, decisions: Sequence[Decision] = ()) -> Chart:
+    """Return the figure: one point per ranked cell; hollow if another cell beats it in every measure."""
     ranked = [row for row in data.cell_rows if row.verdict == Verdict.RANKED]
+    shipped = {decision.cell_key for decision in decisions}
+    groups = by_device(data, ranked)
+    recommended = {
+        device: printable(data.name_of(row))
+        for device, rows in groups.items()
+        for row in rows
+        if row.cell_key in shipped
+    }
+    points = {device: _points(data, rows) for device, rows in groups.items()}
+    measured = [
+        (x, y)
+        for x, y in _PAIRS
+        if any(_has(point, x) and _has(point, y) for rows in points.values() for point in rows)
+    ]
     return Chart(
         identity,
         "Trade-offs",
         "Each point is a ranked cell. Filled: on the Pareto front, no other cell of this device is at least as good in "
         "latency, size, memory and accuracy and better in one. The line joins those that no other beats on the two "
-        "axes shown. Bars are 95 % intervals: cells whose bars overlap are not distinguished.",
-        {f"{x.name} and {y.name}": _spec(x, y, data.cell_rows) for x, y in _PAIRS},
-        {device: _points(data, rows) for device, rows in by_device(data, ranked).items()},
+        "axes shown. Bars are 95 % intervals. The star marks the recommended cell.",
+        {f"{x.name} and {y.name}": _spec(x, y, data.cell_rows) for x, y in measured or _PAIRS},
+        points,
         [
             ("cell", "cell"),
             ("latency", "latency"),
@@ -65,7 +83,12 @@ def trade_off_figure(data: SweepData, identity: str) -> Chart:
             ("front", "Pareto front"),
         ],
         unavailable="No cell was ranked, so there is nothing to weigh.",
+        recommended=recommended,
     )
+
+
+def _has(point: Point, axis: Axis) -> bool:
+    return point[axis.field_name] is not None
 
 
 def _points(data: SweepData, rows: Sequence[ResultRow]) -> Sequence[Point]:
@@ -119,14 +142,25 @@ def _spec(x: Axis, y: Axis, rows: Sequence[ResultRow]) -> dict[str, Any]:
                 }
             )
     encoding = {"x": x.channel(), "y": y.channel(), "tooltip": _EVIDENCE}
+    # The page's script gives each point its label and a place for it: beside its neighbours' where points are close.
+    place = {name: {"expr": f"datum.label_{name}"} for name in ("align", "dx", "dy")}
     layers.append(
         {
-            "transform": [{"filter": {"field": _line_field(x, y), "equal": True}}],
-            "mark": {"type": "text", "align": "left", "dx": 8, "dy": -9, "style": "name", "limit": 160},
-            "encoding": {"x": x.channel(), "y": y.channel(), "text": {"field": "variant"}},
+            "transform": [
+                {"filter": f"datum.is_labelled || (datum.is_labelled === null && datum.{_line_field(x, y)})"}
+            ],
+            "mark": {"type": "text", "style": "name", "limit": 200, **place},
+            "encoding": {"x": x.channel(), "y": y.channel(), "text": {"field": "label"}},
         }
     )
     layers += delegate_points(rows, "datum.front === 'on the front'", encoding)
+    layers.append(
+        {
+            "transform": [{"filter": "datum.is_recommended"}],
+            "mark": {"type": "point", "shape": _STAR, "size": 420, "style": "star", "strokeWidth": 1.5},
+            "encoding": encoding,
+        }
+    )
     return {"width": "container", "height": 340, "layer": layers}
 
 

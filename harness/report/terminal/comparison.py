@@ -138,7 +138,13 @@ def _columns(compared: Sequence[ComparedCells]) -> list[_Column]:
 
 
 def comparison_table(compared: Sequence[ComparedCells]) -> RenderableType:
-    """Return one section per device, then why what was not concluded was not, then notes and floors."""
+    """Return one section per device, then why pairs remained open or were refused, then notes and floors.
+
+    If nothing could be compared, the reasons stand alone.
+    """
+    if all(cells.finding.verdict is FindingVerdict.REFUSED for cells in compared):
+        reasons = " ".join(dict.fromkeys(cells.finding.why for cells in compared))
+        return Text(f"Nothing could be compared. {printable(reasons)}")
     return Group(_device_tables(compared), *_reasons(compared), *_notes(compared))
 
 

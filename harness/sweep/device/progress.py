@@ -114,7 +114,7 @@ class DeviceProgress:
         is_measured = self._status.news is DeviceEvent.FINISHED
         if is_measured and latencies_us and (estimate := median_with_interval(latencies_us)):
             interval = None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
-            changes |= {"latency_us": latencies_us[-1], "latency_cell": _name(cell), "interval_us": interval}
+            changes |= {"latency_us": estimate.value, "latency_cell": _name(cell), "interval_us": interval}
         news = DeviceEvent.STEP if self._has_worked else DeviceEvent.SKIPPED
         self._has_worked = False
         self._tell(news, **changes)

@@ -25,13 +25,15 @@
   const shown = {
     text: (value) => value ?? "",
     number: (value) => significant(value),
-    fixed: (value) => (typeof value === "number" ? value.toFixed(1) : ""),
-    signed: (value) => {
+    fixed: (value, decimals) => (typeof value === "number" ? value.toFixed(decimals) : ""),
+    signed: (value, decimals) => {
       if (typeof value !== "number") return "";
-      const text = Math.abs(value).toFixed(1);
-      return (text === "0.0" ? "\u00b1" : value < 0 ? MINUS : "+") + text;
+      const text = Math.abs(value).toFixed(decimals);
+      return (Number(text) === 0 ? "\u00b1" : value < 0 ? MINUS : "+") + text;
     },
   };
+  /** Verdicts and classes are names in data; people read words. */
+  const words = (name) => (typeof name === "string" ? name.replaceAll("_", " ") : name);
 
   // ---- the tooltip: what Vega hands over is set as text ----
 
@@ -42,7 +44,7 @@
     const list = make("dl");
     for (const [name, text] of pairs) {
       if (text === null || text === "" || text === "null" || text === "undefined") continue;
-      list.append(make("dt", {}, name), make("dd", {}, plainNumber(text)));
+      list.append(make("dt", {}, name), make("dd", {}, name === "verdict" ? words(text) : plainNumber(text)));
     }
     tip.replaceChildren(list);
     tip.hidden = false;
@@ -71,7 +73,7 @@
       legend: { ...text, orient: "top", symbolSize: 90, symbolOpacity: 1, offset: 8 },
       range: { category: [1, 2, 3, 4, 5, 6, 7, 8].map((n) => color(`c${n}`)) },
       line: { color: color("c1") }, text: { color: color("ink"), fontSize: 12 }, point: { color: color("c1") }, rule: { color: color("soft") },
-      style: { front: { stroke: color("soft") }, median: { color: color("ink") }, change: { fill: color("bad") } },
+      style: { front: { stroke: color("soft") }, median: { color: color("ink") }, change: { fill: color("bad") }, star: { stroke: color("ink"), fill: null } },
     };
   }
   const font = getComputedStyle(document.body).fontFamily;
@@ -86,7 +88,12 @@
       return values.length > 1 && low > 0 && Math.max(...values) / low > DECADE;
     };
     const channels = [];
+    const delegates = [...new Set(rows.map((row) => row.delegate))];
     (function walk(part) {
+      for (const name of ["color", "shape"]) { // the domain keeps one colour per delegate; the legend lists what is drawn
+        const channel = part.encoding?.[name];
+        if (channel?.field === "delegate") channel.legend = { ...channel.legend, values: (channel.scale?.domain ?? delegates).filter((delegate) => delegates.includes(delegate)) };
+      }
       for (const name of ["x", "y"]) {
         const channel = part.encoding?.[name];
         if (channel?.type === "quantitative" && channel.scale?.nice) channels.push([name, channel]);
@@ -105,6 +112,28 @@
     return copy;
   }
 
+  const MOST_LABELS = 14;
+  const MOST_LABELS_NARROW = 5;
+  /** Label all points if they are few, else those on the line; the labels of neighbours stand at different heights. */
+  function withLabels(rows, recommended, x, narrow) {
+    const xs = rows.map((row) => row[x]).filter((value) => typeof value === "number");
+    const middle = (Math.min(...xs) + Math.max(...xs)) / 2;
+    const few = rows.length <= (narrow ? MOST_LABELS_NARROW : MOST_LABELS);
+    const count = (variant) => rows.filter((row) => row.variant === variant).length;
+    const oneDelegate = new Set(rows.map((row) => row.delegate)).size === 1;
+    const order = rows.map((row, index) => [row[x], index]).sort((a, b) => a[0] - b[0]).map(([, index]) => index);
+    return rows.map((row, index) => {
+      const isRecommended = row.cell === recommended;
+      const name = count(row.variant) === 1 ? row.variant : oneDelegate ? row.cell.replace(` on ${row.delegate}`, "") : row.cell;
+      const isRight = row[x] > middle;
+      return {
+        ...row, is_recommended: isRecommended, is_labelled: few || isRecommended ? true : narrow ? false : null,
+        label: isRecommended ? `\u2605 ${name}` : name, label_align: isRight ? "right" : "left", label_dx: isRight ? -11 : 11,
+        label_dy: [-13, 14, -27, 28][order.indexOf(index) % 4],
+      };
+    });
+  }
+
   const NARROW_PX = 640;
   const ONLY_ERRORS = 1;
   const MANY_MARKS = 1500;
@@ -114,7 +143,9 @@
     const section = place.closest("section");
     const group = $("select.group", section)?.value ?? Object.keys(figure.data)[0];
     const view = $("select.view", section)?.value ?? Object.keys(figure.views)[0];
-    const rows = figure.data[group];
+    const narrow = place.clientWidth < NARROW_PX;
+    const x = (figure.views[view].layer ?? []).find((layer) => layer.mark.style === "name")?.encoding.x.field;
+    const rows = x ? withLabels(figure.data[group], figure.recommended[group], x, narrow) : figure.data[group];
     drawn.get(place)?.finalize();
     drawn.set(place, null);
     place.setAttribute("aria-label", `${figure.title}: ${group}${Object.keys(figure.views).length > 1 ? `, ${view}` : ""}, ${rows.length} points. The data follow as a table.`);
@@ -123,8 +154,7 @@
       const field = (spec.encoding ?? spec.layer[0].encoding).y.field;
       spec.height = spec.height.step * new Set(rows.map((row) => row[field])).size;
     }
-    if (place.clientWidth < NARROW_PX && spec.layer) spec.layer = spec.layer.filter((layer) => layer.mark.style !== "name");
-    if (place.clientWidth < NARROW_PX && spec.encoding?.color?.legend) spec.encoding.color.legend.columns = 1;
+    if (narrow && spec.encoding?.color?.legend) spec.encoding.color.legend.columns = 1;
     if (spec.vconcat) spec.vconcat.forEach((panel) => { panel.width = Math.max(220, place.clientWidth - 90); });
     try {
       drawn.set(place, await vegaEmbed(place, spec, {
@@ -146,7 +176,8 @@
     const body = rows.slice(0, MOST_TABLE_ROWS).map((row) => make("tr", {}, ...figure.columns.map(([field], index) => {
       const value = row[field];
       const number = typeof value === "number";
-      return make(index ? "td" : "th", { scope: index ? null : "row", class: number ? "num" : null }, number ? significant(value, 4) : value ?? "");
+      const text = field === "verdict" ? words(value) : value;
+      return make(index ? "td" : "th", { scope: index ? null : "row", class: number ? "num" : null }, number ? significant(value, 4) : text ?? "");
     })));
     const caption = rows.length > MOST_TABLE_ROWS ? `The first ${MOST_TABLE_ROWS} of ${rows.length} points` : `${rows.length} points`;
     $(".scroll", details).replaceChildren(make("table", { class: "plain" }, make("caption", {}, caption), make("thead", {}, head), make("tbody", {}, ...body)));
@@ -189,7 +220,7 @@
   const position = Object.fromEntries(columns.map((column, index) => [column.name, index]));
   const haystacks = rows.map((row) => row.filter((value) => typeof value === "string").join("\n").toLowerCase());
   const state = { search: "", filters: {}, sort: null, ascending: true, page: 0 };
-  const visible = columns.filter((column) => !column.hidden);
+  const visible = columns.filter((column) => !column.hidden).sort((a, b) => a.place - b.place);
 
   function chosenRows() {
     const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
@@ -236,8 +267,8 @@
     const rank = row[position.rank] ?? null;
     const element = make("tr", { class: rank === null ? "unranked" : rank === 1 ? "fastest" : null });
     visible.forEach((column, index) => {
-      const value = shown[column.kind](row[position[column.name]]);
-      const content = column.name === "verdict" ? make("span", { class: `badge${rank === null ? " failed" : ""}` }, value) : value;
+      const value = shown[column.kind](row[position[column.name]], column.decimals);
+      const content = column.name === "verdict" ? make("span", { class: `badge${rank === null ? " failed" : ""}` }, words(value)) : value;
       element.append(index === 0 ? make("th", { scope: "row" }, content) : make("td", { class: column.kind === "text" ? column.name : "num" }, content));
     });
     return element;
@@ -270,7 +301,7 @@
     const values = [...new Set(rows.map((row) => String(row[position[column.name]] ?? "")))].filter(Boolean);
     if (values.length < 2) return null;
     values.sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-    const choice = make("select", { id: `filter-${column.name}` }, make("option", { value: "" }, "all"), ...values.map((value) => make("option", { value }, value)));
+    const choice = make("select", { id: `filter-${column.name}` }, make("option", { value: "" }, "all"), ...values.map((value) => make("option", { value }, column.name === "outcome" ? words(value) : value)));
     choice.addEventListener("change", () => { state.filters[column.name] = choice.value; state.page = 0; show(); });
     return control(column.heading, choice);
   }
