@@ -13,7 +13,7 @@ from harness.analysis.result_row import ResultRow
 from harness.analysis.verdict import FEWEST_INVOCATIONS, Verdict
 from harness.errors import UsageError
 from harness.store.store import Store
-from harness.text import alternatives
+from harness.text import alternatives, words
 
 
 class Subject(StrEnum):
@@ -157,7 +157,7 @@ def _reason_to_refuse(couple_: CellPair, allow: Collection[str]) -> str:
         return f"Only in {'B' if a is None else 'A'}."
     for name, side in (("A", a), ("B", b)):
         if side.cell.verdict in (Verdict.FAILED, Verdict.NOT_MEASURED, Verdict.WRONG_OUTPUT):
-            return f"{name} is no measurement: {side.cell.failure_class or side.cell.verdict}."
+            return f"{name} is no measurement: {words(side.cell.failure_class or side.cell.verdict)}."
     kinds = [side.cell.device_kind for side in (a, b)]
     if kinds[0] != kinds[1]:  # not even with leave: what is emulated says nothing of what is not
         return f"A is of a device of kind {kinds[0]}, B of kind {kinds[1]}: these are never compared."
@@ -177,7 +177,7 @@ def _flags(a: ComparableCell, b: ComparableCell) -> tuple[str, ...]:
     for name, own, other in (("A", a, b), ("B", b, a)):
         flags += [f"{name} alone: {label}" for label in sorted(own.labels - other.labels)]
         if own.cell.verdict not in (Verdict.RANKED, Verdict.INCOMPLETE):
-            flags.append(f"{name} is {own.cell.verdict}")
+            flags.append(f"{name}: {words(own.cell.verdict)}")
     return tuple(flags)
 
 

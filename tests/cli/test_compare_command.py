@@ -300,7 +300,7 @@ def test_wrong_outputs_and_cells_without_counterpart_are_refused(store):
     add(store, AFTER, latencies(2, ratio=0.5), outcome=accuracy_outcome(passed=False))
     add(store, BEFORE, latencies(3), "fp32")
     found = findings(store)
-    assert found["int8", "cpu"].finding.why == "B is no measurement: wrong_output."
+    assert found["int8", "cpu"].finding.why == "B is no measurement: wrong output."
     assert found["fp32", "cpu"].finding.why == "Only in A."
 
 

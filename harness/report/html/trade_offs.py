@@ -142,7 +142,7 @@ def _spec(x: Axis, y: Axis, rows: Sequence[ResultRow]) -> dict[str, Any]:
                 }
             )
     encoding = {"x": x.channel(), "y": y.channel(), "tooltip": _EVIDENCE}
-    # The page's script gives each point its label and a place for it: beside its neighbours' where points are close.
+    # The page's script gives each point its label and a place for it, at another height than its neighbours.
     place = {name: {"expr": f"datum.label_{name}"} for name in ("align", "dx", "dy")}
     layers.append(
         {
