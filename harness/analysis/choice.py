@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from harness.analysis.cell_comparison import CellPair, compare_cells
 from harness.analysis.comparison import Finding, FindingVerdict
@@ -130,16 +131,21 @@ def choose(data: SweepData, rows: Sequence[ResultRow], limits: ShipLimits) -> Ch
         asked = [limit for limit in asked if limit.value is not _drop]  # said in a note: nothing to judge by
     fit = sorted((row for row in ranked if all(limit.is_met(row) for limit in asked)), key=latency_us)
     test = _PairwiseTest(data)
-    fast = [row for index, row in enumerate(fit) if all(test.is_as_fast(other, row) for other in fit[:index])]
-    chosen = min(fast, key=_preference, default=None)
+    near = [row for row in fit if row is fit[0] or test.is_as_fast(fit[0], row)]
+    preferred = sorted(near, key=_preference)
+    chosen = next((row for row in preferred if all(test.is_as_fast(other, row) for other in _before(fit, row))), None)
     hidden, tied = None, []
     if chosen:
         hiding = [row for row in fit if row is not chosen and test.hidden_factor(row, chosen) >= HIDDEN_FACTOR]
         factors = [max(test.hidden_factor(row, chosen), test.hidden_factor(chosen, row)) for row in hiding]
         differences = map(HiddenDifference, hiding, factors)
         hidden = max(differences, key=lambda difference: difference.factor, default=None)
-        tied = [row for row in fast if row is not chosen and not test.is_different(chosen, row)]
+        tied = [row for row in near if row is not chosen and not test.is_different(chosen, row)]
     return Choice(rows, fit, chosen, tied, hidden, _baseline(data, ranked), asked)
+
+
+def _before(rows: Sequence[ResultRow], row: ResultRow) -> Iterator[ResultRow]:
+    return takewhile(lambda other: other is not row, rows)
 
 
 class _PairwiseTest:
@@ -152,6 +158,8 @@ class _PairwiseTest:
 
     def is_as_fast(self, faster: ResultRow, row: ResultRow) -> bool:
         """Return True if `row` is not shown to be slower, and cannot be much slower without being noticed."""
+        if latency_us(row) >= HIDDEN_FACTOR * latency_us(faster):  # shown to be slower, or hidden: no test needed
+            return False
         verdict = self._finding(faster, row).verdict
         return verdict not in (FindingVerdict.SLOWER, FindingVerdict.REFUSED) and (
             self.hidden_factor(faster, row) < HIDDEN_FACTOR

@@ -222,7 +222,7 @@ def _notes(data: SweepData, choice: Choice, chosen: ResultRow, finding: Finding 
     notes = []
     if choice.tied:
         names = _list([data.name_of(row) for row in choice.tied])
-        smallest = all(row.size_bytes != chosen.size_bytes for row in choice.tied)
+        smallest = all((row.size_bytes or 0) > (chosen.size_bytes or 0) for row in choice.tied)
         reason = "; of these it has the smallest file" if smallest else ""
         notes.append(f"The data cannot tell it from {names} in latency{reason}.")
     if finding and finding.verdict in (FindingVerdict.INCONCLUSIVE, FindingVerdict.REFUSED):
