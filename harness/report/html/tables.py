@@ -72,7 +72,6 @@ COLUMNS: tuple[RowColumn, ...] = (
     RowColumn("cold", "first load", _milliseconds("init_cold_us"), "ms", "number"),
     RowColumn("warm", "next load", _milliseconds("init_warm_us"), "ms", "number"),
     RowColumn("invocations", "invocations", _value("invocations_ok"), kind="number"),
-    RowColumn("sustained", "sustained", _value("sustained_change", 100), "%", "signed"),
     RowColumn("outcome", "outcome", lambda _, row: str(row.failure_class or row.verdict), has_filter=True),
 )
 """`outcome` is not shown: it filters what `verdict` shows."""
