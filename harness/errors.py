@@ -101,7 +101,8 @@ _ADVICE: dict[FailureClass, str] = {
         "This device or tool does not offer the delegate: leave it out, or use a tool that was built with it."
     ),
     FailureClass.DELEGATE_FAILED: (
-        "The delegate refused this model: read the runtime's own sentence in the evidence, or use the cpu delegate."
+        "The delegate refused this model: read the runtime's own sentence in the evidence, then use the cpu delegate, "
+        "or cpu-builtin if it was cpu."
     ),
     FailureClass.FELL_BACK: (
         "The latency is not the accelerator's alone and is not ranked: `harness results show --json` has the evidence, "

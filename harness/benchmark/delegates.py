@@ -5,8 +5,10 @@ To add one, write its `Delegate` here and name it in the docs; nothing else know
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from harness.benchmark.log_lines import is_named
 from harness.errors import UsageError
 
 
@@ -28,6 +30,17 @@ class Delegate:
 
 _SERIALIZATION = (("delegate_serialize_dir", "{folder}"), ("delegate_serialize_token", "model"))
 _GPU_CACHE = (*_SERIALIZATION, ("gpu_serialization_dir", "{folder}"), ("gpu_model_cache_key", "model"))
+_GPU = (
+    *("GPU", "TfLiteGpuDelegate", "LITERT_CL", "LITERT_GL", "LITERT_WEBGPU", "LITERT_METAL", "LITERT_VULKAN"),
+    *("Metal", "METAL", "WebGPU"),
+)
+_NNAPI = ("NNAPI", "TfLiteNnapiDelegate")
+_QNN, _HEXAGON = ("Qnn", "QNN"), ("Hexagon", "HEXAGON")
+_NPU = (
+    *("DispatchDelegate", "LITERT_NPU", "NPU delegate", "NPU accelerator", *_QNN, *_HEXAGON, "Neuron", "NEURON"),
+    *("GoogleTensor", "Google Tensor", "EdgeTpu", "EdgeTPU", "Darwinn", "Ethos", "ArmNN", "Armnn", "ArmNn"),
+)
+"""The vendors' delegates, and LiteRT's own, which hands them a graph that was compiled for their NPU."""
 _WEIGHT_CACHE = (("xnnpack_weight_cache_file_path", "{folder}/weights"),)
 
 # gpu and nnapi leave XNNPACK at its default, as an app does: what the accelerator refuses then runs on the CPU at its
@@ -43,34 +56,63 @@ DELEGATES: dict[str, Delegate] = {
             "gpu",
             (("use_gpu", "true"),),
             False,
-            ("GPU", "TfLiteGpuDelegate"),
+            _GPU,
             # without the last one, LiteRT's tool adds the CPU by itself and runs there what the GPU does not take
             (("use_gpu", "true"), ("use_cpu", "false"), ("require_full_delegation", "true")),
             _GPU_CACHE,
         ),
-        Delegate(
-            "nnapi", (("use_nnapi", "true"),), False, ("NNAPI", "TfLiteNnapiDelegate"), cache_flags=_SERIALIZATION
-        ),
+        Delegate("nnapi", (("use_nnapi", "true"),), False, _NNAPI, cache_flags=_SERIALIZATION),
         Delegate(
             "nnapi:",
             (("use_nnapi", "true"), ("nnapi_accelerator_name", "{accelerator}")),
             False,
-            ("NNAPI", "TfLiteNnapiDelegate"),
+            _NNAPI,
             cache_flags=_SERIALIZATION,
         ),
-        Delegate("external:", (("external_delegate_path", "{accelerator}"),), False, ("EXTERNAL", "Vx Delegate")),
+        Delegate(
+            "external:", (("external_delegate_path", "{accelerator}"),), False, ("EXTERNAL", "Vx Delegate", *_NPU)
+        ),
     )
 }
 
+_ONLY_IN_LOGS = {
+    delegate.name: delegate
+    for delegate in (
+        Delegate("hexagon", (), False, _HEXAGON),
+        Delegate("qnn", (), False, _QNN),
+        Delegate("npu", (), False, _NPU),
+        Delegate("coreml", (), False, ("CoreML", "CoreMl", "COREML")),
+        Delegate("stable", (), False, ("stable", "Stable", "STABLE")),
+    )
+}
+"""Delegates that harness asks no tool for, though a log that people bring may be about one."""
 
-def find_delegate(name: str) -> Delegate:
+
+def find_delegate(name: str, allowed_names: Iterable[str] = DELEGATES) -> Delegate:
     """Return the delegate for a requested name such as `gpu` or `nnapi:qti-dsp`. Raises `UsageError`."""
     base, colon, accelerator = name.partition(":")
     delegate = DELEGATES.get(base + colon)
     if delegate is None or (colon and not accelerator):
-        allowed = ", ".join(key if not key.endswith(":") else f"{key}ACCELERATOR" for key in DELEGATES)
+        allowed = ", ".join(key if not key.endswith(":") else f"{key}ACCELERATOR" for key in allowed_names)
         raise UsageError(f"Unknown delegate {name!r}.", f"Allowed are: {allowed}.")
     return delegate
+
+
+def find_delegate_of_log(name: str) -> Delegate:
+    """Return the delegate that a log was asked about: also one that harness itself cannot ask a tool for."""
+    return _ONLY_IN_LOGS.get(name) or find_delegate(name, [*DELEGATES, *_ONLY_IN_LOGS])
+
+
+def kind_of(log_name: str) -> Delegate | None:
+    """Return the delegate that a log calls by a name such as `TfLiteNnapiDelegate`; None for an unknown one."""
+    known = (*_ONLY_IN_LOGS.values(), *DELEGATES.values())
+    return next((delegate for delegate in known if is_named(log_name, delegate.log_names)), None)
+
+
+def is_called(delegate: Delegate, log_name: str) -> bool:
+    """Return True if a log means a delegate by a name. An unknown one may be any vendor's."""
+    is_vendors = delegate.name in ("external:", "npu") and kind_of(log_name) is None
+    return is_named(log_name, delegate.log_names) or is_vendors
 
 
 def flags_for(name: str) -> list[tuple[str, str]]:

@@ -3,84 +3,109 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
-from harness.benchmark.benchmark_model.log import BenchmarkLog, DelegateUse, ExplicitDelegate
-from harness.benchmark.delegates import Delegate, find_delegate
+from harness.benchmark.benchmark_model.delegate_lines import DelegateUse
+from harness.benchmark.benchmark_model.log import BenchmarkLog
+from harness.benchmark.delegates import Delegate, find_delegate, find_delegate_of_log, is_called, kind_of
 from harness.benchmark.invocation import Delegation
+from harness.benchmark.log_lines import is_named
 from harness.errors import Failure, FailureClass
 
-_UNSUPPORTED_PLATFORM = re.compile(r"acceleration is unsupported on this platform")
-_REFUSED_OPERATIONS = re.compile(r"Following operations are not supported by (.*) delegate")
-_FAILED_TO_APPLY = re.compile(r"Failed to apply .* delegate")
-_CREATED_KERNELS = re.compile(r"Created (\d+) GPU delegate kernels")
+_REFUSED_OPERATIONS = re.compile(r"Following operations are not supported by .{1,60}? delegate")
+_CREATED_KERNELS = re.compile(r"Created [1-9]\d{0,9} GPU delegate kernels")
+_SWITCHED_OFF = re.compile(r": \[(?:0|false)?\]$|=(?:0|false)$")
 
 
 def conclude_delegation(log: BenchmarkLog, requested: str) -> Delegation:
     """Return what was achieved for a request such as `gpu`. Raises `UsageError` for an unknown delegate."""
-    delegate = find_delegate(requested)
-    if delegate.is_cpu:
-        return _on_cpu(log, requested)
+    delegate = find_delegate_of_log(requested)
     use = _use_of(log, delegate)
+    ran = _ran(log, delegate, use)
     fell_back = _fell_back(log, delegate, use)
-    explicit = _explicit_of(log, delegate)
-    ran = bool(use and use.delegated) or bool(explicit and explicit.extent != "none")
-    ran = ran or (fell_back is None and _created(log))
+    if delegate.is_cpu:
+        fell_back, ran = False, False  # XNNPACK is a CPU delegate: taking a part of the graph is not leaving the CPU
+    elif not ran and fell_back is None and any(_CREATED_KERNELS.search(line.text) for line in log.lines):
+        ran = True
+    took_none = not delegate.is_cpu and fell_back and not ran
     return Delegation(
         requested=requested,
-        achieved=requested if ran else _cpu_kind(log),
-        delegated_nodes=use.delegated if use else (0 if not ran and fell_back else None),
-        total_nodes=use.total if use else None,
+        achieved=requested if ran else _achieved_otherwise(log, delegate),
+        delegated_nodes=use.delegated_nodes if use and (use.delegate or took_none) else (0 if took_none else None),
+        total_nodes=use.total_nodes if use and (use.delegate or took_none) else None,
         partitions=use.partitions if use else None,
         fell_back=fell_back,
         reason=refusal(log) if fell_back else "",
     )
 
 
-def _on_cpu(log: BenchmarkLog, requested: str) -> Delegation:
-    use = _use_of(log, find_delegate("cpu"))
-    return Delegation(
-        requested=requested,
-        achieved=_cpu_kind(log),
-        delegated_nodes=use.delegated if use else None,
-        total_nodes=use.total if use else None,
-        partitions=use.partitions if use else None,
-        fell_back=False,  # XNNPACK is a CPU delegate: taking a part of the graph is not leaving the CPU
+def _use_of(log: BenchmarkLog, delegate: Delegate) -> DelegateUse | None:
+    """Return what a delegate took of the graph that ran: all nodes that the graph had at first are the whole."""
+    graph = log.delegates.main_graph(log.signature)
+    return None if graph is None else log.delegates.shares(partial(is_called, delegate))[graph]
+
+
+def _ran(log: BenchmarkLog, delegate: Delegate, use: DelegateUse | None) -> bool:
+    return bool(use and use.delegated_nodes) or log.delegates.extent(partial(is_called, delegate)) in (
+        "complete",
+        "partial",
     )
+
+
+def _achieved_otherwise(log: BenchmarkLog, requested: Delegate) -> str:
+    """Return the accelerator that took a part though another was asked for, else the kind of CPU kernels."""
+    named = [use.delegate for uses in log.delegates.graphs().values() for use in uses if use.delegated_nodes]
+    named += [explicit.delegate for explicit in log.delegates.explicit if explicit.extent != "none"]
+    for name in named:
+        kind = kind_of(name)
+        if kind is None or not (kind.is_cpu or kind.name == requested.name):
+            return kind.name.rstrip(":") if kind else name
+    return _cpu_kind(log)
 
 
 def _cpu_kind(log: BenchmarkLog) -> str:
     """Tell XNNPACK from the built-in kernels; a sentence about a refused XNNPACK outweighs its creation."""
-    xnnpack = find_delegate("cpu")
-    explicit = _explicit_of(log, xnnpack)
-    if explicit and explicit.extent == "none":
-        return "cpu-builtin"
+    is_xnnpack = partial(is_called, find_delegate("cpu"))
+    if extent := log.delegates.extent(is_xnnpack):
+        return "cpu-builtin" if extent == "none" else "cpu"
     created = any("XNNPACK delegate" in line.text for line in log.lines)
-    return "cpu" if created or explicit or _use_of(log, xnnpack) else "cpu-builtin"
+    return "cpu" if created or any(is_xnnpack(use.delegate) for use in log.delegates.uses) else "cpu-builtin"
 
 
 def _fell_back(log: BenchmarkLog, delegate: Delegate, use: DelegateUse | None) -> bool | None:
-    if any(_UNSUPPORTED_PLATFORM.search(line.text) for line in log.lines) or log.accelerator_counter == 0:
+    """Return True if nodes of the graph ran elsewhere; None if the log does not show where."""
+    if not_there(log, delegate) or log.accelerator_counter == 0:
         return True
-    if any(_FAILED_TO_APPLY.search(line.text) for line in log.lines):
+    if not log.measured and any("Failed to apply " in line.text for line in log.lines):
         return False  # the run ended there: nothing ran anywhere else
-    explicit = _explicit_of(log, delegate)
-    if explicit:
-        return explicit.extent != "complete"
+    if extent := log.delegates.extent(partial(is_called, delegate)):
+        return extent != "complete"
     if use:
-        return use.delegated < use.total
+        shares = log.delegates.shares(partial(is_called, delegate))
+        is_of_signature = log.signature and use.graph_name == log.signature
+        whole = [share.is_whole for share in ([use] if is_of_signature else shares.values())]
+        return True if False in whole else None if None in whole else False
     if log.op_profile_nodes:
-        shares = [_mentions(row.node_type, delegate) for row in log.op_profile_nodes]
-        return None if not any(shares) else not all(shares)
-    return None
+        rows = [is_named(row.node_type, delegate.log_names) for row in log.op_profile_nodes]
+        return None if not any(rows) else not all(rows)
+    return True if _is_on_cpu_alone(log, delegate) else None
 
 
-def _explicit_of(log: BenchmarkLog, delegate: Delegate) -> ExplicitDelegate | None:
-    found = [explicit for explicit in log.explicit if _mentions(explicit.delegate, delegate)]
-    return found[-1] if found else None
+def _is_on_cpu_alone(log: BenchmarkLog, delegate: Delegate) -> bool:
+    """Return True if XNNPACK was made and nothing in the log names the delegate."""
+    if _cpu_kind(log) != "cpu":
+        return False
+    own_name = re.compile(rf"(?<![a-z]){delegate.name.rstrip(':')}(?![a-z])", re.IGNORECASE)
+    texts = (line.text for line in log.lines)
+    named = (text for text in texts if is_named(text, delegate.log_names) or own_name.search(text))
+    return all(_SWITCHED_OFF.search(text) for text in named)
 
 
-def _created(log: BenchmarkLog) -> bool:
-    return any(_CREATED_KERNELS.search(line.text) for line in log.lines)
+def not_there(log: BenchmarkLog, delegate: Delegate) -> str:
+    """Return the sentence by which the runtime says that it has no such delegate; empty if there is none."""
+    told = log.delegates.not_there
+    own_name = delegate.name.rstrip(":")
+    return next((line.text for name, line in told if is_called(delegate, name) or name.lower() == own_name), "")
 
 
 def full_delegation_failure(delegation: Delegation) -> Failure | None:
@@ -105,20 +130,11 @@ def left_over_failure(delegation: Delegation, *evidence: str) -> Failure:
     )
 
 
-def _use_of(log: BenchmarkLog, delegate: Delegate) -> DelegateUse | None:
-    uses = [use for use in log.delegations if _mentions(use.delegate, delegate)]
-    return uses[-1] if uses else None
-
-
-def _mentions(text: str, delegate: Delegate) -> bool:
-    return any(name in text for name in delegate.log_names)
-
-
 def refusal(log: BenchmarkLog) -> str:
     """Return the runtime's own sentences about what it refused, at most a few lines."""
+    if log.delegates.not_there:
+        return log.delegates.not_there[0][1].text
     for index, line in enumerate(log.lines):
-        if _UNSUPPORTED_PLATFORM.search(line.text):
-            return line.text
         if _REFUSED_OPERATIONS.search(line.text):
             return " ".join(part.text for part in log.lines[index : index + 6] if not part.level or part is line)
     return next((line.text for line in log.lines if "will not be executed by the delegate" in line.text), "")

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from harness.benchmark.benchmark_model.delegate_lines import (
+    DelegateLines,
+    DelegateUse,
+    ExplicitDelegate,
+    read_delegate_lines,
+)
 from harness.benchmark.benchmark_model.op_profile import OpProfileRow, parse_op_profile
+from harness.benchmark.benchmark_model.runs import split_runs
+from harness.benchmark.delegates import find_delegate
 from harness.benchmark.invocation import ProfiledNode
-from harness.benchmark.log_lines import LogLine, split_lines
+from harness.benchmark.log_lines import LogLine, is_named, split_lines
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _COUNT = re.compile(r"^(?:(?P<option>.*\S): )?count=(?P<count>\d{1,18})(?P<rest>(?: .*)?)$")
 _STATISTIC = re.compile(rf"\b(first|curr|min|max|avg|std|p5|median|p95)=({_NUMBER})")
-_HEADER = re.compile(r"Running benchmark for at least (\d+) iterations")
 _TIMINGS = re.compile(r"(?:Inference|Average inference) timings in us: (?P<values>.*)")
 _TIMING_NAMES = {
     "Init": "init_us",
@@ -32,26 +39,16 @@ _TIMING_NAMES = {
 }
 _TIMING = re.compile(rf"({'|'.join(map(re.escape, sorted(_TIMING_NAMES, key=len, reverse=True)))}): ({_NUMBER})")
 _MEMORY = re.compile(
-    rf"(?P<label>Memory footprint delta from the start of the tool \(MB\)|Peak memory footprint \(MB\)): "
-    rf"init=(?P<init>{_NUMBER}) overall=(?P<overall>{_NUMBER})"
+    rf"(Memory footprint delta from the start of the tool \(MB\)|Peak memory footprint \(MB\)): "
+    rf"init=({_NUMBER}) overall=({_NUMBER})"
 )
 _PEAK_MEMORY = re.compile(rf"Overall peak memory footprint \(MB\) via periodic monitoring: ({_NUMBER})")
 _MODEL_SIZE = re.compile(rf"The input model file size \(MB\): ({_NUMBER})")
 _SESSION = re.compile(rf"Initialized session in ({_NUMBER})ms")
-_REPLACING = re.compile(
-    r"Replacing (?P<delegated>\d{1,18}) out of (?P<total>\d{1,18}) node\(s\) "
-    r"with delegate \((?P<delegate>[^)]*)\) node, yielding (?P<partitions>\d{1,18}) partitions"
-)
-_EXPLICIT = re.compile(
-    r"Explicitly applied (?P<delegate>.*?) delegate, and the model graph will be "
-    r"(?P<extent>completely|partially) executed(?: by the delegate w/ (?P<kernels>\d{1,18}) delegate kernels)?"
-)
-_NOT_EXECUTED = re.compile(
-    r"Though (?P<delegate>.*?) delegate is explicitly applied, the model graph will not be executed"
-)
 _UNCONSUMED = re.compile(r"Unconsumed cmdline flags: (.*)")
+_XNNPACK = find_delegate("cpu").log_names
 _INTEGER = re.compile(r"\d{1,18}")
-_INFERENCE_COUNTER = re.compile(r"cat \S*/inference_count\b")
+_INFERENCE_COUNTER = re.compile(r"cat \S{0,200}/inference_count\b")
 
 
 @dataclass(frozen=True)
@@ -83,26 +80,6 @@ class Stats:
 
 
 @dataclass(frozen=True)
-class DelegateUse:
-    """One `Replacing N out of M node(s)` line."""
-
-    delegate: str
-    delegated: int
-    total: int
-    partitions: int
-
-
-@dataclass(frozen=True)
-class ExplicitDelegate:
-    """The tool's own sentence about a delegate that it had to apply."""
-
-    delegate: str
-    extent: str
-    """`complete`, `partial` or `none`."""
-    kernels: int | None = None
-
-
-@dataclass(frozen=True)
 class OptionRun:
     """One line of the performance-options tool's summary."""
 
@@ -124,8 +101,7 @@ class BenchmarkLog:
     memory_overall_mb: float | None = None
     memory_label: str | None = None
     peak_memory_mb: float | None = None
-    delegations: tuple[DelegateUse, ...] = ()
-    explicit: tuple[ExplicitDelegate, ...] = ()
+    delegates: DelegateLines = field(default_factory=DelegateLines)
     op_profile_nodes: tuple[OpProfileRow, ...] | None = None
     op_profile_init_nodes: tuple[OpProfileRow, ...] | None = None
     op_profile_order: tuple[ProfiledNode, ...] = ()
@@ -147,45 +123,29 @@ class BenchmarkLog:
     @property
     def main_explicit(self) -> ExplicitDelegate | None:
         """The explicitly applied delegate that counts: the last accelerator, else XNNPACK."""
-        accelerators = [explicit for explicit in self.explicit if explicit.delegate != "XNNPACK"]
-        chosen = accelerators or list(self.explicit)
+        accelerators = [explicit for explicit in self.delegates.explicit if not is_named(explicit.delegate, _XNNPACK)]
+        chosen = accelerators or list(self.delegates.explicit)
         return chosen[-1] if chosen else None
 
     @property
-    def explicit_apply(self) -> str | None:
-        """How far the explicitly applied delegate took the graph."""
-        return self.main_explicit.extent if self.main_explicit else None
-
-    @property
-    def delegate_kernels(self) -> int | None:
-        """Into how many kernels it took its part."""
-        return self.main_explicit.kernels if self.main_explicit else None
+    def signature(self) -> str | None:
+        """The signature that ran, if the log names it."""
+        named = self.litert_results and self.litert_results.get("signature")
+        return str(named) if named else None
 
     @property
     def main_delegation(self) -> DelegateUse | None:
-        """The delegation line that counts: the last of an accelerator, else the last of XNNPACK."""
-        accelerators = [use for use in self.delegations if "XNNPack" not in use.delegate]
-        chosen = accelerators or list(self.delegations)
-        return chosen[-1] if chosen else None
-
-    @property
-    def delegated_nodes(self) -> int | None:
-        """Nodes that the delegate took."""
-        return self.main_delegation.delegated if self.main_delegation else None
-
-    @property
-    def total_nodes(self) -> int | None:
-        """Nodes of the graph."""
-        return self.main_delegation.total if self.main_delegation else None
-
-    @property
-    def partitions(self) -> int | None:
-        """Pieces that the graph was cut into."""
-        return self.main_delegation.partitions if self.main_delegation else None
+        """What the last accelerator, else XNNPACK, took of the graph that ran."""
+        graph = self.delegates.main_graph(self.signature)
+        if graph is None:
+            return None
+        uses = self.delegates.graphs()[graph]
+        accelerators = [use for use in uses if not is_named(use.delegate, _XNNPACK)]
+        return self.delegates.shares((accelerators or uses)[-1].delegate.__eq__)[graph]
 
     @property
     def measured(self) -> bool:
-        """Return True if there is anything measured in this log, complete or not."""
+        """Return True if this log holds a figure that was measured, even if it was shortened."""
         average = self.run_stats.mean if self.run_stats else None
         timed = (self.inference_avg_us, average, self.option_runs or None, self.litert_results)
         return self.op_profile or any(value is not None for value in timed)
@@ -193,25 +153,14 @@ class BenchmarkLog:
 
 def parse_log(text: str) -> list[BenchmarkLog]:
     """Parse a log with one run or several; a text that holds none gives one empty log. Never raises."""
-    return [_parse_run(lines) for lines in _split_runs(split_lines(text))]
-
-
-def _split_runs(lines: Sequence[LogLine]) -> list[list[LogLine]]:
-    """Cut before each `STARTING!`, and after each summary that is followed by another without one."""
-    starts = [index for index, line in enumerate(lines) if line.text == "STARTING!"]
-    if not starts:
-        summaries = [index for index, line in enumerate(lines) if _TIMINGS.search(line.text)]
-        starts = [0, *(index + 1 for index in summaries[:-1])]
-    starts[0] = 0  # what stands before the first run (a command line, a shell's error) belongs to it
-    ends = [*starts[1:], len(lines)]
-    return [list(lines[start:end]) for start, end in zip(starts, ends, strict=True)]
+    return [_parse_run(lines) for lines in split_runs(split_lines(text))]
 
 
 def _parse_run(lines: Sequence[LogLine]) -> BenchmarkLog:
     timings: dict[str, Any] = _timings(lines)
     warmup, measured, options = _stats_blocks(lines, timings.get("warmup_avg_us"), timings.get("inference_avg_us"))
     profile = parse_op_profile(lines)
-    unconsumed = _last_match(_UNCONSUMED, lines)
+    unconsumed = _last_match(_UNCONSUMED, "Unconsumed ", lines)
     litert = _litert_results(lines)
     return BenchmarkLog(
         **timings,
@@ -219,18 +168,13 @@ def _parse_run(lines: Sequence[LogLine]) -> BenchmarkLog:
         run_stats=measured,
         option_runs=options,
         **_memory(lines, litert),
-        peak_memory_mb=_group(_last_match(_PEAK_MEMORY, lines), 1),
-        delegations=tuple(
-            DelegateUse(match["delegate"], int(match["delegated"]), int(match["total"]), int(match["partitions"]))
-            for match in (_REPLACING.search(line.text) for line in lines)
-            if match
-        ),
-        explicit=_explicit_delegates(lines),
+        peak_memory_mb=_peak_memory(lines, litert),
+        delegates=read_delegate_lines(lines),
         op_profile_nodes=profile.operators,
         op_profile_init_nodes=profile.initialization,
         op_profile_order=profile.nodes,
-        model_file_mb=_group(_last_match(_MODEL_SIZE, lines), 1),
-        session_init_ms=_group(_last_match(_SESSION, lines), 1),
+        model_file_mb=_first_number(_MODEL_SIZE, "The input model ", lines),
+        session_init_ms=_first_number(_SESSION, "Initialized session ", lines),
         unconsumed_flags=tuple(unconsumed[1].split()) if unconsumed else (),
         litert_results=litert,
         accelerator_counter=_accelerator_counter(lines),
@@ -239,37 +183,31 @@ def _parse_run(lines: Sequence[LogLine]) -> BenchmarkLog:
 
 
 def _memory(lines: Sequence[LogLine], litert: dict[str, float | str | None] | None) -> dict[str, Any]:
-    match = _last_match(_MEMORY, lines)
+    match = _last_match(_MEMORY, "emory footprint ", lines)
     names = ("memory_init_mb", "memory_overall_mb", "memory_label")
     if match:
-        return dict(zip(names, (_number(match["init"]), _number(match["overall"]), match["label"]), strict=True))
+        return dict(zip(names, (_number(match[2]), _number(match[3]), match[1]), strict=True))
     if litert:
         values = (litert["init_footprint_mb"], litert["overall_footprint_mb"], _LITERT_MEMORY_LABEL)
         return dict(zip(names, values, strict=True))
     return {}
 
 
-def _explicit_delegates(lines: Sequence[LogLine]) -> tuple[ExplicitDelegate, ...]:
-    found: list[ExplicitDelegate] = []
-    for line in lines:
-        if match := _EXPLICIT.search(line.text):
-            extent = {"completely": "complete", "partially": "partial"}[match["extent"]]
-            kernels = int(match["kernels"]) if match["kernels"] else None
-            found.append(ExplicitDelegate(match["delegate"], extent, kernels))
-        elif match := _NOT_EXECUTED.search(line.text):
-            found.append(ExplicitDelegate(match["delegate"], "none"))
-    return tuple(found)
+def _last_match(pattern: re.Pattern[str], word: str, lines: Sequence[LogLine]) -> re.Match[str] | None:
+    """Return the last match of a pattern; only lines with `word` are searched, since most are noise in a long log."""
+    matches = (pattern.search(line.text) for line in reversed(lines) if word in line.text)
+    return next(filter(None, matches), None)
 
 
-def _last_match(pattern: re.Pattern[str], lines: Iterable[LogLine]) -> re.Match[str] | None:
-    found = None
-    for line in lines:
-        found = pattern.search(line.text) or found
-    return found
+def _first_number(pattern: re.Pattern[str], word: str, lines: Sequence[LogLine]) -> float | None:
+    match = _last_match(pattern, word, lines)
+    return _number(match[1]) if match else None
 
 
-def _group(match: re.Match[str] | None, group: str | int) -> float | None:
-    return _number(match[group]) if match else None
+def _peak_memory(lines: Sequence[LogLine], litert: dict[str, float | str | None] | None) -> float | None:
+    peak = _first_number(_PEAK_MEMORY, "Overall peak ", lines)
+    of_litert = litert.get("peak_memory_mb") if litert else None
+    return of_litert if peak is None and isinstance(of_litert, float) else peak
 
 
 def _number(text: str) -> float | None:
@@ -278,7 +216,7 @@ def _number(text: str) -> float | None:
 
 
 def _timings(lines: Sequence[LogLine]) -> dict[str, float | None]:
-    match = _last_match(_TIMINGS, lines)
+    match = _last_match(_TIMINGS, " timings in us: ", lines)
     found = dict(_TIMING.findall(match["values"])) if match else {}
     return {_TIMING_NAMES[name]: _number(value) for name, value in found.items()}
 
@@ -291,8 +229,8 @@ def _stats_blocks(
     options: list[OptionRun] = []
     headers = 0
     for line in lines:
-        headers += bool(_HEADER.search(line.text))
-        match = _COUNT.match(line.text)
+        headers += "Running benchmark for at least " in line.text
+        match = _COUNT.match(line.text) if "count=" in line.text else None
         if not match:
             continue
         stats = Stats(int(match["count"]), **_statistics(match["rest"]))
@@ -324,7 +262,8 @@ def _statistics(text: str) -> dict[str, float | None]:
 
 
 _LITERT_MEMORY_LABEL = "Init footprint / Overall footprint"
-_LITERT_BLOCK = "BENCHMARK RESULTS"
+_LITERT_BLOCK = ("BENCHMARK RESULTS", "Signature name: ", "Model initialization: ")
+"""What its result block begins with; people leave out the title."""
 _LITERT_VALUES = {
     "model_initialization_ms": rf"Model initialization:\s+({_NUMBER}) ms",
     "warmup_first_ms": rf"Warmup \(first\):\s+({_NUMBER}) ms",
@@ -338,12 +277,12 @@ _LITERT_VALUES = {
     "throughput_mb_s": rf"Throughput:\s+({_NUMBER}) MB/s",
     "init_footprint_mb": rf"Init footprint:\s+({_NUMBER}) MB",
     "overall_footprint_mb": rf"Overall footprint:\s+({_NUMBER}) MB",
-    "peak_memory_mb": rf"Peak memory usage:\s+({_NUMBER}) MB",
+    "peak_memory_mb": rf"Peak memory(?: usage)?:\s+({_NUMBER}) MB",
 }
 
 
 def _litert_results(lines: Sequence[LogLine]) -> dict[str, float | str | None] | None:
-    start = next((index for index, line in enumerate(lines) if _LITERT_BLOCK in line.text), None)
+    start = next((index for index, line in enumerate(lines) if is_named(line.text, _LITERT_BLOCK)), None)
     if start is None:
         return None
     block = "\n".join(line.text for line in lines[start:])

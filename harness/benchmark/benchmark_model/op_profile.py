@@ -45,11 +45,16 @@ def parse_op_profile(lines: Sequence[LogLine]) -> OpProfile:
     tables: list[tuple[OpProfileRow, ...]] = []
     for index, line in enumerate(lines):
         if _SUMMARY_TITLE in line.text:
-            tables.append(tuple(_rows(lines[index + 1 :])))
+            tables.append(tuple(_rows(_behind(lines, index + 1))))
     tables = [table for table in tables if table]  # a title alone tells nothing
     initialization = next((table for table in tables if _is_initialization(table)), None)
     operators = next((table for table in reversed(tables) if not _is_initialization(table)), None)
     return OpProfile(initialization, operators, _nodes(lines))
+
+
+def _behind(lines: Sequence[LogLine], start: int) -> Iterator[LogLine]:
+    """Yield the lines from `start` on without a copy: a log of noise may hold a title in every line."""
+    return (lines[index] for index in range(start, len(lines)))
 
 
 def _nodes(lines: Sequence[LogLine]) -> tuple[ProfiledNode, ...]:
@@ -58,12 +63,12 @@ def _nodes(lines: Sequence[LogLine]) -> tuple[ProfiledNode, ...]:
     for index, line in enumerate(lines[:-1]):
         if _RUN_ORDER_TITLE in line.text:
             columns = _fields(lines[index + 1])
-            found = tuple(_run_order(lines[index + 2 :], columns)) if _NODE_TYPE in columns else ()
+            found = tuple(_run_order(_behind(lines, index + 2), columns)) if _NODE_TYPE in columns else ()
             nodes = found if found and not _is_initialization(found) else nodes
     return nodes
 
 
-def _run_order(lines: Sequence[LogLine], columns: Sequence[str]) -> Iterator[ProfiledNode]:
+def _run_order(lines: Iterable[LogLine], columns: Sequence[str]) -> Iterator[ProfiledNode]:
     for line in lines:
         row = dict(zip(columns, _fields(line), strict=False))
         try:
@@ -76,10 +81,10 @@ def _fields(line: LogLine) -> list[str]:
     return [field.strip() for field in line.text.strip().split("\t")]
 
 
-def _rows(lines: Sequence[LogLine]) -> list[OpProfileRow]:
+def _rows(lines: Iterable[LogLine]) -> list[OpProfileRow]:
     rows: list[OpProfileRow] = []
-    for line in lines:
-        if "[Node type]" in line.text or "node type," in line.text.lower():
+    for number, line in enumerate(lines):
+        if number == 0 and ("[Node type]" in line.text or "node type," in line.text.lower()):
             continue
         # Split from the right: names hold spaces and commas, and a backtracking pattern would take hours on noise.
         parts = line.text.rsplit(None, _FIGURES_PER_ROW)

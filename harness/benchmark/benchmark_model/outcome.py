@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,15 @@ from harness.benchmark.benchmark_model.delegation import (
 )
 from harness.benchmark.benchmark_model.log import BenchmarkLog, Stats, parse_log
 from harness.benchmark.benchmark_model.op_profile import operator_times
-from harness.benchmark.failures import error_lines, find_failure
-from harness.benchmark.invocation import FASTEST_US, InvocationRequest, Measurement, Pass, join_streams
+from harness.benchmark.failures import error_lines, find_failure, killed_by
+from harness.benchmark.invocation import (
+    FASTEST_US,
+    Delegation,
+    InvocationRequest,
+    Measurement,
+    Pass,
+    join_streams,
+)
 from harness.devices.device import CommandResult
 from harness.errors import Failure, FailureClass
 
@@ -46,13 +52,15 @@ def judge(result: CommandResult, request: InvocationRequest) -> Measurement | Fa
             f"The tool did not end within its time limit; stopped after {result.wall_s:.0f} s.",
             last_words,
         )
+    if len(logs) > 1:
+        return _unreadable(f"The output of one process holds {len(logs)} runs, so none of them counts.", last_words)
     completed = result.exit_code == 0 and log.inference_avg_us is not None
     failure = find_failure(log.lines)
     if failure and (not completed or failure.failure_class is FailureClass.TOOL_REJECTED_FLAG):
         return _with_what_was_left_over(failure, log, request)
     killed = result.signal or _signal_of(result.exit_code)
     if killed:
-        return Failure(FailureClass.CRASHED, f"The tool was killed by {_signal_name(killed)}.", last_words)
+        return killed_by(killed, last_words)
     if result.exit_code != 0:
         how = _NOT_STARTED.get(result.exit_code or 0, "ended")
         return _unreadable(
@@ -115,14 +123,22 @@ def _inconsistency(log: BenchmarkLog, request: InvocationRequest) -> Failure | N
     average, stats = log.inference_avg_us, log.run_stats
     if average is None or stats is None or log.init_us is None:
         return _unreadable("The tool ended without its timings.", log.lines[-1].raw if log.lines else "")
-    if average < FASTEST_US:
-        message = f"The tool printed a latency of {average:g} us, which no run of a model takes."
-        return _unreadable(message, f"Inference (avg): {average}")
+    if problem := _not_a_latency(stats, average):
+        return _unreadable(problem, f"count={stats.count} avg={average:g} us")
     if stats.mean is None or not math.isclose(stats.mean, average, rel_tol=1e-3):
         return _unreadable("The tool's summary does not fit its measured block.", f"{stats.mean} against {average}")
     if stats.count < request.runs or (stats.count > request.runs and not request.min_s):
         return _wrong_count(stats.count, average, request)
     return _missing_for_pass(log, request.purpose)
+
+
+def _not_a_latency(stats: Stats | None, average: float | None) -> str:
+    """Say why no latency can be what a log prints; empty if it may be one."""
+    if stats and stats.count == 0:
+        return "The tool ran no inference, as with --dry_run."
+    if average is not None and average < FASTEST_US:
+        return f"The tool printed a latency of {average:g} us, which no run of a model takes."
+    return ""
 
 
 def _missing_for_pass(log: BenchmarkLog, purpose: Pass) -> Failure | None:
@@ -172,40 +188,64 @@ def _signal_of(exit_code: int | None) -> int | None:
     return number if 0 < number <= _LAST_SIGNAL else None
 
 
-def _signal_name(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-    hint = ", as Android does when memory runs out" if number == signal.SIGKILL else ""
-    return f"signal {number} ({name}{hint})"
-
-
 @dataclass(frozen=True)
 class LogVerdict:
     """What a log alone proves, without the exit code of its process."""
 
-    ok: bool
-    error_class: FailureClass | None
+    failure: Failure | None
     error_text: str | None
-    fell_back: bool | None
+    delegation: Delegation | None
+    """None if it is not known which delegate was asked for."""
+
+    @property
+    def ok(self) -> bool:
+        """Return True if the run is a valid measurement, of whichever delegate."""
+        return self.failure is None
+
+    @property
+    def error_class(self) -> FailureClass | None:
+        """The class of what went wrong."""
+        return self.failure.failure_class if self.failure else None
+
+    @property
+    def fell_back(self) -> bool | None:
+        """Return True if nodes ran elsewhere than asked; None if the log, or the caller, does not say."""
+        return self.delegation.fell_back if self.delegation else None
 
 
 def judge_log(log: BenchmarkLog, requested: str | None = None) -> LogVerdict:
     """Judge one run. `requested` is the delegate that was asked for; None if that is not known."""
+    delegation = conclude_delegation(log, requested) if requested else None
     errors = error_lines(log.lines)
-    fell_back = conclude_delegation(log, requested).fell_back if requested else None
-    if not errors and log.measured:
-        return LogVerdict(True, None, None, fell_back)
-    failure = find_failure(log.lines)
-    error_class = failure.failure_class if failure else FailureClass.TOOL_OUTPUT_UNREADABLE
-    text = " / ".join(line.raw if not line.tag else line.text for line in errors)
-    return LogVerdict(False, error_class, text or None, fell_back)
+    failure = _failure_in(log, has_errors=bool(errors))
+    text = " / ".join(line.raw for line in errors) or (failure.evidence or failure.message if failure else "")
+    return LogVerdict(failure, text if failure else None, delegation)
+
+
+def _failure_in(log: BenchmarkLog, *, has_errors: bool) -> Failure | None:
+    """Return why a log is no measurement; a complete run is one in spite of errors, after which the runtime went on."""
+    known = find_failure(log.lines)
+    average = log.inference_avg_us
+    if known and known.failure_class is FailureClass.CRASHED:
+        return known
+    if problem := _not_a_latency(log.run_stats, average):
+        return _unreadable(problem, "")
+    is_complete = average is not None or log.litert_results is not None
+    if is_complete or (log.measured and not has_errors):
+        return None
+    return known or _unreadable("The text holds no measurement of a benchmark_model.", "")
 
 
 def log_as_dict(log: BenchmarkLog, requested: str | None = None) -> dict[str, Any]:
     """Return one run as plain values for JSON, with the field names of the design."""
-    values: dict[str, Any] = dataclasses.asdict(judge_log(log, requested))
+    return verdict_as_dict(log, judge_log(log, requested))
+
+
+def verdict_as_dict(log: BenchmarkLog, verdict: LogVerdict) -> dict[str, Any]:
+    """Return one judged run as plain values. What an asked-for delegate took stands in place of what any took."""
+    values: dict[str, Any] = {
+        field: getattr(verdict, field) for field in ("ok", "error_class", "error_text", "fell_back")
+    }
     for field in (
         "init_us",
         "first_inference_us",
@@ -217,12 +257,6 @@ def log_as_dict(log: BenchmarkLog, requested: str | None = None) -> dict[str, An
         "memory_overall_mb",
         "memory_label",
         "peak_memory_mb",
-        "delegations",
-        "delegated_nodes",
-        "total_nodes",
-        "partitions",
-        "explicit_apply",
-        "delegate_kernels",
         "op_profile",
         "op_profile_nodes",
         "op_profile_init_nodes",
@@ -234,6 +268,23 @@ def log_as_dict(log: BenchmarkLog, requested: str | None = None) -> dict[str, An
         "accelerator_counter",
     ):
         values[field] = _plain(getattr(log, field))
+    main = verdict.delegation or log.main_delegation
+    values |= {
+        "delegations": [
+            {
+                "delegate": use.delegate,
+                "delegated": use.delegated_nodes,
+                "total": use.total_nodes,
+                "partitions": use.partitions,
+            }
+            for use in log.delegates.uses
+        ],
+        "delegated_nodes": main.delegated_nodes if main else None,
+        "total_nodes": main.total_nodes if main else None,
+        "partitions": main.partitions if main else None,
+        "explicit_apply": log.main_explicit.extent if log.main_explicit else None,
+        "delegate_kernels": log.main_explicit.kernels if log.main_explicit else None,
+    }
     return values
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.output import JsonOption, console, print_json
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.benchmark.saved_log import SavedRun
 
 app = typer.Typer(add_completion=False, help="Read a benchmark_model log of any era.")
 
@@ -24,21 +27,22 @@ def parse_log(
 ) -> None:
     """Read a benchmark_model log: latency, memory, delegates, op profile, and whether it is any good.
 
-    A log with several runs gives one entry each. The exit code is 1 when a run is no good.
+    A log with several runs gives one entry each. The exit code is 1 if a run is no valid measurement, or if nodes of
+    it ran elsewhere than requested.
     """
-    from harness.benchmark.delegates import find_delegate
+    from harness.benchmark.delegates import find_delegate_of_log
     from harness.benchmark.saved_log import read_saved_log
     from harness.files import decode_saved
 
     if requested:
-        find_delegate(requested)
+        find_delegate_of_log(requested)
     runs = read_saved_log(decode_saved(_read(file)), requested)
     if as_json:
-        print_json({"runs": runs})
+        print_json({"runs": [run.values for run in runs]})
     else:
         for run in runs:
             _show(run)
-    if not all(run["ok"] for run in runs):
+    if not all(run.is_good for run in runs):
         raise typer.Exit(1)
 
 
@@ -53,16 +57,57 @@ def _read(file: Path) -> bytes:
         ) from error
 
 
-def _show(run: dict[str, Any]) -> None:
+_LATENCIES = {
+    "init_us": "load",
+    "first_inference_us": "first inference",
+    "warmup_avg_us": "warm-up, mean",
+    "inference_avg_us": "inference, mean",
+}
+_MEGABYTES = {
+    "memory_init_mb": "memory after loading",
+    "memory_overall_mb": "memory in all",
+    "peak_memory_mb": "peak memory",
+    "model_file_mb": "model file",
+}
+_OTHERS = {
+    "warmup_stats": "warm-up runs (us)",
+    "run_stats": "timed runs (us)",
+    "explicit_apply": "delegate took the graph",
+    "unconsumed_flags": "ignored flags",
+    "option_runs": "options (us)",
+    "litert_results": "LiteRT's results",
+    "accelerator_counter": "accelerator's own count",
+    "op_profile_nodes": "operators",
+    "error_class": "failure",
+    "error_text": "said",
+}
+
+
+def _show(run: SavedRun) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
+    console().print(escape(run.verdict), style="green" if run.is_good else "bold red")
     table = Table(show_header=False)
     table.add_column("field", style="bold")
     table.add_column("value", overflow="fold")
-    for field, value in run.items():
-        if value not in (None, [], False) or field in ("ok", "fell_back"):
-            table.add_row(field, _text(value))
-    console().print(table)
+    values = run.values
+    for field, name in _LATENCIES.items():
+        if values[field] is not None:
+            table.add_row(name, f"{values[field] / 1000:,.3f} ms")
+    if values["delegated_nodes"] is not None:
+        total = values["total_nodes"]
+        table.add_row("nodes delegated", str(values["delegated_nodes"]) + (f" of {total}" if total is not None else ""))
+    for field, name in _MEGABYTES.items():
+        if values[field] is not None:
+            table.add_row(name, f"{values[field]:g} MB")
+    for field, name in _OTHERS.items():
+        if values[field] not in (None, [], run.verdict):
+            table.add_row(name, _text(values[field]))
+    if table.row_count:
+        console().print(table)
+    if run.advice:
+        console().print(escape(run.advice))
 
 
 def _text(value: object) -> str:
