@@ -37,8 +37,18 @@ _GPU = (
 _NNAPI = ("NNAPI", "TfLiteNnapiDelegate")
 _QNN, _HEXAGON = ("Qnn", "QNN"), ("Hexagon", "HEXAGON")
 _NPU = (
-    *("DispatchDelegate", "LITERT_NPU", "NPU delegate", "NPU accelerator", *_QNN, *_HEXAGON, "Neuron", "NEURON"),
-    *("GoogleTensor", "Google Tensor", "EdgeTpu", "EdgeTPU", "Darwinn", "Ethos", "ArmNN", "Armnn", "ArmNn"),
+    *(
+        "DispatchDelegate",
+        "dispatch",
+        "LITERT_NPU",
+        "NPU delegate",
+        "NPU accelerator",
+        *_QNN,
+        *_HEXAGON,
+        "Neuron",
+        "NEURON",
+    ),
+    *("GoogleTensor", "Google Tensor", "EdgeTpu", "EdgeTPU", "Darwinn", "Ethos", "Neutron", "ArmNN", "Armnn", "ArmNn"),
 )
 """The vendors' delegates, and LiteRT's own, which hands them a graph that was compiled for their NPU."""
 _WEIGHT_CACHE = (("xnnpack_weight_cache_file_path", "{folder}/weights"),)
@@ -81,6 +91,7 @@ _ONLY_IN_LOGS = {
         Delegate("hexagon", (), False, _HEXAGON),
         Delegate("qnn", (), False, _QNN),
         Delegate("npu", (), False, _NPU),
+        Delegate("flex", (), True, ("Flex",)),  # TensorFlow's own operators, on the CPU
         Delegate("coreml", (), False, ("CoreML", "CoreMl", "COREML")),
         Delegate("stable", (), False, ("stable", "Stable", "STABLE")),
     )

@@ -122,6 +122,11 @@ RULES: tuple[LogPattern, ...] = (
     ),
     _rule(
         FailureClass.DELEGATE_UNAVAILABLE,
+        "The device has no NPU runtime that the delegate can use.",
+        *("Failed to create a dispatch delegate kernel", "No usable Dispatch runtime"),
+    ),
+    _rule(
+        FailureClass.DELEGATE_UNAVAILABLE,
         "The device has no NNAPI accelerator {0}. It offers {1}.",
         "Could not find the specified NNAPI accelerator: ",
         pattern=r"Could not find the specified NNAPI accelerator: (\S{1,200})\. Must be one of: \{(.{0,400}?)\}",

@@ -31,7 +31,8 @@ _LAYOUTS = (
 _LEVEL_LETTERS = frozenset("VDIWEFA")
 _LONG_HEADER = re.compile(rf"\[ +{_STAMP} +(?:[\w.]{{1,40}}: *)?\d+: *\d+ {_LEVEL_LETTER}/(?P<tag>[^\]]{{0,80}}?) *\]$")
 _TAG_BEHIND = re.compile(r"  \((?P<tag>[^()]{1,60})\)$")
-_ELIDED_LOGCAT = re.compile(r"\.\.\.\s{0,9}(?P<tag>tflite)\s{0,9}:\s")
+_SHORTENED = re.compile(rf"(?:\.\.\. {{0,9}})?(?:{_LEVEL_LETTER} )?(?P<tag>tflite|litert) {{0,9}}: ")
+"""As people shorten logcat: `... tflite  : `, `I tflite: `, `tflite    : `."""
 _DAY_AND_TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?Z| UTC| ?[+-]\d\d:?\d\d)?"
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _STAMP_OF_CI = re.compile(
@@ -103,7 +104,7 @@ def _has_prefix(line: str) -> bool:
 def _layout(text: str) -> re.Match[str] | None:
     if text[:1].isdigit() or (text[:1] in _LEVEL_LETTERS and text[1:2] in ("/", "(")):
         return next(filter(None, (layout.match(text) for layout in _LAYOUTS)), None)
-    return _ELIDED_LOGCAT.match(text) if text.startswith("...") else None
+    return _SHORTENED.match(text)
 
 
 def _clean(text: str) -> LogLine:

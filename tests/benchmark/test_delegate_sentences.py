@@ -144,6 +144,36 @@ def test_promise_h13_a_run_without_its_delegate_fell_back(requested, sentence):
     assert found.delegation.reason in sentence
 
 
+@pytest.mark.parametrize(
+    ("requested", "sentence"),
+    [
+        ("external:ethosu.so", "EthosuDelegate: 1 nodes delegated out of 9 nodes with 1 partitions."),
+        ("qnn", "[Qnn Delegate] QNN delegate: 1 nodes delegated out of 9 nodes"),
+        ("external:tidl.so", "Number of subgraphs:1 , 1 nodes delegated out of 9 nodes"),
+        ("npu", "NeutronDelegate: 1 nodes delegated out of 9 nodes with 2 partitions"),
+    ],
+)
+def test_vendors_word_their_count_each_in_a_way(requested, sentence):
+    found, values = verdict(log_of(sentence), requested)
+    assert (found.delegation.achieved, found.fell_back) == (requested, True)
+    assert (values["delegated_nodes"], values["total_nodes"]) == (1, 9)
+
+
+def test_flex_operators_run_on_the_cpu():
+    lines = (
+        "TfLiteFlexDelegate delegate: 5 nodes delegated out of 105 nodes",
+        replacing(60, 101, "TfLiteXNNPackDelegate"),
+    )
+    assert verdict(log_of(*lines), "cpu")[0].delegation.achieved == "cpu"
+    assert verdict(log_of(*lines), "npu")[0].fell_back is True
+
+
+def test_graphs_of_two_models_stay_apart():
+    lines = (replacing(5, 7, "LITERT_CL", "subgraph 0 (decode)"), replacing(3, 3, "LITERT_CL", "subgraph 0 (main)"))
+    found, values = verdict(log_of(*lines), "gpu")
+    assert (values["delegated_nodes"], values["total_nodes"], found.fell_back) == (5, 7, True)
+
+
 def test_what_the_cpu_alone_shows_of_a_request():
     created = log_of("Created TensorFlow Lite XNNPACK delegate for CPU.").replace("Use gpu: [1]", "Use gpu: [0]")
     assert verdict(created, "gpu")[0].fell_back is True

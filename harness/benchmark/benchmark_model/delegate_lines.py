@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.benchmark.benchmark_model.runs import without_source_file
 from harness.benchmark.log_lines import LogLine, is_named
 
 _INTEGER = r"\d{1,18}"
@@ -16,9 +15,11 @@ _REPLACING = re.compile(
     r"(?: for subgraph (?P<graph>\d{1,9})(?: \((?P<name>[^)]{0,200})\))?)?"
 )
 _TOOK = re.compile(
-    rf"(?P<delegate>[\w .:/-]{{1,80}}?) delegate: (?P<delegated>{_INTEGER}) nodes? delegated "
-    rf"out of (?P<total>{_INTEGER})(?: nodes?)?(?: with (?P<partitions>{_INTEGER}) partitions)?"
+    rf"(?:(?P<delegate>[\w.-]{{1,60}}(?: [\w.-]{{1,60}}){{0,2}}?)(?: [Dd]elegate)?: |, )"
+    rf"(?P<delegated>{_INTEGER}) nodes? delegated out of (?P<total>{_INTEGER})"
+    rf"(?: nodes?)?(?: with (?P<partitions>{_INTEGER}) partitions)?"
 )
+"""A vendor's own count: `QNN delegate: 47 nodes`, `EthosuDelegate: 1 nodes`, `Number of subgraphs:1 , 11 nodes`."""
 _EXPLICIT = re.compile(
     r"Explicitly applied (?P<delegate>[^,]{1,80}?) delegate, and the model graph will be "
     rf"(?P<extent>completely|partially) executed(?: by the delegate w/ (?P<kernels>{_INTEGER}) delegate kernels)?"
@@ -29,7 +30,7 @@ _NOT_EXECUTED = re.compile(
 _NOT_THERE = re.compile(
     r"(?:^|\s)(?:Could not create (?P<a>[^:]{1,60}?) delegate|(?P<b>\w{1,40}) acceleration is unsupported on this "
     r"platform|(?P<c>\w{1,40}) [Dd]elegate is not supported|(?P<d>\w{1,40}) accelerator could not be loaded"
-    r"|Invalid TFLiteSettings for the (?P<e>\w{1,40}) delegate)"
+    r"|Invalid TFLiteSettings for the (?P<e>\w{1,40}) delegate|Failed to create a (?P<f>\w{1,40}) delegate kernel)"
 )
 _NOT_THERE_WORDS = (
     "Could not create ",
@@ -87,17 +88,17 @@ class DelegateLines:
     not_there: tuple[tuple[str, LogLine], ...] = ()
     """Delegates that could not be had, each with its line."""
 
-    def graphs(self) -> dict[int, list[DelegateUse]]:
+    def graphs(self) -> dict[tuple[int, str], list[DelegateUse]]:
         """Return what was taken of each graph in the end, the first delegate first."""
-        found: dict[int, list[DelegateUse]] = {}
+        found: dict[tuple[int, str], list[DelegateUse]] = {}
         for use in self.uses:
-            so_far = found.setdefault(use.graph, [])
+            so_far = found.setdefault((use.graph, use.graph_name), [])
             if so_far and not use.may_follow(so_far[-1]):
                 so_far.clear()
             so_far.append(use)
         return found
 
-    def shares(self, is_counted: Callable[[str], bool]) -> dict[int, DelegateUse]:
+    def shares(self, is_counted: Callable[[str], bool]) -> dict[tuple[int, str], DelegateUse]:
         """Return what the delegates of some names took of each graph, of all nodes that it had at first."""
         return {index: _share(uses, is_counted) for index, uses in self.graphs().items()}
 
@@ -105,10 +106,10 @@ class DelegateLines:
         """Return how far the last such delegate took the graph, in the tool's own sentence; None without one."""
         return next((told.extent for told in reversed(self.explicit) if is_counted(told.delegate)), None)
 
-    def main_graph(self, signature: str | None) -> int | None:
+    def main_graph(self, signature: str | None) -> tuple[int, str] | None:
         """Return the graph of a signature, else the first; None if the log names no graph."""
-        of_signature = [use.graph for use in self.uses if signature and use.graph_name == signature]
-        return next(iter(of_signature), min((use.graph for use in self.uses), default=None))
+        graphs = sorted(self.graphs(), key=lambda graph: graph[0])
+        return next((graph for graph in graphs if signature and graph[1] == signature), next(iter(graphs), None))
 
 
 def _share(uses: Sequence[DelegateUse], is_counted: Callable[[str], bool]) -> DelegateUse:
@@ -132,7 +133,7 @@ def read_delegate_lines(lines: Sequence[LogLine]) -> DelegateLines:
         text = line.text
         if "elegate" not in text and "ccelerat" not in text:
             continue
-        if "node" in text and (match := _REPLACING.search(text) or _TOOK.match(without_source_file(text))):
+        if "node" in text and (match := _REPLACING.search(text) or _TOOK.search(text)):
             _add(uses, match)
         elif "Explicitly applied " in text and (match := _EXPLICIT.search(text)):
             kernels = int(match["kernels"]) if match["kernels"] else None
@@ -150,7 +151,7 @@ def _add(uses: list[DelegateUse], match: re.Match[str]) -> None:
     found = match.groupdict()
     total, partitions = (int(found[name]) if found[name] else None for name in ("total", "partitions"))
     graph, name = int(found.get("graph") or 0), found.get("name") or ""
-    use = DelegateUse(found["delegate"], int(found["delegated"]), total, partitions, graph, name)
+    use = DelegateUse(found["delegate"] or "unnamed", int(found["delegated"]), total, partitions, graph, name)
     before = uses[-1] if uses and match.re is _REPLACING else None
     is_same = before and (before.delegated_nodes, before.total_nodes) == (use.delegated_nodes, use.total_nodes)
     if before and is_same and before.delegate in use.delegate and before.graph == use.graph:

@@ -81,14 +81,21 @@ def _fell_back(log: BenchmarkLog, delegate: Delegate, use: DelegateUse | None) -
     if extent := log.delegates.extent(partial(is_called, delegate)):
         return extent != "complete"
     if use:
-        shares = log.delegates.shares(partial(is_called, delegate))
-        is_of_signature = log.signature and use.graph_name == log.signature
-        whole = [share.is_whole for share in ([use] if is_of_signature else shares.values())]
-        return True if False in whole else None if None in whole else False
+        return _left_nodes(log, delegate, use)
     if log.op_profile_nodes:
         rows = [is_named(row.node_type, delegate.log_names) for row in log.op_profile_nodes]
         return None if not any(rows) else not all(rows)
     return True if _is_on_cpu_alone(log, delegate) else None
+
+
+def _left_nodes(log: BenchmarkLog, delegate: Delegate, use: DelegateUse) -> bool | None:
+    """Return True if nodes of the graph that ran were left over, or of any graph if the log does not say which ran."""
+    is_of_signature = log.signature and use.graph_name == log.signature
+    shares = [use] if is_of_signature else log.delegates.shares(partial(is_called, delegate)).values()
+    whole = [share.is_whole for share in shares]
+    if False in whole:
+        return True
+    return None if None in whole else False
 
 
 def _is_on_cpu_alone(log: BenchmarkLog, delegate: Delegate) -> bool:

@@ -44,9 +44,9 @@ _MEMORY = re.compile(
 )
 _PEAK_MEMORY = re.compile(rf"Overall peak memory footprint \(MB\) via periodic monitoring: ({_NUMBER})")
 _MODEL_SIZE = re.compile(rf"The input model file size \(MB\): ({_NUMBER})")
-_SESSION = re.compile(rf"Initialized session in ({_NUMBER})ms")
+_SESSION = re.compile(rf"Initialized session in ({_NUMBER}) ?ms")
 _UNCONSUMED = re.compile(r"Unconsumed cmdline flags: (.*)")
-_XNNPACK = find_delegate("cpu").log_names
+_CPU_DELEGATES = (*find_delegate("cpu").log_names, "Flex")
 _INTEGER = re.compile(r"\d{1,18}")
 _INFERENCE_COUNTER = re.compile(r"cat \S{0,200}/inference_count\b")
 
@@ -123,7 +123,9 @@ class BenchmarkLog:
     @property
     def main_explicit(self) -> ExplicitDelegate | None:
         """The explicitly applied delegate that counts: the last accelerator, else XNNPACK."""
-        accelerators = [explicit for explicit in self.delegates.explicit if not is_named(explicit.delegate, _XNNPACK)]
+        accelerators = [
+            explicit for explicit in self.delegates.explicit if not is_named(explicit.delegate, _CPU_DELEGATES)
+        ]
         chosen = accelerators or list(self.delegates.explicit)
         return chosen[-1] if chosen else None
 
@@ -140,7 +142,7 @@ class BenchmarkLog:
         if graph is None:
             return None
         uses = self.delegates.graphs()[graph]
-        accelerators = [use for use in uses if not is_named(use.delegate, _XNNPACK)]
+        accelerators = [use for use in uses if not is_named(use.delegate, _CPU_DELEGATES)]
         return self.delegates.shares((accelerators or uses)[-1].delegate.__eq__)[graph]
 
     @property
