@@ -88,7 +88,7 @@ def test_parse_log_speaks_both_languages(harness_cli, tmp_path):
     )
     run = json.loads(harness_cli("parse-log", str(log), "--json").stdout)["runs"][0]
     assert run["inference_avg_us"] == 1.5e6
-    assert "1500000.0" in harness_cli("parse-log", str(log)).stdout
+    assert "1,500.000 ms" in harness_cli("parse-log", str(log)).stdout
     missing = harness_cli("parse-log", str(tmp_path / "nosuch"))
     assert (missing.returncode, missing.stdout) == (2, "")
     assert "cannot be read: No such file or directory." in missing.stderr
