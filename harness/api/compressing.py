@@ -52,6 +52,8 @@ def compress(
     model: str = "fashion-dscnn",
     recipes: Sequence[str] | None = None,
     *,
+    data: str | Path | None = None,
+    pixels: tuple[float, float] | None = None,
     output: str | Path | None = None,
     max_drop_points: float | None = None,
     allow_code: bool = False,
@@ -60,29 +62,31 @@ def compress(
     """Build the variants of a model; unchanged variants come from the cache.
 
     `model` is a shipped model's name or a file that `harness compress` takes. `recipes` are built-in names or TOML
-    files; by default the standard ones that the model's data allow. With `output`, copies and their cards are written
+    files; by default the standard ones that the model's data allow. `data` is a `.npz` file or a folder of images in
+    place of the model file's data, and `pixels` what its pixels 0 and 255 become, such as `(-1, 1)`.
+    With `output`, copies and their cards are written
     to that folder. `max_drop_points` is how many percentage points of top-1 quantized variants may lose. `allow_code`
     runs the model's own code. Failed recipes are in `failures`. Raises `UsageError` for bad arguments.
 
     Example: `harness.compress("model.tflite", ["as-is"]).to_frame()`
     """
     from harness.compression.make import copy_variant, make_variant
-    from harness.compression.recipes import default_recipes, find_recipe, within_budget
+    from harness.compression.recipes import DEFAULT_RECIPES, find_recipe, usual_recipes, within_budget
     from harness.compression.sources.code import allow_code as allow
     from harness.errors import CompressionError
     from harness.files import make_folder
     from harness.paths import cache_folder
-    from harness.spec.model import find_model
+    from harness.spec.model import find_model, with_data
     from harness.sweep.variants import FailedVariant
 
     observer = to_observer(progress)
     if allow_code:
         allow()
-    spec = find_model(model)
+    spec = with_data(find_model(model), None if data is None else str(data), pixels)
     if recipes is None:
-        chosen, left_out = default_recipes(spec)
-        if left_out:
-            observer.note(f"{spec.name} has no calibration data: leaving out {', '.join(left_out)}.")
+        chosen, note = usual_recipes(DEFAULT_RECIPES, spec)
+        if note:
+            observer.note(note)
     else:
         chosen = [find_recipe(name) for name in recipes]
     if max_drop_points is not None:

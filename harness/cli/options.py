@@ -44,6 +44,29 @@ def duration_s(text: str) -> float:
     return float(match["number"]) * _SECONDS[match["unit"]]
 
 
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data", metavar="FILE|FOLDER", help="Images in place of the model file's [data]: a .npz file or a folder."
+    ),
+]
+PixelsOption = Annotated[
+    str | None,
+    typer.Option("--pixels", metavar="LOW..HIGH", help="What the pixels 0..255 become for the model, such as -1..1."),
+]
+_PIXELS = re.compile(r"(?P<low>-?\d+(?:\.\d+)?)\.\.(?P<high>-?\d+(?:\.\d+)?)")
+
+
+def pixel_range(text: str | None) -> tuple[float, float] | None:
+    """Return both ends of a range such as `0..1`. Raises `UsageError`."""
+    if text is None:
+        return None
+    match = _PIXELS.fullmatch(text.strip())
+    if match is None or float(match["low"]) == float(match["high"]):
+        raise UsageError(f"Invalid value {text!r} for --pixels.", "Use a range such as 0..1, -1..1 or 0..255.")
+    return float(match["low"]), float(match["high"])
+
+
 ResultsOption = Annotated[
     str | None,
     typer.Option(

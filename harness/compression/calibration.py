@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.datasets.arrays import ArraysUnreadableError, read_arrays
+from harness.datasets.arrays import CALIBRATION, ArraysUnreadableError, read_arrays
+from harness.datasets.images import find_images
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec, Preprocessing
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     """Samples for each signature of a graph, by its name."""
 
 RANDOM_SEED = 0
+_CLASSES = "calibration_labels"
+GIVE_DATA = "Give --data with a folder of images or a .npz file, or [data] in the model's TOML file."
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,17 @@ def describe_calibration(model: ModelSpec, request: CalibrationRequest) -> str:
         return f"random: {request.samples} samples of noise, seed {RANDOM_SEED}; accuracy means nothing"
     if model.data is None:
         raise _problem(
-            f"Model {model.name!r} has no data to calibrate on, which this recipe needs. Add [data] with "
-            'calibration_images to the model\'s TOML file, or set calibration = "random" in a recipe of your own '
-            "(then only latency and memory mean anything)."
+            f"Model {model.name!r} has no data to calibrate on, which this recipe needs. {GIVE_DATA} Or set "
+            'calibration = "random" in a recipe of your own (then only latency and memory mean anything).'
         )
     path = model.locate(model.data.path)
     try:
+        if path.is_dir():
+            files = find_images(path).for_calibration
+            return f"data: up to {request.samples} of {len(files)} images of {path.name} (SHA-256 {files.sha256})"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except ArraysUnreadableError as error:
+        raise _problem(f"{path} {error}.") from error
     except OSError as error:
         raise _problem(f"{path}: the model's data cannot be read ({error.strerror}).") from error
     return f"data: up to {request.samples} calibration_images, chosen by content, of {path.name} (SHA-256 {digest})"
@@ -68,22 +75,32 @@ def calibration_samples(
     types = {name: detail["dtype"] for name, detail in details.items()}
     if request.kind == "random":
         return list(_random_samples(shapes, types, model, request.samples))
-    arrays, classes = _read(model, shapes)
+    arrays, classes = _read(model, shapes, request.samples)
     return [
         {name: _converted(array[index], types[name]).reshape(shapes[name]) for name, array in arrays.items()}
         for index in _chosen(list(arrays.values()), classes, request.samples)
     ]
 
 
-def _read(model: ModelSpec, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[str, NDArray[Any]], list[bytes]]:
-    """Return an array per input, as the model takes it, with one row per sample, and each sample's class."""
+def _read(
+    model: ModelSpec, shapes: dict[str, tuple[int, ...]], most: int
+) -> tuple[dict[str, NDArray[Any]], list[bytes]]:
+    """Return an array per input, as the model takes it, with one row per sample, and each sample's class.
+
+    Of a folder of images, `most` are read.
+    """
     import numpy as np
 
     assert model.data is not None  # noqa: S101 - describe_calibration has refused this before
     path = model.locate(model.data.path)
-    stored = {name: "calibration_images" if len(shapes) == 1 else f"calibration_{name}" for name in shapes}
+    stored = {name: CALIBRATION if len(shapes) == 1 else f"calibration_{name}" for name in shapes}
     try:
-        found = read_arrays(path, [*stored.values()])
+        if path.is_dir() and len(shapes) == 1:
+            files = find_images(path).for_calibration.spread(most)
+            found = {stored[name]: files.pixels(shape[1:]) for name, shape in shapes.items()}
+            found[_CLASSES] = np.array(files.labels or [0] * len(files))
+        else:
+            found = read_arrays(path, [*stored.values()])
     except ArraysUnreadableError as error:
         raise _problem(
             f"{path} {error}; this recipe needs the arrays {' and '.join(stored.values())} of a .npz file."
@@ -103,7 +120,7 @@ def _read(model: ModelSpec, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[st
         is_scaled = len(shapes) == 1 and model.preprocessing != Preprocessing()
         arrays[name] = _scaled(array, model.preprocessing) if is_scaled else array
     try:
-        labels = read_arrays(path, ["calibration_labels"])["calibration_labels"]
+        labels = found[_CLASSES] if _CLASSES in found else read_arrays(path, [_CLASSES])[_CLASSES]
     except ArraysUnreadableError:
         labels = np.zeros(count, np.int8)
     if len(labels) != count:

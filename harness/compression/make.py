@@ -90,6 +90,8 @@ def _make(
     stop: threading.Event | None,
 ) -> Variant:
     observer.note(f"Building {recipe.name} of {model.name}.")
+    if lineage.training_data:
+        observer.note(f"Training data: {lineage.training_data}")
     start = time.monotonic()
     with _empty_folder(path.with_suffix(".making")) as folder:
         here = folder.absolute()

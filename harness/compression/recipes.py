@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness.compression.calibration import CalibrationRequest
+from harness.compression.calibration import GIVE_DATA, CalibrationRequest
 from harness.compression.registry import Technique, TechniqueSettings, TechniqueStage, get_technique
 from harness.errors import UsageError
 from harness.spec.loading import load_spec, validate_spec
@@ -42,11 +43,15 @@ def find_recipe(text: str) -> Recipe:
 DEFAULT_RECIPES = ("fp32", "fp16", "dynamic-int8", "int8", "int8-io")
 
 
-def default_recipes(model: ModelSpec) -> tuple[list[Recipe], list[str]]:
-    """Return the default recipes, and the names of those left out because the model has no calibration data."""
-    recipes = [find_recipe(name) for name in DEFAULT_RECIPES]
+def usual_recipes(names: Sequence[str], model: ModelSpec) -> tuple[list[Recipe], str]:
+    """Return default recipes by name, without those that need calibration data if the model has none.
+
+    Also returns the sentence that says so, empty if none is left out.
+    """
+    recipes = [find_recipe(name) for name in names]
     left_out = [recipe.name for recipe in recipes if model.data is None and calibration_request(recipe) is not None]
-    return [recipe for recipe in recipes if recipe.name not in left_out], left_out
+    note = f"{model.name} has no calibration data: leaving out {', '.join(left_out)}. {GIVE_DATA}" if left_out else ""
+    return [recipe for recipe in recipes if recipe.name not in left_out], note
 
 
 def within_budget(recipe: Recipe, max_drop_points: float) -> Recipe:

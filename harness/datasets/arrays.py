@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+CALIBRATION = "calibration_images"
 
 
 class ArraysUnreadableError(Exception):
@@ -35,9 +38,14 @@ def read_arrays(file: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]
         is_objects = "Object arrays" in str(error)
         reason = "holds Python objects, which are never loaded" if is_objects else "is no NumPy file, or is damaged"
         raise ArraysUnreadableError(reason) from error
+    require_arrays(arrays, names)
+    return arrays
+
+
+def require_arrays(arrays: Collection[str], names: Sequence[str]) -> None:
+    """Raise `ArraysUnreadableError` if one of the names is missing."""
     if missing := [name for name in names if name not in arrays]:
         raise ArraysUnreadableError(f"has no array {', '.join(missing)}")
-    return arrays
 
 
 def class_labels(labels: NDArray[Any], name: str) -> NDArray[np.int64]:

@@ -49,7 +49,10 @@ def gather(
         if more.name in sets:
             raise UsageError(f"{model.name}: two data sets are called {more.name!r}.", "Give each its own name.")
         found = load_dataset(model.model_copy(update={"data": more}))
-        assert found is not None  # noqa: S101 - it was just given
+        if found is None:
+            raise UsageError(
+                f"{model.name}: the data set {more.name!r} has no labels.", "Give test_labels, or drop it."
+            )
         sets[more.name] = fit_dataset(found, model, card)
     return {name: choose_samples(one, count or LABELLED_COUNT) for name, one in sets.items()}
 

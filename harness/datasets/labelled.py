@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets.arrays import ArraysUnreadableError, class_labels, read_arrays
+from harness.datasets.arrays import CALIBRATION, ArraysUnreadableError, class_labels, read_arrays, require_arrays
+from harness.datasets.images import ImageFiles, find_images
 from harness.errors import UsageError
 from harness.spec.model import ModelSpec
 from harness.tflite.flatbuffer import GraphFacts
@@ -26,12 +27,34 @@ _SHUFFLE_SEED = 1
 class Dataset:
     """The labelled samples of a model's data file."""
 
-    test_images: Array
+    test_images: Array | ImageFiles
     test_labels: NDArray[np.int64]
     scale: float
     offset: float
     scored: int = 0
     """Position of the output that the labels are for."""
+    shape: tuple[int, ...] = ()
+    """What the model takes per sample; empty until the data set is fitted."""
+
+    @property
+    def size(self) -> tuple[int, ...] | None:
+        """Shape of a sample as it is stored; None for image files, which have any size."""
+        return None if isinstance(self.test_images, ImageFiles) else self.test_images.shape[1:]
+
+    @property
+    def is_pictures(self) -> bool:
+        """Return True if samples have pixels, which can be blurred, turned or hidden."""
+        return isinstance(self.test_images, ImageFiles) or self.test_images.dtype == np.uint8
+
+    def chosen_inputs(self, places: NDArray[np.integer]) -> FloatArray:
+        """Return some samples in the range that the float model wants. Raises `UsageError` that names a bad image."""
+        images = self.test_images
+        if not isinstance(images, ImageFiles):
+            return self.as_input(images[places].reshape(len(places), *(self.shape or images.shape[1:])))
+        try:
+            return self.as_input(images.chosen(places.tolist()).pixels(self.shape))
+        except ArraysUnreadableError as error:
+            raise UsageError(f"{images.folder} {error}.", "Replace or remove that file.") from error
 
     def as_input(self, images: Array) -> FloatArray:
         """Return images in the range that the float model wants, as float32."""
@@ -66,26 +89,38 @@ class Samples:
 
 
 def load_dataset(model: ModelSpec) -> Dataset | None:
-    """Read a model's data file; None for a model without one. Raises `UsageError` for anything wrong with it."""
+    """Read a model's labelled data; None for a model without any. Raises `UsageError` for anything wrong with it."""
     if model.data is None:
         return None
     file = model.locate(model.data.path)
     wanted = ("test_images", "test_labels")
+    scale, offset = model.preprocessing.scale, model.preprocessing.offset
     try:
-        arrays = read_arrays(file, wanted)
-        labels = class_labels(arrays["test_labels"], "test_labels")
+        if file.is_dir():
+            files = find_images(file).for_test
+            return Dataset(files, np.array(files.labels), scale, offset) if files.labels else None
+        arrays = read_arrays(file)
+        if CALIBRATION in arrays and not arrays.keys() & set(wanted):
+            return None
+        require_arrays(arrays, wanted)
+        images, labels = arrays["test_images"], class_labels(arrays["test_labels"], "test_labels")
     except ArraysUnreadableError as error:
-        raise UsageError(f"{file} {error}.", f"It must be a .npz file that holds {' and '.join(wanted)}.") from error
-    images = arrays["test_images"]
+        advice = f"Give a .npz file that holds {' and '.join(wanted)}, or a folder with one folder of images per class."
+        raise UsageError(f"{file} {error}.", advice) from error
     if images.dtype.kind not in "uif" or images.ndim < 2:  # noqa: PLR2004 - the first axis counts the samples
-        raise UsageError(
-            f"{file}: test_images are {images.dtype} of shape {images.shape}.", "Give one number per pixel."
-        )
+        raise UsageError(f"{file}: test_images are {images.dtype} of shape {images.shape}.", "Give arrays of numbers.")
     if len(images) != len(labels) or not len(images):
         raise UsageError(
-            f"{file} holds {len(images)} test_images and {len(labels)} test_labels.", "Give one label each."
+            f"{file} holds {len(images)} test images, but {len(labels)} test labels.", "Give one per image."
         )
-    return Dataset(images, labels, model.preprocessing.scale, model.preprocessing.offset)
+    return Dataset(images, labels, scale, offset)
+
+
+def data_notes(model: ModelSpec, dataset: Dataset | None) -> tuple[str, ...]:
+    """Return what a person should know about a model's data: files left out, the order of classes, missing labels."""
+    if model.data is not None and dataset is None:
+        return (f"{model.data.path} has no labels, so that accuracy is not measured.",)
+    return dataset.test_images.notes if dataset and isinstance(dataset.test_images, ImageFiles) else ()
 
 
 def fit_dataset(dataset: Dataset, model: ModelSpec, facts: GraphFacts | VariantCard) -> Dataset:
@@ -93,29 +128,36 @@ def fit_dataset(dataset: Dataset, model: ModelSpec, facts: GraphFacts | VariantC
 
     Raises `UsageError` that says what does not fit.
     """
-    images, takes = dataset.test_images, [tensor.shape for tensor in facts.inputs]
-    if len(takes) == 1 and takes[0][-1:] == (1,) and images.ndim == len(takes[0]) - 1:
-        images = images[..., None]  # grey images have no channel axis
-    given = images.shape[1:]
-    fits = len(takes) == 1 and len(takes[0]) == images.ndim
-    if not fits or any(size not in (-1, found) for size, found in zip(takes[0][1:], given, strict=True)):
+    takes = [tensor.shape[1:] for tensor in facts.inputs]
+    shape = _shape_for(dataset.test_images, takes[0]) if len(takes) == 1 else None
+    if shape is None:
+        given = "image files" if dataset.size is None else f"samples of shape {dataset.size}"
         raise UsageError(
-            f"{model.name}: its data have the shape {given} per sample, but the model takes "
-            f"{', '.join(str(shape[1:]) for shape in takes)}.",
+            f"{model.name}: its data are {given}, but the model takes {', '.join(map(str, takes))} per sample.",
             "Write the data in the model's own size; grey images count as one channel.",
         )
     scored = scored_output(model, facts)
-    shape, highest = sample_shape(facts.outputs[scored]), int(dataset.test_labels.max())
-    classes = int(np.prod(shape, dtype=np.int64))
-    if max(shape, default=1) != classes or highest >= max(classes, 2):
+    scores, highest = sample_shape(facts.outputs[scored]), int(dataset.test_labels.max())
+    classes = int(np.prod(scores, dtype=np.int64))
+    if max(scores, default=1) != classes or highest >= max(classes, 2):
         others = " Set scored_output in the model's TOML file to score another output." if facts.outputs[1:] else ""
         raise UsageError(
             f"{model.name}: its labels go up to {highest}, but the output {facts.outputs[scored].title} has the shape "
-            f"{shape} per sample.",
+            f"{scores} per sample.",
             "Labels count from 0, and the scored output must be one score per class, or one value for classes 0 and 1."
             + others,
         )
-    return replace(dataset, test_images=images, scored=scored)
+    return replace(dataset, scored=scored, shape=shape)
+
+
+def _shape_for(images: Array | ImageFiles, takes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape in which samples go in, with a channel axis if the model wants one; None if they do not fit."""
+    if isinstance(images, ImageFiles):
+        return takes if len(takes) == 3 and min(takes) > 0 else None  # noqa: PLR2004 - (height, width, channels)
+    for shape in (images.shape[1:], (*images.shape[1:], 1)):
+        if len(shape) == len(takes) and all(size in (-1, given) for size, given in zip(takes, shape, strict=True)):
+            return shape
+    return None
 
 
 def scored_output(model: ModelSpec, facts: GraphFacts | VariantCard) -> int:
@@ -146,15 +188,14 @@ def class_scores(output: FloatArray, floats: FloatArray | None = None) -> FloatA
 
 
 def choose_samples(dataset: Dataset, count: int) -> Samples:
-    """Return `count` test samples (at most all), spread evenly over the data set.
+    """Return `count` test samples (at most all) of a fitted data set, spread evenly over it.
 
     Their order is shuffled, so that the first few of them are as mixed as the whole: data sets are often sorted.
     """
-    total = len(dataset.test_images)
+    total = len(dataset.test_labels)
     chosen = np.linspace(0, total - 1, min(count, total)).round().astype(int)
     chosen = np.random.default_rng(_SHUFFLE_SEED).permutation(chosen)
-    inputs = dataset.as_input(dataset.test_images[chosen])
-    return Samples((inputs,), dataset.test_labels[chosen], dataset.scored)
+    return Samples((dataset.chosen_inputs(chosen),), dataset.test_labels[chosen], dataset.scored)
 
 
 def random_samples(inputs: tuple[TensorType, ...], *, count: int = RANDOM_SAMPLES, seed: int = 1) -> Samples:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.datasets.arrays import ArraysUnreadableError, read_arrays
+from harness.datasets.arrays import ArraysUnreadableError, class_labels, read_arrays
+from harness.datasets.images import ImageFiles, find_images
 from harness.errors import CompressionError, Failure, FailureClass
-from harness.spec.model import ImageFolder, KerasDataset, ModelSpec, NumpyFile, Preprocessing, TfdsDataset
+from harness.spec.model import KerasDataset, ModelSpec, NumpyFile, Preprocessing, TfdsDataset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,10 +73,10 @@ def describe_training_data(model: ModelSpec) -> str:
     try:
         if isinstance(source, NumpyFile):
             return f"{path.name} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()})"
-        listing = sorted(f"{file.relative_to(path)} {file.stat().st_size}" for file in path.rglob("*"))
+        found = _image_folder(path)
+        return " ".join([f"{path.name}: {len(found)} images (SHA-256 {found.sha256}).", *found.notes])
     except OSError as error:
         raise _problem(f"{path}: the training data cannot be read ({error.strerror}).") from error
-    return f"{path.name}: {len(listing)} entries (SHA-256 {hashlib.sha256(repr(listing).encode()).hexdigest()})"
 
 
 def load_training_data(model: ModelSpec, input_shape: tuple[int, ...], *, limit: int | None = None) -> TrainingData:
@@ -96,6 +97,8 @@ def load_training_data(model: ModelSpec, input_shape: tuple[int, ...], *, limit:
 
 
 def _load(model: ModelSpec, input_shape: tuple[int, ...]) -> tuple[Any, Any]:
+    import numpy as np
+
     assert model.training is not None  # noqa: S101 - as above
     source = model.training.data
     if isinstance(source, KerasDataset):
@@ -103,7 +106,13 @@ def _load(model: ModelSpec, input_shape: tuple[int, ...]) -> tuple[Any, Any]:
     if isinstance(source, TfdsDataset):
         return _tfds(source)
     path = model.locate(source.path)
-    return _image_folder(path, input_shape) if isinstance(source, ImageFolder) else _numpy_file(path)
+    if isinstance(source, NumpyFile):
+        return _numpy_file(path)
+    found = _image_folder(path)
+    try:
+        return found.pixels(input_shape), np.array(found.labels)
+    except ArraysUnreadableError as error:
+        raise _problem(f"{path} {error}. Replace or remove that file.") from error
 
 
 def _keras_dataset(name: str) -> tuple[Any, Any]:
@@ -141,33 +150,23 @@ def _tfds(source: TfdsDataset) -> tuple[Any, Any]:
     return images, labels
 
 
-def _image_folder(path: Path, input_shape: tuple[int, ...]) -> tuple[Any, Any]:
-    import keras
-    import numpy as np
-
-    height, width, channels = input_shape
+def _image_folder(path: Path) -> ImageFiles:
     try:
-        dataset = keras.utils.image_dataset_from_directory(
-            path,
-            image_size=(height, width),
-            batch_size=None,
-            shuffle=False,
-            verbose=False,
-            color_mode="grayscale" if channels == 1 else "rgb",
-        )
-        pairs = [(np.asarray(image).round().astype(np.uint8), int(label)) for image, label in dataset]
-    except Exception as error:  # no folder, no images, broken images
-        raise _problem(f"{path}: not a folder with one folder of images a class ({error}).") from error
-    return np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs])
+        found = find_images(path)
+    except ArraysUnreadableError as error:
+        raise _problem(f"{path} {error}; it must be a folder with one folder of images per class.") from error
+    if not found.labels:
+        raise _problem(f"{path} has no folders in it; it must be a folder with one folder of images per class.")
+    return found
 
 
 def _numpy_file(path: Path) -> tuple[Any, Any]:
     wanted = ("train_images", "train_labels")
     try:
         arrays = read_arrays(path, wanted)
+        return arrays["train_images"], class_labels(arrays["train_labels"], "train_labels")
     except ArraysUnreadableError as error:
         raise _problem(f"{path} {error}; it must be a .npz file that holds {' and '.join(wanted)}.") from error
-    return arrays["train_images"], arrays["train_labels"]
 
 
 def _checked(found: tuple[Any, Any], model: ModelSpec, input_shape: tuple[int, ...]) -> LabelledImages:

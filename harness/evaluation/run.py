@@ -97,7 +97,12 @@ def evaluate(asked: EvaluationRequest, *, cache: Path, observer: Observer) -> Ev
         found = [suite.evaluate(variant, where) for variant in variants for where in (None, *delegates)]
     saliency = {}
     for one in found if asked.saliency else ():
-        if one.delegate == HOST and dataset and (fidelity := one.compared[0].comparison.fidelity):
+        if (
+            one.delegate == HOST
+            and dataset
+            and dataset.is_pictures
+            and (fidelity := one.compared[0].comparison.fidelity)
+        ):
             flips = fidelity.flips[: asked.saliency]
             images = flipped_inputs(one.variant, floats, data[FIRST_DATA], flips, dataset, reference)
             saliency[one.variant.name] = tuple(images)
@@ -121,7 +126,7 @@ def _require_same_inputs(variant: Variant, floats: Variant) -> None:
 
 
 def _require_classes(dataset: Dataset | None, task: Task, model: ModelSpec) -> None:
-    if dataset is None or task.name != CLASSIFICATION:
+    if dataset is None or not dataset.is_pictures or task.name != CLASSIFICATION:
         raise UsageError(
             f"{model.name} has no labelled images of classes here, which bad images are made of.",
             "Leave --suite and --attack out, or give [data] in the model's TOML file.",

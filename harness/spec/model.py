@@ -82,11 +82,13 @@ _SUFFIXES: dict[str, str] = {
 
 
 class Data(SpecModel):
-    """Labelled samples for accuracy and unlabelled ones for calibration, in one NumPy `.npz` file.
+    """Labelled samples for accuracy and unlabelled ones for calibration: one NumPy `.npz` file, or a folder of images.
 
     Arrays: `test_images` (N, ...) in the model's size, `test_labels` (N,) classes from 0 or (N, classes) one-hot,
     `calibration_images` (M, ...); `calibration_labels` (M,) if they are known. Images without channels count as one
-    channel. A model with several inputs is calibrated on one array per input, `calibration_NAME`, as it takes them.
+    channel. A model with several inputs is calibrated on one array per input, `calibration_NAME`, as it takes them. Of
+    a folder with one folder per class, every fourth image calibrates and the others test; all images of a folder
+    without classes calibrate.
     """
 
     path: Path
@@ -110,7 +112,7 @@ class TfdsDataset(SpecModel):
 
 
 class ImageFolder(SpecModel):
-    """A folder with one folder of images a class; classes count from 0 in alphabetical order."""
+    """A folder with one folder of images per class; classes count from 0 by the alphabet, numbered ones by number."""
 
     kind: Literal["image-folder"]
     path: Path
@@ -215,6 +217,21 @@ def find_model(text: str) -> ModelSpec:
         f"Name a shipped model ({', '.join(models)}), a .toml, .keras, .h5, .tflite, .onnx or .pt2 file, or a "
         "SavedModel folder.",
     )
+
+
+def with_data(model: ModelSpec, data: str | None, pixels: tuple[float, float] | None) -> ModelSpec:
+    """Return a model with other data, seen from the working folder, and what the pixels 0 and 255 become.
+
+    Raises `UsageError`.
+    """
+    changes: dict[str, object] = {}
+    if data is not None:
+        if not Path(data).exists():
+            raise UsageError(f"{data}: no such file or folder.", "Check the path after --data.")
+        changes["data"] = Data(path=Path(data).absolute())
+    if pixels is not None:
+        changes["preprocessing"] = Preprocessing(scale=(pixels[1] - pixels[0]) / 255, offset=pixels[0])
+    return model.model_copy(update=changes)
 
 
 def _bare_file(path: Path, kind: str) -> ModelSpec:

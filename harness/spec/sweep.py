@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from harness.spec.limits import OutputLimits
 from harness.spec.loading import SpecModel, read_toml, validate_spec
+from harness.spec.model import ModelSpec, find_model, with_data
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[0-9]{1,5})?")
 PresetName = Literal["quick", "standard", "strict"]
@@ -77,12 +78,19 @@ beforehand would find 86 of 100.
 """
 
 
+DEFAULT_RECIPES = ("fp32", "fp16", "dynamic-int8", "int8")
+
+
 class SweepSpec(SpecModel):
     """One sweep. Everything has a default, so that an empty spec is the default sweep."""
 
     model: str = "fashion-dscnn"
     """A shipped model's name, or the path of a model's TOML file, of a `.keras` or of a `.tflite` file."""
-    recipes: tuple[str, ...] = ("fp32", "fp16", "dynamic-int8", "int8")
+    data: str | None = None
+    """A `.npz` file or a folder of images in place of the model file's `[data]`."""
+    pixels: tuple[float, float] | None = None
+    """What the pixels 0 and 255 become before the model sees them, in place of its `[preprocessing]`."""
+    recipes: tuple[str, ...] = DEFAULT_RECIPES
     """Built-in recipes by name, or paths of recipe TOML files."""
     max_drop_points: float | None = Field(default=None, gt=0, le=100)
     """Points of top-1 that quantized variants may lose: their costliest layers get their precision back."""
@@ -151,6 +159,10 @@ class SweepSpec(SpecModel):
         if min(values) < 1:
             raise ValueError("allowed are whole numbers from 1")
         return values
+
+    def find_model(self) -> ModelSpec:
+        """Return the model with the sweep's own data. Raises `UsageError`."""
+        return with_data(find_model(self.model), self.data, self.pixels)
 
 
 def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -13,15 +13,15 @@ from datetime import UTC, datetime
 from harness.accuracy.on_device import CheckData
 from harness.accuracy.reference import HostOutputs
 from harness.benchmark.registry import ToolRegistry
-from harness.compression.recipes import find_recipe, within_budget
-from harness.datasets.labelled import Dataset, choose_samples, fit_dataset, load_dataset, random_samples
+from harness.compression.recipes import find_recipe, usual_recipes, within_budget
+from harness.datasets.labelled import Dataset, choose_samples, data_notes, fit_dataset, load_dataset, random_samples
 from harness.devices.device import Device
 from harness.errors import MissingPrerequisiteError
 from harness.log_setup import log_to_folder
 from harness.paths import cache_folder
 from harness.progress import LoggingObserver, Observer
-from harness.spec.model import ModelSpec, find_model
-from harness.spec.sweep import SweepSpec
+from harness.spec.model import ModelSpec
+from harness.spec.sweep import DEFAULT_RECIPES, SweepSpec
 from harness.store.backend import sweep_folder
 from harness.store.records import SweepRecord, SweepStatus, new_sweep_id
 from harness.store.store import Store
@@ -83,14 +83,21 @@ class SweepRunner:
 
         Raises `HarnessError` only for what stops the whole of it.
         """
+        model = spec.find_model()
+        if spec.recipes == DEFAULT_RECIPES:
+            usual, note = usual_recipes(spec.recipes, model)
+            spec = spec.model_copy(update={"recipes": tuple(recipe.name for recipe in usual)})
+            if note:
+                self._observer.note(note)
         if resume:
             changes = changed_settings(self._store.find_sweep(resume), spec)  # refused before any work is done
             self._observer.note(changes_sentence(resume, changes))
-        model = find_model(spec.model)
         recipes = [find_recipe(name) for name in spec.recipes]
         if spec.max_drop_points is not None:
             recipes = [within_budget(recipe, spec.max_drop_points) for recipe in recipes]
         dataset = load_dataset(model)  # bad data is found before any work is done
+        for note in data_notes(model, dataset):
+            self._observer.note(note)
         cache = cache_folder()
         reference = make_reference(
             model, find_recipe(FLOAT_RECIPE), cache=cache, observer=self._observer, stop=self._stop

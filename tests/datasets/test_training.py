@@ -46,7 +46,7 @@ def test_the_description_changes_with_the_file(tmp_path: Path) -> None:
     ("source", "says"),
     [
         ({"kind": "numpy", "path": "gone.npz"}, "cannot be read"),
-        ({"kind": "image-folder", "path": "gone"}, "not a folder"),
+        ({"kind": "image-folder", "path": "gone"}, "cannot be read"),
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, source: dict[str, Any], says: str) -> None:

@@ -1,9 +1,12 @@
 """Spec files: errors name file, key, what was found and what is allowed."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cli.options import pixel_range
+from harness.compression.recipes import usual_recipes
 from harness.errors import ExitCode, FailureClass, UsageError
 from harness.spec.loading import load_spec, validate_spec
 from harness.spec.model import ModelSpec, find_model
@@ -45,7 +48,7 @@ def test_the_command_line_is_laid_over_the_file(tmp_path):
 def test_a_typo_in_a_key_names_the_near_one_and_all_allowed(tmp_path):
     message = error_of('recipies = ["int8"]', SweepSpec, tmp_path)
     assert "unknown key 'recipies'. Did you mean 'recipes'?" in message
-    assert "Allowed here: broken_gpu, delegates, devices" in message
+    assert "Allowed here: broken_gpu, data, delegates, devices" in message
 
 
 def test_a_typo_in_a_table_lists_that_tables_keys(tmp_path):
@@ -123,3 +126,36 @@ def test_promise_h8_no_sweep_makes_fewer_than_five_invocations_a_cell(preset):
 def test_promise_h20_every_failure_class_says_what_to_do():
     for failure_class in FailureClass:
         assert failure_class.advice.endswith(".")
+
+
+def test_data_and_pixels_replace_the_model_files(tmp_path):
+    np.savez(tmp_path / "mine.npz", calibration_images=np.zeros((1, 2, 2), np.uint8))
+    sweep = load_sweep_spec(None, {"data": str(tmp_path / "mine.npz"), "pixels": (-1.0, 1.0)})
+    model = sweep.find_model()
+    assert model.locate(model.data.path) == tmp_path / "mine.npz"
+    assert [pixel * model.preprocessing.scale + model.preprocessing.offset for pixel in (0, 255)] == [-1.0, 1.0]
+    assert load_sweep_spec(None, {}).find_model() == find_model("fashion-dscnn")
+    with pytest.raises(UsageError, match=r"gone\.npz: no such file"):
+        load_sweep_spec(None, {"data": "gone.npz"}).find_model()
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"), [("0..1", (0, 1)), ("-1..1", (-1, 1)), ("0.5..-2.25", (0.5, -2.25)), (None, None)]
+)
+def test_a_range_of_pixels(text, ends):
+    assert pixel_range(text) == ends
+
+
+@pytest.mark.parametrize("text", ["", "1", "0..0", "a..b", "0,1", "0...1"])
+def test_another_range_of_pixels_is_refused(text):
+    with pytest.raises(UsageError, match="--pixels"):
+        pixel_range(text)
+
+
+def test_default_recipes_without_data_leave_out_int8():
+    bare = find_model("fashion-dscnn").model_copy(update={"data": None})
+    recipes, note = usual_recipes(SweepSpec.model_fields["recipes"].default, bare)
+    assert [recipe.name for recipe in recipes] == ["fp32", "fp16", "dynamic-int8"]
+    assert "leaving out int8" in note
+    assert "--data" in note
+    assert usual_recipes(["fp32", "int8"], find_model("fashion-dscnn"))[1] == ""

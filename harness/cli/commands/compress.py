@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from harness.api import compress as compress_model
-from harness.cli.options import AllowCodeOption
+from harness.cli.options import AllowCodeOption, DataOption, PixelsOption, pixel_range
 from harness.cli.output import JsonOption, console, print_error, print_json
 from harness.cli.progress import watch
 from harness.errors import CompressionError, ExitCode
@@ -51,6 +51,8 @@ def compress(
         help="A shipped model's name, a .toml, .keras, .h5, .tflite, .onnx or .pt2 file, or a SavedModel folder.",
     ),
     recipe: list[str] | None = RecipeOption,
+    data: DataOption = None,
+    pixels: PixelsOption = None,
     output: Path | None = OutputOption,
     max_drop: float | None = MaxDropOption,
     show: bool = typer.Option(False, "--show", help="Show what each step did and how every tensor stores its numbers."),
@@ -60,7 +62,14 @@ def compress(
     """Make variants of a model and show what is in them. What was made before comes from the cache."""
     with watch() as watcher:
         found = compress_model(
-            model, recipe or None, output=output, max_drop_points=max_drop, allow_code=allow_code, progress=watcher
+            model,
+            recipe or None,
+            data=data,
+            pixels=pixel_range(pixels),
+            output=output,
+            max_drop_points=max_drop,
+            allow_code=allow_code,
+            progress=watcher,
         )
     if not as_json:
         for failed in found.failures:

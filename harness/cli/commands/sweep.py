@@ -11,6 +11,8 @@ from harness.api import read_sweep_spec
 from harness.api import sweep as run_sweep
 from harness.cli.options import (
     AllowCodeOption,
+    DataOption,
+    PixelsOption,
     PlainOption,
     QuietOption,
     RequireFullDelegationOption,
@@ -18,6 +20,7 @@ from harness.cli.options import (
     SustainedOption,
     duration_s,
     let_code_run,
+    pixel_range,
 )
 from harness.cli.output import JsonOption, console, error_console, folding_table, print_json
 from harness.cli.progress import watch
@@ -43,6 +46,8 @@ def sweep(
     model: Annotated[
         str | None, typer.Option(help="A shipped model's name, a model's .toml or own file, or a SavedModel folder.")
     ] = None,
+    data: DataOption = None,
+    pixels: PixelsOption = None,
     recipe: Annotated[list[str] | None, typer.Option(help="A recipe's name or TOML file; repeat for several.")] = None,
     max_drop: Annotated[
         float | None,
@@ -124,6 +129,8 @@ def sweep(
     }
     overrides: dict[str, Any] = {
         "model": model,
+        "data": data,
+        "pixels": pixel_range(pixels),
         "recipes": recipe,
         "devices": device,
         "hosts": host,
@@ -163,11 +170,10 @@ def _print_plan(spec: SweepSpec, as_json: bool) -> None:
 
     from harness.benchmark.delegates import find_delegate
     from harness.compression.recipes import find_recipe
-    from harness.spec.model import find_model
     from harness.sweep.plan import expected_duration_s, outline
     from harness.sweep.targets import planned_delegates
 
-    find_model(spec.model)
+    spec.find_model()
     for recipe in spec.recipes:
         find_recipe(recipe)
     for delegate in spec.delegates:
