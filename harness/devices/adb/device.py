@@ -174,10 +174,10 @@ class AdbDevice:
         """Kill what a program left running, also in a session of its own: it inherited the mark of its run."""
         # Again and again, because a process that is found may start another before it is killed.
         look = f"grep -l {RUN_MARK}={run} /proc/[0-9]*/environ 2>/dev/null"
-        kill = "for file in $found; do pid=${file%/environ}; kill -9 ${pid#/proc/}; echo $pid; done"
+        kill = "for file in $found; do pid=${file%/environ}; kill -9 ${pid#/proc/}; echo ${pid#/proc/}; done"
         script = f'n=0; while [ $n -lt 5 ] && found=$({look}) && [ "$found" ]; do {kill}; n=$((n + 1)); done'
         if killed := set(self._shell(script, _SHORT_TIMEOUT_S).stdout.split()):
-            _LOG.warning("%s: killed what the tool left running: %s", self._serial, ", ".join(sorted(killed)))
+            _LOG.info("%s: killed what was left running: %s", self._serial, ", ".join(sorted(killed)))
 
     def _kill(self, pid: int) -> None:
         """Kill a process with its group, which adbd makes for every shell, and wait until nothing of it runs.

@@ -57,7 +57,7 @@ def stopped(bench: Bench) -> None:
 
 @attempt(41, "one phone in two sweeps at once", "the second is refused with who holds it")
 def one_phone_twice(bench: Bench) -> None:
-    with bench.sweeping("sleep 0.5", invocations=8) as child:
+    with bench.sweeping("sleep 4", invocations=8) as child:
         spec = bench.spec()
         second = bench.cli("sweep", spec, "--device", bench.phone.serial, "--results", bench.new_folder() / "r")
         assert "in use" in second.is_clean(1, 2, 3).said, second.said[-200:]
