@@ -252,9 +252,10 @@ def _web(location: str) -> Iterator[tuple[str, list[str]]]:
 
 def _post(address: str) -> str:
     from harness.errors import HarnessError
-    from harness.nightly.webhook import post
+    from harness.nightly.webhook import post, require_webhook
 
     try:
+        require_webhook(address)
         return str(post(address, {"night": 1}))
     except HarnessError as error:
         return f"refused: {error}"
