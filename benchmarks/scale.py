@@ -32,7 +32,8 @@ from harness.files import sha256_of
 from harness.progress import SilentObserver
 from harness.spec.sweep import SweepSpec, load_sweep_spec
 from harness.store.store import Store
-from harness.sweep.runner import AS_IS_RECIPE, SweepRunner
+from harness.sweep.runner import SweepRunner
+from harness.sweep.variants import AS_IS_RECIPE
 from harness.virtual_phone.phone import virtual_phone
 from harness.virtual_phone.recording import host_abi
 

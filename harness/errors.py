@@ -39,6 +39,7 @@ class FailureClass(StrEnum):
     DELEGATE_FAILED = "delegate_failed"
     FELL_BACK = "fell_back"
     WRONG_OUTPUT = "wrong_output"
+    ACCURACY_LOST = "accuracy_lost"
     CRASHED = "crashed"
     OUT_OF_MEMORY = "out_of_memory"
     TIMEOUT = "timeout"
@@ -111,6 +112,10 @@ _ADVICE: dict[FailureClass, str] = {
     ),
     FailureClass.WRONG_OUTPUT: (
         "The outputs on this delegate are wrong: do not ship this variant with it. Try another type or a newer driver."
+    ),
+    FailureClass.ACCURACY_LOST: (
+        "Compression changed what the model answers, on every device alike: do not ship this variant. Calibrate on "
+        "more varied data, keep the noisiest layers in float (`harness evaluate --mixed`), or choose a milder recipe."
     ),
     FailureClass.CRASHED: "The tool was killed by a signal: read the evidence, then try another delegate.",
     FailureClass.OUT_OF_MEMORY: "Use a smaller variant or batch, or close other apps on the device.",

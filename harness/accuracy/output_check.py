@@ -92,6 +92,7 @@ def describe_failed_check(check: OutputCheck) -> str:
 
 
 CONFIDENCE = 0.95
+_MOST_DB = 120.0
 
 
 def proportion(hits: int, total: int) -> Proportion:
@@ -135,6 +136,24 @@ def max_abs_errors(outputs: FloatArray, reference: FloatArray) -> NDArray[np.flo
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         worst = np.abs(_flat(outputs) - _flat(reference)).max(axis=1, initial=0.0)
     return np.where(np.isfinite(worst), worst, np.inf)
+
+
+def signal_to_noise_db(found: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """Return the ratio of powers in decibels, between -120 and 120; -120 if `found` is not finite."""
+    signal = np.square(exact.astype(np.float64)).sum()
+    noise = np.square(found.astype(np.float64) - exact.astype(np.float64)).sum()
+    return float(decibels(np.array([signal]), np.array([noise]))[0])
+
+
+def decibels(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `10 log10(signal / noise)` of powers, within -120 and 120.
+
+    120 if there is no noise; -120 if there is noise alone, or noise that is not finite.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = 10 * np.log10(signal / noise)
+    known = np.where(noise == 0, _MOST_DB, np.where(np.isfinite(noise), found, -_MOST_DB))
+    return np.clip(known, -_MOST_DB, _MOST_DB)
 
 
 def _flat(array: FloatArray) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from harness.analysis.comparable_cell import ComparableCell, differences, read_c
 from harness.analysis.comparison import SMALLEST_EFFECT, Finding, FindingVerdict, LatencySamples, compare
 from harness.analysis.device_noise import DeviceNoise
 from harness.analysis.result_row import ResultRow
-from harness.analysis.verdict import FEWEST_INVOCATIONS, Verdict
+from harness.analysis.verdict import FEWEST_INVOCATIONS, NO_LATENCY, Verdict
 from harness.errors import UsageError
 from harness.store.store import Store
 from harness.text import alternatives, words
@@ -156,7 +156,7 @@ def _reason_to_refuse(couple_: CellPair, allow: Collection[str]) -> str:
     if a is None or b is None:
         return f"Only in {'B' if a is None else 'A'}."
     for name, side in (("A", a), ("B", b)):
-        if side.cell.verdict in (Verdict.FAILED, Verdict.NOT_MEASURED, Verdict.WRONG_OUTPUT):
+        if side.cell.verdict in NO_LATENCY:
             return f"{name} is no measurement: {words(side.cell.failure_class or side.cell.verdict)}."
     kinds = [side.cell.device_kind for side in (a, b)]
     if kinds[0] != kinds[1]:  # not even with leave: what is emulated says nothing of what is not

@@ -14,6 +14,7 @@ from harness.errors import UsageError
 from harness.store.reader import StoreReader
 from harness.store.records import SweepRecord
 from harness.store.rows import AccuracyRow, CellRow, DeviceRow, FileCheckRow, InvocationRow, ToolRow, VariantRow, finite
+from harness.tflite.variant import VariantFidelity
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class RowEvidence:
         """Return True if tool and variant were looked at after all that was measured."""
         accuracy = self.accuracies[-1] if self.accuracies else None
         return is_confirmed(self.cell, self.invocations, accuracy, last_looks(self.file_checks))
+
+    @property
+    def fidelity(self) -> VariantFidelity | None:
+        """How near the variant is to the float model; None if that was never looked at."""
+        return self.variant.fidelity if self.variant else None
 
     @property
     def discarded(self) -> list[InvocationRow]:

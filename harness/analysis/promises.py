@@ -1,4 +1,4 @@
-"""The promises of trust, H1 to H22 and H24, judged for one row by what the store holds of it.
+"""The promises of trust, H1 to H24, judged for one row by what the store holds of it.
 
 A promise is kept only if the stored evidence shows it; None says that the store cannot tell, such as for a row that
 was never measured. What harness does not do yet is not kept, whatever the row.
@@ -20,6 +20,7 @@ from harness.devices.device import DeviceKind
 from harness.devices.preparation.preparation import Confirmation, KnobOutcome
 from harness.errors import FailureClass
 from harness.store.rows import InvocationRow, JsonObject
+from harness.tflite.variant import FidelityOutcome
 
 Judged = tuple[bool | None, str]
 _MOST_ATTEMPTS = 3
@@ -377,6 +378,18 @@ def _like(evidence: RowEvidence) -> Judged:
     if cell.key != evidence.cell.key:
         return False, "The row's key does not fit what is stored of it: it was changed afterwards."
     return True, f"Its key {cell.key} holds variant, device, tool, cores and mode; `harness compare` refuses others."
+
+
+@_promise(23, "compared with the float model")
+def _float_model(evidence: RowEvidence) -> Judged:
+    fidelity, rank = evidence.fidelity, evidence.summary.rank
+    if fidelity is None:
+        return None, "The sweep is from before variants were compared with the float model."
+    if fidelity.outcome is FidelityOutcome.NO_FLOAT_MODEL:
+        return None, "There is no float model to compare the file with."
+    if fidelity.outcome is not FidelityOutcome.KEPT:
+        return rank is None, f"Not ranked: {fidelity.reason}."
+    return True, f"It answers as the float model does: {fidelity}."
 
 
 @_promise(24, "what was measured is what was pushed")

@@ -106,6 +106,15 @@ class ResultRow:
     failure_message: str | None = _column("What happened, in one sentence")
     failure_evidence: str | None = _column("The lines that prove it")
     failure_advice: str | None = _column("What to do about it")
+    fidelity_snr_db: float | None = _column(
+        "Signal to noise of the variant against the float model on this host, decibels (120: equal); of several "
+        "outputs the worst, as of the next three"
+    )
+    fidelity_cosine: float | None = _column("Cosine between the outputs of both")
+    fidelity_range_kept: float | None = _column("Share of the range of the float model's output that is kept, 0 to 1")
+    fidelity_agreement: float | None = _column("Share of equal answers; the float model's near ties count as equal")
+    fidelity_inputs: str | None = _column("What both ran on: `real`, `calibration` or `random` inputs")
+    fidelity_note: str | None = _column("Why the variant was not compared with the float model")
 
     @property
     def memory_mb(self) -> float | None:
@@ -217,6 +226,7 @@ _UNITS = {
     "_bytes": "bytes",
     "_points": "percentage points",
     "_utc": "ISO 8601, UTC",
+    "_db": "decibels",
 }
 
 

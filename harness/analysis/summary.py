@@ -37,6 +37,7 @@ from harness.store.rows import (
     VariantRow,
     counting_attempts,
 )
+from harness.tflite.variant import VariantFidelity
 
 Values = dict[str, Any]
 """Some fields of a `ResultRow`."""
@@ -65,6 +66,8 @@ def summary_rows(sweep: SweepRows) -> list[ResultRow]:
     latencies: dict[str, dict[int, Estimate]] = {}
     for cell in sweep.cells:
         cell_invocations = invocations.get(cell.key, [])
+        variant = variant_of(cell, sweep.variants)
+        fidelity = variant.fidelity if variant else None
         row, latency = _cell_row(
             cell,
             families.get(cell.tool_sha256, ""),
@@ -73,8 +76,8 @@ def summary_rows(sweep: SweepRows) -> list[ResultRow]:
             devices.get(cell.serial),
             set_aside.get(cell.key),
             looks,
+            fidelity,
         )
-        variant = variant_of(cell, sweep.variants)
         if variant:
             row = replace(row, size_bytes=variant.size_bytes, gzip_size_bytes=variant.gzip_size_bytes)
         row = replace(row, sittings=_sittings(cell_invocations, sittings))
@@ -120,6 +123,7 @@ def _cell_row(
     device: DeviceRow | None,
     set_aside: str | None,
     looks: Mapping[tuple[str, str], FileCheckRow],
+    fidelity: VariantFidelity | None,
 ) -> tuple[ResultRow, Estimate | None]:
     passes = {purpose: [row for row in invocations if row.purpose == purpose] for purpose in Pass}
     measured = [row for row in passes[Pass.LATENCY] if row.failure_class is None]
@@ -128,6 +132,7 @@ def _cell_row(
     latency_of, latency = _latency(measured)
     tried = [*failed, *passes[Pass.MEMORY], *passes[Pass.SUSTAINED], *([accuracy] if accuracy else [])]
     own, of_device = [row.failure for row in tried if row.failure], device.failure if device else None
+    of_variant = fidelity.failure(cell.variant_name) if fidelity else None
     verdict = judge_cell(
         Facts(
             is_cpu=find_delegate(cell.delegate).is_cpu,
@@ -136,6 +141,7 @@ def _cell_row(
             invocations_ok=len(measured),
             invocations_failed=sum(is_final(row.failure_class) for row in failed),
             has_failure=bool(own or of_device),
+            fidelity=fidelity.outcome if fidelity else None,
             is_set_aside=set_aside is not None,
             is_tampered=any(failure.failure_class is FailureClass.TAMPERED for failure in own),
             is_unconfirmed=not is_confirmed(cell, invocations, accuracy, looks),
@@ -171,7 +177,10 @@ def _cell_row(
         **_init(tool_family, passes[Pass.INIT_COLD], passes[Pass.INIT_WARM]),
         **_sustained(passes[Pass.SUSTAINED]),
         **(_accuracy_values(accuracy) if accuracy else {}),
-        **_failure_values(_failure_of(verdict, cell, delegation, own, of_device)),
+        **(_fidelity_values(fidelity) if fidelity else {}),
+        **_failure_values(
+            of_variant if verdict is Verdict.ACCURACY_LOST else _failure_of(verdict, cell, delegation, own, of_device)
+        ),
     )
     return row, latency
 
@@ -288,6 +297,19 @@ def _accuracy_values(accuracy: AccuracyRow) -> Values:
         "accuracy_drop_points": None if top1 is None or float_top1 is None else 100 * (float_top1 - top1),
         "output_check": accuracy.check_passed,
         "accuracy_note": accuracy.note or None,
+    }
+
+
+def _fidelity_values(fidelity: VariantFidelity) -> Values:
+    """Return the worst of each figure over all outputs, and on what, or why there are none."""
+    worst = fidelity.worst
+    return {
+        "fidelity_snr_db": worst.snr_db,
+        "fidelity_cosine": worst.cosine,
+        "fidelity_range_kept": worst.range_kept,
+        "fidelity_agreement": worst.agreement,
+        "fidelity_inputs": fidelity.inputs or None,
+        "fidelity_note": fidelity.reason if not fidelity.outputs else None,
     }
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from harness.analysis.statistics import Estimate
+from harness.tflite.variant import FidelityOutcome
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -21,6 +22,8 @@ class Verdict(StrEnum):
     RANKED = "ranked"
     FAILED = "failed"
     """No invocation of the latency pass succeeded."""
+    ACCURACY_LOST = "accuracy_lost"
+    """The variant differs from the float model beyond the limits of its kind."""
     WRONG_OUTPUT = "wrong_output"
     """The outputs on the device differ from the host's."""
     UNRELIABLE = "unreliable"
@@ -30,7 +33,7 @@ class Verdict(StrEnum):
     UNPROVEN = "unproven"
     """An accelerator was asked for, and the log does not prove that it ran."""
     UNCHECKED = "unchecked"
-    """The outputs were never compared with the host's."""
+    """The outputs were never compared with the host's, or the variant could not be compared with the float model."""
     TAMPERED = "tampered"
     """Tool or variant was changed on the device while it was measured."""
     UNCONFIRMED = "unconfirmed"
@@ -41,6 +44,10 @@ class Verdict(StrEnum):
     """Nothing was run."""
     SET_ASIDE = "set_aside"
     """The sweep was resumed under other conditions, and another row of the same name holds what counts."""
+
+
+NO_LATENCY = frozenset({Verdict.FAILED, Verdict.NOT_MEASURED, Verdict.WRONG_OUTPUT, Verdict.ACCURACY_LOST})
+"""Rows whose latency is compared with nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class Facts:
     """Failed by their own fault; a lost phone does not count."""
     has_failure: bool
     """True if anything failed, for whichever reason."""
+    fidelity: str | None = None
+    """The `FidelityOutcome` of the variant; None in stores from before the float model was compared."""
     is_set_aside: bool = False
     """True if the cell was measured again under other conditions."""
     is_tampered: bool = False
@@ -75,11 +84,12 @@ def judge_cell(facts: Facts) -> Verdict:
     if facts.invocations_ok == 0:
         return Verdict.FAILED if facts.has_failure else Verdict.NOT_MEASURED
     reasons = {
+        Verdict.ACCURACY_LOST: facts.fidelity == FidelityOutcome.LOST,
         Verdict.WRONG_OUTPUT: facts.check_passed is False,
         Verdict.UNRELIABLE: facts.invocations_failed > 0 or (facts.is_cpu and facts.is_mixed),
         Verdict.FELL_BACK: not facts.is_cpu and facts.fell_back is True,
         Verdict.UNPROVEN: not facts.is_cpu and facts.fell_back is None,
-        Verdict.UNCHECKED: facts.check_passed is None,
+        Verdict.UNCHECKED: facts.check_passed is None or facts.fidelity == FidelityOutcome.FAILED,
         Verdict.UNCONFIRMED: facts.is_unconfirmed,
         Verdict.INCOMPLETE: facts.invocations_ok < FEWEST_INVOCATIONS,
     }

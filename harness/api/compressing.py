@@ -37,6 +37,7 @@ class CompressedVariants(TableResult):
                 "operators": sum(variant.card.operators.values()),
                 "path": str(variant.path),
                 "failure": None,
+                **_fidelity(variant),
             }
             for variant in self.variants
         ]
@@ -46,6 +47,19 @@ class CompressedVariants(TableResult):
     def caption(self) -> str:
         """Name the model."""
         return f"Variants of {self.model}"
+
+
+def _fidelity(variant: Variant) -> dict[str, object]:
+    """Return how near a variant is to the float model, under the names of a sweep's columns."""
+    fidelity = variant.card.fidelity
+    if fidelity is None:
+        return {}
+    lost, worst = fidelity.failure(variant.name), fidelity.worst
+    return {
+        "failure": lost and lost.message,
+        **{f"fidelity_{name}": getattr(worst, name) for name in ("snr_db", "cosine", "range_kept", "agreement")},
+        "fidelity_inputs": fidelity.inputs or None,
+    }
 
 
 def compress(
@@ -70,6 +84,8 @@ def compress(
 
     Example: `harness.compress("model.tflite", ["as-is"]).to_frame()`
     """
+    from harness.accuracy.float_comparison import FloatComparer
+    from harness.accuracy.reference import HostOutputs
     from harness.compression.make import copy_variant, make_variant
     from harness.compression.recipes import DEFAULT_RECIPES, find_recipe, usual_recipes, within_budget
     from harness.compression.sources.code import allow_code as allow
@@ -77,7 +93,7 @@ def compress(
     from harness.files import make_folder
     from harness.paths import cache_folder
     from harness.spec.model import find_model, with_data
-    from harness.sweep.variants import FailedVariant
+    from harness.sweep.variants import FailedVariant, make_reference
 
     observer = to_observer(progress)
     if allow_code:
@@ -96,11 +112,17 @@ def compress(
         make_folder(folder)
     variants: list[Variant] = []
     failures: list[FailedVariant] = []
+    cache = cache_folder()
+    comparer: FloatComparer | None = None
     for recipe in chosen:
         try:
-            variant = make_variant(spec, recipe, cache=cache_folder(), observer=observer)
+            variant = make_variant(spec, recipe, cache=cache, observer=observer)
         except CompressionError as error:
             failures.append(FailedVariant(recipe.name, error.failure))
         else:
+            comparer = comparer or FloatComparer(
+                spec, make_reference(spec, cache=cache, observer=observer), HostOutputs(cache / "reference")
+            )
+            variant = comparer.compared(variant)
             variants.append(copy_variant(variant, folder, f"{spec.name}-{recipe.name}") if folder else variant)
     return CompressedVariants(spec.name, tuple(variants), tuple(failures))

@@ -140,7 +140,7 @@ def bench(
 
     Example: `harness.bench("model.tflite", devices=["host"], delegates=["cpu"]).to_frame()`
     """
-    from harness.sweep.runner import AS_IS_RECIPE
+    from harness.sweep.variants import AS_IS_RECIPE
 
     if Path(file).suffix != ".tflite":
         raise UsageError(f"Cannot bench {file}: it is not a .tflite file.", "Use `harness sweep --model MODEL`.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -198,13 +199,41 @@ def choose_samples(dataset: Dataset, count: int) -> Samples:
     return Samples((dataset.chosen_inputs(chosen),), dataset.test_labels[chosen], dataset.scored)
 
 
-def random_samples(inputs: tuple[TensorType, ...], *, count: int = RANDOM_SAMPLES, seed: int = 1) -> Samples:
-    """Return random inputs for a model without data: floats in [-1, 1], small whole numbers for integer tensors."""
+def random_samples(
+    inputs: tuple[TensorType, ...],
+    *,
+    count: int = RANDOM_SAMPLES,
+    seed: int = 1,
+    low: float = -1.0,
+    high: float = 1.0,
+    most: Mapping[str, int] | None = None,
+) -> Samples:
+    """Return random inputs for a model without data: floats from `low` to `high`, whole numbers that are plausible.
+
+    `most` holds, by the input's name, below which number its whole numbers stay, such as the rows of an embedding.
+    """
     random = np.random.default_rng(seed)
+    rows = most or {}
     arrays = []
     for tensor in inputs:
         shape = (count, *sample_shape(tensor))
-        whole = not tensor.type.startswith("float") and not tensor.scale
-        values = random.integers(0, 10, shape) if whole else random.uniform(-1, 1, shape)
+        whole = tensor.name in rows or (not tensor.type.startswith("float") and not tensor.scale)
+        bounds = (0, rows[tensor.name]) if tensor.name in rows else _WHOLE_NUMBERS.get(tensor.type, (0, 10))
+        values = random.integers(*bounds, shape) if whole else _noise(random, shape, low, high)
         arrays.append(values.astype(np.float32))
     return Samples(tuple(arrays), None)
+
+
+def _noise(random: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> NDArray[np.float64]:
+    """Return samples of noise about levels of their own, the first over the whole range, the last nearly even.
+
+    Noise over the whole range alone saturates most networks in one answer, which hides what is wrong with the others.
+    """
+    each = (-1, *(1 for _ in shape[1:]))
+    levels = random.uniform(low, high, shape[0]).reshape(each)
+    spread = np.linspace(1, 0.1, shape[0]).reshape(each)
+    return np.asarray(levels + spread * (random.uniform(low, high, shape) - levels))
+
+
+_WHOLE_NUMBERS = {"bool": (0, 2), "uint8": (0, 256), "int8": (-128, 128)}
+"""From and below which noise is drawn for bytes; wider types mostly hold indices, of which the small ones exist."""

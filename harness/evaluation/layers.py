@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.accuracy.output_check import signal_to_noise_db
 from harness.datasets.labelled import Samples
 from harness.errors import Failure, FailureClass, FailureError, UsageError
 from harness.tflite.child import last_words, run_child, save_arrays
@@ -21,8 +22,6 @@ from harness.tflite.tensors import encode
 from harness.tflite.variant import Variant, VariantCard
 
 _TIMEOUT_S = 900
-_MOST_DB = 120.0
-_DECIBEL = 10.0
 
 
 @dataclass(frozen=True)
@@ -58,28 +57,10 @@ def compare_tensors(
         if name not in found or found[name].shape != exact.shape:
             continue
         ratio_db = signal_to_noise_db(found[name], exact)
-        noise = 10 ** (-ratio_db / _DECIBEL)
+        noise = 10 ** (-ratio_db / 10)
         errors.append(LayerError(name, exact.shape[1:], ratio_db, max(noise - before, 0.0)))
         before = noise
     return errors
-
-
-def signal_to_noise_db(found: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
-    """Return the ratio of powers in decibels, between -120 and 120; -120 if `found` is not finite."""
-    signal = np.square(exact.astype(np.float64)).sum()
-    noise = np.square(found.astype(np.float64) - exact.astype(np.float64)).sum()
-    return float(decibels(np.array([signal]), np.array([noise]))[0])
-
-
-def decibels(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return `10 log10(signal / noise)` of powers, within -120 and 120.
-
-    120 if there is no noise; -120 if there is noise alone, or noise that is not finite.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = _DECIBEL * np.log10(signal / noise)
-    known = np.where(noise == 0, _MOST_DB, np.where(np.isfinite(noise), found, -_MOST_DB))
-    return np.clip(known, -_MOST_DB, _MOST_DB)
 
 
 def suggest_layers(errors: Sequence[LayerError], count: int) -> list[LayerError]:

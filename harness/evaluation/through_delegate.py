@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.accuracy.output_check import check_outputs, describe_failed_check, limits_for
+from harness.accuracy.output_check import check_outputs, describe_failed_check, limits_for, signal_to_noise_db
 from harness.accuracy.reference import HostOutputs
 from harness.accuracy.sending import AccuracyTarget, Sender
 from harness.benchmark.invocation import Delegation
@@ -19,7 +19,6 @@ from harness.benchmark.tool import Tool
 from harness.datasets.labelled import Samples
 from harness.devices.device import Device
 from harness.errors import Failure, FailureClass, MissingPrerequisiteError
-from harness.evaluation.layers import signal_to_noise_db
 from harness.spec.limits import OutputLimits
 from harness.sweep.targets import opened
 from harness.tflite.tensors import FloatArray

@@ -243,7 +243,10 @@ class StoreReader:
     def variants_of_nights(self, sweep_ids: Collection[str]) -> list[NightVariant]:
         """Return the variants of many sweeps, a few columns of each."""
         table = schema.variants
-        columns = _columns(NightVariant, table) | {"model": table.c.card["model"].as_string()}
+        columns = _columns(NightVariant, table) | {
+            "model": table.c.card["model"].as_string(),
+            "fidelity": table.c.card[("fidelity", "outcome")].as_string(),
+        }
         return self._select(NightVariant, columns, table.c.sweep_id.in_(sweep_ids))
 
     def invocations_of_nights(

@@ -19,6 +19,7 @@ from harness.errors import Failure, FailureClass, is_final
 from harness.store import schema
 from harness.store.records import Cell, SweepRecord
 from harness.text import utc_text
+from harness.tflite.variant import VariantFidelity
 
 JsonObject = Mapping[str, Any]
 
@@ -70,6 +71,12 @@ class VariantRow(_FailureColumns):
     size_bytes: int | None = None
     gzip_size_bytes: int | None = None
     card: JsonObject | None = None
+
+    @property
+    def fidelity(self) -> VariantFidelity | None:
+        """Return how near the variant is to the float model; None if that was never looked at."""
+        stored = (self.card or {}).get("fidelity")
+        return VariantFidelity.model_validate(stored) if stored else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +297,8 @@ class NightVariant:
     name: str
     size_bytes: int | None
     model: str | None
+    fidelity: str | None
+    """A `FidelityOutcome`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,7 @@ RULES: Mapping[FailureClass, RetryRule] = {
     FailureClass.DELEGATE_FAILED: _ONCE_MORE,  # a driver that was short of memory for a moment refuses like this
     FailureClass.FELL_BACK: _NEVER,
     FailureClass.WRONG_OUTPUT: _NEVER,
+    FailureClass.ACCURACY_LOST: _NEVER,
     FailureClass.CRASHED: _ONCE_MORE,
     FailureClass.OUT_OF_MEMORY: RetryRule(
         tries=2, remedy=Remedy.LOOK, backoff_s=5.0

@@ -6,15 +6,17 @@ import functools
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from harness.accuracy.float_comparison import FloatComparer
 from harness.accuracy.on_device import CheckData
 from harness.accuracy.reference import HostOutputs
 from harness.benchmark.registry import ToolRegistry
 from harness.compression.recipes import find_recipe, usual_recipes, within_budget
-from harness.datasets.labelled import Dataset, choose_samples, data_notes, fit_dataset, load_dataset, random_samples
+from harness.datasets.comparison import ComparisonInputs, InputKind, noise
+from harness.datasets.labelled import Dataset, choose_samples, data_notes, fit_dataset, load_dataset
 from harness.devices.device import Device
 from harness.errors import MissingPrerequisiteError
 from harness.log_setup import log_to_folder
@@ -36,9 +38,6 @@ from harness.sweep.variants import FailedVariant, VariantQueue, make_reference, 
 from harness.text import utc_text
 from harness.tflite.variant import Variant
 from harness.version import __version__
-
-FLOAT_RECIPE = "fp32"
-AS_IS_RECIPE = "as-is"
 
 
 @dataclass(frozen=True)
@@ -99,18 +98,16 @@ class SweepRunner:
         for note in data_notes(model, dataset):
             self._observer.note(note)
         cache = cache_folder()
-        reference = make_reference(
-            model, find_recipe(FLOAT_RECIPE), cache=cache, observer=self._observer, stop=self._stop
-        )
+        floats = make_reference(model, cache=cache, observer=self._observer, stop=self._stop)
         outcomes = make_variants(model, recipes, cache=cache, observer=self._observer, stop=self._stop)
         first = _until_one_is_made(outcomes)
-        evidence = _evidence(spec, model, dataset, first, reference)
+        evidence = _evidence(spec, model, dataset, first, floats)
+        comparer = FloatComparer(model, floats, HostOutputs(cache / "reference"), _inputs(dataset, evidence))
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
             resume_sweep(self._store, sweep_id, spec)
         queue = VariantQueue(is_open=True, stop=self._stop)
-        for outcome in first:
-            self._queue_outcome(sweep_id, outcome, queue)
+        self._queue(sweep_id, first, queue, comparer)
         if not queue.ready and not self._stop.is_set():
             self._store.finish_sweep(sweep_id, SweepStatus.FINISHED)
             raise _nothing_made(spec, first)
@@ -135,24 +132,40 @@ class SweepRunner:
             self._groups,
         )
         site = self._site or AdbSource(spec.hosts)
-        build_rest = functools.partial(self._queue_rest, sweep_id, outcomes, queue)
+        build_rest = functools.partial(self._queue_rest, sweep_id, outcomes, queue, comparer)
         with log_to_folder(self._store.folder / sweep_folder(sweep_id)):
             status = self._measure(context, devices, site, takes_new=takes_new, meanwhile=build_rest)
         self._store.finish_sweep(sweep_id, status)
         return SweepOutcome(sweep_id, status, tuple(site.unreached(devices)))
 
-    def _queue_outcome(self, sweep_id: str, outcome: Variant | FailedVariant, queue: VariantQueue) -> None:
-        if isinstance(outcome, Variant):
-            self._store.add_variant(sweep_id, outcome.card)
-            queue.add(outcome)
-        else:
-            self._store.add_variant_failure(sweep_id, outcome.recipe, outcome.failure)
+    def _queue(
+        self,
+        sweep_id: str,
+        outcomes: Iterable[Variant | FailedVariant],
+        queue: VariantQueue,
+        comparer: FloatComparer,
+    ) -> None:
+        """Compare each variant with the float model, store the outcome, and hand it to the devices."""
+        for outcome in outcomes:
+            if isinstance(outcome, FailedVariant):
+                self._store.add_variant_failure(sweep_id, outcome.recipe, outcome.failure)
+                continue
+            compared = comparer.compared(outcome)
+            if self._stop.is_set():  # which may have ended the comparison
+                return
+            self._store.add_variant(sweep_id, compared.card)
+            queue.add(compared)
 
-    def _queue_rest(self, sweep_id: str, outcomes: Iterator[Variant | FailedVariant], queue: VariantQueue) -> None:
+    def _queue_rest(
+        self,
+        sweep_id: str,
+        outcomes: Iterator[Variant | FailedVariant],
+        queue: VariantQueue,
+        comparer: FloatComparer,
+    ) -> None:
         """Make the rest of the variants. Raises `HarnessError`, and stops the sweep, for what concerns them all."""
         try:
-            for outcome in outcomes:
-                self._queue_outcome(sweep_id, outcome, queue)
+            self._queue(sweep_id, outcomes, queue, comparer)
         except BaseException:
             self._stop.set()
             raise
@@ -197,7 +210,7 @@ def _evidence(
     model: ModelSpec,
     dataset: Dataset | None,
     outcomes: Sequence[Variant | FailedVariant],
-    reference: Variant | None,
+    floats: Variant | None,
 ) -> CheckData | None:
     """Return what outputs are checked with: labelled samples, or random inputs for a model without data.
 
@@ -207,9 +220,16 @@ def _evidence(
     made = next((outcome for outcome in outcomes if isinstance(outcome, Variant)), None)
     if not count or not made:
         return None
-    fitted = dataset and fit_dataset(dataset, model, made.card)
-    samples = choose_samples(fitted, count) if fitted else random_samples(made.card.inputs)
-    return CheckData(samples, HostOutputs(cache_folder() / "reference"), reference, spec.output_limits)
+    if dataset:
+        samples = choose_samples(fit_dataset(dataset, model, made.card), count)
+    else:
+        samples = noise(model, floats or made).samples
+    return CheckData(samples, HostOutputs(cache_folder() / "reference"), floats, spec.output_limits)
+
+
+def _inputs(dataset: Dataset | None, evidence: CheckData | None) -> ComparisonInputs | None:
+    """Return the labelled samples that outputs are checked with, so that the host runs each variant on them once."""
+    return ComparisonInputs(InputKind.REAL, evidence.samples) if dataset and evidence else None
 
 
 def begin_sweep(store: Store, spec: SweepSpec) -> str:

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.compression.make import make_variant
-from harness.compression.recipes import trains
+from harness.compression.recipes import find_recipe, trains
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.progress import Observer
-from harness.spec.model import ModelSpec
+from harness.spec.model import ModelSpec, TfliteFile
 from harness.spec.recipe import Recipe
 from harness.tflite.variant import Variant
 
+FLOAT_RECIPE = "fp32"
+AS_IS_RECIPE = "as-is"
+
 _BAR = "compression"
+_WHOLE_NUMBERS = frozenset({"int2", "int4", "int8", "uint8", "int16"})
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,18 @@ def make_variants(
 
 
 def make_reference(
-    model: ModelSpec, recipe: Recipe, *, cache: Path, observer: Observer, stop: threading.Event
+    model: ModelSpec, *, cache: Path, observer: Observer, stop: threading.Event | None = None
 ) -> Variant | None:
-    """Return the float model, which accuracy is compared with, whether or not it is measured; None: there is none."""
+    """Return the float model, which variants are compared with, whether or not it is measured; None: there is none.
+
+    A `.tflite` file is its own, as it is, unless it computes in whole numbers.
+    """
+    recipe = find_recipe(AS_IS_RECIPE if isinstance(model.source, TfliteFile) else FLOAT_RECIPE)
     try:
-        return make_variant(model, recipe, cache=cache, observer=observer, stop=stop)
+        made = make_variant(model, recipe, cache=cache, observer=observer, stop=stop)
     except CompressionError:
         return None
+    return None if made.card.weight_types.keys() & _WHOLE_NUMBERS else made
 
 
 _LOOK_EVERY_S = 0.5

@@ -110,6 +110,35 @@ def with_short_names(content: bytes) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
+_PASSES_INDICES = frozenset({"CAST", "RESHAPE", "EXPAND_DIMS", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE"})
+"""Operators whose first input comes out with the same values."""
+_TABLES = {"GATHER": (1, 0), "EMBEDDING_LOOKUP": (0, 1)}
+"""Operators that look rows up, with the places of the indices and of the table among their inputs."""
+
+
+def index_limits(content: bytes) -> dict[str, int]:
+    """Return how many rows the tables hold that an input of the main graph looks up, by the input's name."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    graph = model.Subgraphs(0)
+    came_from = {graph.Inputs(place): graph.Inputs(place) for place in range(graph.InputsLength())}
+    limits: dict[str, int] = {}
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
+        name = operator_name(model, operator.OpcodeIndex())
+        indices, table = _TABLES.get(name, (0, None))
+        source = came_from.get(operator.Inputs(indices)) if operator.InputsLength() > indices else None
+        if source is None:
+            continue
+        if name in _PASSES_INDICES:
+            came_from[operator.Outputs(0)] = source
+        elif table is not None and (rows := graph.Tensors(operator.Inputs(table)).Shape(0)) > 0:
+            key = (graph.Tensors(source).Name() or b"").decode("utf-8", "replace")
+            limits[key] = min(rows, limits.get(key, rows))
+    return limits
+
+
 class _Reader:
     """Walks the schema's generated accessors, which copy nothing."""
 

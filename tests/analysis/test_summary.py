@@ -6,8 +6,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from results_examples import SWEEP, accuracy_outcome, begin, cell, facts, failed, measure
+from results_examples import SWEEP, accuracy_outcome, begin, card, cell, facts, failed, measure
 
+from harness.analysis.evidence import RowName, read_evidence
+from harness.analysis.history.nights import read_nights
+from harness.analysis.promises import judge_promises
 from harness.analysis.result_row import COLUMNS
 from harness.analysis.statistics import Estimate, median_with_interval
 from harness.analysis.summary import summarize
@@ -15,6 +18,7 @@ from harness.analysis.verdict import Facts, Verdict, judge_cell, rank
 from harness.errors import Failure, FailureClass
 from harness.export.tables import summary_frame
 from harness.store.store import Store
+from harness.tflite.variant import FidelityOutcome, OutputFidelity, VariantFidelity
 
 FAST, SLOW = [100.0, 101.0, 102.0, 101.5, 100.5], [200.0, 201.0, 202.0, 201.5, 200.5]
 
@@ -170,3 +174,55 @@ def test_the_interval_holds_the_median_and_lies_within_the_data(values):
 def test_too_few_values_have_no_interval():
     assert median_with_interval([]) is None
     assert median_with_interval([5.0]) == Estimate(5.0, None, None, 1)
+
+
+# -- what the comparison with the float model decides (H23) --
+
+
+def with_fidelity(name, outcome, **figures):
+    outputs = (OutputFidelity(name="out", **figures),) if figures else ()
+    fidelity = VariantFidelity(outcome=outcome, reason="why", inputs="real", samples=50, kind="int8", outputs=outputs)
+    return card(name).model_copy(update={"fidelity": fidelity})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [
+        (FidelityOutcome.LOST, "accuracy_lost"),
+        (FidelityOutcome.KEPT, "ranked"),
+        (FidelityOutcome.NO_FLOAT_MODEL, "ranked"),
+        (FidelityOutcome.FAILED, "unchecked"),
+    ],
+)
+def test_promise_h23_only_compared_variants_are_ranked(store, outcome, verdict):
+    begin(store, variants=("fp32",))
+    store.add_variant(SWEEP, with_fidelity("int8", outcome, snr_db=3.5, agreement=0.5))
+    measure(store, cell("fp32"), SLOW, outcome=accuracy_outcome())
+    measure(store, cell("int8"), FAST, outcome=accuracy_outcome())
+    rows = rows_by_variant(store)
+    assert (rows["int8"]["verdict"], rows["int8"]["rank"]) == (verdict, 1 if verdict == "ranked" else None)
+    assert (rows["int8"]["fidelity_snr_db"], rows["int8"]["fidelity_agreement"]) == (3.5, 0.5)
+    assert rows["int8"]["failure_class"] == ("accuracy_lost" if verdict == "accuracy_lost" else None)
+    assert rows["fp32"]["rank"] == (2 if verdict == "ranked" else 1)
+
+
+def test_promise_h23_old_sweeps_keep_their_ranks(store):
+    begin(store)  # a card from before variants were compared
+    measure(store, cell(), FAST, outcome=accuracy_outcome())
+    row = rows_by_variant(store)["int8"]
+    assert (row["verdict"], row["rank"], row["fidelity_inputs"]) == ("ranked", 1, None)
+    (promise,) = (
+        one for one in judge_promises(read_evidence(store, SWEEP, RowName("int8", "cpu"))) if one.number == 23
+    )
+    assert promise.kept is None
+
+
+def test_promise_h23_what_lost_accuracy_says_so_in_its_promise(store):
+    begin(store, variants=())
+    store.add_variant(SWEEP, with_fidelity("int8", FidelityOutcome.LOST, snr_db=3.5, lost="3.5 dB"))
+    measure(store, cell(), FAST, outcome=accuracy_outcome())
+    (promise,) = (
+        one for one in judge_promises(read_evidence(store, SWEEP, RowName("int8", "cpu"))) if one.number == 23
+    )
+    assert (promise.kept, promise.sentence) == (True, "Not ranked: why.")
+    assert read_nights(store)[0].nights[0].verdict is Verdict.ACCURACY_LOST

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from harness.accuracy.output_check import signal_to_noise_db
 from harness.datasets.labelled import Samples
 from harness.errors import UsageError
 from harness.evaluation.changed_images import (
@@ -27,7 +28,7 @@ from harness.evaluation.changed_images import (
     translated,
 )
 from harness.evaluation.fidelity import calibration_error, compare_fidelity, compare_paired, probabilities
-from harness.evaluation.layers import LayerError, compare_tensors, mixed_recipe, signal_to_noise_db, suggest_layers
+from harness.evaluation.layers import LayerError, compare_tensors, mixed_recipe, suggest_layers
 from harness.evaluation.suite import _groups, _outputs
 
 

@@ -57,7 +57,8 @@ from harness.files import sha256_of
 from harness.progress import SilentObserver
 from harness.spec.sweep import SweepSpec, load_sweep_spec
 from harness.store.store import Store
-from harness.sweep.runner import AS_IS_RECIPE, SweepRunner
+from harness.sweep.runner import SweepRunner
+from harness.sweep.variants import AS_IS_RECIPE
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "benchmarks")]

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 
 from harness.analysis.statistics import Estimate, median, median_with_interval
-from harness.analysis.verdict import FEWEST_INVOCATIONS, Facts, Verdict, judge_cell
+from harness.analysis.verdict import FEWEST_INVOCATIONS, NO_LATENCY, Facts, Verdict, judge_cell
 from harness.benchmark.delegates import find_delegate
 from harness.benchmark.invocation import Pass
 from harness.errors import is_final
@@ -24,9 +24,6 @@ from harness.store.rows import (
 )
 
 LATEST_NIGHTS = 60
-
-NO_LATENCY = frozenset({Verdict.FAILED, Verdict.NOT_MEASURED, Verdict.WRONG_OUTPUT})
-"""Verdicts of a night that has no place in a series."""
 
 
 @dataclass(frozen=True, order=True)
@@ -197,6 +194,7 @@ class _Around:
                     invocations_ok=len(measured),
                     invocations_failed=sum(is_final(row.failure_class) for row in timed) - len(measured),
                     has_failure=bool(failures),
+                    fidelity=variant.fidelity if variant else None,
                 )
             ),
             failure_class=next(iter(failures), None),

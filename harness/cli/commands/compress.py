@@ -11,7 +11,7 @@ from harness.api import compress as compress_model
 from harness.cli.options import AllowCodeOption, DataOption, PixelsOption, pixel_range
 from harness.cli.output import JsonOption, console, print_error, print_json
 from harness.cli.progress import watch
-from harness.errors import CompressionError, ExitCode
+from harness.errors import CompressionError, ExitCode, Failure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,6 +71,7 @@ def compress(
             allow_code=allow_code,
             progress=watcher,
         )
+    lost = [failure for variant in found.variants if (failure := _lost(variant))]
     if not as_json:
         for failed in found.failures:
             print_error(CompressionError(failed.failure))
@@ -96,8 +97,15 @@ def compress(
             if show:
                 _show(variant)
             console().print(f"{variant.name}: {variant.path}", soft_wrap=True)
-    if found.failures:
+        for failure in lost:
+            print_error(CompressionError(failure))
+    if found.failures or lost:
         raise typer.Exit(ExitCode.CELL_FAILED)
+
+
+def _lost(variant: Variant) -> Failure | None:
+    fidelity = variant.card.fidelity
+    return fidelity.failure(variant.name) if fidelity else None
 
 
 def _table(found: CompressedVariants) -> Table:
@@ -109,9 +117,11 @@ def _table(found: CompressedVariants) -> Table:
         table.add_column(column, justify="right")
     table.add_column("weights kB", justify="right", no_wrap=True)
     table.add_column("input")
+    table.add_column("SNR dB", justify="right")
     table.add_column("made in", justify="right")
     for variant in found.variants:
         card = variant.card
+        snr_db = card.fidelity.worst.snr_db if card.fidelity else None
         table.add_row(
             variant.name,
             f"{card.size_bytes / 1000:.1f}",
@@ -119,6 +129,7 @@ def _table(found: CompressedVariants) -> Table:
             str(sum(card.operators.values())),
             _weights(card.weight_types),
             ", ".join(sorted({tensor.type for tensor in card.inputs})),
+            "-" if snr_db is None else f"{snr_db:.1f}",
             f"{card.seconds:.1f} s",
         )
     return table
@@ -143,6 +154,7 @@ def _show(variant: Variant) -> None:
     for facts in variant.card.step_facts:
         words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if key != "technique")
         console().print(Text(f"{facts['technique']}: {words or 'done'}"), soft_wrap=True)
+    console().print(Text(f"against the float model: {variant.card.fidelity}"), soft_wrap=True)
     table = Table(title=f"Tensors of {variant.name}: code = round(real / step + offset)", title_justify="left")
     for heading in ("tensor", "what", "type"):
         table.add_column(heading, overflow="fold")

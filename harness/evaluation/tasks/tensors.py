@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.accuracy.output_check import max_abs_errors
+from harness.accuracy.output_check import decibels, max_abs_errors
 from harness.evaluation.intervals import Floats, sum_statistic
-from harness.evaluation.layers import decibels
 from harness.evaluation.task import Labels, Measure, Outputs, TaskComparison, task
 from harness.tflite.tensors import FloatArray
 

@@ -122,6 +122,7 @@ def _variant(row: VariantRow) -> Origin:
             ("calibration", card.get("calibration")),
             ("training data", card.get("training_data")),
             ("made with", ", ".join(f"{name} {version}" for name, version in card.get("libraries", {}).items())),
+            ("against the float model", row.fidelity),
             ("failure", row.failure_message),
         ],
     )

@@ -65,6 +65,8 @@ COLUMNS: tuple[RowColumn, ...] = (
     RowColumn("high", "to", _milliseconds("latency_high_us"), "ms", "number"),
     RowColumn("top1", "top-1", _top1, "%", "fixed"),
     RowColumn("change", "change", _change, "points", "signed"),
+    RowColumn("snr", "signal to noise", _value("fidelity_snr_db"), "dB", "fixed"),
+    RowColumn("answers", "as float", _value("fidelity_agreement", 100), "%", "fixed"),
     RowColumn("size", "file", _value("size_bytes", 1 / 1000), "kB", "number"),
     RowColumn("gzip", "zipped", _value("gzip_size_bytes", 1 / 1000), "kB", "number"),
     RowColumn("memory", "memory", lambda _, row: row.memory_mb, "MB", "number"),

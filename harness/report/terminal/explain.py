@@ -83,6 +83,7 @@ def _facts(evidence: RowEvidence) -> Iterable[tuple[str, str]]:
     yield "delegate", _delegate(evidence.summary)
     yield "outputs", _outputs(evidence.accuracies)
     yield "files", _files(evidence.file_checks)
+    yield "float model", str(evidence.fidelity or "never compared with it")
     yield "time went to", _operators(evidence.invocations)
 
 

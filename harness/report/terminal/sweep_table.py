@@ -247,6 +247,7 @@ def _cell(row: ResultRow) -> str:
 
 def _notes(rows: Sequence[ResultRow]) -> list[RenderableType]:
     notes = dict.fromkeys(row.accuracy_note for row in rows if row.accuracy_note is not None)
+    notes |= dict.fromkeys(f"{row.variant}: {row.fidelity_note}" for row in rows if row.fidelity_note is not None)
     notes |= dict.fromkeys(_set_aside(row) for row in rows if row.set_aside is not None)
     notes |= dict.fromkeys(_sittings(rows))
     notes |= dict.fromkeys(_cold(rows))
