@@ -9,8 +9,9 @@ from typing import Any
 from harness.text import to_json_value
 
 
-def _column(description: str, **default: Any) -> Any:  # noqa: ANN401 - the type of a field's default
-    return field(metadata={"description": description}, **(default or {"default": None}))
+def _column(description: str, *, is_added: bool = False, **default: Any) -> Any:  # noqa: ANN401 - a field's default
+    """Return a column; documents of harness 0.1 lack one that `is_added`."""
+    return field(metadata={"description": description, "is_added": is_added}, **(default or {"default": None}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +109,18 @@ class ResultRow:
     failure_advice: str | None = _column("What to do about it")
     fidelity_snr_db: float | None = _column(
         "Signal to noise of the variant against the float model on this host, decibels (120: equal); of several "
-        "outputs the worst, as of the next three"
+        "outputs the worst, as of the next three",
+        is_added=True,
     )
-    fidelity_cosine: float | None = _column("Cosine between the outputs of both")
-    fidelity_range_kept: float | None = _column("Share of the range of the float model's output that is kept, 0 to 1")
-    fidelity_agreement: float | None = _column("Share of equal answers; the float model's near ties count as equal")
-    fidelity_inputs: str | None = _column("What both ran on: `real`, `calibration` or `random` inputs")
-    fidelity_note: str | None = _column("Why the variant was not compared with the float model")
+    fidelity_cosine: float | None = _column("Cosine between the outputs of both", is_added=True)
+    fidelity_range_kept: float | None = _column(
+        "Share of the range of the float model's output that is kept, 0 to 1", is_added=True
+    )
+    fidelity_agreement: float | None = _column(
+        "Share of equal answers; the float model's near ties count as equal", is_added=True
+    )
+    fidelity_inputs: str | None = _column("What both ran on: `real`, `calibration` or `random` inputs", is_added=True)
+    fidelity_note: str | None = _column("Why the variant was not compared with the float model", is_added=True)
 
     @property
     def memory_mb(self) -> float | None:
@@ -146,6 +152,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     for column in fields(ResultRow)
 }
 """The type in pandas and the description of each column of a table of results."""
+
+ADDED_COLUMNS = frozenset(column.name for column in fields(ResultRow) if column.metadata.get("is_added"))
+"""Columns that a valid document may lack."""
 
 INVOCATION_COLUMNS: dict[str, tuple[str, str]] = {
     "sweep_id": ("object", "The sweep that the row belongs to"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.analysis.decision import Outcome
 from harness.analysis.result_row import (
+    ADDED_COLUMNS,
     COLUMNS,
     INVOCATION_COLUMNS,
     JSON_VALUES,
@@ -39,6 +40,8 @@ def schemas() -> dict[str, Schema]:
             "log_bytes": COUNT,
         }
     )
+    row = _object({name: _column(name, COLUMNS) for name in COLUMNS})
+    row["required"] = [name for name in COLUMNS if name not in ADDED_COLUMNS]
     documents = {
         "export-summary": ("`harness results export --format json`", _export("summary", COLUMNS)),
         "export-invocations": (
@@ -47,11 +50,7 @@ def schemas() -> dict[str, Schema]:
         ),
         "sweep": (
             "`--json` of `harness sweep`, `harness bench` and `harness results show`",
-            {
-                "sweep": _sweep(),
-                "rows": _list(_object({name: _column(name, COLUMNS) for name in COLUMNS})),
-                "decisions": _list(_decision()),
-            },
+            {"sweep": _sweep(), "rows": _list(row), "decisions": _list(_decision())},
         ),
         "results-list": ("`harness results list --json`", {"sweeps": _list(_sweep())}),
         "results-prune": (
