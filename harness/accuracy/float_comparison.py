@@ -92,11 +92,11 @@ def _judged(
     kind = kind_of(variant.card)
     for index, (tensor, place) in enumerate(zip(floats.card.outputs, places, strict=True)):
         labels = inputs.samples.labels if index == 0 else None
-        yield _Pair(tensor, found[place], exact[index], labels).judged(kind, inputs.kind)
+        yield _OutputPair(tensor, found[place], exact[index], labels).judged(kind, inputs.kind)
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _OutputPair:
     """One output of both, over all samples."""
 
     tensor: TensorType

