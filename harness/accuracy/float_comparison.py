@@ -146,7 +146,7 @@ class _OutputPair:
         """Return where answers are equal, None if there are none, and whether answers are what the output is for."""
         if self._is_whole:
             return exact == found, True
-        if exact.ndim == 1:  # one number a sample, without an axis of its own
+        if exact.ndim == 1:  # one number per sample, without an axis of its own
             exact, found = exact[:, None], found[:, None]
         low, high = exact.min(), exact.max()
         if exact.shape[-1] == 1:
