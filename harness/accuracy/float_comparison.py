@@ -12,6 +12,7 @@ from harness.accuracy.float_limits import LIMITS, MOST_DROP_POINTS, FidelityLimi
 from harness.accuracy.output_check import decibels, top_k_hits
 from harness.accuracy.reference import HostOutputs
 from harness.datasets.comparison import ComparisonInputs, InputKind, comparison_inputs, noise
+from harness.datasets.labelled import class_scores
 from harness.errors import FailureError
 from harness.spec.model import ModelSpec, TfliteFile
 from harness.tflite.tensors import FloatArray
@@ -63,7 +64,7 @@ class FloatComparer:
             inputs_sha256=inputs.samples.sha256,
         )
         if text := [one for one in (*floats.card.inputs, *floats.card.outputs) if one.type not in _NUMBERS]:
-            return known.model_copy(update={"reason": f"not compared: {text[0].name!r} holds no numbers"})
+            return known.model_copy(update={"reason": f"not compared: {text[0].title!r} holds no numbers"})
         try:
             exact = self._reference.outputs(floats, inputs.samples)
             found = self._reference.outputs(variant, inputs.samples)
@@ -83,7 +84,7 @@ def _judged(
     inputs: ComparisonInputs,
 ) -> Iterator[OutputFidelity]:
     """Yield each output of the float model, by name in both if all names agree, else by place."""
-    names, own_names = ([tensor.name for tensor in one.card.outputs] for one in (floats, variant))
+    names, own_names = ([tensor.title for tensor in one.card.outputs] for one in (floats, variant))
     by_name = sorted(names) == sorted(own_names) and len(set(names)) == len(names)
     places = [own_names.index(name) for name in names] if by_name else range(len(own_names))
     if len(own_names) != len(names):
@@ -91,7 +92,7 @@ def _judged(
         return
     kind = kind_of(variant.card)
     for index, (tensor, place) in enumerate(zip(floats.card.outputs, places, strict=True)):
-        labels = inputs.samples.labels if index == 0 else None
+        labels = inputs.samples.labels if index == inputs.samples.scored else None
         yield _OutputPair(tensor, found[place], exact[index], labels).judged(kind, inputs.kind)
 
 
@@ -106,7 +107,7 @@ class _OutputPair:
 
     def judged(self, kind: VariantKind, inputs: InputKind) -> OutputFidelity:
         """Return the figures, and what of them is beyond the limits of this kind."""
-        name = self.tensor.name
+        name = self.tensor.title
         if self.found.shape != self.exact.shape:
             shapes = f"shape {self.found.shape[1:]} instead of {self.exact.shape[1:]}"
             return OutputFidelity(name=name, lost=shapes)
@@ -183,9 +184,10 @@ class _OutputPair:
         return lost
 
     def _keeps_top1(self) -> bool:
-        if self.labels is None or self.exact.ndim != 2 or self.exact.shape[1] < 2:  # noqa: PLR2004 - class scores
+        if self.labels is None:
             return False
-        hits, float_hits = (top_k_hits(scores, self.labels, 1) for scores in (self.found, self.exact))
+        floats = class_scores(self.exact)
+        hits, float_hits = (top_k_hits(one, self.labels, 1) for one in (class_scores(self.found, self.exact), floats))
         return 100 * (float_hits - hits) <= MOST_DROP_POINTS * len(self.labels)
 
 
