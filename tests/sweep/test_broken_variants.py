@@ -48,8 +48,9 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def turned_weights(monkeypatch):
-    """Break what the recipe fp16 makes: its first layer's weights get another sign."""
+def turned_biases(monkeypatch):
+    """Break what the recipe fp16 makes: its biases get another sign."""
+    from ai_edge_litert.schema_py_generated import TensorType
     from ai_edge_litert.tools import flatbuffer_utils
 
     make = variants_module.make_variant
@@ -59,10 +60,11 @@ def turned_weights(monkeypatch):
         if recipe.name != "fp16":
             return made
         content = flatbuffer_utils.read_model(str(made.path))
-        layer = next(one for one in content.subgraphs[0].operators if len(one.inputs) == 3)
-        buffer = content.buffers[content.subgraphs[0].tensors[layer.inputs[2]].buffer]
-        values = np.frombuffer(bytes(buffer.data), np.float32)
-        buffer.data = np.frombuffer((-values).tobytes(), np.uint8)
+        for tensor in content.subgraphs[0].tensors:
+            data = content.buffers[tensor.buffer].data
+            if len(tensor.shape) == 1 and data is not None and tensor.type == TensorType.FLOAT16:
+                turned = -np.frombuffer(bytes(data), np.float16)
+                content.buffers[tensor.buffer].data = np.frombuffer(turned.tobytes(), np.uint8)
         path = cache_folder() / "broken.tflite"
         flatbuffer_utils.write_model(content, str(path))
         return Variant(path, made.card.model_copy(update={"sha256": "b" * 64}))
@@ -70,7 +72,7 @@ def turned_weights(monkeypatch):
     monkeypatch.setattr(variants_module, "make_variant", broken)
 
 
-def test_promise_h23_a_broken_variant_is_never_ranked(run, turned_weights):
+def test_promise_h23_a_broken_variant_is_never_ranked(run, turned_biases):
     """Without labels and without data; equal latencies would give both the first place."""
     _, rows = run("as-is", "fp16")
     assert (rows["as-is"].verdict, rows["as-is"].rank) == ("ranked", 1)
