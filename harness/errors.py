@@ -106,8 +106,8 @@ _ADVICE: dict[FailureClass, str] = {
         "or cpu-builtin if it was cpu."
     ),
     FailureClass.FELL_BACK: (
-        "The latency is not the accelerator's alone and is not ranked: `harness results show --json` has the evidence, "
-        "and the runtime's own reason where it gives one. `--require-full-delegation` makes such a row a "
+        "Part of the model ran on the CPU, so this latency is not ranked: `harness results show --json` has the "
+        "evidence, and the runtime's own reason where it gives one. `--require-full-delegation` makes such a row a "
         "failure."
     ),
     FailureClass.WRONG_OUTPUT: (

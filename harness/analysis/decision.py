@@ -8,10 +8,10 @@ from enum import StrEnum
 from typing import Any
 
 from harness.analysis.cell_comparison import CellPair, compare_cells
-from harness.analysis.choice import Choice, HiddenDifference, ShipLimits, choose, latency_us
 from harness.analysis.comparable_cell import ComparableCell
 from harness.analysis.comparison import Finding, FindingVerdict
 from harness.analysis.result_row import ResultRow
+from harness.analysis.shipping.choice import Choice, HiddenDifference, ShipLimits, choose, latency_us
 from harness.analysis.sweep_data import SweepData, grouped
 from harness.text import number, pluralize, printable, words
 
@@ -31,7 +31,7 @@ class KeyFigure:
     detail: str
 
 
-class Outcome(StrEnum):
+class DecisionOutcome(StrEnum):
     """How a decision ends."""
 
     SHIP = "ship"
@@ -47,7 +47,7 @@ class Decision:
 
     device: str
     serial: str
-    outcome: Outcome
+    outcome: DecisionOutcome
     ship: str
     """The variant and delegate, such as `int8 on cpu`; empty if nothing is recommended."""
     cell_key: str | None
@@ -102,15 +102,17 @@ def _decision(data: SweepData, choice: Choice, finding: Finding | None) -> Decis
     device, serial = printable(first.device or first.serial), printable(first.serial)
     chosen = choice.chosen
     if chosen is None:
-        return Decision(device, serial, Outcome.NONE, "", None, _why_none(choice), notes=_near_misses(data, choice))
+        return Decision(
+            device, serial, DecisionOutcome.NONE, "", None, _why_none(choice), notes=_near_misses(data, choice)
+        )
     if choice.hidden:
         answer = _too_noisy(data, chosen, choice.hidden)
-        return Decision(device, serial, Outcome.TOO_NOISY, "", None, answer, notes=_labels(chosen))
+        return Decision(device, serial, DecisionOutcome.TOO_NOISY, "", None, answer, notes=_labels(chosen))
     ship = printable(data.name_of(chosen))
     claims = _claims(data, choice, chosen, finding)
     answer = f"ship {ship}" + (f": {', '.join(claims)}." if claims else ".")
     figures, notes = _figures(choice, chosen, finding), _notes(data, choice, chosen, finding)
-    return Decision(device, serial, Outcome.SHIP, ship, chosen.cell_key, answer, figures, notes)
+    return Decision(device, serial, DecisionOutcome.SHIP, ship, chosen.cell_key, answer, figures, notes)
 
 
 _MORE_CERTAIN = {"quick": "Repeat with --preset standard.", "standard": "Repeat with --preset strict."}

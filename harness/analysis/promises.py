@@ -94,8 +94,12 @@ def _thermal_gate(evidence: RowEvidence) -> Judged:
         return False, f"{hot} of {len(measured)} invocations started hot, as the profile allows."
     looks = [row.telemetry_before or {} for row in measured]
     if any(look.get("thermal_status") is None for look in looks):
-        rest = "temperatures and clocks" if any(look.get("temperatures_c") for look in looks) else "clocks, if it tells"
-        return False, f"This device has no thermal service; the gate judged by {rest} alone."
+        rest = (
+            "temperatures and clocks"
+            if any(look.get("temperatures_c") for look in looks)
+            else "clocks, if they are reported"
+        )
+        return False, f"This device has no thermal service; the gate could use only {rest}."
     waited_s = sum(gate["waited_s"] for gate in gates)
     return True, f"All {len(measured)} invocations started cool; {waited_s:.0f} s were waited in all."
 

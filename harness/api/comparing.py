@@ -126,8 +126,8 @@ def decide(
 
     Example: `harness.decide("latest", max_latency_ms=10).devices[0].headline`
     """
-    from harness.analysis.choice import ShipLimits
     from harness.analysis.decision import decide as decide_each
+    from harness.analysis.shipping.choice import ShipLimits
     from harness.analysis.sweep_data import read_sweep_data
     from harness.store.store import Store
 

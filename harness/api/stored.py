@@ -100,7 +100,7 @@ def report(
 
     Example: `harness.report("latest", "report.html").path`
     """
-    from harness.analysis.choice import ShipLimits
+    from harness.analysis.shipping.choice import ShipLimits
     from harness.analysis.sweep_data import read_sweep_data
     from harness.report.html.history_figure import read_changes
     from harness.report.html.page import ReportOptions, render_report

@@ -11,8 +11,8 @@ from harness.cli.output import console, error_console, print_json
 from harness.errors import ExitCode, FailureClass
 
 if TYPE_CHECKING:
-    from harness.analysis.choice import ShipLimits
     from harness.analysis.result_row import ResultRow
+    from harness.analysis.shipping.choice import ShipLimits
     from harness.api import SweepResult
     from harness.cli.progress import QuietWatcher
     from harness.store.store import Store
@@ -60,8 +60,8 @@ def print_sweep(
 
     `limits` are those of a sweep that just ended; a stored one is judged by the default limits.
     """
-    from harness.analysis.choice import ShipLimits
     from harness.analysis.decision import decide
+    from harness.analysis.shipping.choice import ShipLimits
     from harness.analysis.sweep_data import read_sweep_data
 
     record = store.find_sweep(sweep_id)

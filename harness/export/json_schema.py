@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from harness.analysis.decision import Outcome
+from harness.analysis.decision import DecisionOutcome
 from harness.analysis.result_row import (
     ADDED_COLUMNS,
     COLUMNS,
@@ -135,7 +135,7 @@ def _decision() -> Schema:
     """Return what to ship on one device; `results show` prints none."""
     figure = _object(dict.fromkeys(("name", "value", "detail"), TEXT))
     texts = dict.fromkeys(("device", "serial", "ship", "answer", "headline"), TEXT)
-    outcome = {"enum": [outcome.value for outcome in Outcome]}
+    outcome = {"enum": [outcome.value for outcome in DecisionOutcome]}
     lists = {"figures": _list(figure), "notes": _list(TEXT)}
     return _object({**texts, "outcome": outcome, "cell_key": {"type": ["string", "null"]}, **lists})
 

@@ -7,10 +7,10 @@ import pytest
 import results_examples as examples
 
 from harness.analysis.cell_comparison import CellPair, compare_cells
-from harness.analysis.choice import ShipLimits, choose
 from harness.analysis.comparison import FindingVerdict
-from harness.analysis.decision import Outcome, decide
+from harness.analysis.decision import DecisionOutcome, decide
 from harness.analysis.result_row import ResultRow
+from harness.analysis.shipping.choice import ShipLimits, choose
 from harness.analysis.sweep_data import read_sweep_data
 from harness.store.store import Store
 
@@ -91,7 +91,7 @@ WILD = [0.4, 1.9, 0.7, 2.6, 1.0, 0.5]
 def test_noise_that_hides_a_factor_decides_nothing(tmp_path):
     wild = {"fp32": [100 * value for value in WILD], "int8": [220 * value for value in reversed(WILD)]}
     (decision,) = decide(swept(tmp_path, wild, SIZES), ShipLimits())
-    assert decision.outcome is Outcome.TOO_NOISY
+    assert decision.outcome is DecisionOutcome.TOO_NOISY
     assert not decision.ship
     assert "ship" not in decision.headline
     assert decision.headline.startswith("On Google Pixel 8, too noisy to decide: the noise hides a factor of ")

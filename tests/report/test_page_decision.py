@@ -4,8 +4,8 @@ import pytest
 import results_examples as examples
 from hostile_sweeps import only_failures, open_store, two_variants
 
-from harness.analysis.choice import ShipLimits
 from harness.analysis.decision import decide
+from harness.analysis.shipping.choice import ShipLimits
 from harness.analysis.sweep_data import read_sweep_data
 from harness.report.html.history_figure import ChangePoint, history_figure
 

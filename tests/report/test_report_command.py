@@ -57,7 +57,7 @@ def test_a_site_of_all_sweeps(store, tmp_path, harness_cli):
 
 
 def test_the_first_page_of_a_site_in_a_browser(store, tmp_path, open_page):
-    from harness.analysis.choice import ShipLimits
+    from harness.analysis.shipping.choice import ShipLimits
     from harness.report.html.site import write_site
 
     attacked(store)

@@ -47,6 +47,6 @@ def test_a_phone_without_a_thermal_service(start_phone, tmp_path):
     phone = start_phone()
     (phone.folder / "state/dumpsys-thermalservice").unlink()
     screen, kept = explained(ScriptedSweep(tmp_path).run(open_device(phone.serial)).store)
-    assert "This device has no thermal service; the gate judged by temperatures and clocks alone." in screen
+    assert "This device has no thermal service; the gate could use only temperatures and clocks." in screen
     assert kept[2] is False
     assert kept[3]  # its clocks still tell whether it held back

@@ -42,7 +42,7 @@ def bench(
     as_json: bool = JsonOption,
 ) -> None:
     """Measure one .tflite file as it is: a sweep of one variant, its outputs checked on random inputs."""
-    from harness.analysis.choice import ShipLimits
+    from harness.analysis.shipping.choice import ShipLimits
 
     settings = {
         "require_full_delegation": require_full_delegation,

@@ -115,7 +115,7 @@ def sweep(
 
     Measures all attached phones in parallel; without a phone, this host.
     """
-    from harness.analysis.choice import ShipLimits
+    from harness.analysis.shipping.choice import ShipLimits
 
     if allow_code:
         let_code_run()

@@ -14,8 +14,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harness.analysis.choice import ShipLimits
 from harness.analysis.decision import Decision, decide
+from harness.analysis.shipping.choice import ShipLimits
 from harness.analysis.sweep_data import SweepData
 from harness.paths import cache_folder
 from harness.report.html.figure import Chart

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from harness.analysis.choice import ShipLimits
 from harness.analysis.decision import decide
+from harness.analysis.shipping.choice import ShipLimits
 from harness.analysis.sweep_data import SweepData, read_sweep_data
 from harness.errors import UsageError
 from harness.report.html.page import ReportOptions, render_index, render_report

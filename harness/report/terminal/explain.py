@@ -64,6 +64,9 @@ def explain_screen(evidence: RowEvidence, promises: Sequence[Promise]) -> Render
 def _facts(evidence: RowEvidence) -> Iterable[tuple[str, str]]:
     last = next(reversed(evidence.measured() or list(evidence.invocations)), None)
     yield "latency", _latency(evidence.summary)
+    yield "memory", f"{number(evidence.summary.memory_mb)} MB"
+    yield "file", _file(evidence.summary)
+    yield "accuracy", _accuracy(evidence.summary)
     yield "verdict", _verdict(evidence.summary)
     yield "sweep", f"{evidence.sweep.id}, preset {evidence.sweep.preset}, seed {evidence.sweep.seed}"
     if resumed := evidence.sweep.carried_on:
@@ -103,6 +106,19 @@ def _latency(summary: ResultRow) -> str:
         return median
     low, high = number(summary.latency_low_us / 1000), number(summary.latency_high_us / 1000)
     return f"{median} (95 % interval {low}..{high}), {pluralize(summary.invocations_ok or 0, 'invocation')}"
+
+
+def _file(summary: ResultRow) -> str:
+    sizes = (None if size is None else size / 1000 for size in (summary.size_bytes, summary.gzip_size_bytes))
+    return "{} kB, zipped {} kB".format(*map(number, sizes))
+
+
+def _accuracy(summary: ResultRow) -> str:
+    if summary.top1 is None:
+        return "not measured"
+    change, decimals = summary.accuracy_change_points, summary.accuracy_decimals
+    against = "" if change is None else f", {change:+.{decimals}f} points against the float model"
+    return f"top-1 {100 * summary.top1:.{decimals}f} % of {pluralize(summary.samples or 0, 'sample')}{against}"
 
 
 def _verdict(summary: ResultRow) -> str:

@@ -9,9 +9,9 @@ from itertools import combinations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from harness.analysis.choice import ShipLimits
 from harness.analysis.decision import Decision
 from harness.analysis.result_row import ResultRow
+from harness.analysis.shipping.choice import ShipLimits
 from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section, curve
 from harness.text import number, pluralize, printable, words
 

@@ -1,0 +1,1 @@
+"""Choose the row of a device to ship."""
