@@ -47,8 +47,8 @@ class FidelityLimits:
 LIMITS: Mapping[VariantKind, FidelityLimits] = {
     # The same numbers on the same kernels: 120 dB, or 100 if a delegate adds in another order.
     VariantKind.FLOAT: FidelityLimits(50.0, None, 0.99, 0.99),
-    # Half precision keeps 11 bits: 55 (EfficientNet-Lite0) to 90 dB on seven networks.
-    VariantKind.FP16: FidelityLimits(40.0, None, 0.98, 0.98),
+    # Half precision keeps 11 bits: 41 (EfficientNet-Lite0 on noise; 55 on photos) to 90 dB on seven networks.
+    VariantKind.FP16: FidelityLimits(30.0, None, 0.98, 0.98),
     # 21 (EfficientNet-Lite0) to 56 dB on seven networks; each input has its own ranges, so nothing is clipped.
     VariantKind.DYNAMIC: FidelityLimits(10.0, None, 0.75, 0.80),
     # 30 to 48 dB with right ranges; 0.3 and 1.1 dB with clipped ranges and overflowing biases.
