@@ -19,6 +19,7 @@ from harness.analysis.result_row import (
     unit_of,
 )
 from harness.export.text_formats import EXPORT_SCHEMA_VERSION
+from harness.store.listing import SweepState
 from harness.store.records import SweepStatus
 
 Schema = dict[str, Any]
@@ -52,9 +53,9 @@ def schemas() -> dict[str, Schema]:
             "`--json` of `harness sweep`, `harness bench` and `harness results show`",
             {"sweep": _sweep(), "rows": _list(row), "decisions": _list(_decision())},
         ),
-        "results-list": ("`harness results list --json`", {"sweeps": _list(_sweep())}),
+        "results-list": ("`harness results list --json`", {"sweeps": _list(_listed_sweep())}),
         "results-prune": (
-            "`harness results prune --json`",
+            "`harness results prune --json` and `harness results remove --json`",
             {
                 "dry_run": {"type": "boolean"},
                 "sweeps": _list(old_sweep),
@@ -138,6 +139,14 @@ def _decision() -> Schema:
     outcome = {"enum": [outcome.value for outcome in DecisionOutcome]}
     lists = {"figures": _list(figure), "notes": _list(TEXT)}
     return _object({**texts, "outcome": outcome, "cell_key": {"type": ["string", "null"]}, **lists})
+
+
+def _listed_sweep() -> Schema:
+    """Return a sweep with what became of it, which version 0.1 did not write yet."""
+    state: Schema = {"enum": [state.value for state in SweepState]}
+    sweep = _sweep()
+    added = {"state": state, "devices": _list(TEXT), "rows": COUNT, "failed": COUNT}
+    return sweep | {"properties": sweep["properties"] | added}
 
 
 def _status() -> Schema:

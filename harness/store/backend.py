@@ -1,23 +1,21 @@
-"""What a store needs of its database: transactions, locks of sweeps and raw logs. SQLite and PostgreSQL offer them."""
+"""What a store needs of its database: transactions and raw logs. SQLite and PostgreSQL offer them."""
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Protocol
-from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Row, Select
+from sqlalchemy import Connection, Engine, Row, Select, TextClause
 
-from harness.errors import HarnessError, UsageError
-from harness.store.records import Cell
+from harness.errors import HarnessError
+from harness.store.locks import SweepLocks
+from harness.store.records import Cell, safe_name, sweep_folder
 
-Query = Select[*tuple[Any, ...]]
+Query = Select[*tuple[Any, ...]] | TextClause
 AnyRow = Row[*tuple[Any, ...]]
 Work = Callable[[Connection], object]
 """The statements of one transaction. They may run again from the start, so they must change nothing else."""
@@ -26,8 +24,6 @@ WasCommitted = Callable[[Connection], bool]
 
 WRITES = "harness_writes"
 """Execution option of a connection that is going to write."""
-_LONGEST_NAME = 60
-"""Characters of one name from outside, so that a file name stays under 255 bytes."""
 
 
 class Transactions(Protocol):
@@ -43,46 +39,6 @@ class Transactions(Protocol):
     def read(self, query: Query) -> Sequence[AnyRow]:
         """Return all rows of a query."""
         ...
-
-
-class SweepLocks(ABC):
-    """The locks that one process holds in one store: one per sweep that is being measured.
-
-    The kernel or the server releases them when the process exits, even on SIGKILL.
-    """
-
-    across_hosts: bool
-    """True if a sweep that another computer measures is seen to be held."""
-
-    @abstractmethod
-    def acquire(self, sweep_id: str) -> None:
-        """Hold a sweep until it is released. Raises `UsageError` if another process holds it or locking fails."""
-
-    @abstractmethod
-    def release(self, sweep_id: str) -> None:
-        """Release a sweep if it is held."""
-
-    @abstractmethod
-    def release_all(self) -> None:
-        """Release all sweeps."""
-
-    @abstractmethod
-    def is_free(self, sweep_id: str) -> bool:
-        """Return True if nobody holds a sweep, this process included. What cannot be known counts as held."""
-
-    @contextmanager
-    def holding(self, sweep_id: str) -> Iterator[None]:
-        """Hold a sweep for the length of a `with` block. Raises `UsageError` as `acquire` does."""
-        self.acquire(sweep_id)
-        try:
-            yield
-        finally:
-            self.release(sweep_id)
-
-
-def in_use(sweep_id: str) -> UsageError:
-    """Return the error for a sweep that another process holds."""
-    return UsageError(f"Sweep {sweep_id} is in use by another harness.", "Wait until that has ended, or end it.")
 
 
 @dataclass(frozen=True)
@@ -148,16 +104,6 @@ def log_path(sweep_id: str, cell: Cell, purpose: str, index: int, attempt: int) 
         / safe_name(cell.serial)
         / f"{name}--{purpose}-{index:03}-{attempt}.log.gz"
     )
-
-
-def sweep_folder(sweep_id: str) -> str:
-    """Return the name of a sweep's folder inside the results folder."""
-    return safe_name(sweep_id)
-
-
-def safe_name(text: str) -> str:
-    """Quote a name from outside so that it can neither leave the folder nor upset a file system."""
-    return quote(text, safe="", errors="replace").replace(".", "%2E", 1 if text.startswith(".") else 0)[:_LONGEST_NAME]
 
 
 def pack(text: str) -> bytes:

@@ -22,16 +22,15 @@ from harness.store.backend import (
     Log,
     LogSize,
     Query,
-    SweepLocks,
     Transactions,
     WasCommitted,
     Work,
-    in_use,
     pack,
     unpack,
     unreadable,
 )
 from harness.store.errors import explained, is_conflict, is_lost
+from harness.store.locks import SweepLocks, in_use
 from harness.text import to_json
 
 T = TypeVar("T")

@@ -3,12 +3,12 @@
 A sweep's folder is marked before its rows go, in one transaction (with its logs, where those are rows too), and the
 folder goes last. A prune that is killed in between leaves either a marked folder whose rows are still there, which
 means nothing, or one whose rows are gone, which the next prune removes. A folder without a mark is never touched:
-another store may share the results folder.
+another store may share the results folder. Of a folder that is a symbolic link only the link goes: whose the target is,
+nobody here knows.
 """
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from harness.errors import HarnessError, UsageError
-from harness.store.backend import sweep_folder
-from harness.store.records import SweepRecord, SweepStatus
+from harness.store.locks import in_use, may_run
+from harness.store.records import SweepRecord, sweep_folder
 from harness.store.store import Store
 
 MARK = "removed-by-harness"
@@ -82,27 +82,29 @@ def plan_pruning(
         for sweep in kind[keep or 0 :]
         if older_than is None or sweep.started_at < now - older_than
     ]
-    counts = store.count_invocations()
-    running = {sweep.id for sweep in old if _may_run(store, sweep)}
+    running = {sweep.id for sweep in old if may_run(store.locks, sweep)}
     return Pruning(
-        [_measured(store, sweep, counts.get(sweep.id, 0)) for sweep in reversed(old) if sweep.id not in running],
+        _measured(store, [sweep for sweep in reversed(old) if sweep.id not in running]),
         sorted(running),
         _leftovers(store, {sweep.id for sweep in known}),
     )
 
 
-def _may_run(store: Store, sweep: SweepRecord) -> bool:
-    """Return True if a sweep is being measured; of one on another computer only a lock that holds there can tell."""
-    if not store.locks.is_free(sweep.id):
-        return True
-    if store.locks.across_hosts:
-        return False
-    return sweep.status is SweepStatus.RUNNING and sweep.host.get("name") not in (None, platform.node())
+def plan_removal(store: Store, names: Sequence[str]) -> Pruning:
+    """Choose the sweeps of these names, which `find_sweep` takes. Raises `UsageError`, also for a running sweep."""
+    chosen = list({sweep.id: sweep for sweep in map(store.find_sweep, names)}.values())
+    if running := [sweep.id for sweep in chosen if may_run(store.locks, sweep)]:
+        raise in_use(running[0])
+    return Pruning(_measured(store, chosen), (), ())
 
 
-def _measured(store: Store, sweep: SweepRecord, invocations: int) -> OldSweep:
-    logs = store.logs.size(sweep.id)
-    return OldSweep(sweep, invocations, logs.files, logs.size_bytes)
+def _measured(store: Store, sweeps: Sequence[SweepRecord]) -> list[OldSweep]:
+    counts = store.count_invocations()
+    sizes = [store.logs.size(sweep.id) for sweep in sweeps]
+    return [
+        OldSweep(sweep, counts.get(sweep.id, 0), logs.files, logs.size_bytes)
+        for sweep, logs in zip(sweeps, sizes, strict=True)
+    ]
 
 
 def _folder(store: Store, sweep_id: str) -> Path:
@@ -115,7 +117,8 @@ def _folder(store: Store, sweep_id: str) -> Path:
 
 def _leftovers(store: Store, known: set[str]) -> list[Path]:
     belonging = {sweep_folder(sweep_id) for sweep_id in known}
-    return [mark.parent for mark in sorted(store.folder.glob(f"*/{MARK}")) if mark.parent.name not in belonging]
+    marked = [mark.parent for mark in sorted(store.folder.glob(f"*/{MARK}"))]
+    return [folder for folder in marked if folder.name not in belonging and not folder.is_symlink()]
 
 
 def prune(store: Store, pruning: Pruning) -> Iterator[OldSweep]:
@@ -142,16 +145,18 @@ def prune(store: Store, pruning: Pruning) -> Iterator[OldSweep]:
 
 
 def _mark(folder: Path) -> None:
-    if folder.is_dir():
+    if folder.is_dir() and not folder.is_symlink():
         with _explained(folder):
             (folder / MARK).touch()
 
 
 def _remove(folder: Path) -> None:
     """Remove a marked folder, its mark last, so that it stays marked until all else is gone."""
-    if not folder.is_dir():
-        return
     with _explained(folder):
+        if folder.is_symlink():
+            folder.unlink()
+        if not folder.is_dir():
+            return
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -166,5 +171,6 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise HarnessError(
-            f"The folder {folder} cannot be removed: {error.strerror}.", "Check its permissions, then prune again."
+            f"The folder {folder} cannot be removed: {error.strerror or error}.",
+            "Check its permissions, then prune again.",
         ) from error

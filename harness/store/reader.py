@@ -6,15 +6,16 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import ColumnElement, Table, func, select
+from sqlalchemy import ColumnElement, Table, func, select, text
 
 from harness.benchmark.invocation import Pass
 from harness.errors import MissingPrerequisiteError, UsageError
 from harness.store import schema
-from harness.store.backend import Backend
+from harness.store.backend import AnyRow, Backend
 from harness.store.errors import explained
 from harness.store.location import StoreLocation, find_location
 from harness.store.postgresql import open_server, server_engine
@@ -125,20 +126,24 @@ class StoreReader:
         rows = self._transactions.read(select(schema.sweeps).order_by(schema.sweeps.c.id.desc()))
         return [record_of(row._mapping) for row in rows]
 
-    def find_sweep(self, name: str) -> SweepRecord:
+    def find_sweep(self, name: str, *, measured: bool = True) -> SweepRecord:
         """Return the sweep that `latest`, `latest~1` (the one before), an id or its beginning names.
 
-        A/A sweeps are never `latest`: nobody who asks for the last sweep means one. Raises `UsageError`.
+        A/A sweeps are never `latest`, nor, while `measured`, are sweeps in which no process ran: nobody who asks for
+        the last sweep means one. Raises `UsageError`.
         """
         known = self.sweeps()
         if not known:
             raise MissingPrerequisiteError(f"There are no sweeps in {self.title}.", "Run `harness sweep` first.")
         if latest := _LATEST.fullmatch(name):
-            sought, back = [sweep for sweep in known if not sweep.is_noise], int(latest["back"] or 0)
+            back = int(latest["back"] or 0)
+            wanted = (sweep for sweep in known if not sweep.is_noise and not (measured and self._is_empty(sweep.id)))
+            sought = list(islice(wanted, back + 1))
             if back < len(sought):
                 return sought[back]
             raise UsageError(
-                f"{name} does not exist: {self.title} holds {pluralize(len(sought), 'sweep')}, A/A sweeps left out.",
+                f"{name} does not exist: {self.title} holds {pluralize(len(sought), 'sweep')} with measurements, "
+                "A/A sweeps left out.",
                 "See `harness results list`.",
             )
         exact = [sweep for sweep in known if sweep.id == name]
@@ -148,6 +153,13 @@ class StoreReader:
         choices = ", ".join(sweep.id for sweep in (found or known)[:5])
         problem = f"fits {len(found)} sweeps" if found else "fits no sweep"
         raise UsageError(f"{name!r} {problem} in {self.title}: {choices}.", "Give `latest` or more of the id.")
+
+    def _is_empty(self, sweep_id: str) -> bool:
+        """Return True if no process of a sweep ran."""
+        tables = (schema.invocations, schema.accuracies)
+        return not any(
+            self._transactions.read(select(table.c.id).where(table.c.sweep_id == sweep_id).limit(1)) for table in tables
+        )
 
     def sweep_ids(self, names: Sequence[str]) -> list[str]:
         """Return the ids of sweeps by names as `find_sweep` takes them, each once; `all` are all, oldest first."""
@@ -209,6 +221,10 @@ class StoreReader:
         return self._rows(FileCheckRow, schema.file_checks, sweep_ids)
 
     # ---- questions across sweeps ----
+
+    def read_sql(self, query: str) -> Sequence[AnyRow]:
+        """Return the rows of a query in SQL that both databases understand."""
+        return self._transactions.read(text(query))
 
     def count_invocations(self) -> dict[str, int]:
         """Return the number of stored processes of each sweep that has any."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
 from harness.version import __version__
 
@@ -135,3 +136,17 @@ class Cell:
         """
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_LONGEST_NAME = 60
+"""Characters of one name from outside, so that a file name stays under 255 bytes."""
+
+
+def sweep_folder(sweep_id: str) -> str:
+    """Return the name of a sweep's folder inside the results folder."""
+    return safe_name(sweep_id)
+
+
+def safe_name(text: str) -> str:
+    """Quote a name from outside so that it can neither leave the folder nor upset a file system."""
+    return quote(text, safe="", errors="replace").replace(".", "%2E", 1 if text.startswith(".") else 0)[:_LONGEST_NAME]

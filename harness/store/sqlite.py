@@ -9,10 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError
 from harness.store.backend import (
     WRITES,
     AnyRow,
@@ -20,28 +19,48 @@ from harness.store.backend import (
     Log,
     LogSize,
     Query,
-    SweepLocks,
     WasCommitted,
     Work,
-    in_use,
     pack,
-    sweep_folder,
     unpack,
     unreadable,
 )
 from harness.store.errors import explained
+from harness.store.locks import FileSweepLocks
+from harness.store.records import sweep_folder
 from harness.text import to_json
 
 BUSY_TIMEOUT_S = 60
 """How long one process waits for another one's write; shorter, and many writers would fail each other."""
 _SWITCH_PAUSE_S = 0.02
-LOCK_FOLDER = ".locks"
-"""Inside the results folder; not in the sweep's own folder, which a prune removes."""
 
 
 def open_file(engine: Engine, folder: Path, title: str) -> Backend:
     """Return the parts of a store in a SQLite file with logs and locks in `folder`."""
     return Backend(engine, FileTransactions(engine, title), FileSweepLocks(folder), LogFiles(folder))
+
+
+class _OpenedFile:
+    """The file that connections were opened to: SQLite would write on into one that was removed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._path = Path(engine.url.database or "")
+        self._identity = self._look()
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def require(self) -> None:
+        """Raise `HarnessError` if the path no longer leads to the file."""
+        if self._look() != self._identity:
+            raise HarnessError(
+                f"The results file {self._path} was removed or replaced while it was in use.",
+                "Restore it, or start the sweep again; compressed variants still come from the cache.",
+            )
 
 
 def file_engine(url: URL) -> Engine:
@@ -90,71 +109,20 @@ class FileTransactions:
         self._engine = engine
         self._writer = engine.execution_options(**{WRITES: True})
         self._title = title
+        self._file = _OpenedFile(engine)
         self._one_at_a_time = threading.Lock()
 
     def write(self, work: Work, was_committed: WasCommitted | None = None) -> None:
         """Carry out one transaction. A file's connection is never lost, so nothing is done twice."""
         with self._one_at_a_time, explained(self._title), self._writer.begin() as connection:
+            self._file.require()
             work(connection)
 
     def read(self, query: Query) -> Sequence[AnyRow]:
         """Return all rows of a query."""
         with explained(self._title), self._engine.connect() as connection:
+            self._file.require()
             return connection.execute(query).all()
-
-
-class FileSweepLocks(SweepLocks):
-    """Locks of files in a results folder."""
-
-    across_hosts = False
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / LOCK_FOLDER
-        self._held: dict[str, FileLock] = {}
-
-    def acquire(self, sweep_id: str) -> None:
-        """Hold a sweep until it is released."""
-        if sweep_id in self._held:
-            return
-        # A store is opened by one thread and may be closed by another, and a results folder may have several users.
-        lock = FileLock(self._path(sweep_id), timeout=0, thread_local=False, mode=0o666)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise in_use(sweep_id) from None
-        except OSError as error:
-            raise UsageError(
-                f"The lock of sweep {sweep_id} in {self._folder} cannot be taken: {error.strerror}.",
-                "Check the folder's permissions, or choose another folder with --results.",
-            ) from error
-        self._held[sweep_id] = lock
-
-    def release(self, sweep_id: str) -> None:
-        """Let a sweep go, if it is held."""
-        if lock := self._held.pop(sweep_id, None):
-            self._path(sweep_id).unlink(missing_ok=True)  # a waiting process sees that it is gone, and creates another
-            lock.release()
-
-    def release_all(self) -> None:
-        """Let all go."""
-        for sweep_id in list(self._held):
-            self.release(sweep_id)
-
-    def is_free(self, sweep_id: str) -> bool:
-        """Return True if nobody holds a sweep, this process included; where that cannot be known, it is not free."""
-        if sweep_id in self._held:
-            return False
-        if not self._path(sweep_id).exists():
-            return True
-        try:
-            with self.holding(sweep_id):
-                return True
-        except UsageError:
-            return False
-
-    def _path(self, sweep_id: str) -> Path:
-        return self._folder / f"{sweep_folder(sweep_id)}.lock"
 
 
 class LogFiles:
@@ -198,6 +166,7 @@ class LogFiles:
 
     def size(self, sweep_id: str) -> LogSize:
         """Return what a sweep's folder takes up."""
-        files = (self._folder / sweep_folder(sweep_id)).rglob("*")
+        folder = self._folder / sweep_folder(sweep_id)
+        files = [] if folder.is_symlink() else folder.rglob("*")  # what lies behind a link is not removed with it
         sizes = [path.lstat().st_size for path in files if path.is_file()]
         return LogSize(len(sizes), sum(sizes))

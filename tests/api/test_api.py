@@ -97,7 +97,7 @@ def test_a_store_without_sweeps_gives_an_empty_table_of_the_same_columns(tmp_pat
 def test_a_sweep_that_measured_nothing_has_no_invocations(tmp_path):
     with Store.open(tmp_path) as store:
         begin(store)
-    table = harness.load_results(tmp_path, rows="invocations")
+    table = harness.load_results(tmp_path, SWEEP, rows="invocations")
     assert types(table) == {name: kind for name, (kind, _) in INVOCATION_COLUMNS.items()}
     assert len(table) == 0
 

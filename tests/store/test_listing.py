@@ -5,12 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from results_examples import START, begin, sweep_record
+from results_examples import START, accuracy_outcome, add, begin, cell, failed, measure, sweep_record
 
+from harness.analysis.summary import summarize
 from harness.cli.commands.results import SHOWN
-from harness.errors import UsageError
+from harness.errors import Failure, FailureClass, UsageError
 from harness.store import listing, schema
-from harness.store.listing import list_sweeps
+from harness.store.listing import SweepState, list_sweeps
 from harness.store.records import FILE_NAME, SweepStatus
 from harness.store.store import Store
 from harness.store.versions import revision
@@ -29,7 +30,7 @@ def folder(tmp_path):
 
 def test_it_says_what_the_store_says(folder):
     with Store.open(folder) as store:
-        assert list_sweeps(folder) == store.sweeps()
+        assert [sweep.record for sweep in list_sweeps(folder)] == store.sweeps()
 
 
 def test_it_reads_the_version_that_the_store_writes():
@@ -60,7 +61,7 @@ def test_what_is_no_store_is_refused(tmp_path):
 def test_a_sweep_under_way_is_listed_at_once(tmp_path):
     with Store.open(tmp_path) as store:
         begin(store)
-        assert [sweep.status for sweep in list_sweeps(tmp_path)] == [SweepStatus.RUNNING]
+        assert [sweep.state for sweep in list_sweeps(tmp_path)] == [SweepState.RUNNING]
 
 
 def test_the_command_loads_nothing_heavy(folder):
@@ -80,4 +81,34 @@ def test_the_newest_are_shown_first_and_all_on_demand(harness_cli, folder):
     assert "2 older sweeps: --all" in shown.stderr
     everything = harness_cli("results", "list", "--all", "--results", str(folder))
     assert everything.stdout.count("-ab12") == len(IDS)
-    assert everything.stderr == ""
+    assert "older" not in everything.stderr
+
+
+def test_a_state_is_what_really_happened(tmp_path):
+    failure = Failure(FailureClass.CRASHED, "The tool was killed.", "signal 11")
+    with Store.open(tmp_path) as store:
+        for identity in ("finished", "all-failed", "nothing", "killed", "broken-outputs"):
+            begin(store, identity)
+        measure(store, cell(), [100.0] * 5, outcome=accuracy_outcome(), sweep_id="finished")
+        measure(store, cell(), [100.0] * 5, outcome=accuracy_outcome(passed=False), sweep_id="broken-outputs")
+        store.add_cell("all-failed", cell())
+        add(store, cell(), 0, failed(failure), sweep_id="all-failed")
+        store.add_device_failure("nothing", "R58M", failure)
+        store.add_variant_failure("nothing", "int8", failure)
+        for identity in ("finished", "all-failed", "nothing", "broken-outputs"):
+            store.finish_sweep(identity, SweepStatus.FINISHED)
+        rows = {record.id: summarize(store, record.id) for record in store.sweeps()}
+        assert store.find_sweep("latest").id == "finished"
+        assert store.find_sweep("latest", measured=False).id == "nothing"
+    listed = {sweep.record.id: sweep for sweep in list_sweeps(tmp_path)}
+    assert {identity: sweep.state.value for identity, sweep in listed.items()} == {
+        "finished": "finished",
+        "all-failed": "all failed",
+        "nothing": "nothing measured",
+        "killed": "killed",
+        "broken-outputs": "all failed",
+    }
+    for identity, sweep in listed.items():
+        shown = [row for row in rows[identity] if row.failure_class is not None]
+        assert (sweep.rows, sweep.failed) == (len(rows[identity]), len(shown)), identity
+    assert listed["finished"].devices == ("Google Pixel 8",)

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from stored_tables import frame
 
 from harness.errors import HarnessError, UsageError
-from harness.store.pruning import MARK, plan_pruning, prune
+from harness.store.pruning import MARK, plan_pruning, plan_removal, prune
 from harness.store.records import SweepRecord, SweepStatus
 from harness.store.schema import sweeps
 from harness.store.store import Store
@@ -267,3 +267,33 @@ def test_the_command_removes_what_a_killed_prune_left(store, harness_cli, tmp_pa
 @pytest.mark.parametrize("arguments", [[], ["--older-than", "yesterday"], ["--keep", "-1"], ["--keep", "1", "--json"]])
 def test_bad_limits_are_bad_usage(store, harness_cli, tmp_path, arguments):
     assert prune_cli(harness_cli, tmp_path, *arguments).returncode == 2
+
+
+def test_a_sweep_is_removed_by_its_name(store):
+    for day in range(2):
+        add_sweep(store, day)
+    pruning = plan_removal(store, [IDS[0], IDS[0][:12]])
+    assert ids(pruning) == [IDS[0]]
+    assert [sweep.record.id for sweep in prune(store, pruning)] == [IDS[0]]
+    assert left(store) == [IDS[1]]
+
+
+def test_a_running_sweep_is_not_removed(store):
+    add_sweep(store, 0, finished=False)
+    with pytest.raises(UsageError, match="is in use by another harness"):
+        plan_removal(store, [IDS[0]])
+
+
+def test_what_lies_behind_a_link_stays(store, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    for day in range(2):
+        add_sweep(store, day)
+    folder = store.folder / IDS[0]
+    folder.rename(elsewhere)
+    (elsewhere / "foreign").write_text("keep")
+    folder.symlink_to(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
+    assert len(list(prune(store, plan_pruning(store, now=NOW, keep=0)))) == 2
+    assert left(store) == []
+    assert not folder.is_symlink()
+    assert sorted(elsewhere.rglob("*")) == before

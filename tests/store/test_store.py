@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import platform
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -92,7 +93,7 @@ def test_promise_h19_every_row_leads_to_all_that_made_its_number(store):
 def test_promise_h19_a_sweep_tells_which_computer_drove_it_and_all_that_was_asked(store):
     spec = load_sweep_spec(None, {"threads": [2]})
     begin_sweep(store, spec)
-    begun = store.find_sweep("latest")
+    begun = store.find_sweep("latest", measured=False)
     assert (begun.host["name"], begun.host["platform"]) == (platform.node(), platform.platform())
     assert (begun.spec, begun.seed) == (spec.model_dump(mode="json"), spec.seed)
 
@@ -251,3 +252,13 @@ def test_a_switch_to_wal_that_cannot_work_fails_at_once():
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         _switch_to_wal(connection)
     assert len(connection.failures) == 1
+
+
+def test_a_removed_results_file_is_said(tmp_path):
+    with Store.open(tmp_path / "results") as store:
+        begin(store)
+        shutil.rmtree(tmp_path / "results")
+        with pytest.raises(HarnessError, match="was removed or replaced while it was in use"):
+            store.finish_sweep(SWEEP, SweepStatus.FINISHED)
+        with Store.open(tmp_path / "results"), pytest.raises(HarnessError, match="was removed or replaced"):
+            store.sweeps()

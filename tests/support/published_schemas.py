@@ -28,12 +28,14 @@ def document_of(arguments: Sequence[str]) -> str | None:
     if "--json" not in arguments or ("--dry-run" in arguments and verb != "results"):
         return None
     if verb == "results" and rest:
-        return {"list": "results-list", "show": "sweep", "prune": "results-prune"}.get(rest[0])
+        return {"list": "results-list", "show": "sweep", "prune": "results-prune", "remove": "results-prune"}.get(
+            rest[0]
+        )
     return "sweep" if verb in ("sweep", "bench") else None
 
 
 def check_output(arguments: Sequence[str], output: str) -> None:
-    """Hold what a command printed against its schema; nothing was printed where it failed."""
+    """Hold what a command printed against its schema; where it failed, it printed nothing or its error."""
     name = document_of(arguments)
-    if name and output:
+    if name and output and "error" not in json.loads(output):
         validate(name, json.loads(output))

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.completion import complete_sweeps
 from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.verb import Verb
 from harness.errors import UsageError
 from harness.paths import default_results
-from harness.text import alternatives, require_choice
+from harness.text import alternatives, printable, require_choice
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.store.pruning import Pruning
+    from harness.store.store import Store
 
-app = typer.Typer(
-    add_completion=False,
+app = Verb(
     no_args_is_help=True,
     help="List, show, export and prune the sweeps that are stored, and print their logs.",
     epilog="Example: harness results export latest --format csv -o latest.csv",
@@ -32,7 +34,9 @@ SHOWN = 20
 """Sweeps on a screen; drawing hundreds takes longer than reading them."""
 FORMATS = ("csv", "json", "markdown", "latex", "parquet", "mlflow")
 
-SweepArgument = Annotated[str, typer.Argument(help="A sweep's id, its unique beginning, or latest.")]
+SweepArgument = Annotated[
+    str, typer.Argument(help="A sweep's id, its unique beginning, or latest.", autocompletion=complete_sweeps)
+]
 
 
 @app.command("list", epilog="Example: harness results list")
@@ -46,31 +50,39 @@ def list_sweeps(
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from harness.store.listing import list_sweeps
+    from harness.store.listing import SweepState, list_sweeps
     from harness.store.location import title_of
 
     place = results or default_results()
-    records = list_sweeps(place)
+    sweeps = list_sweeps(place)
+    shown = sweeps if everything else sweeps[:SHOWN]
     if as_json:
-        print_json({"sweeps": [record.as_json() for record in records]})
-    elif not records:
+        print_json({"sweeps": [sweep.as_json() for sweep in sweeps]})
+    elif not sweeps:
         error_console().print(f"No sweeps in {title_of(place)}. Make one: harness sweep", markup=False)
     else:
+        numbers = [Column(heading, justify="right", no_wrap=True) for heading in ("rows", "failed")]
+        names = [Column(heading, overflow="fold") for heading in ("model", "devices")]
         table = Table(
-            Column("sweep", no_wrap=True),
-            Column("started (UTC)", no_wrap=True),
+            Column("sweep (UTC)", no_wrap=True),
             "status",
             "preset",
-            "model",
+            *names,
+            *numbers,
             box=SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
         )
-        for record in records if everything else records[:SHOWN]:
-            model = escape(str(record.spec.get("model", "")))
-            preset = f"{record.preset}, A/A" if record.is_noise else record.preset
-            table.add_row(record.id, f"{record.started_at:%Y-%m-%d %H:%M}", record.status, preset, model)
+        for sweep in shown:
+            model, devices = escape(str(sweep.record.spec.get("model", ""))), escape("\n".join(sweep.devices))
+            preset = f"{sweep.record.preset}, A/A" if sweep.record.is_noise else sweep.record.preset
+            table.add_row(sweep.record.id, sweep.state, preset, model, devices, str(sweep.rows), str(sweep.failed))
         console().print(table)
-        if not everything and len(records) > SHOWN:
-            error_console().print(f"{len(records) - SHOWN} older sweeps: --all", markup=False)
+        if len(shown) < len(sweeps):
+            error_console().print(f"{len(sweeps) - len(shown)} older sweeps: --all", markup=False)
+        cut_short = [sweep for sweep in shown if sweep.state in (SweepState.KILLED, SweepState.INTERRUPTED)]
+        for sweep in cut_short[:1]:
+            error_console().print(f"Resume the last one: harness sweep --resume {sweep.record.id}", markup=False)
 
 
 @app.command(epilog="Example: harness results show latest")
@@ -86,7 +98,10 @@ def show(sweep: SweepArgument = "latest", results: ResultsOption = None, as_json
 @app.command(epilog="Example: harness results export latest --format parquet -o latest.parquet")
 def export(
     sweeps: Annotated[
-        list[str] | None, typer.Argument(metavar="[SWEEP]...", help="Ids, their unique beginnings, latest, or all.")
+        list[str] | None,
+        typer.Argument(
+            metavar="SWEEP", help="Ids, their unique beginnings, latest, or all.", autocompletion=complete_sweeps
+        ),
     ] = None,
     form: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "csv",
     rows: Annotated[str, typer.Option(help="One row per cell (summary) or invocation (invocations).")] = "summary",
@@ -156,7 +171,7 @@ def log(
     if as_json:
         print_json({"path": path, "log": text})
     else:
-        typer.echo(text, nl=False)
+        typer.echo("\n".join(map(printable, text.split("\n"))) if sys.stdout.isatty() else text, nl=False)
 
 
 @app.command(epilog="Example: harness results prune --keep 30 --older-than 90d --dry-run")
@@ -175,23 +190,54 @@ def prune(
     from datetime import UTC, datetime, timedelta
 
     from harness.cli.options import duration_s
-    from harness.store import pruning as pruner
+    from harness.store.pruning import plan_pruning
     from harness.store.store import Store
-    from harness.text import pluralize
 
-    if as_json and not (yes or dry_run):
-        raise UsageError("Cannot ask for confirmation with --json.", "Pass --yes or --dry-run.")
+    _require_answer(yes or dry_run, as_json)
     oldest = timedelta(seconds=duration_s(older_than)) if older_than else None
     with Store.open(results or default_results(), must_exist=True) as store:
-        pruning = pruner.plan_pruning(store, now=datetime.now(UTC), keep=keep, older_than=oldest, noise=noise)
-        if not as_json:
-            _print_pruning(pruning)
-        if dry_run or not (pruning.sweeps or pruning.leftovers):
-            gone = pruning.sweeps
-        else:
-            if not yes:
-                _ask()
-            gone = list(pruner.prune(store, pruning))
+        pruning = plan_pruning(store, now=datetime.now(UTC), keep=keep, older_than=oldest, noise=noise)
+        _remove(store, pruning, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@app.command(epilog="Example: harness results remove 20261124-083000-ab12")
+def remove(
+    sweeps: Annotated[
+        list[str],
+        typer.Argument(metavar="SWEEP", help="Ids, or their unique beginnings.", autocompletion=complete_sweeps),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be deleted, and delete nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    results: ResultsOption = None,
+    as_json: bool = JsonOption,
+) -> None:
+    """Delete these sweeps and their raw logs permanently."""
+    from harness.store.pruning import plan_removal
+    from harness.store.store import Store
+
+    _require_answer(yes or dry_run, as_json)
+    with Store.open(results or default_results(), must_exist=True) as store:
+        _remove(store, plan_removal(store, sweeps), dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _require_answer(is_given: bool, as_json: bool) -> None:
+    if as_json and not is_given:
+        raise UsageError("Cannot ask for confirmation with --json.", "Pass --yes or --dry-run.")
+
+
+def _remove(store: Store, pruning: Pruning, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Show what goes, ask, and delete it."""
+    from harness.store.pruning import prune
+    from harness.text import pluralize
+
+    if not as_json:
+        _print_pruning(pruning)
+    if dry_run or not (pruning.sweeps or pruning.leftovers):
+        gone = pruning.sweeps
+    else:
+        if not yes:
+            _ask()
+        gone = list(prune(store, pruning))
     if as_json:
         print_json(
             {
@@ -208,15 +254,16 @@ def prune(
 
 
 def _print_pruning(pruning: Pruning) -> None:
-    from rich.table import Table
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Column, Table
 
     from harness.text import pluralize
 
-    table = Table("sweep", "started (UTC)", "status", "processes", "raw logs")
+    table = Table(Column("sweep (UTC)", no_wrap=True), "status", "processes", "raw logs", box=SIMPLE_HEAD)
     for sweep in pruning.sweeps:
         record = sweep.record
         logs = f"{pluralize(sweep.log_files, 'file')}, {sweep.log_bytes / 1e6:.1f} MB"
-        table.add_row(record.id, f"{record.started_at:%Y-%m-%d %H:%M}", record.status, str(sweep.invocations), logs)
+        table.add_row(record.id, record.status, str(sweep.invocations), logs)
     if pruning.sweeps:
         console().print(table)
     processes = sum(sweep.invocations for sweep in pruning.sweeps)
