@@ -48,6 +48,7 @@ class FailureClass(StrEnum):
     DEVICE_LOST = "device_lost"
     STORAGE_FULL = "storage_full"
     WRONG_ABI = "wrong_abi"
+    TOOL_MISSING = "tool_missing"
     TOOL_REJECTED_FLAG = "tool_rejected_flag"
     TOOL_OUTPUT_UNREADABLE = "tool_output_unreadable"
     INVALID_MODEL = "invalid_model"
@@ -79,6 +80,7 @@ NOT_CAUSED_BY_THE_CELL = frozenset(
         FailureClass.TAMPERED,
         FailureClass.THROTTLED,
         FailureClass.INTERRUPTED,
+        FailureClass.TOOL_MISSING,
     }
 )
 """Failures that the cell did not cause: the invocation is kept but not done, so --resume tries it again."""
@@ -133,6 +135,10 @@ _ADVICE: dict[FailureClass, str] = {
         "Free space on the device (or on this host), then start again; a sweep goes on with --resume."
     ),
     FailureClass.WRONG_ABI: "Add a tool built for this device's ABI: `harness tools add PATH`.",
+    FailureClass.TOOL_MISSING: (
+        "Register a tool for this device: `harness tools fetch android-arm64` for a phone; for a virtual phone "
+        "`harness tools add ARCHIVE`, or set HARNESS_TFLITE_TOOLS to the archive of the official tools."
+    ),
     FailureClass.TOOL_REJECTED_FLAG: (
         "The tool does not know a flag that it was sent, so something else was measured: run `harness tools probe`."
     ),
@@ -199,8 +205,9 @@ class MissingPrerequisiteError(HarnessError):
 class FailureError(HarnessError):
     """A `Failure` on its way to the place that stores it."""
 
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message, failure.advice)
+    def __init__(self, failure: Failure, advice: str = "") -> None:
+        """`advice` fits the case better than that of the failure's class."""
+        super().__init__(failure.message, advice or failure.advice)
         self.failure = failure
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+from harness.errors import UsageError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -23,6 +26,20 @@ def cache_folder() -> Path:
 
     chosen = os.environ.get("HARNESS_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("harness"))
+
+
+def require_cache() -> Path:
+    """Return the cache folder, made if need be. Raises `UsageError` if nothing can be written there."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(
+            f"Cannot write to the cache folder {folder}: {error.strerror or error}.",
+            "Set HARNESS_CACHE to a folder on a disk with room that you may write to.",
+        ) from error
+    return folder
 
 
 def default_results() -> str:

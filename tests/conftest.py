@@ -28,6 +28,8 @@ settings.load_profile("harness")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_ARCHIVES = REPOSITORY.parent / "shared" / "tflite-tools"
+OFFICIAL_TOOLS = os.environ.pop("HARNESS_TFLITE_TOOLS", None)
+"""Taken out of the environment, so that the tests have no tools but those that they register."""
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 
@@ -118,7 +120,7 @@ def adb() -> str:
 @pytest.fixture(scope="session")
 def official_tools(real_cache: Path) -> Path:
     """The unpacked official tools: `$HARNESS_TFLITE_TOOLS` (folder or archive), or the archive beside the checkout."""
-    given = os.environ.get("HARNESS_TFLITE_TOOLS")
+    given = OFFICIAL_TOOLS
     found = Path(given) if given else next(iter(sorted(SHARED_ARCHIVES.glob("tflite-tools-*.tar.xz"))), None)
     if found is None or not found.exists():
         give_up("the official tools: set HARNESS_TFLITE_TOOLS to their folder or archive (docs/building-tools.md)")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.analysis.evidence import RowEvidence
 from harness.analysis.verdict import FEWEST_INVOCATIONS
-from harness.benchmark.delegates import find_delegate
+from harness.benchmark.delegates import is_cpu
 from harness.benchmark.invocation import Pass
 from harness.devices.cores import mask_cores
 from harness.devices.device import DeviceKind
@@ -264,7 +264,7 @@ def _delegation(evidence: RowEvidence) -> Judged:
     summary = evidence.summary
     if not evidence.measured():
         return _NOTHING_MEASURED
-    if summary.fell_back is None and not find_delegate(evidence.cell.delegate).is_cpu:
+    if summary.fell_back is None and not is_cpu(evidence.cell.delegate):
         return False, "The log does not prove where it ran; the row is not ranked."
     if summary.fell_back:
         return summary.rank is None, "It ran elsewhere than asked, and is therefore not ranked."

@@ -22,7 +22,7 @@ from harness.analysis.statistics import (
     within_spread,
 )
 from harness.analysis.verdict import Facts, Verdict, judge_cell, rank
-from harness.benchmark.delegates import find_delegate
+from harness.benchmark.delegates import is_cpu
 from harness.benchmark.invocation import ExecutedBy, Pass
 from harness.benchmark.program import keeps_cache
 from harness.errors import Failure, FailureClass, is_final
@@ -135,7 +135,7 @@ def _cell_row(
     of_variant = fidelity.failure(cell.variant_name) if fidelity else None
     verdict = judge_cell(
         Facts(
-            is_cpu=find_delegate(cell.delegate).is_cpu,
+            is_cpu=is_cpu(cell.delegate),
             fell_back=delegation.fell_back if delegation else None,
             check_passed=accuracy.check_passed if accuracy else None,
             invocations_ok=len(measured),

@@ -91,7 +91,7 @@ def compress(
     from harness.compression.sources.code import allow_code as allow
     from harness.errors import CompressionError
     from harness.files import make_folder
-    from harness.paths import cache_folder
+    from harness.paths import require_cache
     from harness.spec.model import find_model, with_data
     from harness.sweep.variants import FailedVariant, make_reference
 
@@ -112,7 +112,7 @@ def compress(
         make_folder(folder)
     variants: list[Variant] = []
     failures: list[FailedVariant] = []
-    cache = cache_folder()
+    cache = require_cache()
     comparer: FloatComparer | None = None
     for recipe in chosen:
         try:

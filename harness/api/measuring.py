@@ -58,7 +58,7 @@ def read_sweep_spec(
     record = None
     if resume:
         with Store.open(str(results or default_results()), must_exist=True) as store:
-            record = store.find_sweep(resume)
+            record = store.find_sweep(resume, measured=False)
     sweep_id = record.id if record else None
     given = dict(changes)
     if isinstance(spec, SweepSpec):
@@ -98,6 +98,7 @@ def sweep(
     from harness.lab.device_source import open_source
     from harness.store.records import SweepStatus
     from harness.store.store import Store
+    from harness.sweep.preflight import check_sweep
     from harness.sweep.runner import SweepRunner
 
     named = {
@@ -113,12 +114,10 @@ def sweep(
     chosen, sweep_id = read_sweep_spec(spec, changes, resume=resume, results=place)
     observer = to_observer(progress)
     with open_source(lab, place, chosen, observer) as source:
-        targets = source.targets(chosen.devices)
+        checked = check_sweep(chosen, source, observer)
         with Store.open(place) as store:
-            if targets.notice:
-                observer.note(targets.notice)
             outcome = SweepRunner(store, observer, site=source).run(
-                chosen, targets.names, resume=sweep_id, takes_new=targets.takes_new
+                chosen, checked.names, resume=sweep_id, takes_new=checked.takes_new
             )
     return SweepResult(outcome.sweep_id, place, outcome.status is SweepStatus.INTERRUPTED, outcome.unreached)
 

@@ -65,6 +65,8 @@ def measure_noise(
     from harness.devices.device_ref import DeviceRef, RefKind
     from harness.spec.sweep import load_sweep_spec
     from harness.store.store import Store
+    from harness.sweep.device_source import AdbSource
+    from harness.sweep.preflight import check_sweep
 
     if DeviceRef.parse(device).kind is RefKind.VIRTUAL:
         raise UsageError(
@@ -82,8 +84,10 @@ def measure_noise(
         "measurement": {"accuracy_samples": 0, "memory_invocations": 0, "init_pairs": 0},
     }
     spec = load_sweep_spec(None, values | ({"model": model} if model else {}))
+    observer = to_observer(progress)
+    check_sweep(spec, AdbSource(), observer)
     with Store.open(str(results or default_results())) as store:
-        serials = _measure(store, spec, device, sweeps, to_observer(progress))
+        serials = _measure(store, spec, device, sweeps, observer)
         if serials is None:
             return NoiseFloors((), interrupted=True)
         return NoiseFloors(tuple(read_floors(store, serials)))

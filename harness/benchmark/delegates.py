@@ -126,6 +126,12 @@ def is_called(delegate: Delegate, log_name: str) -> bool:
     return is_named(log_name, delegate.log_names) or is_vendors
 
 
+def is_cpu(name: str) -> bool:
+    """Return True if a stored request is for the CPU; a name that nothing here knows, such as a typo, is not."""
+    delegate = DELEGATES.get(name)
+    return delegate is not None and delegate.is_cpu
+
+
 def flags_for(name: str) -> list[tuple[str, str]]:
     """Return the interpreter tool's flags for a requested delegate, its accelerator's name filled in."""
     accelerator = name.partition(":")[2]

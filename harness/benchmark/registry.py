@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from filelock import FileLock
@@ -21,6 +21,8 @@ from harness.errors import DeviceError, Failure, FailureClass, FailureError, Usa
 from harness.files import sha256_of
 from harness.paths import cache_folder
 
+TOOLS_VARIABLE = "HARNESS_TFLITE_TOOLS"
+"""Names the folder or archive of the official tools."""
 _INDEX = "tools.json"
 _LOCK_TIMEOUT_S = 30
 _BUNDLE_PROGRAM = "benchmark_model_verbose"
@@ -30,11 +32,39 @@ _BUNDLE_PROGRAM = "benchmark_model_verbose"
 class ToolRegistry:
     """A folder with the binaries and an index of them. Safe to use from several processes."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, report: Callable[[str], None] = lambda _: None) -> None:
+        """`report` says what takes long."""
         self.folder = folder or cache_folder() / "tools"
+        self._report = report
 
     def tools(self) -> list[Tool]:
-        """Return all registered tools. Raises `UsageError` if the index cannot be read."""
+        """Return all registered tools, and those of `$HARNESS_TFLITE_TOOLS`, which are registered at their first use.
+
+        Raises `UsageError` if the index or what the variable names cannot be read.
+        """
+        known = self._registered()
+        if (named := os.environ.get(TOOLS_VARIABLE)) is None:
+            return known
+        path = Path(named)
+        if not path.exists():
+            raise UsageError(
+                f"Cannot find the tools in {TOOLS_VARIABLE}: {path} does not exist.",
+                "Set it to the folder or archive of the official tools, or unset it.",
+            )
+        if self._holds(known, path):
+            return known
+        self._report(f"Registering the tools of {TOOLS_VARIABLE} (once; an archive takes about 20 s).")
+        self.add(path)
+        return self._registered()
+
+    def _holds(self, known: Iterable[Tool], path: Path) -> bool:
+        """Return True if the tools at a path are registered, and the path has not changed since."""
+        origin = str(path.resolve())
+        return any(tool.origin == origin and tool.path.is_file() for tool in known) and (
+            path.stat().st_mtime <= (self.folder / _INDEX).stat().st_mtime
+        )
+
+    def _registered(self) -> list[Tool]:
         index = self.folder / _INDEX
         if not index.exists():
             return []
@@ -64,7 +94,7 @@ class ToolRegistry:
         """Forget one tool, and delete what the registry holds of it. Raises `UsageError` as `find` does."""
         tool = self.find(sha256_prefix)
         with self._locked():
-            left = [other for other in self.tools() if other.sha256 != tool.sha256]
+            left = [other for other in self._registered() if other.sha256 != tool.sha256]
             self._write(left)
             places = (self.folder, self.folder / "bundles")
             kept = next((folder for folder in tool.path.parents if folder.parent in places), None)
@@ -89,7 +119,7 @@ class ToolRegistry:
         return probed
 
     def choose(self, facts: DeviceFacts) -> Tool:
-        """Return the tool for a device. Raises `DeviceError` (`wrong_abi`) if none is built for it, or it is gone.
+        """Return the tool for a device. Raises `DeviceError` if there is none (`tool_missing`) or of no ABI that fits.
 
         A host without a registered tool is measured with LiteRT's own Python benchmark.
         """
@@ -103,6 +133,8 @@ class ToolRegistry:
                 return _present(min(fitting, key=lambda tool: tool.family != ToolFamily.INTERPRETER))
         if facts.kind is DeviceKind.HOST:
             return installed_tool()
+        if not tools:
+            raise no_tool_for(system, f"No registered tool runs on {facts.title}: none is built for {system}.")
         wanted = ", ".join(facts.executable_abis) or "an unknown ABI"
         registered = ", ".join(sorted({f"{tool.abi} ({tool.system})" for tool in self.tools()})) or "none"
         raise DeviceError(
@@ -185,7 +217,7 @@ class ToolRegistry:
     def _store(self, added: list[Tool]) -> list[Tool]:
         with self._locked():
             hashes = {tool.sha256 for tool in added}
-            self._write([tool for tool in self.tools() if tool.sha256 not in hashes] + added)
+            self._write([tool for tool in self._registered() if tool.sha256 not in hashes] + added)
         return added
 
     def _write(self, tools: list[Tool]) -> None:
@@ -198,17 +230,27 @@ class ToolRegistry:
         return FileLock(self.folder / ".lock", timeout=_LOCK_TIMEOUT_S)
 
 
+_HOW_TO_GET = {
+    ToolSystem.ANDROID: "Run `harness tools fetch android-arm64`, or `harness tools add PATH`.",
+    ToolSystem.VIRTUAL_PHONE: (
+        f"Run `harness tools add ARCHIVE` with the archive of the official tools, or set {TOOLS_VARIABLE} to it."
+    ),
+}
+
+
+def no_tool_for(system: ToolSystem, message: str) -> DeviceError:
+    """Return the error for a device of a kind that no tool is registered for."""
+    return DeviceError(Failure(FailureClass.TOOL_MISSING, message), _HOW_TO_GET.get(system, ""))
+
+
 def _present(tool: Tool) -> Tool:
     """Return a tool whose file is still there; one added as a folder stays where the user has it."""
     if tool.path.is_file():
         return tool
     name = tool.sha256[:12]
     raise DeviceError(
-        Failure(
-            FailureClass.WRONG_ABI,
-            f"The registered tool {name} is no longer at {tool.path}.",
-            f"run `harness tools remove {name}`, then `harness tools add` with where it is now",
-        )
+        Failure(FailureClass.TOOL_MISSING, f"The registered tool {name} is no longer at {tool.path}.", f"tool {name}"),
+        f"Run `harness tools remove {name}`, then `harness tools add` with where it is now.",
     )
 
 

@@ -123,7 +123,10 @@ def _keras_dataset(name: str) -> tuple[Any, Any]:
     try:
         (images, labels), _ = getattr(keras.datasets, name).load_data()
     except Exception as error:  # downloads raise all kinds
-        message = f"Keras cannot download the data set {name}: {error}. Give the images as an .npz file instead."
+        message = (
+            f"Keras cannot download the data set {name}: {error}. Install Debian's package dataset-fashion-mnist for "
+            "fashion_mnist, or name an .npz file in the model's TOML file under [training.data]."
+        )
         raise _problem(message) from error
     return images, labels.reshape(-1)
 

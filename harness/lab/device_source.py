@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from harness.accuracy.on_device import CheckData
+from harness.benchmark.registry import ToolRegistry
 from harness.devices.device_ref import DeviceRef, RefKind
 from harness.errors import Failure, FailureClass, HarnessError, MissingPrerequisiteError, UsageError
 from harness.lab.client import HostLostError, Lab, LabHost, joined
@@ -35,7 +36,7 @@ from harness.spec.sweep import SweepSpec
 from harness.store.location import find_location
 from harness.sweep.context import Deadline, SweepContext
 from harness.sweep.device_source import AdbSource, DeviceSource
-from harness.sweep.targets import Targets
+from harness.sweep.targets import DeviceCheck, Targets
 
 STALE_S = 6.0
 """What is known of a phone here is no older: its host looks, a heartbeat carries that, and it is asked for again."""
@@ -119,6 +120,10 @@ class LabSource:
                 "Run `harness devices` on a host to see what each phone needs.",
             )
         return Targets(tuple(phones), takes_new=True)
+
+    def check(self, names: Sequence[str], registry: ToolRegistry) -> list[DeviceCheck]:
+        """Return each phone without a problem: its host looks, and has tools of its own."""
+        return [DeviceCheck(name) for name in names]
 
     def phones(self) -> dict[str, LabPhone]:
         """Return the phones that are ready, by name, each once. Raises `HostLostError` without the scheduler."""

@@ -26,6 +26,7 @@ from harness.store.records import SweepStatus
 from harness.store.store import Store
 from harness.sweep.context import Deadline
 from harness.sweep.device_source import AdbSource, DeviceSource
+from harness.sweep.preflight import check_sweep
 from harness.sweep.runner import SweepOutcome, SweepRunner
 from harness.sweep.time_budget import night_groups
 
@@ -88,13 +89,11 @@ def run_night(
         require_space(folder, settings.least_free_gb)
         deadline = deadline or Deadline(settings.until.timestamp() if settings.until else None)
         with source or nullcontext(AdbSource(settings.spec.hosts)) as site:
-            targets = site.targets(settings.spec.devices)
-            if targets.notice:
-                observer.note(targets.notice)
+            checked = check_sweep(settings.spec, site, observer, registry=registry)
             with Store.open(settings.results) as store:
                 groups = night_groups(store, settings.spec, deadline, observer)
                 runner = SweepRunner(store, observer, registry=registry, stop=deadline, groups=groups, site=site)
-                swept = runner.run(settings.spec, targets.names, takes_new=targets.takes_new)
+                swept = runner.run(settings.spec, checked.names, takes_new=checked.takes_new)
                 outcome = _judged(store, swept, settings, deadline)
                 then(store, outcome)
     return outcome
@@ -179,5 +178,5 @@ def require_space(folder: Path, least_gb: float, *, free_bytes: Callable[[Path],
     if free_gb < least_gb:
         raise MissingPrerequisiteError(
             f"Only {free_gb:.1f} GB are free in {folder}; a night needs {least_gb:g} GB.",
-            "Free some space, or lower the limit with --least-free-gb.",
+            "Free some space, or lower the limit with --min-free-gb.",
         )

@@ -19,14 +19,30 @@ def require_webhook(url: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        has_user = parts.username is not None
     except ValueError:
-        usable = False
+        usable = has_user = False
+    if has_user:
+        raise UsageError(
+            "Invalid value for --webhook: it holds a user name, which is not sent.",
+            "Pass a URL without one, such as https://host/path?token=TOKEN.",
+        )
     if not usable:
         raise UsageError(
             "Invalid value for --webhook: it is not an http or https URL.",
             "Pass a complete URL, such as https://host/path.",
         )
     return url
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it would ask another host by GET, without the report."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Refuse, so that the redirect is an `HTTPError`."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def post(url: str, payload: Mapping[str, object], *, timeout_s: float = TIMEOUT_S) -> str:
@@ -42,10 +58,12 @@ def post(url: str, payload: Mapping[str, object], *, timeout_s: float = TIMEOUT_
             url, json.dumps(payload).encode(), {"Content-Type": "application/json"}, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
+            with _OPENER.open(request, timeout=timeout_s) as answer:
                 said[0] = f"The webhook on {host} accepted the report ({answer.status})."
         except urllib.error.HTTPError as error:
-            said[0] = f"The webhook on {host} refused ({error.code})."
+            redirects = 300 <= error.code < 400  # noqa: PLR2004 - HTTP's redirects
+            did = "redirected the report instead of accepting it" if redirects else "refused"
+            said[0] = f"The webhook on {host} {did} ({error.code})."
         except OSError as error:
             reason = getattr(error, "reason", error)
             if not isinstance(reason, TimeoutError):  # then what was said at first holds

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import UsageError
+from harness.text import storable
 
 
 class SpecModel(BaseModel):
@@ -35,6 +37,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not valid TOML: {error}.", "Fix the line that the message names.") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: not valid TOML: tables or lists are nested too deep.", "Nest them less.") from error
+    except ValueError as error:  # such as a number of thousands of digits
+        raise UsageError(f"{path}: not valid TOML: {error}.", "Fix the value that the message names.") from error
 
 
 def load_spec(path: Path, spec_type: type[SpecType]) -> SpecType:
@@ -44,10 +50,28 @@ def load_spec(path: Path, spec_type: type[SpecType]) -> SpecType:
 
 def validate_spec(values: dict[str, Any], spec_type: type[SpecType], *, origin: str) -> SpecType:
     """Validate plain values; `origin` (a file name or an option) starts every error sentence."""
+    if unfit := next((text for text in _texts(values) if storable(text) != text), None):
+        raise UsageError(
+            f"{storable(origin)}: cannot use the text {storable(unfit)!r}: it is not valid UTF-8.",
+            "Rename the file, or fix the text.",
+        )
     try:
         return spec_type.model_validate(values)
     except ValidationError as error:
         raise UsageError(_describe(error, spec_type, origin), "Fix the spec and run the command again.") from error
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in plain values."""
+    if isinstance(value, str | PurePath):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _describe(error: ValidationError, spec_type: type[SpecModel], origin: str) -> str:

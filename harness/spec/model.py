@@ -11,6 +11,7 @@ from pydantic import Field
 from harness.errors import UsageError
 from harness.paths import shipped
 from harness.spec.loading import SpecModel, load_spec, validate_spec
+from harness.text import alternatives
 
 
 class KerasFile(SpecModel):
@@ -70,6 +71,8 @@ Source = Annotated[
     Field(discriminator="kind"),
 ]
 
+TEMPLATE = "any-tflite"
+"""A shipped file to be copied, not a model."""
 _SUFFIXES: dict[str, str] = {
     ".keras": "keras",
     ".h5": "keras",
@@ -210,12 +213,14 @@ def find_model(text: str) -> ModelSpec:
         return load_model_spec(models[text])
     if path.is_dir():
         return _bare(path, "saved-model")
+    if path.exists():
+        raise UsageError(f"{text} is not a model file.", f"Its name must end with {alternatives([*_SUFFIXES])}.")
     close = difflib.get_close_matches(text, models, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
+    named = ", ".join(name for name in models if name != TEMPLATE)
     raise UsageError(
         f"There is no model {text!r}.{hint}",
-        f"Name a shipped model ({', '.join(models)}), a .toml, .keras, .h5, .tflite, .onnx or .pt2 file, or a "
-        "SavedModel folder.",
+        f"Name a shipped model ({named}), a .toml, .keras, .h5, .tflite, .onnx or .pt2 file, or a SavedModel folder.",
     )
 
 

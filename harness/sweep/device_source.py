@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from harness.benchmark.registry import ToolRegistry
 from harness.sweep.context import SweepContext
 from harness.sweep.device.run import measure_device
 from harness.sweep.device_pool import NewDevices
-from harness.sweep.targets import NewPhones, Targets, choose_targets
+from harness.sweep.targets import DeviceCheck, NewPhones, Targets, check_devices, choose_targets
 
 
 class DeviceSource(Protocol):
@@ -16,6 +17,10 @@ class DeviceSource(Protocol):
 
     def targets(self, asked: Sequence[str]) -> Targets:
         """Return the devices that were asked for, else all. Raises `MissingPrerequisiteError` without any."""
+        ...
+
+    def check(self, names: Sequence[str], registry: ToolRegistry) -> list[DeviceCheck]:
+        """Look whether each device can be measured, with the tools that are registered there."""
         ...
 
     def arrivals(self, *, takes_new: bool) -> NewDevices:
@@ -41,6 +46,10 @@ class AdbSource:
     def targets(self, asked: Sequence[str]) -> Targets:
         """Return what `choose_targets` does."""
         return choose_targets(asked, self._hosts)
+
+    def check(self, names: Sequence[str], registry: ToolRegistry) -> list[DeviceCheck]:
+        """Return what `check_devices` does."""
+        return check_devices(names, registry)
 
     def arrivals(self, *, takes_new: bool) -> NewPhones:
         """Return who asks the adb servers."""

@@ -59,6 +59,7 @@ RULES: Mapping[FailureClass, RetryRule] = {
     FailureClass.DEVICE_LOST: _GONE,
     FailureClass.STORAGE_FULL: _NEVER,
     FailureClass.WRONG_ABI: _NEVER,
+    FailureClass.TOOL_MISSING: _NEVER,
     FailureClass.TOOL_REJECTED_FLAG: _NEVER,
     FailureClass.TOOL_OUTPUT_UNREADABLE: _ONCE_MORE,
     FailureClass.INVALID_MODEL: _NEVER,

@@ -20,18 +20,18 @@ from harness.datasets.labelled import Dataset, choose_samples, data_notes, fit_d
 from harness.devices.device import Device
 from harness.errors import MissingPrerequisiteError
 from harness.log_setup import log_to_folder
-from harness.paths import cache_folder
+from harness.paths import cache_folder, require_cache
 from harness.progress import LoggingObserver, Observer
 from harness.spec.model import ModelSpec
 from harness.spec.sweep import DEFAULT_RECIPES, SweepSpec
-from harness.store.backend import sweep_folder
-from harness.store.records import SweepRecord, SweepStatus, new_sweep_id
+from harness.store.records import SweepRecord, SweepStatus, new_sweep_id, sweep_folder
 from harness.store.store import Store
 from harness.sweep.context import SweepContext
 from harness.sweep.device.measure import measure_cells
 from harness.sweep.device_pool import DevicePool
 from harness.sweep.device_source import AdbSource, DeviceSource
 from harness.sweep.plan import Groups, at_once
+from harness.sweep.preflight import check_spec
 from harness.sweep.resume import changed_settings, changes_sentence
 from harness.sweep.sharing import scheduling_of
 from harness.sweep.variants import FailedVariant, VariantQueue, make_reference, make_variants
@@ -70,7 +70,7 @@ class SweepRunner:
         self._store = store
         self._store.tell = observer.warn
         self._observer = LoggingObserver(observer)
-        self._registry = registry or ToolRegistry()
+        self._registry = registry or ToolRegistry(report=observer.note)
         self._stop = stop or threading.Event()
         self._groups = groups
         self._site = site
@@ -82,6 +82,7 @@ class SweepRunner:
 
         Raises `HarnessError` only for what stops the whole of it.
         """
+        check_spec(spec)
         model = spec.find_model()
         if spec.recipes == DEFAULT_RECIPES:
             usual, note = usual_recipes(spec.recipes, model)
@@ -97,20 +98,42 @@ class SweepRunner:
         dataset = load_dataset(model)  # bad data is found before any work is done
         for note in data_notes(model, dataset):
             self._observer.note(note)
-        cache = cache_folder()
+        cache = require_cache()
         floats = make_reference(model, cache=cache, observer=self._observer, stop=self._stop)
         outcomes = make_variants(model, recipes, cache=cache, observer=self._observer, stop=self._stop)
         first = _until_one_is_made(outcomes)
+        if not self._stop.is_set() and not any(isinstance(outcome, Variant) for outcome in first):
+            raise _nothing_made(spec, first)
         evidence = _evidence(spec, model, dataset, first, floats)
         comparer = FloatComparer(model, floats, HostOutputs(cache / "reference"), _inputs(dataset, evidence))
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
             resume_sweep(self._store, sweep_id, spec)
+        status = SweepStatus.INTERRUPTED
+        site = self._site or AdbSource(spec.hosts)
+        try:
+            status = self._run(spec, sweep_id, devices, site, first, outcomes, evidence, comparer, takes_new=takes_new)
+        except KeyboardInterrupt:
+            self._stop.set()
+        finally:
+            self._store.finish_sweep(sweep_id, status)
+        return SweepOutcome(sweep_id, status, tuple(site.unreached(devices)))
+
+    def _run(
+        self,
+        spec: SweepSpec,
+        sweep_id: str,
+        devices: Sequence[str],
+        site: DeviceSource,
+        first: Sequence[Variant | FailedVariant],
+        outcomes: Iterator[Variant | FailedVariant],
+        evidence: CheckData | None,
+        comparer: FloatComparer,
+        *,
+        takes_new: bool,
+    ) -> SweepStatus:
         queue = VariantQueue(is_open=True, stop=self._stop)
         self._queue(sweep_id, first, queue, comparer)
-        if not queue.ready and not self._stop.is_set():
-            self._store.finish_sweep(sweep_id, SweepStatus.FINISHED)
-            raise _nothing_made(spec, first)
         scheduling = scheduling_of(
             spec,
             self._store,
@@ -131,12 +154,9 @@ class SweepRunner:
             scheduling,
             self._groups,
         )
-        site = self._site or AdbSource(spec.hosts)
         build_rest = functools.partial(self._queue_rest, sweep_id, outcomes, queue, comparer)
         with log_to_folder(self._store.folder / sweep_folder(sweep_id)):
-            status = self._measure(context, devices, site, takes_new=takes_new, meanwhile=build_rest)
-        self._store.finish_sweep(sweep_id, status)
-        return SweepOutcome(sweep_id, status, tuple(site.unreached(devices)))
+            return self._measure(context, devices, site, takes_new=takes_new, meanwhile=build_rest)
 
     def _queue(
         self,

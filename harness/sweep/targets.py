@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.benchmark.registry import ToolRegistry
+from harness.benchmark.registry import ToolRegistry, no_tool_for
 from harness.benchmark.tool import ToolSystem
 from harness.devices.adb.discovery import (
     AttachedDevice,
@@ -22,14 +23,16 @@ from harness.devices.adb.discovery import (
     ready_devices,
 )
 from harness.devices.adb.recovery import are_back
-from harness.devices.device import Device
+from harness.devices.device import Device, DeviceFacts
 from harness.devices.device_ref import AdbServer, DeviceRef, RefKind, label_of, server_at
+from harness.devices.facts import facts_from_properties
 from harness.devices.host import HOST_SERIAL, HostDevice
 from harness.devices.lease import is_held, lease
-from harness.devices.profiles import GENERIC, load_profiles
-from harness.errors import DeviceError, FailureClass, MissingPrerequisiteError
+from harness.devices.profiles import GENERIC, match_profile
+from harness.errors import DeviceError, FailureClass, HarnessError, MissingPrerequisiteError
 from harness.spec.profile import DeviceProfile
-from harness.spec.sweep import SweepSpec
+from harness.virtual_phone.base_image import check_programs
+from harness.virtual_phone.recording import DEFAULT_RECORDING, load_recording, virtual_properties
 
 _CONNECT_TIMEOUT_S = 5.0
 
@@ -49,7 +52,7 @@ def choose_targets(asked: Sequence[str], hosts: Sequence[str] = ()) -> Targets:
 
     With `hosts`, phones are those of the adb servers there, and this host is measured only if it was asked for.
     Raises `MissingPrerequisiteError` when phones are attached but none can be used: measuring the host instead would
-    answer another question.
+    answer another question. Whether a sweep can run on them, `check_devices` says.
     """
     serials = chosen_serials(asked)
     if hosts:
@@ -118,20 +121,62 @@ def at_its_host(serial: str, attached: Sequence[AttachedDevice], hosts: Sequence
     )
 
 
+@dataclass(frozen=True)
+class DeviceCheck:
+    """What is known of one device before anything is made for it."""
+
+    name: str
+    delegates: tuple[str, ...] = DeviceProfile(name=GENERIC).delegates
+    """Those that its profile measures."""
+    problem: HarnessError | None = None
+    """Why nothing can be measured on it."""
+
+
+def check_devices(names: Sequence[str], registry: ToolRegistry) -> list[DeviceCheck]:
+    """Look whether each device can be opened and has a tool; nothing is written to it."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda name: _check_device(name, registry), names))
+
+
+def _check_device(name: str, registry: ToolRegistry) -> DeviceCheck:
+    try:
+        facts = _facts_of(DeviceRef.parse(name), registry)
+        registry.choose(facts)
+    except HarnessError as error:
+        return DeviceCheck(name, problem=error)
+    return DeviceCheck(name, match_profile(facts).delegates)
+
+
+def _facts_of(ref: DeviceRef, registry: ToolRegistry) -> DeviceFacts:
+    """Return the facts of a device that nobody else measures; of a virtual phone those that it will show."""
+    if ref.kind is RefKind.VIRTUAL:
+        recording = load_recording(ref.recording or DEFAULT_RECORDING)
+        check_programs()
+        _vendor_folder(registry)
+        return facts_from_properties(str(ref), virtual_properties(recording, phone_name=recording.name))
+    with lease(ref.label):
+        return HostDevice().facts() if ref.kind is RefKind.HOST else _attached(ref, None).facts()
+
+
 @contextmanager
 def opened(
-    name: str, registry: ToolRegistry, *, label: str | None = None, broken_gpu: bool = False
+    name: str,
+    registry: ToolRegistry,
+    *,
+    label: str | None = None,
+    broken_gpu: bool = False,
+    report: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Device]:
     """Open one device of `Targets.names`, leased to this process; a virtual phone lives as long as the context.
 
-    `label` is what results call an attached phone, if its name does not say it.
+    `label` is what results call an attached phone, if its name does not say it. `report` says what takes long.
     """
     ref = DeviceRef.parse(name)
     if ref.kind is RefKind.HOST:
         with lease(HOST_SERIAL):
             yield HostDevice()
     elif ref.kind is RefKind.VIRTUAL:
-        with _virtual_phone(ref.recording, registry, broken_gpu) as serial, lease(serial):
+        with _virtual_phone(ref.recording, registry, broken_gpu, report) as serial, lease(serial):
             yield open_device(serial)
     else:
         with lease(ref.label):
@@ -153,21 +198,17 @@ def _attached(ref: DeviceRef, label: str | None) -> Device:
 
 
 @contextmanager
-def _virtual_phone(recording: str | None, registry: ToolRegistry, broken_gpu: bool) -> Iterator[str]:
+def _virtual_phone(
+    recording: str | None, registry: ToolRegistry, broken_gpu: bool, report: Callable[[str], None]
+) -> Iterator[str]:
     """Run a virtual phone, connected to the adb server, for the length of a `with` block."""
-    from harness.virtual_phone.phone import DEFAULT_RECORDING, virtual_phone
+    from harness.virtual_phone.phone import virtual_phone
 
-    tools = [tool for tool in registry.tools() if tool.system is ToolSystem.VIRTUAL_PHONE]
-    vendor = next((tool.vendor_folder for tool in tools if tool.path.is_file()), None)
-    if vendor is None:
-        gone = f": {tools[0].path} is no longer there" if tools else " is registered"
-        raise MissingPrerequisiteError(
-            f"No tool for virtual phones{gone}.",
-            "Add the archive of the official tools: `harness tools add tflite-tools-VERSION.tar.xz`.",
-        )
+    vendor = _vendor_folder(registry)
     recording = recording or DEFAULT_RECORDING
     phone_name = f"sweep-{os.getpid()}-{Path(recording).stem}"
-    with virtual_phone(phone_name, like=recording, vendor=vendor, broken_gpu=broken_gpu) as phone:
+    report(f"Starting the virtual phone {recording}.")
+    with virtual_phone(phone_name, like=recording, vendor=vendor, broken_gpu=broken_gpu, report=report) as phone:
         serial = connect(phone.serial)
         try:
             yield serial
@@ -175,18 +216,12 @@ def _virtual_phone(recording: str | None, registry: ToolRegistry, broken_gpu: bo
             disconnect(serial)
 
 
-def planned_delegates(spec: SweepSpec) -> dict[str, tuple[str, ...]]:
-    """Return the delegates that a sweep would measure on each device, without asking any device."""
-    profiles = {profile.name: profile.delegates for profile in load_profiles()}
-    everything = f"every phone of {', '.join(spec.hosts)}" if spec.hosts else "every attached phone, else this host"
-    names = chosen_serials(spec.devices)
-
-    def delegates_of(name: str) -> tuple[str, ...]:
-        kind = DeviceRef.parse(name).kind
-        return profiles.get(GENERIC if kind is RefKind.ADB else kind, DeviceProfile(name=GENERIC).delegates)
-
-    of_all = spec.delegates or profiles.get(GENERIC, DeviceProfile(name=GENERIC).delegates)
-    return {name: spec.delegates or delegates_of(name) for name in names} or {everything: of_all}
+def _vendor_folder(registry: ToolRegistry) -> Path:
+    """Return the folder of the tools for virtual phones. Raises `DeviceError` if there is none."""
+    tools = [tool for tool in registry.tools() if tool.system is ToolSystem.VIRTUAL_PHONE]
+    if folder := next((tool.vendor_folder for tool in tools if tool.path.is_file()), None):
+        return folder
+    raise no_tool_for(ToolSystem.VIRTUAL_PHONE, "No tool for virtual phones is registered.")
 
 
 class NewPhones:

@@ -54,14 +54,12 @@ def read_graph(content: bytes, *, name: str) -> GraphFacts:
     if len(content) > MAX_BYTES:
         raise _invalid(f"{name} has {len(content)} bytes; a .tflite file cannot be larger than 2 GiB.")
     if content[4:8] != IDENTIFIER:
-        raise _invalid(
-            f"{name} is not a .tflite file: its bytes 4 to 8 are {content[4:8]!r} instead of {IDENTIFIER!r}."
-        )
+        raise _invalid(f"{name} is not a .tflite file: it does not begin like one.")
     try:
         return _Reader(content).facts()
     # The generated accessors index raw bytes: this is what wrong offsets end in.
     except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, KeyError) as error:
-        raise _invalid(f"{name} is corrupt or cut short ({type(error).__name__}: {error}).") from error
+        raise _invalid(f"{name} is corrupt or cut short.") from error
 
 
 def operator_scopes(content: bytes) -> list[str]:

@@ -24,9 +24,8 @@ from harness.virtual_phone.base_image import base_image, virtual_phone_folder
 from harness.virtual_phone.cable import PORT_FILE
 from harness.virtual_phone.controls import KEYS_FILE, PhoneControls, PhoneFaults
 from harness.virtual_phone.processes import PID_FILE, PhoneProcesses
-from harness.virtual_phone.recording import dress, load_recording
+from harness.virtual_phone.recording import DEFAULT_RECORDING, dress, load_recording
 
-DEFAULT_RECORDING = "pixel-8"
 START_TIMEOUT_S = 20.0
 _HERE = Path(__file__).parent
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")

@@ -15,6 +15,7 @@ RECORDINGS = Path(__file__).parent / "recordings"
 _ABI_OF_MACHINE = {"x86_64": "x86_64", "aarch64": "arm64-v8a", "i686": "x86", "armv7l": "armeabi-v7a"}
 _ZONES = (("cpu-0-0", 35.0), ("gpuss-0", 34.0), ("nsphvx-0", 33.0), ("battery", 29.1))
 """Thermal zones for a recording without any: type and degrees Celsius."""
+DEFAULT_RECORDING = "pixel-8"
 _MEMORY_KB = 8 * 1024 * 1024
 
 
@@ -41,7 +42,7 @@ def load_recording(like: str) -> Recording:
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         properties = {str(key): str(value) for key, value in record["properties"].items()}
         files = {str(path): str(text) for path, text in record["files"].items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UsageError(
             f"Cannot read the recording {file}: {type(error).__name__}: {error}.",
             'It needs the tables "properties" and "files" (absolute path to contents).',
@@ -54,15 +55,20 @@ def host_abi() -> str:
     return _ABI_OF_MACHINE.get(platform.machine(), platform.machine())
 
 
-def dress(recording: Recording, folder: Path, *, phone_name: str) -> None:
-    """Write a recording into a phone's folder, which its file tree shows."""
-    properties = {
+def virtual_properties(recording: Recording, *, phone_name: str) -> dict[str, str]:
+    """Return the properties that a virtual phone like this shows."""
+    return {
         **recording.properties,
         "ro.serialno": f"VIRTUAL-{phone_name}",
         "sys.boot_completed": "1",
         "ro.harness.virtual": "1",
         "ro.harness.virtual.abi": host_abi(),
     }
+
+
+def dress(recording: Recording, folder: Path, *, phone_name: str) -> None:
+    """Write a recording into a phone's folder, which its file tree shows."""
+    properties = virtual_properties(recording, phone_name=phone_name)
     lines = [f"{key}={value.splitlines()[0] if value else ''}" for key, value in sorted(properties.items())]
     _write(folder / "build.prop", "\n".join(lines) + "\n")
     for path, text in recording.files.items():

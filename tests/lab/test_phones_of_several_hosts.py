@@ -13,7 +13,7 @@ from harness.devices.device_ref import DeviceRef, label_of, server_at
 from harness.devices.lease import is_held, lease
 from harness.errors import DeviceError, FailureClass, MissingPrerequisiteError, UsageError
 from harness.spec.sweep import load_sweep_spec
-from harness.sweep.targets import at_its_host, choose_targets, planned_delegates
+from harness.sweep.targets import at_its_host, choose_targets
 
 pytestmark = pytest.mark.slow
 
@@ -91,12 +91,6 @@ def test_a_name_without_a_server_is_refused(name):
 def test_a_spec_names_hosts(host):
     with pytest.raises(UsageError, match="HOST or HOST:PORT"):
         load_sweep_spec(None, {"hosts": [host]})
-
-
-def test_the_plan_names_the_hosts():
-    assert list(planned_delegates(load_sweep_spec(None, {"hosts": ["lab1", "lab2:5038"]}))) == [
-        "every phone of lab1, lab2:5038"
-    ]
 
 
 def test_the_environments_own_server_is_no_other_host(monkeypatch):

@@ -107,7 +107,7 @@ def test_the_first_night_has_nothing_to_compare_with(store, generator):
     checked = check(store, 0)
     assert checked.cells[0].compared is None
     assert troubles(checked) == {"int8": set()}
-    assert "1 without an earlier good night" in night_message(checked, BY_DEFAULT, 0)["text"]
+    assert "1 measured so for the first time" in night_message(checked, BY_DEFAULT, 0)["text"]
 
 
 def test_the_last_night_that_is_alike_is_taken_over_a_later_one_that_is_not(quiet, generator):

@@ -200,6 +200,13 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         if self.server.silent:
             self.server.released.wait(30)
         self.send_response(self.server.status)
+        if self.server.status == 302:
+            self.send_header("Location", f"{self.server.url}/elsewhere")
+        self.end_headers()
+
+    def do_GET(self):
+        self.server.received.append((self.path, None, None))
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_):
@@ -232,12 +239,29 @@ def test_a_webhook_that_refuses_or_is_not_there_is_one_sentence(receiver):
     assert said == "The webhook on 127.0.0.1 could not be reached (ConnectionRefusedError)."
 
 
+def test_a_webhook_that_redirects_got_nothing(receiver):
+    receiver.status = 302
+    said = post(receiver.url, {"text": "well"})
+    assert said == "The webhook on 127.0.0.1 redirected the report instead of accepting it (302)."
+    assert len(receiver.received) == 1
+
+
 def test_a_webhook_that_says_nothing_is_left_behind(receiver):
     receiver.silent = True
     assert post(receiver.url, {}, timeout_s=0.3) == "The webhook on 127.0.0.1 did not answer within 0.3 s."
 
 
-@pytest.mark.parametrize("url", [f"ftp://host/{SECRET}", f"file:///{SECRET}", SECRET, f"http:///{SECRET}", "http://[x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"ftp://host/{SECRET}",
+        f"file:///{SECRET}",
+        SECRET,
+        f"http:///{SECRET}",
+        "http://[x",
+        f"http://me:{SECRET}@host/",
+    ],
+)
 def test_what_cannot_be_posted_to_is_refused_without_being_repeated(url):
     with pytest.raises(UsageError) as raised:
         require_webhook(url)

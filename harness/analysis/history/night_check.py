@@ -133,9 +133,14 @@ def _until(cell: CellNights, sweep_id: str) -> CellNights:
 
 
 def last_good_night(cell: CellNights, sweep_id: str) -> Night | None:
-    """Return the last good night before a sweep that is alike it; where none is, the last good one."""
+    """Return the last good night before a sweep that is alike it; where none is, the last good one.
+
+    A sweep with other settings of the measurement, such as one by hand, is no night before this one.
+    """
     tonight = next((night for night in cell.nights if night.sweep_id == sweep_id), None)
     earlier = [night for night in reversed(cell.good) if night.sweep_id < sweep_id]
+    if tonight is not None:
+        earlier = [night for night in earlier if night.conditions["mode"] == tonight.conditions["mode"]]
     if tonight is None:
         return next(iter(earlier), None)
     return next((night for night in earlier if _is_alike(night, tonight)), next(iter(earlier), None))

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from harness.analysis.statistics import Estimate, median, median_with_interval
 from harness.analysis.verdict import FEWEST_INVOCATIONS, NO_LATENCY, Facts, Verdict, judge_cell
-from harness.benchmark.delegates import find_delegate
+from harness.benchmark.delegates import is_cpu
 from harness.benchmark.invocation import Pass
 from harness.errors import is_final
 from harness.store.reader import StoreReader
@@ -188,7 +188,7 @@ class _Around:
             latencies_us={row.block: getattr(row, column) for row in measured},
             verdict=judge_cell(
                 Facts(
-                    is_cpu=find_delegate(cell.delegate).is_cpu,
+                    is_cpu=is_cpu(cell.delegate),
                     fell_back=worst.fell_back if worst else None,
                     check_passed=accuracy.check_passed if accuracy else None,
                     invocations_ok=len(measured),

@@ -128,8 +128,15 @@ def open_device(name: str | DeviceRef, *, label: str | None = None) -> AdbDevice
         raise DeviceError(Failure(FailureClass.DEVICE_LOST, message, "the server does not listen")) from error
     states = dict(_server_list(client, device.server))
     state = ConnectionState.parse(states[device.serial]) if device.serial in states else None
+    if state is None:
+        listed = ", ".join(f"{serial} ({ConnectionState.parse(text)})" for serial, text in states.items())
+        failure = failure_of_state(device.label, None)
+        told = f"{failure.message.removesuffix('.')}; attached: {listed or 'no device'}."
+        raise DeviceError(
+            replace(failure, message=told), "Name an attached device, or connect this one; see `harness devices`."
+        )
     if state is not ConnectionState.DEVICE:
-        raise DeviceError(failure_of_state(device.label, state))
+        raise DeviceError(failure_of_state(device.label, state), state.advice)
     return AdbDevice(client, device.serial, ref=device, label=label)
 
 

@@ -49,7 +49,7 @@ def headline(check: NightCheck) -> str:
         parts.append(f"{len(check.other_failures)} devices or recipes failed")
     first = sum(cell.compared is None and not cell.is_left_out for cell in check.cells)
     if first:
-        parts.append(f"{first} without an earlier good night to compare with")
+        parts.append(f"{first} measured so for the first time, with nothing to compare with yet")
     return f"Night {check.sweep_id}: {', '.join(parts)}."
 
 

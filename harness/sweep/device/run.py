@@ -30,7 +30,13 @@ def measure_device(context: SweepContext, name: str, *, label: str | None = None
     """
     serial = label = label or label_of(name)
     try:
-        with opened(name, context.registry, label=label, broken_gpu=context.spec.broken_gpu) as device:
+        with opened(
+            name,
+            context.registry,
+            label=label,
+            broken_gpu=context.spec.broken_gpu,
+            report=context.observer.note,
+        ) as device:
             serial = device.serial
             run_device(context, device)
     except LeaseHeldError as error:
