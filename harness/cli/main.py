@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -11,12 +13,15 @@ import typer
 import typer.core
 import typer.main
 
-from harness.cli.output import print_error
-from harness.errors import ExitCode, HarnessError
+from harness.cli.output import print_error, wants_json
+from harness.cli.streams import guard_streams
+from harness.errors import ExitCode, HarnessError, UsageError
+from harness.text import alternatives
 from harness.version import __version__
 
 if TYPE_CHECKING:
     from typer import _click as click  # typer brings its own copy
+    from typer._click.shell_completion import CompletionItem
 
 VERBS: dict[str, str] = {
     "sweep": "harness.cli.commands.sweep",
@@ -65,6 +70,9 @@ SUMMARIES: dict[str, str] = {
 """Shown by `harness --help` without loading the modules of the verbs."""
 
 
+_VERBOSE = re.compile(r"-v+|--verbose")
+
+
 class VerbGroup(typer.core.TyperGroup):
     """Load a verb's module only when that verb, or the list of all, is asked for."""
 
@@ -90,19 +98,47 @@ class VerbGroup(typer.core.TyperGroup):
         command.name = cmd_name
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take `-v` from anywhere in the command."""
+        end = args.index("--") if "--" in args else len(args)
+        verbose = [arg for arg in args[:end] if _VERBOSE.fullmatch(arg)]
+        return super().parse_args(ctx, [*verbose, *(arg for arg in args[:end] if arg not in verbose), *args[end:]])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the verb that was probably meant. Raises `UsageError`."""
+        name = args[0]
+        if name in VERBS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        close = difflib.get_close_matches(name, VERBS)
+        hint = f" Did you mean {alternatives([repr(verb) for verb in close])}?" if close else ""
+        raise UsageError(f"No such command {name!r}.{hint}", "Run `harness --help` for all commands.")
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete verbs without loading them."""
+        self._lists_verbs = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._lists_verbs = False
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the verb; Ctrl-C ends it with its own exit code instead of the shell's 130."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print_error(HarnessError("Interrupted.", "Finished work is kept."))
+            print_error(HarnessError("Interrupted.", "Finished work is kept; run the same command again."))
             raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except typer.TyperException as error:
+            if not wants_json():
+                raise
+            raise UsageError(error.format_message()) from error
 
 
 app = typer.Typer(
     cls=VerbGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Compress a model, measure the variants on real Android phones, and see which one to ship.",
@@ -138,6 +174,7 @@ def main() -> None:
     for ending in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C, so that phones are restored as they were
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup asks
             signal.signal(ending, signal.default_int_handler)
+    guard_streams()
     try:
         app()
     except HarnessError as error:

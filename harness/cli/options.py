@@ -3,11 +3,101 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import OptionInfo
 
+from harness.cli.completion import (
+    complete_delegates,
+    complete_devices,
+    complete_models,
+    complete_presets,
+    complete_recipes,
+)
 from harness.errors import UsageError
+
+
+def split_commas(values: list[str] | None) -> list[str] | None:
+    """Take `a,b` for two values, but for the name of a file or library that holds a comma."""
+    if values is None:
+        return None
+    whole = [value.startswith("external:") or Path(value).exists() for value in values]
+    pairs = zip(values, whole, strict=True)
+    return [part for value, is_one in pairs for part in ([value] if is_one else value.split(",")) if part]
+
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A shipped model's name, a model's .toml or own file, or a SavedModel folder.",
+        autocompletion=complete_models,
+        show_default="fashion-dscnn",
+    ),
+]
+
+
+def recipes_option(default: str) -> OptionInfo:
+    """Return the option for recipes of a verb with this default."""
+    option: OptionInfo = typer.Option(
+        "--recipe",
+        "-r",
+        help="A recipe's name or TOML file; repeat for several, or separate by commas.",
+        autocompletion=complete_recipes,
+        callback=split_commas,
+        show_default=default,
+    )
+    return option
+
+
+DevicesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        help="An ADB serial, host, virtual or virtual:RECORDING; repeat for several.",
+        autocompletion=complete_devices,
+        callback=split_commas,
+        show_default="every attached phone, else this host",
+    ),
+]
+DelegatesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--delegate",
+        help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.",
+        autocompletion=complete_delegates,
+        callback=split_commas,
+        show_default="those of the device's profile",
+    ),
+]
+ThreadsOption = Annotated[
+    list[int] | None, typer.Option("--threads", help="CPU threads; repeat for several.", show_default="1")
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="quick, standard or strict: time against certainty.",
+        autocompletion=complete_presets,
+        show_default="quick",
+    ),
+]
+InvocationsOption = Annotated[
+    int | None, typer.Option("--invocations", help="Invocations per cell, at least 5.", show_default="5, 18 or 30")
+]
+RunsOption = Annotated[
+    int | None, typer.Option("--runs", help="Timed runs per invocation.", show_default="30, 50 or 100")
+]
+TimeoutOption = Annotated[
+    float | None, typer.Option("--timeout-s", help="Time limit per invocation, in seconds.", show_default="180")
+]
+PrepareOption = Annotated[
+    bool, typer.Option("--prepare/--no-prepare", help="Prepare phones as their profiles ask, and restore them.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, and print the plan and its expected duration.")
+]
 
 AllowCodeOption = typer.Option(
     False, "--allow-code", help="Run the code that belongs to a model: its custom_objects file and Lambda layers."
@@ -72,6 +162,7 @@ ResultsOption = Annotated[
     typer.Option(
         "--results",
         metavar="FOLDER|URL",
-        help="Results folder, or a shared database: postgresql://USER@HOST/DATABASE; default: results/.",
+        help="Results folder, or a shared database: postgresql://USER@HOST/DATABASE.",
+        show_default="results",
     ),
 ]

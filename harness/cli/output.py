@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Collection
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -59,9 +61,18 @@ def print_json(payload: dict[str, Any]) -> None:
     )
 
 
+def wants_json() -> bool:
+    """Return True if the command line asks for JSON."""
+    given = sys.argv[1:]
+    return "--json" in given or "--format=json" in given or ("--format", "json") in pairwise(given)
+
+
 def print_error(error: HarnessError) -> None:
-    """Print what happened and, on a second line, what to do."""
+    """Print what happened and, on a second line, what to do; with `--json` also as JSON on stdout."""
     from rich.text import Text
+
+    if wants_json():
+        print_json({"error": {"message": str(error), "advice": error.advice, "exit_code": error.exit_code}})
 
     screen = error_console()
     screen.print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)

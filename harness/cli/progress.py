@@ -10,6 +10,7 @@ from typing import Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.spinner import Spinner
 
 from harness.cli.output import error_console
 from harness.errors import UsageError
@@ -89,6 +90,7 @@ class LiveWatcher(QuietWatcher):
         self._told: dict[str, tuple[DeviceStatus, float]] = {}
         """By serial, the last status and when it came."""
         self._lock = threading.Lock()
+        self._waiting = Spinner("dots", "Working")
         self._live = Live(
             console=console,
             get_renderable=self._draw,
@@ -139,6 +141,8 @@ class LiveWatcher(QuietWatcher):
         with self._lock:
             devices = [LastStatus(status, now - told_at) for status, told_at in self._told.values()]
             bars = list(self._bars.values())
+        if not devices and not bars:
+            return self._waiting
         return live_view(devices, bars, width=size.width, height=size.height - 1)
 
 

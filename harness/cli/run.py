@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -9,6 +10,7 @@ import typer
 
 from harness.cli.output import console, error_console, print_json
 from harness.errors import ExitCode, FailureClass
+from harness.paths import default_results
 
 if TYPE_CHECKING:
     from harness.analysis.result_row import ResultRow
@@ -28,6 +30,7 @@ def end_with(
     quiet: bool = False,
 ) -> NoReturn:
     """Print a sweep's table and what to ship within the limits, and end the command with its exit code."""
+    from harness.store.location import title_of
     from harness.store.store import Store
 
     with Store.open(found.results, must_exist=True) as store:
@@ -43,6 +46,9 @@ def end_with(
     for host in found.unreached:
         watcher.warn(f"No adb server answered at {host}: the phones attached there were not measured.")
         exit_code = max(exit_code, ExitCode.CELL_FAILED)
+    if found.interrupted:
+        where = "" if found.results == default_results() else f" --results {shlex.quote(title_of(found.results))}"
+        watcher.warn(f"Interrupted. Resume it: harness sweep --resume {found.sweep_id}{where}")
     raise typer.Exit(exit_code)
 
 

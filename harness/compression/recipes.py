@@ -78,6 +78,12 @@ def trains(recipe: Recipe) -> bool:
     return any(settings.needs_training_data() for settings in step_settings(recipe, origin=f"recipe {recipe.name}"))
 
 
+def needs(recipe: Recipe) -> list[str]:
+    """Return which data a recipe needs next to the model."""
+    needed = {"calibration data": calibration_request(recipe) is not None, "training data": trains(recipe)}
+    return [name for name, is_needed in needed.items() if is_needed]
+
+
 def leading_weight_steps(recipe: Recipe) -> int:
     """Return how many steps at a recipe's start change weights; the converted graph after them can be shared."""
     stages = [get_technique(step.technique, origin=f"recipe {recipe.name}").stage for step in recipe.steps]

@@ -97,9 +97,9 @@ def test_parse_log_speaks_both_languages(harness_cli, tmp_path):
 
 
 def test_a_dry_run_names_what_it_would_do_and_does_nothing(harness_cli, tmp_path):
-    finished = harness_cli("sweep", "--dry-run", "--device", "virtual", "--recipe", "int8", "--delegate", "gpu")
+    finished = harness_cli("sweep", "--dry-run", "--device", "host", "--recipe", "int8", "--delegate", "gpu")
     assert finished.returncode == 0
-    assert re.search(r"virtual\s+│ int8\s+│ gpu", finished.stdout)
+    assert re.search(r"host\s+│ int8\s+│ gpu", finished.stdout)
     assert "Nothing was run" in finished.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -9,33 +9,42 @@ import typer
 
 from harness.api import bench as run_bench
 from harness.cli.options import (
+    DelegatesOption,
+    DevicesOption,
+    InvocationsOption,
     PlainOption,
+    PrepareOption,
+    PresetOption,
     QuietOption,
     RequireFullDelegationOption,
     ResultsOption,
+    RunsOption,
     SustainedOption,
+    ThreadsOption,
+    TimeoutOption,
     duration_s,
 )
 from harness.cli.output import JsonOption
 from harness.cli.progress import watch
 from harness.cli.run import end_with
+from harness.cli.verb import Verb
 
-app = typer.Typer(add_completion=False, help="Measure one .tflite file as it is.")
+app = Verb(help="Measure one .tflite file as it is.")
 
 
 @app.command(epilog="Example: harness bench model.tflite --device virtual --delegate gpu")
 def bench(
     file: Annotated[Path, typer.Argument(help="The .tflite file.")],
-    device: Annotated[
-        list[str] | None, typer.Option(help="An ADB serial, host, virtual or virtual:RECORDING; repeat for several.")
-    ] = None,
-    delegate: Annotated[
-        list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
-    ] = None,
+    device: DevicesOption = None,
+    delegate: DelegatesOption = None,
     require_full_delegation: bool = RequireFullDelegationOption,
     sustained: str | None = SustainedOption,
-    threads: Annotated[list[int] | None, typer.Option(help="CPU threads; repeat for several.")] = None,
-    preset: Annotated[str, typer.Option(help="quick, standard or strict: time against certainty.")] = "quick",
+    threads: ThreadsOption = None,
+    preset: PresetOption = None,
+    invocations: InvocationsOption = None,
+    runs: RunsOption = None,
+    timeout_s: TimeoutOption = None,
+    prepare: PrepareOption = True,
     results: ResultsOption = None,
     quiet: bool = QuietOption,
     plain: bool = PlainOption,
@@ -44,9 +53,16 @@ def bench(
     """Measure one .tflite file as it is: a sweep of one variant, its outputs checked on random inputs."""
     from harness.analysis.shipping.choice import ShipLimits
 
+    measurement = {
+        "invocations": invocations,
+        "runs": runs,
+        "timeout_s": timeout_s,
+        "sustained_s": duration_s(sustained) if sustained else None,
+    }
     settings = {
-        "require_full_delegation": require_full_delegation,
-        "measurement": {"sustained_s": duration_s(sustained)} if sustained else None,
+        "require_full_delegation": require_full_delegation or None,
+        "prepare": None if prepare else False,
+        "measurement": {key: value for key, value in measurement.items() if value is not None} or None,
     }
     watcher = watch(quiet=quiet, plain=plain)
     with watcher:
@@ -55,8 +71,8 @@ def bench(
             devices=device,
             delegates=delegate,
             threads=threads,
-            preset=preset,
-            settings={key: value for key, value in settings.items() if value},
+            preset=preset or "quick",
+            settings={key: value for key, value in settings.items() if value is not None},
             results=results,
             progress=watcher,
         )

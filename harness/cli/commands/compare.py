@@ -10,15 +10,14 @@ import typer
 from harness.api import compare as compare_sweeps
 from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.verb import Verb
 from harness.errors import ExitCode
 from harness.text import require_choice
 
 if TYPE_CHECKING:
     from harness.analysis.cell_comparison import ComparedCells
 
-app = typer.Typer(
-    add_completion=False, help="Compare sweeps, variants or delegates, and say what is faster, and how sure that is."
-)
+app = Verb(help="Compare sweeps, variants or delegates, and say what is faster, and how sure that is.")
 
 FORMATS = ("table", "json", "markdown", "csv")
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.api import compress as compress_model
-from harness.cli.options import AllowCodeOption, DataOption, PixelsOption, pixel_range
+from harness.cli.completion import complete_models
+from harness.cli.options import AllowCodeOption, DataOption, PixelsOption, pixel_range, recipes_option
 from harness.cli.output import JsonOption, console, print_error, print_json
 from harness.cli.progress import watch
+from harness.cli.verb import Verb
 from harness.errors import CompressionError, ExitCode, Failure
 
 if TYPE_CHECKING:
@@ -24,12 +26,6 @@ EXAMPLE = "Example: harness compress fashion-dscnn --recipe int8 --output varian
 SMALLEST_SHARE = 0.01
 """Weight types below this share of a file's constants are left out of the table."""
 
-RecipeOption = typer.Option(
-    None,
-    "--recipe",
-    "-r",
-    help="Built-in recipe or recipe TOML file; may be repeated. Default: fp32, fp16, dynamic-int8, int8 and int8-io.",
-)
 OutputOption = typer.Option(
     None, "--output", "-o", help="Folder for MODEL-RECIPE.tflite and its card; without it they stay in the cache."
 )
@@ -41,7 +37,7 @@ MaxDropOption = typer.Option(
     help="Points of top-1 that quantized variants may lose: the costliest layers get their precision back.",
 )
 
-app = typer.Typer(help="Make variants of a model.", add_completion=False)
+app = Verb(help="Make variants of a model.")
 
 
 @app.command(epilog=EXAMPLE)
@@ -49,8 +45,9 @@ def compress(
     model: str = typer.Argument(
         DEFAULT_MODEL,
         help="A shipped model's name, a .toml, .keras, .h5, .tflite, .onnx or .pt2 file, or a SavedModel folder.",
+        autocompletion=complete_models,
     ),
-    recipe: list[str] | None = RecipeOption,
+    recipe: Annotated[list[str] | None, recipes_option("fp32, fp16, dynamic-int8, int8, int8-io")] = None,
     data: DataOption = None,
     pixels: PixelsOption = None,
     output: Path | None = OutputOption,
@@ -73,8 +70,8 @@ def compress(
         )
     lost = [failure for variant in found.variants if (failure := _lost(variant))]
     if not as_json:
-        for failed in found.failures:
-            print_error(CompressionError(failed.failure))
+        for failure in {failed.failure.message: failed.failure for failed in found.failures}.values():
+            print_error(CompressionError(failure))
     if as_json:
         print_json(
             {

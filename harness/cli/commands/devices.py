@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.verb import Verb
 from harness.errors import ExitCode, HarnessError
 from harness.text import printable
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from harness.devices.device import Device
     from harness.devices.preparation.preparation import KnobRecord
 
-app = typer.Typer(add_completion=False, help="List attached devices.")
+app = Verb(help="List attached devices.")
 
 
 @app.command(epilog="Example: harness devices --write-profile 59253ADYT113RN")

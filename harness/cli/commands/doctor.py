@@ -11,7 +11,8 @@ from pathlib import Path
 
 import typer
 
-from harness.cli.output import JsonOption, console, folding_table, print_json
+from harness.cli.output import JsonOption, console, error_console, folding_table, print_json
+from harness.cli.verb import Verb
 from harness.errors import ExitCode, HarnessError
 
 
@@ -72,7 +73,7 @@ def _tools() -> list[Check]:
     from harness.benchmark.tool import ToolSystem
 
     try:
-        tools = ToolRegistry().tools()
+        tools = ToolRegistry(report=_say).tools()
     except HarnessError as error:
         return [Check("registered tools", False, False, str(error), error.advice)]
     advice = {
@@ -114,7 +115,11 @@ def _user_namespaces() -> Check:
     )
 
 
-app = typer.Typer(add_completion=False, help="Tell what is missing on this machine.")
+def _say(text: str) -> None:
+    error_console().print(text, markup=False, soft_wrap=True)
+
+
+app = Verb(help="Tell what is missing on this machine.")
 
 
 @app.command(epilog="Example: harness doctor --json")

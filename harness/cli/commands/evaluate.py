@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.completion import complete_models
+from harness.cli.options import DelegatesOption, recipes_option
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.progress import watch
+from harness.cli.verb import Verb
 from harness.errors import ExitCode
 from harness.paths import cache_folder
 from harness.text import to_json_value
@@ -18,18 +21,21 @@ if TYPE_CHECKING:
     from harness.evaluation.run import EvaluationResult
     from harness.evaluation.suite import Evaluation
 
-app = typer.Typer(add_completion=False, help="Evaluate variants against the float model.")
+app = Verb(help="Evaluate variants against the float model.")
 
 
 @app.command(epilog="Example: harness evaluate fashion-dscnn --recipe int8 --suite")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="The float side: a shipped model's name, a .toml or a .tflite file.")] = (
-        "fashion-dscnn"
-    ),
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The float side: a shipped model's name, a .toml, .keras, .h5, .onnx, .pt2 or .tflite file, or a "
+            "SavedModel folder.",
+            autocompletion=complete_models,
+        ),
+    ] = ("fashion-dscnn"),
     variants: Annotated[list[Path] | None, typer.Argument(help="Ready variants: .tflite files.")] = None,
-    recipe: Annotated[
-        list[str] | None, typer.Option("--recipe", "-r", help="Recipe by name or TOML file; repeat for several.")
-    ] = None,
+    recipe: Annotated[list[str] | None, recipes_option("fp16, dynamic-int8 and, with data, int8")] = None,
     task: Annotated[
         str | None, typer.Option(help="classification, embedding or tensors; default: what the model's TOML says.")
     ] = None,
@@ -47,7 +53,7 @@ def evaluate(
     device: Annotated[
         str | None, typer.Option(help="Also through a phone: its serial, virtual or virtual:RECORDING.")
     ] = None,
-    delegate: Annotated[list[str] | None, typer.Option(help="With --device: cpu, gpu, nnapi, ...; repeat.")] = None,
+    delegate: DelegatesOption = None,
     mixed: Annotated[
         int, typer.Option("--mixed", min=0, help="Write a recipe that keeps this many of the noisiest layers in float.")
     ] = 0,

@@ -8,10 +8,11 @@ import typer
 
 from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, print_json
+from harness.cli.verb import Verb
 from harness.errors import UsageError
 from harness.paths import default_results
 
-app = typer.Typer(add_completion=False, help="Show everything behind one number, and which promises hold for it.")
+app = Verb(help="Show everything behind one number, and which promises hold for it.")
 
 _NAME_PARTS = 2
 

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, print_json
+from harness.cli.verb import Verb
 from harness.errors import UsageError
 from harness.paths import default_results
 from harness.text import require_choice
@@ -16,9 +17,7 @@ from harness.text import require_choice
 if TYPE_CHECKING:
     from harness.analysis.history.steps import CellHistory
 
-app = typer.Typer(
-    add_completion=False, help="Show cells over the stored sweeps, and from which night on they were slower or faster."
-)
+app = Verb(help="Show cells over the stored sweeps, and from which night on they were slower or faster.")
 
 FORMATS = ("table", "json", "markdown")
 _NAME_PARTS = (0, 2)

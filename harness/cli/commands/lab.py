@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from harness.cli.output import error_console
+from harness.cli.verb import Verb
 
-app = typer.Typer(
-    add_completion=False,
+app = Verb(
     no_args_is_help=True,
     help="Make one lab of many hosts, for `harness sweep --lab`.",
     epilog="Example: harness lab scheduler, then harness lab worker tcp://HOST:8786 on each computer with phones",

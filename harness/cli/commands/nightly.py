@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.options import PlainOption, QuietOption, ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.verb import Verb
 from harness.errors import HarnessError, UsageError
 from harness.paths import default_results
 from harness.text import require_choice
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from harness.nightly.night import NightOutcome
     from harness.store.store import Store
 
-app = typer.Typer(
-    add_completion=False,
+app = Verb(
     help="Sweep, compare with the last good night, and say by exit code, JUnit and webhook what is wrong.",
 )
 
@@ -29,7 +29,8 @@ app = typer.Typer(
 def nightly(
     spec_file: Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's TOML file.")],
     until: Annotated[
-        str | None, typer.Option(metavar="HH:MM", help="Stop measuring then; what is known least comes first.")
+        str | None,
+        typer.Option(metavar="HH:MM", help="Stop measuring at this time; the least measured cells run first."),
     ] = None,
     fail_on: Annotated[
         list[str] | None,
@@ -47,7 +48,9 @@ def nightly(
         str | None,
         typer.Option(envvar="HARNESS_WEBHOOK", show_envvar=True, help="URL that gets a short summary as JSON by POST."),
     ] = None,
-    least_free_gb: Annotated[float, typer.Option(min=0, help="Room on the disk that a night asks for, GB.")] = 2.0,
+    least_free_gb: Annotated[
+        float, typer.Option("--min-free-gb", "--least-free-gb", min=0, help="Free disk space that a night needs, GB.")
+    ] = 2.0,
     lab: Annotated[
         str | None, typer.Option(metavar="SCHEDULER", help="Measure the phones of a lab, such as tcp://HOST:8786.")
     ] = None,

@@ -11,10 +11,10 @@ from harness.api.noise import DEFAULT_SWEEPS, FEWEST_SWEEPS, measure_noise
 from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, print_json
 from harness.cli.progress import watch
+from harness.cli.verb import Verb
 from harness.errors import ExitCode
 
-app = typer.Typer(
-    add_completion=False,
+app = Verb(
     help="Measure how far a device differs from itself, so that compare can tell a difference from noise.",
 )
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.output import JsonOption, console, print_json
+from harness.cli.verb import Verb
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.benchmark.saved_log import SavedRun
 
-app = typer.Typer(add_completion=False, help="Read a benchmark_model log of any era.")
+app = Verb(help="Read a benchmark_model log of any era.")
 
 
 @app.command(epilog="Example: adb shell /data/local/tmp/benchmark_model ... 2>&1 | harness parse-log - --requested gpu")

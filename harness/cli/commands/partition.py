@@ -10,6 +10,7 @@ import typer
 from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, console, error_console, print_json
 from harness.cli.progress import watch
+from harness.cli.verb import Verb
 from harness.errors import ExitCode
 from harness.paths import cache_folder, default_results
 from harness.text import require_choice, to_json_value
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from harness.partition.partition import Partition
     from harness.tflite.variant import Variant
 
-app = typer.Typer(add_completion=False, help="Cut a model into stages.")
+app = Verb(help="Cut a model into stages.")
 
 BALANCES = ("work", "time", "bytes")
 
@@ -47,7 +48,9 @@ def partition(
         typer.Option(help="Measure the stages on it and place them: a serial, virtual or host."),
     ] = None,
     delegate: Annotated[list[str] | None, typer.Option(help="With --device: what to place on; repeat.")] = None,
-    most: Annotated[int, typer.Option("--most", min=2, max=8, help="With --device: most stages of a pipeline.")] = 3,
+    most: Annotated[
+        int, typer.Option("--max-stages", "--most", min=2, max=8, help="With --device: most stages of a pipeline.")
+    ] = 3,
     preset: Annotated[str, typer.Option(help="With --device: quick, standard or strict.")] = "quick",
     seconds: Annotated[float, typer.Option(min=1, max=600, help="With --device: how long each way is run.")] = 5.0,
     results: ResultsOption = None,

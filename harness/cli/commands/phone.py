@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +10,13 @@ from typing import Annotated
 import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
-from harness.errors import UsageError
+from harness.cli.verb import Verb
+from harness.errors import HarnessError, UsageError
 
-app = typer.Typer(
-    add_completion=False,
+app = Verb(
     no_args_is_help=True,
     help="Build, start, change, break and stop virtual phones; start and stop emulators.",
-    epilog="Example: harness phone start desk --like pixel-8, then adb connect to the address that it prints",
+    epilog="Example: harness phone start desk --like pixel-8, then harness sweep --device ADDRESS",
 )
 
 _SEE_LIST = "Run `harness phone list`."
@@ -74,7 +75,7 @@ def start(
     boot_timeout: Annotated[float, typer.Option(help="Seconds that an emulator may take to boot.", min=1)] = 300.0,
     as_json: bool = JsonOption,
 ) -> None:
-    """Start a virtual phone, or with --avd an emulator; it runs until it is stopped."""
+    """Start a virtual phone and connect it, or with --avd start an emulator; it runs until it is stopped."""
     if avd is not None:
         _start_emulator(context, avd, boot_timeout, as_json)
         return
@@ -94,10 +95,14 @@ def start(
         shell_user=shell_user,
         report=_tell,
     )
+    problem = _connect(phone.serial)
     if as_json:
-        print_json({"name": phone.name, "serial": phone.serial, "like": phone.like})
+        print_json({"name": phone.name, "serial": phone.serial, "like": phone.like, "connected": not problem})
+    elif problem:
+        console().print(f"{phone.name} ({phone.like}) runs but is not connected: {problem}", markup=False)
+        console().print(f"  Connect it: adb connect {phone.serial}", markup=False)
     else:
-        console().print(f"{phone.name} ({phone.like}) listens: adb connect {phone.serial}", markup=False)
+        console().print(f"{phone.name} ({phone.like}) is connected: use --device {phone.serial}", markup=False)
 
 
 @app.command(epilog="Example: harness phone stop --all")
@@ -106,6 +111,7 @@ def stop(
     everything: Annotated[bool, typer.Option("--all", help="Stop all phones.")] = False,
 ) -> None:
     """Stop a phone and forget its files, or stop an emulator that harness started."""
+    from harness.devices.adb.discovery import disconnect
     from harness.devices.adb.emulator import running_emulators, stop_emulator
     from harness.virtual_phone.phone import running_phones
 
@@ -118,6 +124,8 @@ def stop(
     if name is not None and phones and emulators:
         raise UsageError(f"A virtual phone and an emulator are both called {name!r}.", "Stop both with --all.")
     for phone in phones:
+        with suppress(HarnessError, OSError):  # without an adb server nothing is connected
+            disconnect(phone.serial)
         phone.stop()
         console().print(f"Stopped: {phone.name}.", markup=False)
     for emulator in emulators:
@@ -218,6 +226,17 @@ def fault(
     console().print(f"{name}: {what}.", markup=False)
 
 
+def _connect(serial: str) -> str:
+    """Connect the adb server to a phone; return why that failed, or nothing."""
+    from harness.devices.adb.discovery import connect
+
+    try:
+        connect(serial)
+    except HarnessError as error:
+        return str(error)
+    return ""
+
+
 def _start_emulator(context: typer.Context, avd: str, boot_timeout_s: float, as_json: bool) -> None:
     from harness.devices.adb.emulator import start_emulator
 
@@ -237,7 +256,7 @@ def _registered_tools() -> Path | None:
     """Return the vendor folder of the registered tool for virtual phones, if there is one."""
     from harness.benchmark.registry import ToolRegistry
 
-    return next((tool.vendor_folder for tool in ToolRegistry().tools() if tool.vendor_folder), None)
+    return next((tool.vendor_folder for tool in ToolRegistry(report=_tell).tools() if tool.vendor_folder), None)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from harness.cli.output import JsonOption, console, folding_table, print_json
+from harness.cli.verb import Verb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,13 +16,13 @@ EXAMPLE = "Example: harness recipes --json"
 
 _KINDS = {"array": "a list", "boolean": "true, false", "string": "text", "integer": "a whole number"}
 
-app = typer.Typer(help="List recipes and techniques.", add_completion=False)
+app = Verb(help="List recipes and techniques.")
 
 
 @app.command(epilog=EXAMPLE)
 def recipes(as_json: bool = JsonOption) -> None:
     """List the built-in recipes, and the techniques with their settings for recipes of your own."""
-    from harness.compression.recipes import builtin_recipes
+    from harness.compression.recipes import builtin_recipes, needs
     from harness.compression.registry import all_techniques
     from harness.compression.training.settings import TrainingSettings
     from harness.tflite.runtimes import known_runtimes
@@ -33,7 +32,7 @@ def recipes(as_json: bool = JsonOption) -> None:
     if as_json:
         print_json(
             {
-                "recipes": [recipe.model_dump(mode="json") for recipe in known.values()],
+                "recipes": [recipe.model_dump(mode="json") | {"needs": needs(recipe)} for recipe in known.values()],
                 "techniques": [
                     {"name": one.name, "summary": one.summary, "settings": one.settings_type.model_json_schema()}
                     for one in techniques.values()
@@ -42,10 +41,14 @@ def recipes(as_json: bool = JsonOption) -> None:
             }
         )
         return
-    table = folding_table("recipe", "steps", "what it does", title="Recipes")
+    table = folding_table("recipe", "steps", "what it does", "needs", title="Recipes")
     for recipe in known.values():
-        table.add_row(recipe.name, _steps(recipe), recipe.summary)
+        table.add_row(recipe.name, _steps(recipe), recipe.summary, "\n".join(needs(recipe)) or "-")
     console().print(table)
+    console().print(
+        "Calibration data are the model's own. Training data of the shipped models are downloaded by Keras, unless "
+        "Debian's package dataset-fashion-mnist is installed."
+    )
     table = folding_table("technique", "setting", "allowed", "default", title="Techniques")
     common = TrainingSettings.model_json_schema()["properties"]
     for one in techniques.values():

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.api import report as write_report
+from harness.cli.completion import complete_sweeps
 from harness.cli.options import ResultsOption
 from harness.cli.output import JsonOption, error_console, print_json
+from harness.cli.verb import Verb
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.report.html.site import WrittenFile
 
-app = typer.Typer(
-    add_completion=False,
+app = Verb(
     help="Write sweeps as one HTML file that needs no network: the decision first, then the evidence.",
 )
 
@@ -26,7 +27,11 @@ app = typer.Typer(
 def report(
     sweeps: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SWEEP]...", help="An id, latest (default), latest~1; several show their history too."),
+        typer.Argument(
+            metavar="SWEEP",
+            help="An id, latest (default), latest~1; several show their history too.",
+            autocompletion=complete_sweeps,
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
     index: Annotated[
@@ -42,6 +47,7 @@ def report(
     """Write a page that says what to ship on each device, within the limits, and all that stands behind it."""
     if index and sweeps:
         raise UsageError("Cannot combine --index with names of sweeps: it writes all of them.", "Leave out either.")
+    error_console().print("Writing the report.")
     written = write_report(
         sweeps or "latest",
         output,
@@ -60,5 +66,6 @@ def _print(files: Sequence[WrittenFile], as_json: bool) -> None:
         print_json({"files": [{"path": str(file.path), "size_bytes": file.size_bytes} for file in files]})
         return
     size_mb = sum(file.size_bytes for file in files) / 1e6
+    facts = [f"{size_mb:.1f} MB", *filter(None, [files[0].how])]
     more = f", and {len(files) - 1} reports next to it" if len(files) > 1 else ""
-    error_console().print(f"Written: {files[0].path}{more} ({size_mb:.1f} MB)", markup=False, soft_wrap=True)
+    error_console().print(f"Written: {files[0].path}{more} ({', '.join(facts)})", markup=False, soft_wrap=True)

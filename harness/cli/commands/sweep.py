@@ -9,31 +9,44 @@ import typer
 
 from harness.api import read_sweep_spec
 from harness.api import sweep as run_sweep
+from harness.cli.completion import complete_sweeps
 from harness.cli.options import (
     AllowCodeOption,
     DataOption,
+    DelegatesOption,
+    DevicesOption,
+    DryRunOption,
+    InvocationsOption,
+    ModelOption,
     PixelsOption,
     PlainOption,
+    PrepareOption,
+    PresetOption,
     QuietOption,
     RequireFullDelegationOption,
     ResultsOption,
+    RunsOption,
     SustainedOption,
+    ThreadsOption,
+    TimeoutOption,
     duration_s,
     let_code_run,
     pixel_range,
+    recipes_option,
 )
 from harness.cli.output import JsonOption, console, error_console, folding_table, print_json
 from harness.cli.progress import watch
 from harness.cli.run import end_with
+from harness.cli.verb import Verb
+from harness.errors import UsageError
 from harness.paths import default_results
 from harness.text import require_choice
 
 if TYPE_CHECKING:
+    from harness.cli.progress import QuietWatcher
     from harness.spec.sweep import SweepSpec
 
-app = typer.Typer(
-    add_completion=False, help="Compress a model, measure the variants on every device, and print the table."
-)
+app = Verb(help="Compress a model, measure the variants on every device, and print the table.")
 
 FAIL_ON = ("failed", "fell-back", "none")
 
@@ -41,24 +54,20 @@ FAIL_ON = ("failed", "fell-back", "none")
 @app.command(epilog="Example: harness sweep --device virtual --recipe fp32 --recipe int8 --delegate cpu --delegate gpu")
 def sweep(
     spec_file: Annotated[
-        Path | None, typer.Argument(metavar="[SPEC]", help="The sweep's TOML file; without one, the default sweep.")
+        Path | None,
+        typer.Argument(metavar="SPEC|MODEL", help="The sweep's TOML file, or a model; default: the default sweep."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A shipped model's name, a model's .toml or own file, or a SavedModel folder.")
-    ] = None,
+    model: ModelOption = None,
     data: DataOption = None,
     pixels: PixelsOption = None,
-    recipe: Annotated[list[str] | None, typer.Option(help="A recipe's name or TOML file; repeat for several.")] = None,
+    recipe: Annotated[list[str] | None, recipes_option("fp32, fp16, dynamic-int8, int8")] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
             min=0.01, help="Points of top-1 that quantized variants may lose; costly layers go back to float."
         ),
     ] = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(help="An ADB serial, host, virtual or virtual:RECORDING; repeat for several."),
-    ] = None,
+    device: DevicesOption = None,
     host: Annotated[
         list[str] | None,
         typer.Option(metavar="HOST[:PORT]", help="A computer whose adb server holds phones; repeat for several."),
@@ -66,27 +75,25 @@ def sweep(
     lab: Annotated[
         str | None, typer.Option(metavar="SCHEDULER", help="Measure the phones of a lab, such as tcp://HOST:8786.")
     ] = None,
-    delegate: Annotated[
-        list[str] | None, typer.Option(help="cpu, cpu-builtin, gpu, nnapi or nnapi:ACCELERATOR; repeat for several.")
-    ] = None,
+    delegate: DelegatesOption = None,
     require_full_delegation: bool = RequireFullDelegationOption,
     sustained: str | None = SustainedOption,
-    threads: Annotated[list[int] | None, typer.Option(help="CPU threads; repeat for several.")] = None,
+    threads: ThreadsOption = None,
     max_latency: Annotated[float | None, typer.Option(min=0, help="Limit of what to ship: median latency, ms.")] = None,
     max_size: Annotated[float | None, typer.Option(min=0, help="Limit of what to ship: file, kB.")] = None,
     max_memory: Annotated[float | None, typer.Option(min=0, help="Limit of what to ship: memory, MB.")] = None,
-    preset: Annotated[str | None, typer.Option(help="quick, standard or strict: time against certainty.")] = None,
-    invocations: Annotated[int | None, typer.Option(help="Invocations per cell, at least 5.")] = None,
-    runs: Annotated[int | None, typer.Option(help="Timed runs per invocation.")] = None,
-    accuracy_samples: Annotated[int | None, typer.Option(help="Labelled samples per cell; 0 skips accuracy.")] = None,
-    timeout_s: Annotated[float | None, typer.Option(help="Time limit per invocation, in seconds.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seeds the order of invocations.")] = None,
+    preset: PresetOption = None,
+    invocations: InvocationsOption = None,
+    runs: RunsOption = None,
+    accuracy_samples: Annotated[
+        int | None, typer.Option(help="Labelled samples per cell; 0 skips accuracy.", show_default="500, 2000 or 10000")
+    ] = None,
+    timeout_s: TimeoutOption = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds the order of invocations.", show_default="1")] = None,
     broken_gpu: Annotated[
         bool, typer.Option("--broken-gpu", help="Give virtual phones a GPU driver that fails silently.")
     ] = False,
-    prepare: Annotated[
-        bool, typer.Option("--prepare/--no-prepare", help="Prepare phones as their profiles ask, and restore them.")
-    ] = True,
+    prepare: PrepareOption = True,
     per: Annotated[
         str | None,
         typer.Option(
@@ -99,9 +106,13 @@ def sweep(
     results: ResultsOption = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Resume a sweep, also with other settings: its id, or latest."),
+        typer.Option(
+            metavar="ID",
+            help="Resume a sweep, also with other settings: its id, or latest.",
+            autocompletion=complete_sweeps,
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its expected duration.")] = False,
+    dry_run: DryRunOption = False,
     fail_on: Annotated[
         str,
         typer.Option(help="What makes the exit code 1: failed (all but a fall-back), fell-back (that too), or none."),
@@ -119,6 +130,10 @@ def sweep(
 
     if allow_code:
         let_code_run()
+    if spec_file and spec_file.suffix != ".toml":
+        if model:
+            raise UsageError(f"{spec_file} is not a sweep's TOML file.", "Name one model: as MODEL or with --model.")
+        model, spec_file = str(spec_file), None
     place = results or default_results()
     measurement = {
         "invocations": invocations,
@@ -149,13 +164,13 @@ def sweep(
     given = {key: value for key, value in overrides.items() if value or value is False}
     require_choice("--fail-on", fail_on, FAIL_ON)
     spec, resume = read_sweep_spec(spec_file, given, resume=resume, results=place)
+    watcher = watch(quiet=quiet, plain=plain)
     if dry_run and resume:
         _print_rest(place, resume, spec, as_json)
         return
     if dry_run:
-        _print_plan(spec, as_json)
+        _print_plan(spec, lab, place, watcher, as_json)
         return
-    watcher = watch(quiet=quiet, plain=plain)
     with watcher:
         found = run_sweep(spec, results=place, resume=resume, lab=lab, progress=watcher)
     if spec.require_full_delegation and fail_on == "failed":
@@ -164,34 +179,31 @@ def sweep(
     end_with(found, watcher, limits=limits, fail_on=fail_on, as_json=as_json, quiet=quiet)
 
 
-def _print_plan(spec: SweepSpec, as_json: bool) -> None:
-    """Print what would be done, from names alone: no device is asked, nothing is converted."""
+def _print_plan(spec: SweepSpec, lab: str | None, place: str, watcher: QuietWatcher, as_json: bool) -> None:
+    """Check everything as the sweep itself does and print what it would do."""
     from dataclasses import asdict
 
-    from harness.benchmark.delegates import find_delegate
-    from harness.compression.recipes import find_recipe
-    from harness.sweep.plan import expected_duration_s, outline
-    from harness.sweep.targets import planned_delegates
+    from rich.markup import escape
 
-    spec.find_model()
-    for recipe in spec.recipes:
-        find_recipe(recipe)
-    for delegate in spec.delegates:
-        find_delegate(delegate)
-    rows = outline(spec, planned_delegates(spec))
+    from harness.lab.device_source import open_source
+    from harness.sweep.plan import expected_duration_s, outline
+    from harness.sweep.preflight import check_sweep
+
+    with watcher, open_source(lab, place, spec, watcher) as source:
+        rows = outline(spec, check_sweep(spec, source, watcher).delegates)
     seconds = expected_duration_s(rows)
     if as_json:
         print_json({"plan": [asdict(row) for row in rows], "expected_s": seconds, "spec": spec.model_dump(mode="json")})
         return
-    title = f"Plan: {spec.model}, preset {spec.preset}"
+    title = escape(f"Plan: {spec.model}, preset {spec.preset}")
     numeric = ("threads", "invocations")
     table = folding_table("device", "recipe", "delegate", *numeric, numeric=numeric, title=title)
     for row in rows:
-        table.add_row(row.device, row.recipe, row.delegate, str(row.threads), str(row.invocations))
+        table.add_row(*map(escape, (row.device, row.recipe, row.delegate)), str(row.threads), str(row.invocations))
     console().print(table)
     error_console().print(
         f"{len(rows)} cells, {sum(row.invocations for row in rows)} invocations; about {seconds / 60:.1f} minutes "
-        "if one inference takes 10 ms. Nothing was run.",
+        "if one inference takes 10 ms, building the variants aside. Nothing was run.",
         soft_wrap=True,
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.output import JsonOption, console, error_console, print_json
+from harness.cli.verb import Verb
 from harness.text import require_choice
 
 if TYPE_CHECKING:
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from harness.benchmark.registry import ToolRegistry
     from harness.benchmark.tool import Tool
 
-app = typer.Typer(
-    add_completion=False,
+app = Verb(
     no_args_is_help=True,
     help="Fetch, add, list and probe benchmark_model binaries.",
     epilog="Example: harness tools add ~/Downloads/android_aarch64_benchmark_model",
@@ -32,7 +32,7 @@ def list_tools(as_json: bool = JsonOption) -> None:
     """List the registered tools."""
     from harness.benchmark.registry import ToolRegistry
 
-    _show(ToolRegistry().tools(), as_json)
+    _show(ToolRegistry(report=_say).tools(), as_json)
 
 
 @app.command(epilog="Example: harness tools add tflite-tools-2.14.1-linux-x86_64.tar.xz")
@@ -43,6 +43,7 @@ def add(path: Path, family: FamilyOption = None, as_json: bool = JsonOption) -> 
 
     if family is not None:
         require_choice("--family", family, addable_families())
+    _say(f"Registering {path}; an archive takes about 20 s.")
     _show(ToolRegistry().add(path, family=family), as_json)
 
 
@@ -117,6 +118,10 @@ def remove(tool: Annotated[str, typer.Argument(help="Name, or the beginning of t
 
     removed = ToolRegistry().remove(ToolRegistry().find(tool).sha256)
     console().print(f"Forgotten: {removed.name} ({removed.sha256[:12]}).", markup=False)
+
+
+def _say(text: str) -> None:
+    error_console().print(text, markup=False, soft_wrap=True)
 
 
 def _show(tools: list[Tool], as_json: bool) -> None:

@@ -25,16 +25,19 @@ class WrittenFile:
 
     path: Path
     size_bytes: int
+    how: str = ""
+    """If it replaced a file or needed a new folder."""
 
 
 def write_page(path: Path, text: str) -> WrittenFile:
     """Write one page. Raises `UsageError` if the place does not take it."""
+    how = "replaced the earlier one" if path.exists() else "" if path.parent.is_dir() else "in a new folder"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.", "Name another place.") from error
-    return WrittenFile(path, path.stat().st_size)
+    return WrittenFile(path, path.stat().st_size, how)
 
 
 def write_site(store: StoreReader, folder: Path, limits: ShipLimits) -> list[WrittenFile]:
