@@ -85,7 +85,10 @@ def measure_noise(
     }
     spec = load_sweep_spec(None, values | ({"model": model} if model else {}))
     observer = to_observer(progress)
-    check_sweep(spec, AdbSource(), observer)
+    try:
+        check_sweep(spec, AdbSource(), observer)
+    except MissingPrerequisiteError as error:
+        raise MissingPrerequisiteError(f"Cannot measure {device}: {error}", error.advice) from error
     with Store.open(str(results or default_results())) as store:
         serials = _measure(store, spec, device, sweeps, observer)
         if serials is None:

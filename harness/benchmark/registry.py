@@ -53,7 +53,7 @@ class ToolRegistry:
             )
         if self._holds(known, path):
             return known
-        self._report(f"Registering the tools of {TOOLS_VARIABLE} (once; an archive takes about 20 s).")
+        self._report(f"Registering the tools of {TOOLS_VARIABLE} (once).")
         self.add(path)
         return self._registered()
 
@@ -202,6 +202,7 @@ class ToolRegistry:
         """Unpack an archive under its own hash and return the folder."""
         target = self.folder / "bundles" / sha256_of(archive)
         if not target.is_dir():
+            self._report(f"Unpacking {archive} (once, about 20 s).")
             half = target.with_name(f"{target.name}.{os.getpid()}.part")
             half.mkdir(parents=True)
             try:

@@ -137,13 +137,14 @@ class StoreReader:
             raise MissingPrerequisiteError(f"There are no sweeps in {self.title}.", "Run `harness sweep` first.")
         if latest := _LATEST.fullmatch(name):
             back = int(latest["back"] or 0)
-            wanted = (sweep for sweep in known if not sweep.is_noise and not (measured and self._is_empty(sweep.id)))
-            sought = list(islice(wanted, back + 1))
+            all_kinds = [sweep for sweep in known if not sweep.is_noise]
+            ran = (sweep for sweep in all_kinds if not self._is_empty(sweep.id))
+            sought = list(islice(ran, back + 1)) if measured else all_kinds
+            sought = sought or all_kinds  # where no process ever ran, the last sweep says why
             if back < len(sought):
                 return sought[back]
             raise UsageError(
-                f"{name} does not exist: {self.title} holds {pluralize(len(sought), 'sweep')} with measurements, "
-                "A/A sweeps left out.",
+                f"{name} does not exist: {self.title} holds {pluralize(len(sought), 'sweep')}, A/A sweeps left out.",
                 "See `harness results list`.",
             )
         exact = [sweep for sweep in known if sweep.id == name]

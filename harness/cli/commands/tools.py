@@ -43,8 +43,7 @@ def add(path: Path, family: FamilyOption = None, as_json: bool = JsonOption) -> 
 
     if family is not None:
         require_choice("--family", family, addable_families())
-    _say(f"Registering {path}; an archive takes about 20 s.")
-    _show(ToolRegistry().add(path, family=family), as_json)
+    _show(ToolRegistry(report=_say).add(path, family=family), as_json)
 
 
 @app.command(epilog="Example: harness tools fetch android-arm64")
