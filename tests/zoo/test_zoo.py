@@ -1,0 +1,69 @@
+"""Every recipe that needs no training, on every network of the zoo: the variant still is the network.
+
+What is right comes from elsewhere: Keras's own answers, and the int8 of TensorFlow's converter on the same samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import networks
+import pytest
+import workbench
+from workbench import Subject, run_on_host, signal_to_noise_db
+
+pytestmark = pytest.mark.slow
+
+LEAST_DB = {"fp32": 80.0, "fp16": 45.0, "dynamic-int8": 20.0, "int16x8": 20.0}
+"""By recipe: the error of an output must be this far below the output itself."""
+
+INT8_RECIPES = ("int8", "int8-io")
+SAME_KERNELS_DB = 30.0
+"""Two runtimes round differently; more than this is another result."""
+NOISE_DB = 3.0
+"""Two int8 variants of one network differ by this much from rounding alone."""
+GOOD_DB = 30.0
+"""Above it, one int8 variant is no better than another."""
+
+
+@pytest.fixture(scope="module", params=list(networks.NETWORKS))
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    yield workbench.prepare(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@cache
+def _variant(subject: Subject, recipe: str) -> bytes:
+    return subject.make(recipe)
+
+
+def _quality_db(subject: Subject, content: bytes) -> list[float]:
+    """Return the signal-to-noise ratio of each output against Keras's answers."""
+    found = run_on_host(content, subject.inputs)
+    return [signal_to_noise_db(wanted, output) for wanted, output in zip(subject.answers, found, strict=True)]
+
+
+@pytest.mark.parametrize("recipe", list(LEAST_DB))
+def test_a_variant_answers_as_keras_does(subject: Subject, recipe: str) -> None:
+    quality = _quality_db(subject, _variant(subject, recipe))
+    assert min(quality) >= LEAST_DB[recipe], quality
+
+
+@pytest.mark.parametrize("recipe", [*LEAST_DB, *INT8_RECIPES])
+def test_an_android_build_answers_as_this_host(
+    subject: Subject, recipe: str, official_tools: Path, tmp_path: Path
+) -> None:
+    content = _variant(subject, recipe)
+    here = [output[:1] for output in run_on_host(content, subject.inputs)]
+    there = workbench.run_in_official_tool(official_tools, content, subject.inputs, tmp_path)
+    for ours, theirs in zip(here, there, strict=True):
+        assert signal_to_noise_db(ours, theirs) >= SAME_KERNELS_DB
+
+
+@pytest.mark.parametrize("recipe", INT8_RECIPES)
+def test_int8_is_no_worse_than_the_converters(subject: Subject, recipe: str) -> None:
+    found = _quality_db(subject, _variant(subject, recipe))
+    yardstick = _quality_db(subject, workbench.convert_to_int8(subject))
+    for harness_db, converter_db in zip(found, yardstick, strict=True):
+        assert harness_db >= min(converter_db - NOISE_DB, GOOD_DB), (found, yardstick)

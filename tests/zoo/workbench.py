@@ -1,0 +1,183 @@
+"""Carry out recipes on a network of the zoo in this process, and run the variants here and in the official tool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import networks
+import numpy as np
+from official_runtime import run_official
+
+from harness.compression.recipe_state import RecipeState, WorkerServices
+from harness.compression.recipes import find_recipe
+from harness.compression.registry import get_technique
+from harness.compression.sources.load import convert
+from harness.spec.model import ModelSpec, find_model
+from harness.spec.recipe import Recipe, Step
+
+CALIBRATION_SAMPLES = 60
+TEST_SAMPLES = 24
+_EXACT_DB = 140.0
+"""Given to outputs without any error, and to outputs that never change."""
+
+Outputs = dict[str, Any]
+"""By the names of the signature, the samples first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One network: the Keras model, its float graph, its samples, and the answers of Keras."""
+
+    name: str
+    model: Any
+    graph: bytes
+    spec: ModelSpec
+    calibration: list[Any]
+    inputs: list[Any]
+    answers: list[Any]
+    folder: Path
+
+    def make(self, recipe: str | Recipe) -> bytes:
+        """Return the variant of a recipe. Raises `CompressionError`."""
+        chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
+        if len(self.inputs) > 1:
+            chosen = _calibrated_on_noise(chosen)
+        services = WorkerServices(
+            load_keras_model=partial(networks.build, self.name),
+            load_graph=lambda: self.graph,
+            convert=convert,
+            kept_folder=self.folder / "kept",
+            step_folder=lambda index: self.folder / f"{chosen.name}-{index}",
+            progress=lambda *_: None,
+        )
+        state = RecipeState(self.spec, chosen.target_runtime, services)
+        for index, step in enumerate(chosen.steps):
+            technique = get_technique(step.technique, origin="the zoo")
+            state.begin_step(index, technique.name)
+            technique.apply(state, technique.settings(step, origin="the zoo"))
+        return state.graph()
+
+
+def _calibrated_on_noise(recipe: Recipe) -> Recipe:
+    """Return a recipe that needs no data: a data file feeds one input."""
+    steps = tuple(
+        Step(technique=step.technique, settings={**step.settings, "calibration": "random"})
+        if step.technique == "quantization"
+        else step
+        for step in recipe.steps
+    )
+    return recipe.model_copy(update={"steps": steps})
+
+
+def prepare(name: str, folder: Path) -> Subject:
+    """Build a network, convert it, and let Keras answer."""
+    model = networks.build(name)
+    calibration = networks.samples(model, CALIBRATION_SAMPLES, seed=1)
+    inputs = networks.samples(model, TEST_SAMPLES, seed=2)
+    answers = model(inputs if len(inputs) > 1 else inputs[0], training=False)
+    answers = [np.asarray(array) for array in (answers if isinstance(answers, list) else [answers])]
+    graph = convert(model)
+    path = folder / f"{name}.tflite"
+    path.write_bytes(graph)
+    if len(inputs) == 1:
+        np.savez(folder / "data.npz", calibration_images=calibration[0])
+        (folder / f"{name}.toml").write_text(
+            f'name = "{name}"\n[source]\nkind = "tflite"\npath = "{path.name}"\n'
+            '[data]\npath = "data.npz"\nlicence = "none"\norigin = "made by a test"\n'
+        )
+        path = folder / f"{name}.toml"
+    return Subject(name, model, graph, find_model(str(path)), calibration, inputs, answers, folder)
+
+
+def convert_to_int8(subject: Subject) -> bytes:
+    """Return what TensorFlow's converter makes of the network in int8, calibrated on the same samples."""
+    import keras
+    import tensorflow as tf
+
+    tensors = [keras.Input(batch_shape=(1, *tensor.shape[1:]), dtype=tensor.dtype) for tensor in subject.model.inputs]
+    outputs = subject.model(tensors if len(tensors) > 1 else tensors[0], training=False)
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(tensors, outputs))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: (
+        [array[index : index + 1] for array in subject.calibration] for index in range(CALIBRATION_SAMPLES)
+    )
+    return bytes(converter.convert())
+
+
+def run_on_host(content: bytes, inputs: Sequence[Any]) -> list[Any]:
+    """Return the outputs in LiteRT, in the order of the signature's names; integers become real numbers."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_content=content, num_threads=1).get_signature_runner()
+    wanted, given = runner.get_input_details(), runner.get_output_details()
+    found: dict[str, list[Any]] = {name: [] for name in sorted(given)}
+    for index in range(len(inputs[0])):
+        feed = {
+            name: _encode(array[index : index + 1], wanted[name])
+            for name, array in zip(_in_order(wanted), inputs, strict=True)
+        }
+        for name, array in runner(**feed).items():
+            found[name].append(_decode(array, given[name]))
+    return [np.concatenate(arrays) for arrays in found.values()]
+
+
+def run_in_official_tool(tools: Path, content: bytes, inputs: Sequence[Any], folder: Path, *flags: str) -> list[Any]:
+    """Return what benchmark_model 2.14.1 computes for the first sample, ordered and decoded as by `run_on_host`."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()
+    by_name = runner.get_input_details()
+    values = {
+        by_name[name]["index"]: _encode(array[:1], by_name[name])
+        for name, array in zip(_in_order(by_name), inputs, strict=True)
+    }
+    feed = [values[detail["index"]] for detail in interpreter.get_input_details()]
+    path = folder / "variant.tflite"
+    path.write_bytes(content)
+    finished = run_official(tools, path, feed, folder, *flags)
+    if finished.returncode or not (folder / "out.bin").is_file():
+        raise AssertionError(f"benchmark_model 2.14.1 failed: {finished.stdout[-800:]}{finished.stderr[-800:]}")
+    raw, found, start = (folder / "out.bin").read_bytes(), {}, 0
+    for detail in interpreter.get_output_details():
+        array = np.empty(detail["shape"], detail["dtype"])
+        found[detail["index"]] = np.frombuffer(raw, array.dtype, array.size, start).reshape(array.shape)
+        start += array.nbytes
+    assert start == len(raw)
+    details = runner.get_output_details()
+    return [_decode(found[details[name]["index"]], details[name]) for name in sorted(details)]
+
+
+def _in_order(details: dict[str, Any]) -> list[str]:
+    """Return the names as Keras orders its inputs: the converter calls them args_0, args_0_1 and so on."""
+    return sorted(details, key=lambda name: [int(part) if part.isdigit() else part for part in name.split("_")])
+
+
+def _encode(array: Any, detail: dict[str, Any]) -> Any:
+    scale, zero = detail["quantization"]
+    if not scale or array.dtype == detail["dtype"]:
+        return array.astype(detail["dtype"])
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.rint(array / scale + zero), limits.min, limits.max).astype(detail["dtype"])
+
+
+def _decode(array: Any, detail: dict[str, Any]) -> Any:
+    scale, zero = detail["quantization"]
+    return (array.astype(np.float64) - zero) * scale if scale else array
+
+
+def signal_to_noise_db(wanted: Any, found: Any) -> float:
+    """Return the power of the wanted values around their mean over that of the error, in dB."""
+    wanted, found = np.asarray(wanted, np.float64).ravel(), np.asarray(found, np.float64).ravel()
+    noise = np.mean((wanted - found) ** 2)
+    signal = np.var(wanted)
+    if noise <= signal * 10 ** (-_EXACT_DB / 10):
+        return _EXACT_DB
+    if not signal or not np.isfinite(noise):
+        return -_EXACT_DB
+    return float(10 * np.log10(signal / noise))
