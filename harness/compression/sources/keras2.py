@@ -39,7 +39,7 @@ _HARMLESS_VALUES: Config = {
 }
 """Arguments that Keras 3 has only this value for."""
 _NETWORKS = ("Functional", "Model", "Sequential")
-_GONE = ("DenseFeatures", "LocallyConnected1D", "LocallyConnected2D", "RandomCrop")
+_GONE = ("DenseFeatures", "Discretization", "LocallyConnected1D", "LocallyConnected2D", "RandomCrop")
 """Not in Keras 3, or it computes something else there."""
 _ONLY_WHILE_TRAINING = ("RandomHeight", "RandomWidth")
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -102,6 +102,34 @@ _HARD_SIGMOID = keras.saving.serialize_keras_object(hard_sigmoid_of_keras_2)
 
 def modern_config(config: Config) -> Config:
     """Return a network's config for Keras 3. Raises `UnknownLayerError`."""
+    return _modern_layer(_without_slashes(config))
+
+
+def _without_slashes(config: Config) -> Config:
+    """Return the config with `_` for the `/` that Keras 3 refuses in the names of layers, as MobileNetV3 has them."""
+    names: set[str] = set()
+
+    def collect(node: JsonValue) -> None:
+        if isinstance(node, dict):
+            options = node.get("config")
+            if "class_name" in node and isinstance(options, dict) and "/" in str(options.get("name")):
+                names.add(options["name"])
+        for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            collect(value)
+
+    def renamed(node: JsonValue) -> JsonValue:
+        if isinstance(node, list):
+            return [renamed(value) for value in node]
+        if isinstance(node, dict):
+            return {key: renamed(value) for key, value in node.items()}
+        return node.replace("/", "_") if isinstance(node, str) and node in names else node
+
+    collect(config)
+    changed: Config = renamed(config)
+    return changed
+
+
+def _modern_layer(config: Config) -> Config:
     layer = {key: _modern(value) for key, value in config.items()}
     kind, options = layer["class_name"], layer["config"]
     if kind in _NETWORKS:
@@ -148,7 +176,7 @@ def _modern(node: JsonValue) -> JsonValue:
     options = node.get("config")
     # Every layer has a name; an initializer such as `Identity` has none.
     if isinstance(options, list) or (isinstance(options, dict) and "name" in options and "class_name" in node):
-        return modern_config(node)
+        return _modern_layer(node)
     return {key: _modern(value) for key, value in node.items()}
 
 
