@@ -47,6 +47,24 @@ def test_keras_2_files_compute_what_keras_2_computed(name: str, suffix: str) -> 
             assert one == pytest.approx(other, abs=1e-5)
 
 
+def test_slashes_in_layer_names_of_keras_2_are_taken(tmp_path: Path) -> None:
+    import h5py
+
+    values, expected = list(np.load(_DATA / "keras2-image.npz").values())[:2]
+    path = tmp_path / "slashes.h5"
+    path.write_bytes((_DATA / "keras2-image.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        text = file.attrs["model_config"]
+        for layer in config["config"]["layers"]:
+            name = layer["config"]["name"]
+            text = text.replace(f'"{name}"', f'"net/{name}"')
+        file.attrs["model_config"] = text
+    answers = _load(path).predict(values, verbose=0)
+    first = answers[0] if isinstance(answers, list) else answers
+    assert first == pytest.approx(expected, abs=1e-5)
+
+
 def _keras_2_file(path: Path, layers: list[dict[str, Any]]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("metadata.json", '{"keras_version": "2.13.1"}')
@@ -58,6 +76,7 @@ def _keras_2_file(path: Path, layers: list[dict[str, Any]]) -> Path:
     ("layer", "says"),
     [
         ({"class_name": "LocallyConnected1D", "config": {"name": "local"}}, "local"),
+        ({"class_name": "Discretization", "config": {"name": "bins"}}, "bins"),
         ({"class_name": "TFOpLambda", "config": {"name": "write", "function": "io.write_file"}}, "tf.io.write_file"),
         ({"class_name": "TFOpLambda", "config": {"name": "x", "function": "math.__loader__.load"}}, "__loader__"),
     ],
