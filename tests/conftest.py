@@ -28,8 +28,10 @@ settings.load_profile("harness")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_ARCHIVES = REPOSITORY.parent / "shared" / "tflite-tools"
-OFFICIAL_TOOLS = os.environ.pop("HARNESS_TFLITE_TOOLS", None)
+OFFICIAL_TOOLS = os.environ.pop("HARNESS_TFLITE_TOOLS", None) or os.environ.get("HARNESS_TEST_TOOLS")
 """Taken out of the environment, so that the tests have no tools but those that they register."""
+if OFFICIAL_TOOLS:
+    os.environ["HARNESS_TEST_TOOLS"] = OFFICIAL_TOOLS  # the processes of pytest-xdist inherit this environment
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 
