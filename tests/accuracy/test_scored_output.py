@@ -225,5 +225,5 @@ def test_only_a_model_of_one_channel_adds_an_axis(given, takes, becomes):
 
 
 def test_other_shapes_are_refused_with_both_named():
-    with pytest.raises(UsageError, match=r"shape \(60, 3\) per sample, but the model takes \(60, 3, 2\)"):
+    with pytest.raises(UsageError, match=r"samples of shape \(60, 3\), but the model takes \(60, 3, 2\)"):
         fit_dataset(dataset(1, (60, 3)), model(), facts([(1, 2)], [(1, 60, 3, 2)]))
