@@ -70,14 +70,14 @@ class HostDevice:
         """Run one program; at the limit its whole process group is killed."""
         environment = environment or {}
         try:
-            return _run(["sh", "-c", _FORK, "sh", *arguments], timeout_s, environment)
+            return _run(["/bin/sh", "-c", _FORK, "sh", *arguments], timeout_s, environment)
         finally:
             if run := environment.get(RUN_MARK):
                 _end_leftovers(run)
 
     def run_script(self, script: str, *, timeout_s: float) -> CommandResult:
         """Run a constant script in the POSIX shell."""
-        return _run(["sh", "-c", script], timeout_s, {})
+        return _run(["/bin/sh", "-c", script], timeout_s, {})
 
     def push(self, local: Path) -> str:
         """Return the file's own path: it is here already."""

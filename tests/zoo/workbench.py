@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from official_runtime import run_official
 from harness.compression.recipe_state import RecipeState, WorkerServices
 from harness.compression.recipes import find_recipe
 from harness.compression.registry import get_technique
+from harness.compression.sources.keras import load_keras_file
 from harness.compression.sources.load import convert
 from harness.spec.model import ModelSpec, find_model
-from harness.spec.recipe import Recipe, Step
 
 CALIBRATION_SAMPLES = 60
 TEST_SAMPLES = 24
@@ -41,13 +40,11 @@ class Subject:
     answers: list[Any]
     folder: Path
 
-    def make(self, recipe: str | Recipe) -> bytes:
-        """Return the variant of a recipe. Raises `CompressionError`."""
-        chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
-        if len(self.inputs) > 1:
-            chosen = _calibrated_on_noise(chosen)
+    def make(self, recipe: str) -> bytes:
+        """Return the variant of a built-in recipe. Raises `CompressionError`."""
+        chosen = find_recipe(recipe)
         services = WorkerServices(
-            load_keras_model=partial(networks.build, self.name),
+            load_keras_model=lambda: self.model,
             load_graph=lambda: self.graph,
             convert=convert,
             kept_folder=self.folder / "kept",
@@ -62,35 +59,35 @@ class Subject:
         return state.graph()
 
 
-def _calibrated_on_noise(recipe: Recipe) -> Recipe:
-    """Return a recipe that needs no data: a data file feeds one input."""
-    steps = tuple(
-        Step(technique=step.technique, settings={**step.settings, "calibration": "random"})
-        if step.technique == "quantization"
-        else step
-        for step in recipe.steps
-    )
-    return recipe.model_copy(update={"steps": steps})
-
-
 def prepare(name: str, folder: Path) -> Subject:
-    """Build a network, convert it, and let Keras answer."""
-    model = networks.build(name)
-    calibration = networks.samples(model, CALIBRATION_SAMPLES, seed=1)
-    inputs = networks.samples(model, TEST_SAMPLES, seed=2)
-    answers = model(inputs if len(inputs) > 1 else inputs[0], training=False)
-    answers = [np.asarray(array) for array in (answers if isinstance(answers, list) else [answers])]
+    """Build a network, save it as people do, load and convert it as harness does, and let Keras answer."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    built = networks.build(name)
+    inputs = networks.samples(built, TEST_SAMPLES, seed=2)
+    answers = built(inputs if len(inputs) > 1 else inputs[0], training=False)
+    file = folder / f"{name}.keras"
+    built.save(file)
+    model = load_keras_file(file, None)
     graph = convert(model)
-    path = folder / f"{name}.tflite"
-    path.write_bytes(graph)
-    if len(inputs) == 1:
-        np.savez(folder / "data.npz", calibration_images=calibration[0])
-        (folder / f"{name}.toml").write_text(
-            f'name = "{name}"\n[source]\nkind = "tflite"\npath = "{path.name}"\n'
-            '[data]\npath = "data.npz"\nlicence = "none"\norigin = "made by a test"\n'
-        )
-        path = folder / f"{name}.toml"
-    return Subject(name, model, graph, find_model(str(path)), calibration, inputs, answers, folder)
+    calibration = networks.samples(model, CALIBRATION_SAMPLES, seed=1)
+    names = _in_order(Interpreter(model_content=graph).get_signature_runner().get_input_details())
+    arrays = {f"calibration_{name}": array for name, array in zip(names, calibration, strict=True)}
+    if len(calibration) == 1:
+        arrays = {"calibration_images": calibration[0]}
+    np.savez(folder / "data.npz", **arrays)
+    spec = folder / f"{name}.toml"
+    spec.write_text(f'name = "{name}"\n[source]\nkind = "keras"\npath = "{file.name}"\n[data]\npath = "data.npz"\n')
+    return Subject(
+        name,
+        model,
+        graph,
+        find_model(str(spec)),
+        calibration,
+        inputs,
+        [np.asarray(array) for array in (answers if isinstance(answers, list) else [answers])],
+        folder,
+    )
 
 
 def convert_to_int8(subject: Subject) -> bytes:

@@ -126,8 +126,11 @@ def convert(keras_model: KerasModel) -> bytes:
     import tensorflow as tf
 
     inputs = [keras.Input(batch_shape=_closed_shape(tensor), dtype=tensor.dtype) for tensor in _inputs(keras_model)]
-    packed = keras.tree.pack_sequence_as(keras_model.input, inputs)  # one tensor, a list, or by name
-    outputs = keras_model(packed, training=False)
+    if isinstance(keras_model, keras.Sequential):  # whose `input` is unknown until it was called
+        outputs = keras_model(inputs[0], training=False)
+    else:
+        packed = keras.tree.pack_sequence_as(keras_model.input, inputs)  # one tensor, a list, or by name
+        outputs = keras_model(packed, training=False)
     closed = keras.Model(inputs, outputs, name="model")
     try:
         return bytes(tf.lite.TFLiteConverter.from_keras_model(closed).convert())
