@@ -81,6 +81,9 @@ def quantize(
     static = any(rule.activations != "float" for rule in rules)
     if float_io and static:
         _leave_float(recipe, _EVERY_NAME, "INPUT", "OUTPUT")
+    if static and (inside := _scopes_inside_control_flow(graph)):
+        # The quantizer changes the type of a loop's outputs but not that of the inputs which they become.
+        _leave_float(recipe, f"^(?:{'|'.join(map(re.escape, inside))})$", "ALL_SUPPORTED")
     quantized = graph if all(rule.weights == "fp16" for rule in rules) else _run(graph, recipe, ranges)
     if static or scale != "largest" or any(rule.weights == "int4" for rule in rules):
         quantized = regrid(quantized, graph, int4_bits=int4_bits, rule=scale)
@@ -153,7 +156,51 @@ def _run(graph: bytes, recipe: QuantizerRecipe, ranges: Ranges | None) -> bytes:
 
     quantizer = Quantizer(bytearray(graph), recipe.get_quantization_recipe())
     result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    return bytes(result.quantized_model)
+    return _consistent(bytes(result.quantized_model), graph)
+
+
+def _consistent(quantized: bytes, graph: bytes) -> bytes:
+    """Return the quantized graph with what litert-quantizer forgets.
+
+    It leaves a signature at the integer tensor if another operator reads the output as float too, and it leaves an
+    output of SPLIT that nothing reads in float.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model, floats = (flatbuffer_utils.read_model_from_bytearray(bytearray(content)) for content in (quantized, graph))
+    for signature, original in zip(model.signatureDefs or (), floats.signatureDefs or (), strict=True):
+        places = list(floats.subgraphs[original.subgraphIndex].outputs)
+        outputs = model.subgraphs[signature.subgraphIndex].outputs
+        for entry, before in zip(signature.outputs, original.outputs, strict=True):
+            entry.tensorIndex = outputs[places.index(before.tensorIndex)]
+    for subgraph in model.subgraphs:
+        read = {index for operator in subgraph.operators for index in operator.inputs} | set(subgraph.outputs)
+        for operator in subgraph.operators:
+            outputs = [(index, subgraph.tensors[index]) for index in operator.outputs]
+            used = [tensor for index, tensor in outputs if index in read and _has_scale(tensor)]
+            for index, tensor in outputs:
+                if used and index not in read and tensor.type == schema.TensorType.FLOAT32:
+                    tensor.type, tensor.quantization = used[0].type, used[0].quantization
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _has_scale(tensor: FlatbufferObject) -> bool:
+    return tensor.quantization is not None and tensor.quantization.scale is not None
+
+
+def _scopes_inside_control_flow(graph: bytes) -> list[str]:
+    """Return the scopes of the operators in the bodies of loops and branches."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(graph))
+    outer = {signature.subgraphIndex for signature in model.signatureDefs or ()} | {0}
+    return [
+        "".join(f"{subgraph.tensors[index].name.decode()};" for index in operator.outputs)
+        for place, subgraph in enumerate(model.subgraphs)
+        if place not in outer
+        for operator in subgraph.operators
+    ]
 
 
 def _stamp_per_channel_dense(graph: bytes) -> bytes:
