@@ -22,6 +22,8 @@ from harness.tflite.variant import Variant
 from harness.virtual_phone.recording import host_abi
 
 RUNS = 10
+SECONDS = 0.03
+"""How long a scripted tool takes: a process that is over before its own figures could be is no measurement."""
 FLAGS = (
     "graph num_threads num_runs min_secs max_secs warmup_runs warmup_min_secs report_peak_memory_footprint "
     "use_xnnpack use_gpu use_nnapi input_layer input_layer_shape input_layer_value_files output_filepath"
@@ -47,6 +49,7 @@ done
 init=9000
 [ -n "$cache" ] && [ -e "$cache" ] && init=2000
 [ -n "$cache" ] && echo packed >"$cache"
+sleep 0.03
 cat <<END
 STARTING!
 Running benchmark for at least $warmup iterations and at least 0 seconds but terminate if exceeding 150 seconds.
@@ -97,7 +100,7 @@ class ScriptedSweep:
 
     def __init__(self, folder, while_it_runs="", measurement=None, **spec):
         script = folder / "benchmark_model"
-        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\necho '{LOG.format(runs=RUNS)}'\n")
+        script.write_text(f"#!/system/bin/sh\n{while_it_runs}\nsleep {SECONDS}\necho '{LOG.format(runs=RUNS)}'\n")
         tool = Tool(
             name="benchmark_model",
             family=ToolFamily.INTERPRETER,

@@ -1,6 +1,6 @@
 """A stand-in for the official tool that the console program runs on virtual phones: fast, and it counts itself."""
 
-from scripted_sweep import FLAGS, LOG, RUNS
+from scripted_sweep import FLAGS, LOG, RUNS, SECONDS
 
 from harness.benchmark.registry import ToolRegistry
 from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
@@ -28,7 +28,9 @@ def register_scripted_tool(folder, while_it_runs=""):
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "benchmark_model"
     log = LOG.format(runs=RUNS)
-    script.write_text(f"#!/system/bin/sh\necho process >>{COUNT}\n{while_it_runs}\ncat <<'END'\n{log}END\n")
+    script.write_text(
+        f"#!/system/bin/sh\necho process >>{COUNT}\n{while_it_runs}\nsleep {SECONDS}\ncat <<'END'\n{log}END\n"
+    )
     tool = Tool(
         name="benchmark_model",
         family=ToolFamily.INTERPRETER,
