@@ -8,6 +8,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from harness.analysis.history.night_check import CheckedCell, NightCheck, Trouble, trouble_sentence
 from harness.analysis.result_row import ResultRow
+from harness.errors import HarnessError
 from harness.text import number, printable
 
 
@@ -25,6 +26,21 @@ def junit_xml(check: NightCheck, fail_on: Collection[Trouble]) -> str:
         for row in check.other_failures:
             suite.add_testcase(_failed_case(row, fail_on))
         document.add_testsuite(suite)
+    return _text(document)
+
+
+def junit_of_error(error: HarnessError) -> str:
+    """Return the document of a night that could not begin, with the reason as its only case."""
+    case = TestCase("night", "harness", 0.0)
+    case.result = [Error(printable(f"{error} {error.advice}"), type(error).__name__)]
+    suite = TestSuite("harness")
+    suite.add_testcase(case)
+    document = JUnitXml("harness")
+    document.add_testsuite(suite)
+    return _text(document)
+
+
+def _text(document: JUnitXml) -> str:
     for suite in document:
         suite.update_statistics()  # type: ignore[no-untyped-call]
         suite.time = round(suite.time or 0.0, 3)  # the schema knows milliseconds

@@ -128,7 +128,7 @@ def test_images_and_labels_that_do_not_fit_the_model(harness_cli, tmp_path):
         f'name = "m"\n[source]\nkind = "keras"\npath = "{source}"\n'
         '[data]\npath = "data.npz"\nlicence = "none"\norigin = "made here"\n'
     )
-    for size, label, sentence in ((14, 1, "images of shape (14, 14, 1)"), (28, 500, "labels go up to 500")):
+    for size, label, sentence in ((14, 1, "samples of shape (14, 14)"), (28, 500, "labels go up to 500")):
         images, labels = np.zeros((30, size, size), np.uint8), np.full(30, label)
         np.savez(tmp_path / "data.npz", test_images=images, test_labels=labels, calibration_images=images)
         finished = harness_cli("sweep", "--model", str(tmp_path / "m.toml"), "--device", "host", "--recipe", "fp32")

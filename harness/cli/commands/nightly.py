@@ -64,6 +64,8 @@ def nightly(
     One night at a time on one computer in one store. The sweep is kept like any other: see `harness history`.
     """
     from harness.cli.progress import watch
+    from harness.export.junit import junit_of_error
+    from harness.files import write_atomically
     from harness.lab.device_source import open_source
     from harness.log_setup import hide_in_logs
     from harness.nightly.night import NightSettings, next_time, run_night
@@ -93,6 +95,8 @@ def nightly(
             source = open_source(lab, str(settings.results), settings.spec, watcher)
             outcome = run_night(settings, watcher, source, then=then)
     except HarnessError as error:
+        if junit:  # a CI server shows the reason only if there is a file
+            write_atomically(junit, junit_of_error(error).encode())
         if url:
             _say(post(url, message_of_error(error)))
         raise
