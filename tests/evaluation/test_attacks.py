@@ -139,7 +139,7 @@ def test_the_gradient_is_that_of_keras(tmp_path, dataset):
     model = find_model("fashion-dscnn")
     made = make_variant(model, find_recipe("fp32"), cache=tmp_path, observer=SilentObserver())
     chosen = choose_samples(load_dataset(model), 20)
-    inputs, labels = chosen.inputs[0], chosen.labels
+    inputs, labels = chosen.inputs[0][..., None], chosen.labels
     network = keras.models.load_model(model.locate(model.source.path))
     with tf.GradientTape() as tape:
         watched = tf.constant(inputs)

@@ -19,6 +19,7 @@ for argument; do
   esac
 done
 slow=$((1000 + 2000 / warmup))
+sleep 0.2
 cat <<END
 STARTING!
 Running benchmark for at least $warmup iterations and at least 0 seconds but terminate if exceeding 150 seconds.

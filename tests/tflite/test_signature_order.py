@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
+from small_graphs import static_ranges
 
 from harness.compression.graph import quantizer
 from harness.compression.sources.load import convert
@@ -33,7 +34,7 @@ def quantized(graph: bytes) -> bytes:
         {name: random.normal(size=found["shape"]).astype(np.float32) for name, found in shapes.items()}
         for _ in range(100)
     ]
-    ranges = quantizer.calibrate(graph, samples, extremes=True)
+    ranges = static_ranges(graph, samples)
     return quantizer.quantize(graph, [quantizer.FormatRule("int8", "int8")], ranges=ranges, float_io=False)
 
 
