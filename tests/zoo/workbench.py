@@ -1,4 +1,4 @@
-"""Carry out recipes on a network of the zoo in this process, and run the variants here and in the official tool."""
+"""Carry out recipes on a network of the zoo in this process, and run the variants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import networks
 import numpy as np
-from official_runtime import run_official
 
 from harness.compression.recipe_state import RecipeState, WorkerServices
 from harness.compression.recipes import find_recipe
@@ -120,34 +119,6 @@ def run_on_host(content: bytes, inputs: Sequence[Any]) -> list[Any]:
         for name, array in runner(**feed).items():
             found[name].append(_decode(array, given[name]))
     return [np.concatenate(arrays) for arrays in found.values()]
-
-
-def run_in_official_tool(tools: Path, content: bytes, inputs: Sequence[Any], folder: Path, *flags: str) -> list[Any]:
-    """Return what benchmark_model 2.14.1 computes for the first sample, ordered and decoded as by `run_on_host`."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
-    runner = interpreter.get_signature_runner()
-    by_name = runner.get_input_details()
-    values = {
-        by_name[name]["index"]: _encode(array[:1], by_name[name])
-        for name, array in zip(_in_order(by_name), inputs, strict=True)
-    }
-    feed = [values[detail["index"]] for detail in interpreter.get_input_details()]
-    path = folder / "variant.tflite"
-    path.write_bytes(content)
-    finished = run_official(tools, path, feed, folder, *flags)
-    if finished.returncode or not (folder / "out.bin").is_file():
-        raise AssertionError(f"benchmark_model 2.14.1 failed: {finished.stdout[-800:]}{finished.stderr[-800:]}")
-    raw, found, start = (folder / "out.bin").read_bytes(), {}, 0
-    for detail in interpreter.get_output_details():
-        array = np.empty(detail["shape"], detail["dtype"])
-        found[detail["index"]] = np.frombuffer(raw, array.dtype, array.size, start).reshape(array.shape)
-        start += array.nbytes
-    assert start == len(raw)
-    details = runner.get_output_details()
-    return [_decode(found[details[name]["index"]], details[name]) for name in sorted(details)]
 
 
 def _in_order(details: dict[str, Any]) -> list[str]:
