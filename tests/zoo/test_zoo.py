@@ -18,6 +18,9 @@ pytestmark = pytest.mark.slow
 LEAST_DB = {"fp32": 80.0, "fp16": 45.0, "dynamic-int8": 20.0, "int16x8": 20.0}
 """By recipe: the error of an output must be this far below the output itself."""
 
+HALF_DB = 50.0
+"""Keras computes the answers of a network of mixed precision in float16 itself."""
+
 INT8_RECIPES = ("int8", "int8-io")
 NOISE_DB = 3.0
 """Two int8 variants of one network differ by this much from rounding alone."""
@@ -44,13 +47,16 @@ def _quality_db(subject: Subject, content: bytes) -> list[float]:
 @pytest.mark.parametrize("recipe", list(LEAST_DB))
 def test_a_variant_answers_as_keras_does(subject: Subject, recipe: str) -> None:
     quality = _quality_db(subject, _variant(subject, recipe))
-    assert min(quality) >= LEAST_DB[recipe], quality
+    least = min(LEAST_DB[recipe], HALF_DB) if subject.name == "mixed_precision" else LEAST_DB[recipe]
+    assert min(quality) >= least, quality
 
 
 @pytest.mark.parametrize("recipe", INT8_RECIPES)
 def test_int8_is_no_worse_than_the_converters(subject: Subject, recipe: str) -> None:
     if len(subject.inputs) > 1:
         pytest.skip("the converter gives its calibration samples to several inputs in another order")
+    if subject.name == "lstm":
+        pytest.skip("LiteRT cannot run what the converter makes of a loop in int8")
     found = _quality_db(subject, _variant(subject, recipe))
     yardstick = _quality_db(subject, workbench.convert_to_int8(subject))
     for harness_db, converter_db in zip(found, yardstick, strict=True):
