@@ -62,8 +62,8 @@ class CheckData:
         """Identity of samples, labels, limits and float model: what was checked with others is checked again."""
         labels = b"" if self.samples.labels is None else self.samples.labels.tobytes()
         model = self.float_variant.sha256 if self.float_variant else ""
-        told = f"{self.samples.sha256} {model} {self.limits.model_dump_json()} {self.scored_title}".rstrip()
-        return hashlib.sha256(told.encode() + labels).hexdigest()
+        settings = f"{self.samples.sha256} {model} {self.limits.model_dump_json()} {self.scored_title}".rstrip()
+        return hashlib.sha256(settings.encode() + labels).hexdigest()
 
 
 def measure_accuracy(

@@ -216,15 +216,15 @@ _CRASH_WORDS = ("fault", "bort", "illed", "us error", "nstruction", "xception", 
 
 
 def error_lines(lines: Sequence[LogLine]) -> list[LogLine]:
-    """Return the lines that tell of an error, in order, each text once; of a crash also the sentence before it."""
-    told = {index for index, line in enumerate(lines) if _tells_of_error(line)}
+    """Return the lines that report an error, in order, each text once; of a crash also the sentence before it."""
+    reported = {index for index, line in enumerate(lines) if _is_error(line)}
     for crash in list(find_crashes(lines))[:1]:
         last_sentence = next((index for index in range(crash - 1, -1, -1) if lines[index].text), crash)
-        told |= {last_sentence, crash}
-    return list({lines[index].text: lines[index] for index in sorted(told, reverse=True)}.values())[::-1]
+        reported |= {last_sentence, crash}
+    return list({lines[index].text: lines[index] for index in sorted(reported, reverse=True)}.values())[::-1]
 
 
-def _tells_of_error(line: LogLine) -> bool:
+def _is_error(line: LogLine) -> bool:
     is_error = line.level in ("ERROR", "FATAL") and line.tag in _RUNTIME_TAGS
     is_error = is_error or line.text.startswith(_PLAIN_ERRORS) or "-bit ELF file" in line.text
     return is_error and not _HARMLESS.search(line.text)

@@ -140,8 +140,8 @@ def _left_out(folder: Path, entries: Iterable[Path]) -> list[str]:
     if not others:
         return []
     kinds = Counter(file.suffix.lower() or "no ending" for file in others)
-    told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return [f"{folder}: {pluralize(len(others), 'file')} left out ({told}), such as {others[0].relative_to(folder)}."]
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return [f"{folder}: {pluralize(len(others), 'file')} left out ({counts}), such as {others[0].relative_to(folder)}."]
 
 
 def _pixels(image: Any, channels: int) -> NDArray[np.float32]:  # noqa: ANN401

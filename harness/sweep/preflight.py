@@ -83,5 +83,5 @@ def check_model(model: ModelSpec) -> None:
 
 def _nothing_to_run_on(problems: Sequence[HarnessError]) -> HarnessError:
     usage = next((problem for problem in problems if isinstance(problem, UsageError)), None)
-    told = "\n".join(dict.fromkeys(map(str, problems)))
-    return usage or MissingPrerequisiteError(told, problems[0].advice)
+    reasons = "\n".join(dict.fromkeys(map(str, problems)))
+    return usage or MissingPrerequisiteError(reasons, problems[0].advice)

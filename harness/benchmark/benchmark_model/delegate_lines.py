@@ -104,7 +104,7 @@ class DelegateLines:
 
     def extent(self, is_counted: Callable[[str], bool]) -> str | None:
         """Return how far the last such delegate took the graph, in the tool's own sentence; None without one."""
-        return next((told.extent for told in reversed(self.explicit) if is_counted(told.delegate)), None)
+        return next((line.extent for line in reversed(self.explicit) if is_counted(line.delegate)), None)
 
     def main_graph(self, signature: str | None) -> tuple[int, str] | None:
         """Return the graph of a signature, else the first; None if the log names no graph."""

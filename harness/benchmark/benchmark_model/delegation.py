@@ -110,9 +110,9 @@ def _is_on_cpu_alone(log: BenchmarkLog, delegate: Delegate) -> bool:
 
 def not_there(log: BenchmarkLog, delegate: Delegate) -> str:
     """Return the sentence by which the runtime says that it has no such delegate; empty if there is none."""
-    told = log.delegates.not_there
+    missing = log.delegates.not_there
     own_name = delegate.name.rstrip(":")
-    return next((line.text for name, line in told if is_called(delegate, name) or name.lower() == own_name), "")
+    return next((line.text for name, line in missing if is_called(delegate, name) or name.lower() == own_name), "")
 
 
 def full_delegation_failure(delegation: Delegation) -> Failure | None:

@@ -131,9 +131,9 @@ def open_device(name: str | DeviceRef, *, label: str | None = None) -> AdbDevice
     if state is None:
         listed = ", ".join(f"{serial} ({ConnectionState.parse(text)})" for serial, text in states.items())
         failure = failure_of_state(device.label, None)
-        told = f"{failure.message.removesuffix('.')}; attached: {listed or 'no device'}."
+        message = f"{failure.message.removesuffix('.')}; attached: {listed or 'no device'}."
         raise DeviceError(
-            replace(failure, message=told), "Name an attached device, or connect this one; see `harness devices`."
+            replace(failure, message=message), "Name an attached device, or connect this one; see `harness devices`."
         )
     if state is not ConnectionState.DEVICE:
         raise DeviceError(failure_of_state(device.label, state), state.advice)

@@ -94,8 +94,8 @@ def _files(checks: Sequence[FileCheckRow]) -> str:
     if not checks:
         return "not hashed again: measured by an older version"
     bad = [check for check in checks if not check.passed]
-    told = "; ".join(f"{check.path}: {check.found_sha256 or 'gone'} at {check.checked_at_utc}" for check in bad)
-    return f"hashed on the device, last at {checks[-1].checked_at_utc}: {told or 'always what was pushed'}"
+    changes = "; ".join(f"{check.path}: {check.found_sha256 or 'gone'} at {check.checked_at_utc}" for check in bad)
+    return f"hashed on the device, last at {checks[-1].checked_at_utc}: {changes or 'always what was pushed'}"
 
 
 def _latency(summary: ResultRow) -> str:
