@@ -28,6 +28,7 @@ if [ "$1" = --help ]; then
   exit 1
 fi
 read -r load_us <"$TOYBENCH_HOME/toybench.conf" || exit 3
+sleep 0.05
 echo "load $load_us"
 echo "timed $2 times, {mean} us each"
 """

@@ -17,6 +17,7 @@ WILD_AND_QUIET = """
 n=$(($(cat /data/count 2>/dev/null) + 1)); echo $n >/data/count
 average=1000
 case "$*" in *use_xnnpack=false*) average=$((1000 + n % 3 * 200)) ;; esac
+sleep 0.03
 cat <<END
 STARTING!
 Running benchmark for at least 1 iterations and at least 0 seconds but terminate if exceeding 150 seconds.

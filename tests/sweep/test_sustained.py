@@ -27,6 +27,7 @@ case "$*" in *--min_secs=1\\ *)
   [ $n = 2 ] && sed -i 's/Status: 0/Status: 2/' /run/state/dumpsys-thermalservice
 esac
 count=10
+sleep 0.03
 case "$*" in *--num_runs=1\\ *) count=70; sleep 0.11 ;; esac
 cat <<END
 STARTING!
