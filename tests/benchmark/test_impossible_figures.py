@@ -1,11 +1,11 @@
 """Figures that no process can have measured are never numbers: faster than a clock, longer than the process."""
 
 import pytest
+import results_examples
 
 from harness.benchmark.benchmark_model.outcome import judge
 from harness.benchmark.invocation import InvocationRequest, Pass
 from harness.benchmark.invoke import invoke
-from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.device import CommandResult, DeviceKind
 from harness.errors import FailureClass
 
@@ -42,27 +42,8 @@ class Phone:
 
 @pytest.fixture
 def tool(tmp_path):
-    return Tool(
-        name="benchmark_model",
-        family=ToolFamily.INTERPRETER,
-        system=ToolSystem.ANDROID,
-        abi="arm64-v8a",
-        sha256="0" * 64,
-        path=tmp_path,
-        origin="test",
-        flags=frozenset(
-            {
-                "graph",
-                "num_threads",
-                "num_runs",
-                "min_secs",
-                "max_secs",
-                "warmup_runs",
-                "warmup_min_secs",
-                "use_xnnpack",
-            }
-        ),
-    )
+    flags = "graph num_threads num_runs min_secs max_secs warmup_runs warmup_min_secs use_xnnpack"
+    return results_examples.tool().model_copy(update={"path": tmp_path, "flags": frozenset(flags.split())})
 
 
 @pytest.mark.parametrize(

@@ -102,22 +102,6 @@ class FaultySweep(ScriptedSweep):
         }
 
 
-def knobs(phone):
-    """Return everything on a phone that a knob can turn, seen from outside."""
-    clocks = [
-        phone.controls.clock(core, f"scaling_{name}")
-        for core in range(9)
-        for name in ("governor", "min_freq", "max_freq")
-    ]
-    screen = (phone.folder / "state/dumpsys-power").read_text().strip()
-    return [
-        phone.controls.fixed_performance,
-        phone.controls.setting("global", "stay_on_while_plugged_in"),
-        screen,
-        *clocks,
-    ]
-
-
 def stray_files(phone):
     """Return what lies in harness's folder on a phone besides whole files under the names of their contents."""
     folder = phone.processes.inside(WORK_FOLDER.removeprefix("/"))

@@ -128,3 +128,15 @@ FAULTS = MappingProxyType(
     }
 )
 """For phones with a cable and with keys."""
+
+
+def knobs(phone: VirtualPhone) -> dict[str, str | None]:
+    """Return everything on the phone that a knob can turn, seen from outside."""
+    clocks = {
+        f"cpu{core}/{name}": phone.controls.clock(core, f"scaling_{name}")
+        for core in range(9)
+        for name in ("governor", "min_freq", "max_freq")
+    }
+    awake = phone.controls.setting("global", "stay_on_while_plugged_in")
+    screen = (phone.folder / "state/dumpsys-power").read_text().strip()
+    return {"fixed performance": str(phone.controls.fixed_performance), "stay-awake": awake, "screen": screen, **clocks}

@@ -33,6 +33,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from injected_faults import knobs
 from rich.console import Console
 from rich.table import Table
 
@@ -330,18 +331,6 @@ class Sweep:
 
 def _records(rows: Sequence[object]) -> list[dict[str, Any]]:
     return [vars(row) for row in rows]
-
-
-def knobs(phone: VirtualPhone) -> dict[str, str | None]:
-    """Return everything on the phone that a knob can turn, seen from outside."""
-    clocks = {
-        f"cpu{core}/{name}": phone.controls.clock(core, f"scaling_{name}")
-        for core in range(9)
-        for name in ("governor", "min_freq", "max_freq")
-    }
-    awake = phone.controls.setting("global", "stay_on_while_plugged_in")
-    screen = (phone.folder / "state/dumpsys-power").read_text().strip()
-    return {"fixed performance": str(phone.controls.fixed_performance), "stay-awake": awake, "screen": screen, **clocks}
 
 
 def changed(before: dict[str, str | None], now: dict[str, str | None]) -> list[str]:

@@ -62,7 +62,7 @@ from harness.sweep.variants import AS_IS_RECIPE
 from harness.virtual_phone.phone import VirtualPhone, virtual_phone
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "benchmarks")]
-from experiments.injected_faults import FAULTS, commands_on, tools_on  # noqa: E402 - found by the line above
+from experiments.injected_faults import FAULTS, commands_on, knobs, tools_on  # noqa: E402 - found by the line above
 from scale import LOG, MODEL, RUNS, StandIn  # noqa: E402
 
 PHONES, QUICK_PHONES = 8, 3
@@ -423,22 +423,6 @@ def left_files(phone: VirtualPhone) -> list[str]:
     folder = inside(phone, WORK_FOLDER.removeprefix("/"))
     files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
     return [file for file in files if not re.fullmatch(r"blobs/[0-9a-f]{64}", file)]
-
-
-def knobs(phone: VirtualPhone) -> list[object]:
-    """Return everything on a phone that a knob can turn, seen from outside."""
-    clocks = [
-        phone.controls.clock(core, f"scaling_{name}")
-        for core in range(9)
-        for name in ("governor", "min_freq", "max_freq")
-    ]
-    screen = (phone.folder / "state/dumpsys-power").read_text().strip()
-    return [
-        phone.controls.fixed_performance,
-        phone.controls.setting("global", "stay_on_while_plugged_in"),
-        screen,
-        *clocks,
-    ]
 
 
 def records(rows: Sequence[object]) -> list[dict[str, Any]]:

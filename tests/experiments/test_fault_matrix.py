@@ -7,8 +7,8 @@ from pathlib import Path
 
 import matrix
 import pytest
-from experiments.injected_faults import FAULTS
-from faulty_sweep import OVERLAPS, PLAN, RUNNING, FaultySweep, Held, knobs, settled, stray_files
+from experiments.injected_faults import FAULTS, knobs
+from faulty_sweep import OVERLAPS, PLAN, RUNNING, FaultySweep, Held, settled, stray_files
 from traps import BEGUN, HOLD, SILENT_LIMIT_S, Phase, Trap, TrappedDevice
 
 from harness.devices.adb import device as adb_device

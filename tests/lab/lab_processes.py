@@ -12,13 +12,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from scripted_sweep import FLAGS, LOG, RUNS
+from scripted_sweep import LOG, RUNS, script_tool
 
-from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.adb.server import adb_program
-from harness.files import sha256_of
 from harness.virtual_phone.processes import PhoneProcesses
-from harness.virtual_phone.recording import host_abi
 
 MODEL = Path(__file__).parents[1] / "accuracy" / "data" / "pooled-float.tflite"
 LIMIT_S = 180
@@ -140,16 +137,7 @@ def register_stand_in(folder, sleep_s):
     script = folder / "benchmark_model"
     hold = "while [ -e /data/hold ] && ! rm /data/one 2>/dev/null; do sleep 0.1; done"
     script.write_text(f"#!/system/bin/sh\n{hold}\nsleep {sleep_s}\ncat <<'END'\n{LOG.format(runs=RUNS)}END\n")
-    tool = Tool(
-        name="benchmark_model",
-        family=ToolFamily.INTERPRETER,
-        system=ToolSystem.VIRTUAL_PHONE,
-        abi=host_abi(),
-        sha256=sha256_of(script),
-        path=script,
-        origin="stand-in",
-        flags=frozenset(FLAGS.split()),
-    )
+    tool = script_tool(script, origin="stand-in")
     (folder / "tools.json").write_text(json.dumps([json.loads(tool.model_dump_json())]))
 
 

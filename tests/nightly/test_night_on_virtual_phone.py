@@ -10,20 +10,17 @@ import time
 from pathlib import Path
 
 import pytest
-from scripted_sweep import Notebook, OneTool
+from scripted_sweep import Notebook, OneTool, script_tool
 from stored_tables import frame
 
 from harness.analysis.history.night_check import Trouble
-from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
 from harness.devices.lease import lease
 from harness.errors import ExitCode
-from harness.files import sha256_of
 from harness.nightly.night import NightSettings, night_lock, run_night
 from harness.spec.sweep import load_sweep_spec
 from harness.store.records import SweepStatus
 from harness.store.store import Store
 from harness.sweep.context import Deadline
-from harness.virtual_phone.recording import host_abi
 
 pytestmark = pytest.mark.virtual_phone
 
@@ -55,16 +52,7 @@ class Lab:
         self.phone = phone
         self.results = folder / "results"
         self.notebook = Notebook()
-        self._tool = Tool(
-            name="benchmark_model",
-            family=ToolFamily.INTERPRETER,
-            system=ToolSystem.VIRTUAL_PHONE,
-            abi=host_abi(),
-            sha256=sha256_of(script),
-            path=script,
-            origin="test",
-            flags=frozenset(FLAGS.split()),
-        )
+        self._tool = script_tool(script, flags=frozenset(FLAGS.split()))
 
     def night(self, threads=(1,), deadline=None, **settings):
         spec = load_sweep_spec(

@@ -63,6 +63,20 @@ exit
 """What runs as many runs as it is told, and loads faster from a cache."""
 
 
+def script_tool(script, **more):
+    """Return a script as the tool of virtual phones; `more` are further fields."""
+    known = {"flags": frozenset(FLAGS.split()), "origin": "test", **more}
+    return Tool(
+        name="benchmark_model",
+        family=ToolFamily.INTERPRETER,
+        system=ToolSystem.VIRTUAL_PHONE,
+        abi=host_abi(),
+        sha256=sha256_of(script),
+        path=script,
+        **known,
+    )
+
+
 class OneTool:
     """A registry that knows one tool."""
 
@@ -101,16 +115,7 @@ class ScriptedSweep:
     def __init__(self, folder, while_it_runs="", measurement=None, **spec):
         script = folder / "benchmark_model"
         script.write_text(f"#!/system/bin/sh\n{while_it_runs}\nsleep {SECONDS}\necho '{LOG.format(runs=RUNS)}'\n")
-        tool = Tool(
-            name="benchmark_model",
-            family=ToolFamily.INTERPRETER,
-            system=ToolSystem.VIRTUAL_PHONE,
-            abi=host_abi(),
-            sha256=sha256_of(script),
-            path=script,
-            origin="test",
-            flags=frozenset(FLAGS.split()),
-        )
+        tool = script_tool(script)
         model = folder / "model.tflite"
         model.write_bytes(b"model")
         measurement = {

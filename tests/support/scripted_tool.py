@@ -1,11 +1,8 @@
 """A stand-in for the official tool that the console program runs on virtual phones: fast, and it counts itself."""
 
-from scripted_sweep import FLAGS, LOG, RUNS, SECONDS
+from scripted_sweep import FLAGS, LOG, RUNS, SECONDS, script_tool
 
 from harness.benchmark.registry import ToolRegistry
-from harness.benchmark.tool import Tool, ToolFamily, ToolSystem
-from harness.files import sha256_of
-from harness.virtual_phone.recording import host_abi
 
 SHORT = """
 [measurement]
@@ -31,16 +28,7 @@ def register_scripted_tool(folder, while_it_runs=""):
     script.write_text(
         f"#!/system/bin/sh\necho process >>{COUNT}\n{while_it_runs}\nsleep {SECONDS}\ncat <<'END'\n{log}END\n"
     )
-    tool = Tool(
-        name="benchmark_model",
-        family=ToolFamily.INTERPRETER,
-        system=ToolSystem.VIRTUAL_PHONE,
-        abi=host_abi(),
-        sha256=sha256_of(script),
-        path=script,
-        origin="test",
-        vendor_folder=folder,
-    )
+    tool = script_tool(script, flags=None, vendor_folder=folder)
     return registry.remember_flags(tool, FLAGS.split())
 
 
