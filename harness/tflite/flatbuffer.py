@@ -66,13 +66,31 @@ def operator_scopes(content: bytes) -> list[str]:
     """Return, for each operator of the main graph, the names of the tensors that it writes, each followed by `;`."""
     from ai_edge_litert import schema_py_generated as schema
 
-    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    return _scopes(schema.Model.GetRootAs(content, 0).Subgraphs(0))
+
+
+def inner_scopes(content: bytes) -> list[str]:
+    """Return the scopes of the operators inside loops and branches: in graphs that no signature names."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    outer = {model.SignatureDefs(index).SubgraphIndex() for index in range(model.SignatureDefsLength())} | {0}
+    inner = (model.Subgraphs(place) for place in range(model.SubgraphsLength()) if place not in outer)
+    return [scope for graph in inner for scope in _scopes(graph)]
+
+
+def _scopes(graph: FlatbufferObject) -> list[str]:
     scopes = []
     for index in range(graph.OperatorsLength()):
         operator = graph.Operators(index)
         outputs = [graph.Tensors(operator.Outputs(place)).Name() for place in range(operator.OutputsLength())]
         scopes.append("".join(f"{(name or b'').decode('utf-8', 'replace')};" for name in outputs))
     return scopes
+
+
+def tensor_indices(vector: Sequence[int] | None) -> list[int]:
+    """Return a vector of tensors, which is None where an operator or graph of the object API has none."""
+    return [] if vector is None else [int(index) for index in vector]
 
 
 def signature_keys(content: bytes) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.tflite.flatbuffer import operator_code
+from harness.tflite.flatbuffer import operator_code, tensor_indices
 from harness.tflite.library_types import FlatbufferObject
 from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES
 
@@ -51,7 +51,7 @@ def _separate(model: FlatbufferObject, graph: FlatbufferObject, is_chosen: Calla
     copies: dict[tuple[int, bool, bool], int] = {}
     for operator in graph.operators:
         group = bool(_parameters(model, operator)), is_chosen(_scope(graph, operator))
-        for place, index in enumerate(_indices(operator.inputs)):
+        for place, index in enumerate(tensor_indices(operator.inputs)):
             if index < 0 or not _is_float_constant(model, graph.tensors[index]):
                 continue
             if first.setdefault(index, group) != group:
@@ -63,7 +63,8 @@ def _separate(model: FlatbufferObject, graph: FlatbufferObject, is_chosen: Calla
 
 def _scope(graph: FlatbufferObject, operator: FlatbufferObject) -> str:
     return "".join(
-        f"{(graph.tensors[index].name or b'').decode('utf-8', 'replace')};" for index in _indices(operator.outputs)
+        f"{(graph.tensors[index].name or b'').decode('utf-8', 'replace')};"
+        for index in tensor_indices(operator.outputs)
     )
 
 
@@ -74,20 +75,15 @@ def _parameters(model: FlatbufferObject, operator: FlatbufferObject) -> list[int
     kinds = {getattr(schema.BuiltinOperator, name) for name in OUTPUT_CHANNEL_AXES}
     if model.operatorCodes[operator.opcodeIndex].builtinCode not in kinds:
         return []
-    return [index for index in _indices(operator.inputs)[KERNEL_INPUT:] if index >= 0]
-
-
-def _indices(vector: NDArray[np.int32] | None) -> list[int]:
-    """Return a vector of tensors, which is None where an operator or graph has none."""
-    return [] if vector is None else [int(index) for index in vector]
+    return [index for index in tensor_indices(operator.inputs)[KERNEL_INPUT:] if index >= 0]
 
 
 def _chosen_constants(model: FlatbufferObject, graph: FlatbufferObject, is_chosen: Callable[[str], bool]) -> list[int]:
     read: dict[int, None] = {}
-    kept = {*_indices(graph.outputs)}
+    kept = {*tensor_indices(graph.outputs)}
     layers: list[set[int]] = []
     for operator in graph.operators:
-        inputs = [index for index in _indices(operator.inputs) if index >= 0]
+        inputs = [index for index in tensor_indices(operator.inputs) if index >= 0]
         constants = {index: None for index in inputs if _is_float_constant(model, graph.tensors[index])}
         layers.append(constants.keys() & set(_parameters(model, operator)))
         if not is_chosen(_scope(graph, operator)):

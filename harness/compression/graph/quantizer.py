@@ -13,6 +13,7 @@ from typing import Literal
 from harness.compression.graph.half_precision import store_float16
 from harness.compression.graph.ranges import Ranges
 from harness.compression.weights.rounding import ScaleRule, regrid
+from harness.tflite.flatbuffer import inner_scopes, tensor_indices
 from harness.tflite.library_types import FlatbufferObject, QuantizerRecipe
 
 SIGNATURE = "serving_default"
@@ -81,7 +82,7 @@ def quantize(
     static = any(rule.activations != "float" for rule in rules)
     if float_io and static:
         _leave_float(recipe, _EVERY_NAME, "INPUT", "OUTPUT")
-    if static and (inside := _scopes_inside_control_flow(graph)):
+    if static and (inside := inner_scopes(graph)):
         # The quantizer changes the type of a loop's outputs but not that of the inputs which they become.
         _leave_float(recipe, f"^(?:{'|'.join(map(re.escape, inside))})$", "ALL_SUPPORTED")
     quantized = graph if all(rule.weights == "fp16" for rule in rules) else _run(graph, recipe, ranges)
@@ -169,38 +170,29 @@ def _consistent(quantized: bytes, graph: bytes) -> bytes:
     from ai_edge_litert.tools import flatbuffer_utils
 
     model, floats = (flatbuffer_utils.read_model_from_bytearray(bytearray(content)) for content in (quantized, graph))
+    is_changed = False
     for signature, original in zip(model.signatureDefs or (), floats.signatureDefs or (), strict=True):
         places = list(floats.subgraphs[original.subgraphIndex].outputs)
         outputs = model.subgraphs[signature.subgraphIndex].outputs
         for entry, before in zip(signature.outputs, original.outputs, strict=True):
-            entry.tensorIndex = outputs[places.index(before.tensorIndex)]
+            place = outputs[places.index(before.tensorIndex)]
+            is_changed |= entry.tensorIndex != place
+            entry.tensorIndex = place
     for subgraph in model.subgraphs:
-        read = {index for operator in subgraph.operators for index in operator.inputs} | set(subgraph.outputs)
+        read = {index for operator in subgraph.operators for index in tensor_indices(operator.inputs)}
+        read.update(tensor_indices(subgraph.outputs))
         for operator in subgraph.operators:
-            outputs = [(index, subgraph.tensors[index]) for index in operator.outputs]
-            used = [tensor for index, tensor in outputs if index in read and _has_scale(tensor)]
-            for index, tensor in outputs:
+            written = [(index, subgraph.tensors[index]) for index in tensor_indices(operator.outputs)]
+            used = [tensor for index, tensor in written if index in read and _has_scale(tensor)]
+            for index, tensor in written:
                 if used and index not in read and tensor.type == schema.TensorType.FLOAT32:
                     tensor.type, tensor.quantization = used[0].type, used[0].quantization
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+                    is_changed = True
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if is_changed else quantized
 
 
 def _has_scale(tensor: FlatbufferObject) -> bool:
     return tensor.quantization is not None and tensor.quantization.scale is not None
-
-
-def _scopes_inside_control_flow(graph: bytes) -> list[str]:
-    """Return the scopes of the operators in the bodies of loops and branches."""
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(graph))
-    outer = {signature.subgraphIndex for signature in model.signatureDefs or ()} | {0}
-    return [
-        "".join(f"{subgraph.tensors[index].name.decode()};" for index in operator.outputs)
-        for place, subgraph in enumerate(model.subgraphs)
-        if place not in outer
-        for operator in subgraph.operators
-    ]
 
 
 def _stamp_per_channel_dense(graph: bytes) -> bytes:
