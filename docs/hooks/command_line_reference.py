@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import typer.main
@@ -57,17 +56,20 @@ def _parameter(parameter: Any) -> list[str]:  # noqa: ANN401
 def _value(parameter: Any) -> str:  # noqa: ANN401
     if getattr(parameter, "is_flag", False):
         return ""
-    kind = parameter.type_descriptor.annotation
-    kind = next((inner for inner in getattr(kind, "__args__", ()) if inner is not type(None)), kind)
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        shown = ", ".join(code(choice.value) for choice in kind)
+    kind = parameter.type
+    if hasattr(kind, "choices"):
+        shown = ", ".join(map(code, kind.choices))
     else:
         is_option = parameter.opts[0].startswith("-")
-        shown = code(parameter.metavar) if parameter.metavar and is_option else _KINDS.get(kind, "text")
+        shown = code(parameter.metavar) if parameter.metavar and is_option else _value_kind(kind.name)
     return f"{shown}, may be repeated" if parameter.multiple else shown
 
 
-_KINDS: dict[object, str] = {int: "whole number", float: "number", Path: "path"}
+def _value_kind(name: str) -> str:
+    """Return what to call a value of the type of that name, such as "int" or "float range"."""
+    name = name.removesuffix(" range")
+    kinds = {"str": "text", "int": "whole number", "integer": "whole number", "float": "number"}
+    return kinds.get(name, "path" if name in ("file", "directory") else name)
 
 
 def _default(parameter: Any) -> str:  # noqa: ANN401
