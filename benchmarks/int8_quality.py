@@ -1,6 +1,7 @@
 """How near int8 stays to float, by harness and its peers: `python benchmarks/int8_quality.py MODEL... [--quick]`.
 
-Each MODEL is a name or TOML file with `calibration_images` and `test_images`. All sides calibrate on the same samples.
+Each MODEL is a name or file with `calibration_images` and `test_images`, or with `--photos FOLDER` any model of one
+image: crops of half the folder's photos calibrate, crops of the others test. All sides calibrate on the same samples.
 The answers are compared per output: `agrees` is the share of test images with the same largest value, SNR the energy
 of the float answers over that of the difference, `range` the share of the float answers' range that int8 reaches.
 TFLiteConverter takes part for Keras models alone: it reads no `.tflite` file.
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +27,12 @@ from litert_quantizer.quantizer import Quantizer
 from litert_quantizer.recipe_manager import RecipeManager
 from litert_quantizer.utils import qsv_utils
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from harness.compression.calibration import CalibrationRequest, calibration_samples
 from harness.compression.graph import quantizer
+from harness.compression.graph.float_constants import with_float_constants
 from harness.compression.graph.ranges import CLIPPED_SHARES, measure_ranges
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
@@ -37,45 +40,77 @@ from harness.compression.sources.load import is_keras, load_keras_model
 from harness.datasets.arrays import read_arrays
 from harness.paths import cache_folder
 from harness.progress import SilentObserver
-from harness.spec.model import ModelSpec, find_model
-from harness.tflite.flatbuffer import signature_keys, with_current_codes
+from harness.spec.model import ModelSpec, TfliteFile, find_model
+from harness.tflite.flatbuffer import read_graph, signature_keys, with_current_codes
 from harness.tflite.interpreter import interpret
 
 SAMPLES, QUICK = 200, 20
 Floats = NDArray[np.float64]
 
 
+os.environ["TQDM_DISABLE"] = "1"  # litert-quantizer's progress bars
+
+
 def main() -> None:
     """Compare, print one table per model, and end with one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="+", help="names or TOML files")
+    parser.add_argument("models", nargs="+", help="names or files")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="take crops of these JPEG files as images")
     parser.add_argument("--quick", action="store_true", help=f"calibrate and test on {QUICK} images")
     arguments = parser.parse_args()
     count = QUICK if arguments.quick else SAMPLES
-    figures = {name: _compare(find_model(name), count) for name in arguments.models}
+    figures = {name: _compare(find_model(name), arguments.photos, count) for name in arguments.models}
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()[0]}
     print(json.dumps({"benchmark": "int8_quality", "figures": figures, "machine": machine}))
 
 
-def _compare(model: ModelSpec, count: int) -> dict[str, list[dict[str, float]]]:
-    plain = make_variant(model, builtin_recipes()["fp32"], cache=cache_folder(), observer=SilentObserver())
-    graph = quantizer.ensure_signature(with_current_codes(plain.path.read_bytes()))
-    samples = calibration_samples(model, graph, CalibrationRequest("data", count))
-    assert model.data is not None
-    images = read_arrays(model.locate(model.data.path), ["test_images"])["test_images"][:count]
-    inputs = (images * model.preprocessing.scale + model.preprocessing.offset).astype(np.float32)
+def _compare(model: ModelSpec, photos: Path | None, count: int) -> dict[str, list[dict[str, float]]]:
+    graph = quantizer.prepare(_float_graph(model))
+    (image,) = read_graph(graph, name=model.name).inputs
+    if photos is None:
+        assert model.data is not None
+        stored = read_arrays(model.locate(model.data.path), ["calibration_images", "test_images"])
+        chosen = [stored["calibration_images"][:count], stored["test_images"][:count]]
+    else:
+        files = sorted(photos.glob("*.jp*g"))
+        chosen = [_crops(half, image.shape[1:3], count) for half in (files[::2], files[1::2])]
+    scale, offset = model.preprocessing.scale, model.preprocessing.offset
+    calibration, inputs = ((images * scale + offset).astype(np.float32) for images in chosen)
+    samples = [{image.name: sample[None]} for sample in calibration]
     reference = _answers(graph, inputs)
     table = Table(title=f"int8 of {model.name} against float, {len(inputs)} images", title_justify="left")
     for column in ("made by", "kB", "agrees %", "SNR dB", "cosine", "range %"):
         table.add_column(column, justify="left" if column == "made by" else "right")
     figures = {}
     for name, content in _contestants(model, graph, samples):
+        print(f"{model.name}: {name}", file=sys.stderr)
         found = [_nearness(*pair) for pair in zip(_answers(content, inputs), reference, strict=True)]
         figures[name] = found
         cells = ["\n".join(f"{output[key]:.{places}f}" for output in found) for key, places in _COLUMNS]
         table.add_row(name, f"{len(content) / 1000:.0f}", *cells)
     Console(width=110).print(table)
     return figures
+
+
+def _float_graph(model: ModelSpec) -> bytes:
+    if isinstance(model.source, TfliteFile):  # also one with operators that phones lack
+        return with_float_constants(with_current_codes(model.locate(model.source.path).read_bytes()))
+    return make_variant(
+        model, builtin_recipes()["fp32"], cache=cache_folder(), observer=SilentObserver()
+    ).path.read_bytes()
+
+
+def _crops(files: list[Path], size: tuple[int, ...], count: int) -> NDArray[np.uint8]:
+    """Return square crops of the photos at random places and of random sizes, equally many of each photo."""
+    draw = np.random.default_rng(0)
+    crops = []
+    for place in range(count):
+        with Image.open(files[place % len(files)]) as photo:
+            side = int(min(photo.size) * draw.uniform(0.5, 1))
+            left, top = (int(draw.integers(0, length - side + 1)) for length in photo.size)
+            crop = photo.convert("RGB").crop((left, top, left + side, top + side))
+            crops.append(np.asarray(crop.resize((size[1], size[0]))))
+    return np.stack(crops)
 
 
 _COLUMNS = (("agrees", 1), ("snr_db", 1), ("cosine", 4), ("range", 1))

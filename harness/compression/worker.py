@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.compression.graph.float_constants import with_float_constants
 from harness.compression.recipe_state import RecipeState, WorkerServices
 from harness.compression.recipes import leading_weight_steps, trains
 from harness.compression.sources.load import is_keras, load_float_graph, load_keras_model, read_source_file
@@ -30,6 +31,7 @@ from harness.spec.model import ModelSpec, TfliteFile
 from harness.spec.recipe import Recipe
 from harness.tflite.flatbuffer import read_graph, with_current_codes
 from harness.tflite.library_types import KerasModel
+from harness.tflite.runtimes import CURRENT
 
 TIME_LIMIT_S = 2 * 3600.0
 """For recipes without training: a hung converter ends some time."""
@@ -188,7 +190,9 @@ def _load_graph(job: CompressionJob) -> bytes:
         path = job.model.locate(job.model.source.path)
         content = read_source_file(path)
         read_graph(content, name=str(path))  # an invalid model is named by its own file, not by its variant
-        return with_current_codes(content) if job.recipe.steps else content
+        if not job.recipe.steps and job.recipe.target_runtime == CURRENT:
+            return content  # as it is
+        return with_float_constants(with_current_codes(content))
     kept = _kept_graph(job, 0)
     if kept.is_file():
         return kept.read_bytes()

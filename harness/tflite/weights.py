@@ -96,7 +96,7 @@ def _kernels(content: bytes | bytearray) -> Iterator[tuple[Weight, NDArray[np.ui
         if stored.ctypes.data in addresses:
             continue
         addresses.add(stored.ctypes.data)
-        name = _unique((tensor.Name() or b"").decode("utf-8", "replace") or f"tensor {index}", names)
+        name = unique_name((tensor.Name() or b"").decode("utf-8", "replace") or f"tensor {index}", names)
         values = stored.view("<f4").reshape(tensor.ShapeAsNumpy())
         values.flags.writeable = False
         yield Weight(name, operator, values, OUTPUT_CHANNEL_AXES[operator]), stored
@@ -118,8 +118,8 @@ def operators(content: bytes | bytearray) -> Iterator[tuple[Any, Any, str, Any]]
             yield model, graph, known.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), ""), node
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    """Return the name, with a number after it when another kernel has it already, and take it."""
+def unique_name(name: str, taken: set[str]) -> str:
+    """Return the name, with a number after it if it is taken already, and take it."""
     number, result = 1, name
     while result in taken:
         number += 1

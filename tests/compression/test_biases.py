@@ -49,7 +49,7 @@ def _float_graph(size: float) -> bytes:
         values = np.moveaxis(weight.values.copy(), weight.output_channel_axis, 0)
         values[DEAD[weight.operator]] *= size
         changed[name] = np.moveaxis(values, 0, weight.output_channel_axis)
-    return quantizer.ensure_signature(replace_weights(graph, changed))
+    return quantizer.prepare(replace_weights(graph, changed))
 
 
 def _quantized(graph: bytes, rule: FormatRule, **settings: Any) -> bytes:

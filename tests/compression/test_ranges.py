@@ -14,7 +14,7 @@ from harness.compression.graph import quantizer
 from harness.compression.graph.ranges import measure_ranges
 from harness.spec.model import Data, ModelSpec, find_model
 
-GRAPH = quantizer.ensure_signature(dense_graph())
+GRAPH = quantizer.prepare(dense_graph())
 RANDOM = np.random.default_rng(4)
 VALUES = RANDOM.normal(size=(60, INPUT_SIZE)).astype(np.float32)
 
@@ -77,7 +77,7 @@ def test_percentile_cuts_inner_outliers_alone() -> None:
     inner = keras.layers.ReLU(name="inner")(image * 2.0)
     logits = keras.layers.Reshape((40, 50))(inner * 0.5)
     network = keras.Model(image, keras.layers.Softmax()(logits))
-    graph = quantizer.ensure_signature(bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert()))
+    graph = quantizer.prepare(bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert()))
     images = np.random.default_rng(1).uniform(0, 1, (100, 2000)).astype(np.float32)
     images[7, 7] = 100
     from ai_edge_litert.interpreter import Interpreter

@@ -69,7 +69,7 @@ def float_graph() -> bytes:
     found = enumerate(weights(graph).values())
     # Divided so that the activations keep their size: outputs near zero would prove nothing.
     scaled = {weight.name: _mostly_zeros(weight.values, number) / (1 - ZEROS) ** 0.5 for number, weight in found}
-    return quantizer.ensure_signature(replace_weights(graph, scaled))
+    return quantizer.prepare(replace_weights(graph, scaled))
 
 
 def _static_int8(graph: bytes) -> bytes:

@@ -49,7 +49,7 @@ def test_least_error_is_never_worse_and_ignores_zeros(weight: NDArray[Any], bits
 
 @pytest.mark.parametrize("activations", ["int8", "float"])
 def test_a_graph_on_a_new_grid_computes_what_its_numbers_say(activations: Any) -> None:
-    graph = quantizer.ensure_signature(dense_graph())
+    graph = quantizer.prepare(dense_graph())
     random = np.random.default_rng(5)
     inputs = random.normal(size=(50, INPUT_SIZE)).astype(np.float32)
     samples = [{"in": row[None]} for row in inputs]
@@ -67,7 +67,7 @@ def test_a_graph_on_a_new_grid_computes_what_its_numbers_say(activations: Any) -
 
 
 def test_the_formats_that_are_shown_are_those_of_the_file() -> None:
-    graph = quantizer.ensure_signature(dense_graph())
+    graph = quantizer.prepare(dense_graph())
     samples = [{"in": np.linspace(-1, 3, INPUT_SIZE, dtype=np.float32)[None]}]
     made = quantizer.quantize(
         graph,
@@ -88,7 +88,7 @@ def test_the_formats_that_are_shown_are_those_of_the_file() -> None:
 
 def test_fewer_bits_are_for_int4_alone() -> None:
     """Depthwise kernels, and layers that an accuracy budget gives back their precision, are stored as int8."""
-    graph = quantizer.ensure_signature(dense_graph())
+    graph = quantizer.prepare(dense_graph())
     plain = quantizer.quantize(graph, [quantizer.FormatRule("int8")])
     inputs = np.random.default_rng(6).normal(size=(20, INPUT_SIZE)).astype(np.float32)
     assert np.array_equal(

@@ -27,7 +27,7 @@ def quantized(graph: bytes) -> bytes:
     """Return the graph in int8, also at its ends."""
     from ai_edge_litert.interpreter import Interpreter
 
-    graph = quantizer.ensure_signature(graph)
+    graph = quantizer.prepare(graph)
     shapes = Interpreter(model_content=graph).get_signature_runner().get_input_details()
     random = np.random.default_rng(0)
     samples = [

@@ -15,6 +15,7 @@ from harness.compression.graph.ranges import Ranges
 from harness.compression.weights.rounding import ScaleRule, regrid
 from harness.tflite.flatbuffer import inner_scopes, tensor_indices
 from harness.tflite.library_types import FlatbufferObject, QuantizerRecipe
+from harness.tflite.weights import unique_name
 
 SIGNATURE = "serving_default"
 PER_CHANNEL_DENSE_VERSION = 12
@@ -23,22 +24,40 @@ PER_CHANNEL_DENSE_VERSION = 12
 _EVERY_NAME = ".*"
 
 
-def ensure_signature(graph: bytes) -> bytes:
-    """Return the graph with a signature, which the quantizer calibrates through; older files have none."""
+def prepare(graph: bytes) -> bytes:
+    """Return the graph with what the quantizer needs: a signature, and a name of its own for every tensor.
+
+    Old files have no signature, and those of some tools use a name twice or leave it out.
+    """
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(graph))
-    if model.signatureDefs:
-        return graph
-    main = model.subgraphs[0]
-    signature = schema.SignatureDefT()
-    signature.signatureKey = SIGNATURE
-    signature.subgraphIndex = 0
-    signature.inputs = [_named_tensor(main, index) for index in main.inputs]
-    signature.outputs = [_named_tensor(main, index) for index in main.outputs]
-    model.signatureDefs = [signature]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    is_changed = _name_apart(model)
+    if not model.signatureDefs:
+        main = model.subgraphs[0]
+        signature = schema.SignatureDefT()
+        signature.signatureKey = SIGNATURE
+        signature.subgraphIndex = 0
+        signature.inputs = [_named_tensor(main, index) for index in main.inputs]
+        signature.outputs = [_named_tensor(main, index) for index in main.outputs]
+        model.signatureDefs = [signature]
+        is_changed = True
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if is_changed else graph
+
+
+def _name_apart(model: FlatbufferObject) -> bool:
+    """Give the tensors of equal names a number each but the first. Return False if there are none."""
+    taken: set[str] = set()
+    is_changed = False
+    for subgraph in model.subgraphs:
+        for index, tensor in enumerate(subgraph.tensors):
+            name = (tensor.name or b"").decode("utf-8", "replace")
+            apart = unique_name(name or f"tensor {index}", taken)
+            if apart != name:
+                tensor.name = apart
+                is_changed = True
+    return is_changed
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
     """Store weights, and compute, in fewer bits, without training."""
     from harness.compression.graph import quantizer
 
-    graph = quantizer.ensure_signature(_float_graph(work))
+    graph = quantizer.prepare(_float_graph(work))
     _require_matches(work, graph, settings)
     ranges = _ranges(work, graph, settings)
     int4_bits = 3 if "int3" in (settings.weights, *(layer.weights for layer in settings.layers)) else 4
