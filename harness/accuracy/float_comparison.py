@@ -14,7 +14,7 @@ from harness.accuracy.reference import HostOutputs
 from harness.datasets.comparison import ComparisonInputs, InputKind, comparison_inputs, noise
 from harness.datasets.labelled import class_scores
 from harness.errors import FailureError
-from harness.spec.model import ModelSpec, TfliteFile
+from harness.spec.model import ModelSpec
 from harness.tflite.tensors import FloatArray
 from harness.tflite.variant import FidelityOutcome, OutputFidelity, TensorType, Variant, VariantFidelity
 
@@ -49,7 +49,7 @@ class FloatComparer:
 
     def _fidelity(self, variant: Variant) -> VariantFidelity:
         floats, inputs = self._floats, self._inputs
-        if floats is None or inputs is None or (isinstance(self._model.source, TfliteFile) and not variant.card.steps):
+        if floats is None or inputs is None:
             return VariantFidelity(outcome=FidelityOutcome.NO_FLOAT_MODEL, reason="not compared: no float model")
         if inputs.kind is InputKind.RANDOM and (variant.card.calibration or "").startswith(InputKind.RANDOM):
             inputs = noise(self._model, floats, like_calibration=True)

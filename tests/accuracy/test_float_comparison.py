@@ -15,7 +15,7 @@ from harness.accuracy.reference import HostOutputs
 from harness.compression.recipes import builtin_recipes, step_settings
 from harness.datasets.comparison import ComparisonInputs, InputKind, comparison_inputs
 from harness.datasets.labelled import Samples
-from harness.spec.model import Data, ModelSpec, Preprocessing, TfliteFile, find_model
+from harness.spec.model import Data, ModelSpec, Preprocessing, find_model
 from harness.tflite.flatbuffer import read_graph
 from harness.tflite.variant import FidelityOutcome, TensorType, Variant
 
@@ -223,14 +223,18 @@ def test_a_turned_bias_is_found_without_labels_and_without_data(reference, tmp_p
     assert good.worst.snr_db > 15
 
 
-def test_a_file_as_it_is_has_no_float_model(reference):
+def test_a_float_file_as_it_is_is_its_own_float_model(reference):
     floats = file_variant(DATA / "two-inputs.tflite")
-    model = find_model(str(floats.path))
-    assert isinstance(model.source, TfliteFile)
-    for comparer in (FloatComparer(model, floats, reference), FloatComparer(model, None, reference)):
-        fidelity = comparer.compared(floats).card.fidelity
-        assert str(fidelity) == "not compared: no float model"
-        assert fidelity.outcome is FidelityOutcome.NO_FLOAT_MODEL
+    fidelity = FloatComparer(find_model(str(floats.path)), floats, reference).compared(floats).card.fidelity
+    assert fidelity.outcome is FidelityOutcome.KEPT
+    assert [output.range_kept for output in fidelity.outputs] == [1] * len(floats.card.outputs)
+
+
+def test_a_quantized_file_has_no_float_model(reference):
+    variant = file_variant(DATA / "pooled-int8.tflite")
+    fidelity = FloatComparer(find_model(str(variant.path)), None, reference).compared(variant).card.fidelity
+    assert str(fidelity) == "not compared: no float model"
+    assert fidelity.outcome is FidelityOutcome.NO_FLOAT_MODEL
 
 
 def test_what_the_host_cannot_run_is_not_compared(reference, tmp_path):
