@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.datasets.arrays import CALIBRATION, ArraysUnreadableError, read_arrays
+from harness.datasets.arrays import ArraysUnreadableError
+from harness.datasets.calibration_arrays import calibration_names, read_calibration
 from harness.datasets.images import find_images
 from harness.errors import CompressionError, Failure, FailureClass
-from harness.spec.model import ModelSpec, Preprocessing
+from harness.spec.model import ModelSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     """Samples for each signature of a graph, by its name."""
 
 RANDOM_SEED = 0
-_CLASSES = "calibration_labels"
 GIVE_DATA = "Give --data with a folder of images or a .npz file, or [data] in the model's TOML file."
 
 
@@ -75,80 +74,18 @@ def calibration_samples(
     types = {name: detail["dtype"] for name, detail in details.items()}
     if request.kind == "random":
         return list(_random_samples(shapes, types, model, request.samples))
-    arrays, classes = _read(model, shapes, request.samples)
+    assert model.data is not None  # noqa: S101 - describe_calibration has refused this before
+    try:
+        arrays = read_calibration(model, shapes, request.samples)
+    except ArraysUnreadableError as error:
+        names = " and ".join(calibration_names(shapes).values())
+        raise _problem(
+            f"{model.locate(model.data.path)} {error}; this recipe needs the arrays {names} of a .npz file."
+        ) from error
     return [
         {name: _converted(array[index], types[name]).reshape(shapes[name]) for name, array in arrays.items()}
-        for index in _chosen(list(arrays.values()), classes, request.samples)
+        for index in range(len(next(iter(arrays.values()))))
     ]
-
-
-def _read(
-    model: ModelSpec, shapes: dict[str, tuple[int, ...]], most: int
-) -> tuple[dict[str, NDArray[Any]], list[bytes]]:
-    """Return an array per input, as the model takes it, with one row per sample, and each sample's class.
-
-    Of a folder of images, `most` are read.
-    """
-    import numpy as np
-
-    assert model.data is not None  # noqa: S101 - describe_calibration has refused this before
-    path = model.locate(model.data.path)
-    stored = {name: CALIBRATION if len(shapes) == 1 else f"calibration_{name}" for name in shapes}
-    try:
-        if path.is_dir() and len(shapes) == 1:
-            files = find_images(path).for_calibration.spread(most)
-            found = {stored[name]: files.pixels(shape[1:]) for name, shape in shapes.items()}
-            found[_CLASSES] = np.array(files.labels or [0] * len(files))
-        else:
-            found = read_arrays(path, [*stored.values()])
-    except ArraysUnreadableError as error:
-        raise _problem(
-            f"{path} {error}; this recipe needs the arrays {' and '.join(stored.values())} of a .npz file."
-        ) from error
-    count = len(next(iter(found.values())))
-    arrays = {}
-    for name, shape in shapes.items():
-        array = found[stored[name]]
-        if array.ndim == len(shape) - 1:
-            array = array[..., None]
-        if array.shape != (count, *shape[1:]) or not count:
-            raise _problem(
-                f"{path}: {stored[name]} have the shape {array.shape}, but the model's input is {shape}; "
-                "all sizes but the first must agree."
-            )
-        # Arrays of several inputs come as the model takes them: one scale cannot fit an image and an index.
-        is_scaled = len(shapes) == 1 and model.preprocessing != Preprocessing()
-        arrays[name] = _scaled(array, model.preprocessing) if is_scaled else array
-    try:
-        labels = found[_CLASSES] if _CLASSES in found else read_arrays(path, [_CLASSES])[_CLASSES]
-    except ArraysUnreadableError:
-        labels = np.zeros(count, np.int8)
-    if len(labels) != count:
-        raise _problem(f"{path}: {count} calibration_images, but {len(labels)} calibration_labels.")
-    return arrays, [label.tobytes() for label in labels]
-
-
-def _chosen(arrays: Sequence[NDArray[Any]], classes: Sequence[bytes], count: int) -> list[int]:
-    """Return the places of `count` samples, as many of each class as there are, whatever their order in the file."""
-    import numpy as np
-
-    digests = [
-        hashlib.sha256(b"".join(np.ascontiguousarray(array[index]).tobytes() for array in arrays)).digest()
-        for index in range(len(arrays[0]))
-    ]
-    by_content = sorted(range(len(digests)), key=lambda index: (digests[index], classes[index]))
-    seen: Counter[bytes] = Counter()
-    rounds = {}
-    for index in by_content:
-        rounds[index] = seen[classes[index]]
-        seen[classes[index]] += 1
-    return sorted(by_content, key=rounds.__getitem__)[:count]
-
-
-def _scaled(array: NDArray[Any], preprocessing: Preprocessing) -> NDArray[Any]:
-    import numpy as np
-
-    return np.asarray(array.astype(np.float32) * preprocessing.scale + preprocessing.offset, np.float32)
 
 
 def _converted(values: NDArray[Any], kind: type[Any]) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 
 from harness.datasets.arrays import ArraysUnreadableError, read_arrays
+from harness.datasets.calibration_arrays import read_calibration
 from harness.datasets.labelled import Samples, choose_samples, fit_dataset, load_dataset, random_samples
 from harness.errors import UsageError
 from harness.spec.model import ModelSpec, Preprocessing
@@ -48,16 +49,23 @@ def _own_data(model: ModelSpec, card: VariantCard, count: int) -> Iterator[Compa
     with suppress(UsageError):  # no labels, or images of another shape
         if dataset := load_dataset(model):
             yield ComparisonInputs(InputKind.REAL, choose_samples(fit_dataset(dataset, model, card), count))
-    for kind, name in ((InputKind.REAL, "test_images"), (InputKind.CALIBRATION, "calibration_images")):
-        if model.data is None or len(card.inputs) != 1:
-            return
+    if model.data is None:
+        return
+    if len(card.inputs) == 1:
         with suppress(ArraysUnreadableError):
-            images = read_arrays(model.locate(model.data.path), [name])[name]
+            images = read_arrays(model.locate(model.data.path), ["test_images"])["test_images"]
             shape = sample_shape(card.inputs[0])
             if images[0].size == np.prod(shape) and np.issubdtype(images.dtype, np.number):
                 chosen = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
                 values = images[chosen].astype(np.float32) * model.preprocessing.scale + model.preprocessing.offset
-                yield ComparisonInputs(kind, Samples((values.astype(np.float32).reshape(-1, *shape),), None))
+                yield ComparisonInputs(InputKind.REAL, Samples((values.astype(np.float32).reshape(-1, *shape),), None))
+    with suppress(ArraysUnreadableError):
+        shapes = {tensor.title: tuple(max(1, size) for size in tensor.shape) for tensor in card.inputs}
+        arrays = read_calibration(model, shapes, count)
+        inputs = tuple(
+            arrays[tensor.title].astype(np.float32).reshape(-1, *sample_shape(tensor)) for tensor in card.inputs
+        )
+        yield ComparisonInputs(InputKind.CALIBRATION, Samples(inputs, None))
 
 
 def noise(model: ModelSpec, floats: Variant, *, like_calibration: bool = False) -> ComparisonInputs:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from results_examples import card
 
 from harness.accuracy.float_comparison import FloatComparer
@@ -15,7 +16,7 @@ from harness.accuracy.reference import HostOutputs
 from harness.compression.recipes import builtin_recipes, step_settings
 from harness.datasets.comparison import ComparisonInputs, InputKind, comparison_inputs
 from harness.datasets.labelled import Samples
-from harness.spec.model import Data, ModelSpec, Preprocessing, find_model
+from harness.spec.model import Data, ModelSpec, Preprocessing, find_model, with_data
 from harness.tflite.flatbuffer import read_graph
 from harness.tflite.variant import FidelityOutcome, TensorType, Variant
 
@@ -259,13 +260,44 @@ def model_with(tmp_path, **arrays):
     )
 
 
+def as_set(samples):
+    """Return samples without their order."""
+    return {sample.tobytes() for sample in samples}
+
+
+def test_a_folder_of_photos_without_labels_is_compared_on(tmp_path):
+    floats = file_variant(DATA / "pooled-float.tflite")
+    images = RANDOM.integers(0, 256, (5, 14, 14), np.uint8)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    model = with_data(find_model(str(floats.path)), str(tmp_path), (0, 1))
+    found = comparison_inputs(model, floats)
+    assert (found.kind, len(found.samples), found.samples.labels) == (InputKind.CALIBRATION, 5, None)
+    np.testing.assert_allclose(
+        sorted(map(np.sum, found.samples.inputs[0])), sorted(map(np.sum, images / 255)), rtol=1e-5
+    )
+
+
+def test_several_inputs_are_compared_on_their_calibration_arrays(tmp_path):
+    floats = file_variant(DATA / "two-inputs.tflite")
+    arrays = {
+        f"calibration_{tensor.title}": RANDOM.normal(size=(7, *tensor.shape[1:])).astype(np.float32)
+        for tensor in floats.card.inputs
+    }
+    found = comparison_inputs(model_with(tmp_path, **arrays), floats)
+    assert (found.kind, len(found.samples)) == (InputKind.CALIBRATION, 7)
+    pairs = zip(*found.samples.inputs, strict=True)
+    wanted = zip(*arrays.values(), strict=True)
+    assert as_set(map(np.concatenate, pairs)) == as_set(map(np.concatenate, wanted))
+
+
 def test_test_images_come_before_calibration_images_and_both_before_noise(tmp_path):
     floats = file_variant(DATA / "pooled-float.tflite")
     images = RANDOM.integers(0, 256, (9, 14, 14), np.uint8)
     data = {"calibration_images": images}
     found = comparison_inputs(model_with(tmp_path, **data), floats)
     assert (found.kind, len(found.samples), found.samples.labels) == (InputKind.CALIBRATION, 9, None)
-    assert np.array_equal(found.samples.inputs[0][..., 0], images * np.float32(0.5))
+    assert as_set(found.samples.inputs[0]) == as_set(images * np.float32(0.5))
     found = comparison_inputs(model_with(tmp_path, test_images=images[:4], **data), floats)
     assert (found.kind, len(found.samples)) == (InputKind.REAL, 4)
     noise = comparison_inputs(model_with(tmp_path, calibration_images=images[:, :5]), floats)
