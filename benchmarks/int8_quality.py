@@ -76,7 +76,7 @@ def _compare(model: ModelSpec, photos: Path | None, count: int) -> dict[str, lis
         chosen = [_crops(half, image.shape[1:3], count) for half in (files[::2], files[1::2])]
     scale, offset = model.preprocessing.scale, model.preprocessing.offset
     calibration, inputs = ((images * scale + offset).astype(np.float32) for images in chosen)
-    samples = [{image.name: sample[None]} for sample in calibration]
+    samples = [{image.title: sample[None]} for sample in calibration]
     reference = _answers(graph, inputs)
     table = Table(title=f"int8 of {model.name} against float, {len(inputs)} images", title_justify="left")
     for column in ("made by", "kB", "agrees %", "SNR dB", "cosine", "range %"):
