@@ -59,8 +59,11 @@ def test_devices_shows_writes_and_cleans(harness_cli, start_phone, tmp_path):
     phone = start_phone(like="galaxy-s9-us")
     shown = harness_cli("devices")
     assert shown.returncode == 0
-    for text in (phone.serial, "samsung SM-G960U", "device", "virtual phone"):
+    for text in (phone.serial, "device", "samsung SM-G960U", "arm64-v8a", "profile: virtual", "labels: virtual phone,"):
         assert text in shown.stdout
+    lines = [line.split() for line in harness_cli("devices", COLUMNS="80").stdout.splitlines()]
+    assert ["profile:", "virtual"] in lines
+    assert max(map(len, shown.stdout.splitlines())) <= 80
     (row,) = [
         row for row in json.loads(harness_cli("devices", "--json").stdout)["devices"] if row["serial"] == phone.serial
     ]

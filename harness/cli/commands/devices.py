@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,27 +114,32 @@ def _row(device: AttachedDevice) -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table()
-    for heading in ("serial", "state"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("model", "processor", "Android", "ABI", "cores (max MHz)", "profile", "labels"):
-        table.add_column(heading, overflow="fold")
+    # One block per phone: a column for each fact would break inside words at 80 columns.
+    table = Table("serial", "state", "device", box=SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for row in rows:
-        facts = row.get("facts")
-        cells = [row["serial"], str(row["state"])]
-        if facts:
-            processor = facts["soc"] or facts["board"] or "unknown"
-            android = f"{facts['android_version'] or '?'} (API {facts['api_level'] or '?'})"
-            cells += [row["title"], processor, android, facts["abis"][0] if facts["abis"] else "unknown"]
-            cells += [_cores(facts["cores"]), row["profile"], ", ".join(row["labels"])]
-        table.add_row(*(escape(printable(cell)) for cell in cells))
+        lines = (escape(printable(line)) for line in _about(row))
+        table.add_row(escape(printable(row["serial"])), escape(str(row["state"])), "\n".join(lines))
     console().print(table)
     for row in rows:
         if row["advice"]:
             error_console().print(f"{row['serial']} ({row['state']}): {row['advice']}", markup=False, soft_wrap=True)
+
+
+def _about(row: dict[str, Any]) -> Iterator[str]:
+    """Yield what is known of a device, line by line; nothing if it did not answer."""
+    if facts := row.get("facts"):
+        android = f"Android {facts['android_version'] or '?'} (API {facts['api_level'] or '?'})"
+        processor = facts["soc"] or facts["board"] or "unknown processor"
+        yield row["title"]
+        yield ", ".join([android, processor, facts["abis"][0] if facts["abis"] else "unknown ABI"])
+        yield f"cores: {_cores(facts['cores'])} MHz"
+        yield f"profile: {row['profile']}"
+        yield f"labels: {', '.join(row['labels'])}"
 
 
 def _cores(cores: list[dict[str, Any]]) -> str:
