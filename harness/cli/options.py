@@ -28,6 +28,13 @@ def split_commas(values: list[str] | None) -> list[str] | None:
     return [part for value, is_one in pairs for part in ([value] if is_one else value.split(",")) if part]
 
 
+def thread_counts(values: list[str] | None) -> list[int] | None:
+    """Return what `--threads` asks for. Raises `UsageError` for what is no whole number."""
+    if wrong := [value for value in values or () if not value.strip().isdecimal()]:
+        raise UsageError(f"Invalid value {wrong[0]!r} for --threads.", "Choose whole numbers from 1, such as 1,4.")
+    return None if values is None else [int(value) for value in values]
+
+
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -72,7 +79,14 @@ DelegatesOption = Annotated[
     ),
 ]
 ThreadsOption = Annotated[
-    list[int] | None, typer.Option("--threads", help="CPU threads; repeat for several.", show_default="1")
+    list[str] | None,
+    typer.Option(
+        "--threads",
+        metavar="COUNT",
+        help="CPU threads; repeat for several, or separate by commas.",
+        callback=split_commas,
+        show_default="1",
+    ),
 ]
 PresetOption = Annotated[
     str | None,

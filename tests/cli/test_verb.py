@@ -7,8 +7,9 @@ import pytest
 
 from harness.cli.completion import complete_devices, complete_models, complete_recipes, complete_sweeps
 from harness.cli.main import VERBS
-from harness.cli.options import split_commas
+from harness.cli.options import split_commas, thread_counts
 from harness.compression.recipes import builtin_recipes
+from harness.errors import UsageError
 from harness.spec.sweep import PRESETS, SweepSpec, load_sweep_spec
 
 
@@ -78,6 +79,14 @@ def test_commas_separate_values_but_not_parts_of_files(tmp_path):
     assert split_commas(["int8,fp32", "fp16"]) == ["int8", "fp32", "fp16"]
     assert split_commas([str(file), "external:/lib/a,b.so"]) == [str(file), "external:/lib/a,b.so"]
     assert split_commas(None) is None
+
+
+def test_threads_are_counts_with_or_without_commas():
+    assert thread_counts(split_commas(["1,4", "2"])) == [1, 4, 2]
+    assert thread_counts(None) is None
+    for wrong in ("two", "1.5", "-1", "1 2"):
+        with pytest.raises(UsageError, match=f"Invalid value '{wrong}' for --threads"):
+            thread_counts([wrong])
 
 
 def test_completion_knows_names(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from harness.cli.options import (
     ThreadsOption,
     TimeoutOption,
     duration_s,
+    thread_counts,
 )
 from harness.cli.output import JsonOption
 from harness.cli.progress import watch
@@ -70,7 +71,7 @@ def bench(
             file,
             devices=device,
             delegates=delegate,
-            threads=threads,
+            threads=thread_counts(threads),
             preset=preset or "quick",
             settings={key: value for key, value in settings.items() if value is not None},
             results=results,

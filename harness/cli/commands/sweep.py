@@ -33,6 +33,7 @@ from harness.cli.options import (
     let_code_run,
     pixel_range,
     recipes_option,
+    thread_counts,
 )
 from harness.cli.output import JsonOption, console, error_console, folding_table, print_json
 from harness.cli.progress import watch
@@ -150,7 +151,7 @@ def sweep(
         "devices": device,
         "hosts": host,
         "delegates": delegate,
-        "threads": threads,
+        "threads": thread_counts(threads),
         "max_drop_points": max_drop,
         "preset": preset,
         "seed": seed,
