@@ -14,6 +14,7 @@ from harness.accuracy.reference import HostOutputs
 from harness.datasets.comparison import ComparisonInputs, InputKind, comparison_inputs, noise
 from harness.datasets.labelled import class_scores
 from harness.errors import FailureError
+from harness.progress import Observer, SilentObserver
 from harness.spec.model import ModelSpec
 from harness.tflite.tensors import FloatArray
 from harness.tflite.variant import FidelityOutcome, OutputFidelity, TensorType, Variant, VariantFidelity
@@ -36,16 +37,31 @@ class FloatComparer:
     """Compares variants of one model with its float model; outputs on this host are cached by content."""
 
     def __init__(
-        self, model: ModelSpec, floats: Variant | None, reference: HostOutputs, inputs: ComparisonInputs | None = None
+        self,
+        model: ModelSpec,
+        floats: Variant | None,
+        reference: HostOutputs,
+        inputs: ComparisonInputs | None = None,
+        *,
+        observer: Observer | None = None,
     ) -> None:
-        """`floats` is None for a model that has no float variant; `inputs` are by default the model's own, or noise."""
+        """`floats` is None for a model that has no float variant; `inputs` are by default the model's own, or noise.
+
+        `observer` sees which variant is compared: one of a large network can take minutes.
+        """
         self._model, self._floats, self._reference = model, floats, reference
+        self._observer = observer or SilentObserver()
         self._inputs = inputs or (comparison_inputs(model, floats) if floats else None)
 
     def compared(self, variant: Variant) -> Variant:
         """Return the variant with the comparison in its card."""
-        card = variant.card.model_copy(update={"fidelity": self._fidelity(variant)})
-        return Variant(variant.path, card)
+        bar = f"{variant.name}: comparing with the float model"
+        self._observer.begin(bar, 1)
+        try:
+            fidelity = self._fidelity(variant)
+        finally:
+            self._observer.end(bar)
+        return Variant(variant.path, variant.card.model_copy(update={"fidelity": fidelity}))
 
     def _fidelity(self, variant: Variant) -> VariantFidelity:
         floats, inputs = self._floats, self._inputs

@@ -121,7 +121,10 @@ def compress(
             failures.append(FailedVariant(recipe.name, error.failure))
         else:
             comparer = comparer or FloatComparer(
-                spec, make_reference(spec, cache=cache, observer=observer), HostOutputs(cache / "reference")
+                spec,
+                make_reference(spec, cache=cache, observer=observer),
+                HostOutputs(cache / "reference"),
+                observer=observer,
             )
             variant = comparer.compared(variant)
             variants.append(copy_variant(variant, folder, f"{spec.name}-{recipe.name}") if folder else variant)

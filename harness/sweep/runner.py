@@ -105,7 +105,9 @@ class SweepRunner:
         if not self._stop.is_set() and not any(isinstance(outcome, Variant) for outcome in first):
             raise _nothing_made(spec, first)
         evidence = _evidence(spec, model, dataset, first, floats)
-        comparer = FloatComparer(model, floats, HostOutputs(cache / "reference"), _inputs(dataset, evidence))
+        comparer = FloatComparer(
+            model, floats, HostOutputs(cache / "reference"), _inputs(dataset, evidence), observer=self._observer
+        )
         sweep_id = resume or begin_sweep(self._store, spec)
         if resume:
             resume_sweep(self._store, sweep_id, spec)

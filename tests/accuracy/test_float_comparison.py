@@ -16,6 +16,7 @@ from harness.accuracy.reference import HostOutputs
 from harness.compression.recipes import builtin_recipes, step_settings
 from harness.datasets.comparison import ComparisonInputs, InputKind, comparison_inputs
 from harness.datasets.labelled import Samples
+from harness.progress import SilentObserver
 from harness.spec.model import Data, ModelSpec, Preprocessing, find_model, with_data
 from harness.tflite.flatbuffer import read_graph
 from harness.tflite.variant import FidelityOutcome, TensorType, Variant
@@ -229,6 +230,22 @@ def test_a_float_file_as_it_is_is_its_own_float_model(reference):
     fidelity = FloatComparer(find_model(str(floats.path)), floats, reference).compared(floats).card.fidelity
     assert fidelity.outcome is FidelityOutcome.KEPT
     assert [output.range_kept for output in fidelity.outputs] == [1] * len(floats.card.outputs)
+
+
+def test_a_comparison_is_seen_while_it_runs(reference):
+    seen = []
+
+    class Watcher(SilentObserver):
+        def begin(self, name, total):
+            seen.append(("begin", name, total))
+
+        def end(self, name):
+            seen.append(("end", name))
+
+    floats = file_variant(DATA / "pooled-float.tflite")
+    FloatComparer(find_model(str(floats.path)), floats, reference, observer=Watcher()).compared(floats)
+    bar = f"{floats.name}: comparing with the float model"
+    assert seen == [("begin", bar, 1), ("end", bar)]
 
 
 def test_a_quantized_file_has_no_float_model(reference):
