@@ -15,6 +15,8 @@ from harness.spec.model import ModelSpec, find_model, with_data
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[0-9]{1,5})?")
 PresetName = Literal["quick", "standard", "strict"]
+_MOST_THREADS = 1024
+"""Far more than a phone has cores; the tool reads a number above 2^31 as another one."""
 
 
 class MeasurementSettings(SpecModel):
@@ -107,7 +109,7 @@ class SweepSpec(SpecModel):
     measurement: MeasurementSettings
     output_limits: OutputLimits = OutputLimits()
     """How far a delegate's outputs may be from the host's before its row is a failure."""
-    seed: int = 1
+    seed: int = Field(default=1, ge=-(2**63), lt=2**63)  # what a store's column holds
     """Seeds the order of invocations."""
     per: Literal["device", "model"] = "device"
     """`device`: every phone measures every cell. `model`: any phone of a model serves a cell."""
@@ -155,9 +157,9 @@ class SweepSpec(SpecModel):
 
     @field_validator("threads")
     @classmethod
-    def _positive(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        if min(values) < 1:
-            raise ValueError("allowed are whole numbers from 1")
+    def _is_possible(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if min(values) < 1 or max(values) > _MOST_THREADS:
+            raise ValueError(f"allowed are whole numbers from 1 to {_MOST_THREADS}")
         return values
 
     def find_model(self) -> ModelSpec:

@@ -63,6 +63,8 @@ def test_a_typo_in_a_table_lists_that_tables_keys(tmp_path):
         ("[measurement]\ninvocations = 2", ["'measurement.invocations'", "found 2", "greater than or equal to 5"]),
         ('preset = "fast"', ["'preset'", "found 'fast'", "'quick', 'standard' or 'strict'"]),
         ("threads = [0]", ["'threads'", "found [0]", "from 1"]),
+        ("threads = [1025]", ["'threads'", "found [1025]", "from 1 to 1024"]),
+        ("seed = 9223372036854775808", ["'seed'", "less than 9223372036854775808"]),
         ("recipes = []", ["'recipes'", "at least one"]),
         ("measurement = 5", ["'measurement'", "found 5"]),
         ("x = [", ["not valid TOML"]),

@@ -120,6 +120,19 @@ class Ended:
         assert not codes or self.code in codes, f"exit code {self.code}: {self.said[-300:]}"
         return self
 
+    def says(self, *texts: str) -> Ended:
+        """Fail unless all of these were printed, wherever the lines break."""
+        said = " ".join(self.said.split())
+        missing = [text for text in texts if text not in said]
+        assert not missing, f"{missing} not in {self.said[-300:]}"
+        return self
+
+    def refuses(self, *codes: int) -> Ended:
+        """Fail unless it ended with one of these codes and an error of one sentence at least."""
+        assert self.is_clean(*codes).code, "exit code 0"
+        assert "rror: " in self.err, f"no sentence: {self.err[-300:]}"
+        return self
+
 
 class Bench:
     """Runs the program as a user does, against a phone or this host with a stand-in for the tool."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ def _is_whole(bench: Bench, ended: Ended) -> None:
         if shown.code == 0 and shown.rows and shown.rows[0]["invocations_ok"] == HOST["invocations"]:
             return
     assert ended.code, f"exit code 0, and the results are not there: {ended.err[-200:]}"
-    assert len(ended.err.strip()) > 20, "nothing was said"
+    assert "error: The results" in ended.err, f"rows are missing, and nothing was said: {ended.err[-200:]}"
 
 
 @attempt(25, "`results prune --keep 0` in a loop while a sweep runs", "the running sweep is spared")
@@ -44,6 +45,10 @@ def logs_removed(bench: Bench) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         ended = bench.end(child)
     assert ended.is_clean(0, 1).rows[0]["invocations_ok"] == HOST["invocations"]
+    results = ("--results", bench.results)
+    explained = bench.cli("explain", "as-is", "cpu", *results, "--json").is_clean(0)
+    log = json.loads(explained.out)["invocations"][0]["log_path"]
+    bench.cli("results", "log", log, *results).refuses()
 
 
 @attempt(27, "the results folder is removed in mid-sweep", "on disk, or said")
@@ -92,7 +97,9 @@ def store_locked(bench: Bench) -> None:
         ended = bench.end(child).is_clean(0, 1)
         time.sleep(1)
     if ended.code:
+        ended.says("is in use")
         bench.resume()
+    assert bench.show()[0]["invocations_ok"] == HOST["invocations"]
 
 
 @attempt(32, "the disk of the results fills in mid-sweep", "a sentence, and resume is whole")
@@ -103,8 +110,7 @@ def results_disk_full(bench: Bench) -> None:
             filler = disk / "filler"
             with filler.open("wb") as file, suppress(OSError):
                 file.write(bytes(4_000_000))
-            ended = bench.end(child).is_clean(1)
-            assert ended.err.strip()
+            bench.end(child).refuses(1)
         filler.unlink()
         bench.resume()
     finally:
@@ -115,7 +121,7 @@ def results_disk_full(bench: Bench) -> None:
 def cache_disk_full(bench: Bench) -> None:
     disk = bench.space("400k")
     try:
-        bench.sweep(on_host=True, samples=4, environment={"HARNESS_CACHE": str(disk)}).is_clean(0, 1, 3)
+        bench.sweep(on_host=True, samples=4, environment={"HARNESS_CACHE": str(disk)}).is_clean(1, 3).says("No space")
     finally:
         bench.drop(disk)
 
@@ -125,7 +131,8 @@ def caches_removed(bench: Bench) -> None:
     with bench.sweeping(on_host=True, invocations=8) as child:
         for name in ("variants", "reference"):
             shutil.rmtree(Path(os.environ["HARNESS_CACHE"], name), ignore_errors=True)
-        bench.end(child).is_clean(0, 1)
+        ended = bench.end(child)
+    assert ended.is_clean(0, 1).rows[0]["invocations_ok"] == 8
 
 
 @attempt(55, "prune of a sweep folder that is a symbolic link", "nothing outside is touched")
