@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from harness.compression.graph.half_precision import store_float16
 from harness.compression.graph.ranges import Ranges
 from harness.compression.weights.rounding import ScaleRule, regrid
-from harness.tflite.flatbuffer import inner_scopes, tensor_indices
+from harness.tflite.flatbuffer import inner_scopes, operator_name, operator_scopes, tensor_indices
 from harness.tflite.library_types import FlatbufferObject, QuantizerRecipe
 from harness.tflite.weights import unique_name
 
@@ -22,6 +24,17 @@ PER_CHANNEL_DENSE_VERSION = 12
 """The FULLY_CONNECTED version from which a runtime reads one scale per channel while activations are float."""
 
 _EVERY_NAME = ".*"
+
+_NOT_IN_2_14 = {
+    "int8": ("DIV", "SQRT"),
+    "int16": ("DIV", "DYNAMIC_UPDATE_SLICE", "GELU", "NOT_EQUAL", "RSQRT", "SQRT", "SUM", "TRANSPOSE"),
+}
+"""By activations, the operators whose integer form TensorFlow Lite 2.14.1 refuses, whatever version the file names.
+
+Its XNNPACK delegate takes a TRANSPOSE in int16, then fails on the tensor's type and with it the whole file.
+"""
+_PRODUCT_AXES = 4
+"""TensorFlow Lite 2.14.1 aborts on a product of int16 tensors of different shapes with more axes."""
 
 
 def prepare(graph: bytes) -> bytes:
@@ -90,6 +103,9 @@ def quantize(
     `newest_kernels` so do dense layers with integer activations, for which TensorFlow Lite 2.14.1 refuses int4, and
     convolutions with float activations, which it computes wrongly in silence.
 
+    Without `newest_kernels`, operators that TensorFlow Lite 2.14.1 does not compute in integers stay float, between a
+    DEQUANTIZE and a QUANTIZE.
+
     Without `newest_kernels`, two operators with float activations are left as runtimes like TensorFlow Lite 2.14.1
     compute them rightly: FULLY_CONNECTED gets one scale per tensor, since before version 12 of it the first channel's
     scale is silently taken for all; TRANSPOSE_CONV turns its weights back into float first, since it refuses int8
@@ -98,12 +114,14 @@ def quantize(
     recipe = _new_recipe()
     for rule in rules:
         _add_rule(recipe, rule, newest_kernels)
+    if not newest_kernels and any(rule.activations == "int16" for rule in rules) and (wide := _wide_products(graph)):
+        _leave_float(recipe, _exactly(wide), "MUL")
     static = any(rule.activations != "float" for rule in rules)
     if float_io and static:
         _leave_float(recipe, _EVERY_NAME, "INPUT", "OUTPUT")
     if static and (inside := inner_scopes(graph)):
         # The quantizer changes the type of a loop's outputs but not that of the inputs which they become.
-        _leave_float(recipe, f"^(?:{'|'.join(map(re.escape, inside))})$", "ALL_SUPPORTED")
+        _leave_float(recipe, _exactly(inside), "ALL_SUPPORTED")
     quantized = graph if all(rule.weights == "fp16" for rule in rules) else _run(graph, recipe, ranges)
     if static or scale != "largest" or any(rule.weights == "int4" for rule in rules):
         quantized = regrid(quantized, graph, int4_bits=int4_bits, rule=scale)
@@ -132,6 +150,8 @@ def _add_rule(recipe: QuantizerRecipe, rule: FormatRule, newest_kernels: bool) -
             recipe.add_static_config(rule.match, names.CONV_2D, bits, 4, grain)
             if newest_kernels:
                 recipe.add_static_config(rule.match, names.FULLY_CONNECTED, bits, 4, grain)
+        if not newest_kernels:
+            _leave_float(recipe, rule.match, *_NOT_IN_2_14[rule.activations])
 
 
 def _add_dynamic(recipe: QuantizerRecipe, rule: FormatRule, newest_kernels: bool) -> None:
@@ -156,6 +176,27 @@ def _leave_float(recipe: QuantizerRecipe, match: str, *operations: str) -> None:
 
     for operation in operations:
         recipe.add_quantization_config(match, qtyping.TFLOperationName[operation], algorithm_key="no_quantize")
+
+
+def _exactly(scopes: Sequence[str]) -> str:
+    """Return a regular expression that matches these scopes alone."""
+    return f"^(?:{'|'.join(map(re.escape, scopes))})$"
+
+
+def _wide_products(graph: bytes) -> list[str]:
+    """Return the scopes of the main graph's products that stretch one factor over more than `_PRODUCT_AXES` axes."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(graph, 0)
+    main = model.Subgraphs(0)
+    found = []
+    for place, scope in enumerate(operator_scopes(graph)):
+        node = main.Operators(place)
+        if operator_name(model, node.OpcodeIndex()) == "MUL":
+            shapes = [main.Tensors(node.Inputs(side)).ShapeAsNumpy() for side in (0, 1)]
+            if max(map(np.size, shapes)) > _PRODUCT_AXES and not np.array_equal(*shapes):
+                found.append(scope)
+    return found
 
 
 def _granularity(rule: FormatRule) -> QuantizerRecipe:
