@@ -17,8 +17,9 @@ TIMEOUT_S = 10.0
 def require_webhook(url: str) -> str:
     """Return a URL that can be posted to. Raises `UsageError`, which never repeats the URL: it may hold a secret."""
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        parts = urlsplit(url)  # which drops line breaks, and reads a port only when asked
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and url.isascii() and url.isprintable() and " " not in url  # HTTP could not send it
         has_user = parts.username is not None
     except ValueError:
         usable = has_user = False

@@ -151,7 +151,7 @@ def main() -> None:
 
 def copy_tree(folder: Path) -> Path:
     """Copy what the tests need, so that nothing here is ever changed."""
-    left_out = shutil.ignore_patterns(".git", ".hypothesis", "__pycache__", ".*_cache")
+    left_out = shutil.ignore_patterns(".git", ".venv", ".hypothesis", "__pycache__", ".*_cache")
     return Path(shutil.copytree(ROOT, folder / "tree", ignore=left_out))
 
 

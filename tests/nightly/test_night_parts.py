@@ -260,6 +260,10 @@ def test_a_webhook_that_says_nothing_is_left_behind(receiver):
         f"http:///{SECRET}",
         "http://[x",
         f"http://me:{SECRET}@host/",
+        f"http://host/{SECRET}\r\nX: y",
+        f"http://host/a b{SECRET}",
+        f"http://host/é{SECRET}",
+        f"http://host:99999/{SECRET}",
     ],
 )
 def test_what_cannot_be_posted_to_is_refused_without_being_repeated(url):
