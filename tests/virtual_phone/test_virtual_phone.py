@@ -39,6 +39,7 @@ def test_it_is_android_to_the_shell(virtual_phone):
     assert shell(virtual_phone, "settings get global low_power") == "null"
     assert shell(virtual_phone, "getprop nosuch fallback") == "fallback"
     assert shell(virtual_phone, "setprop a.b 'c d'; getprop a.b") == "c d"
+    assert shell(virtual_phone, "setprop a.b '$b'; getprop | grep a.b") == "[a.b]: [$b]", "listed once, as set last"
     assert shell(virtual_phone, "dumpsys nosuch; echo $?").endswith("20")
 
 

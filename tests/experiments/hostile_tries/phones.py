@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 from hostile_tries.bench import Bench, Ended, SkippedError, attempt
@@ -92,14 +94,17 @@ def sayings_in_exports(bench: Bench) -> None:
 def sayings_in_trackers(bench: Bench) -> None:
     _say(bench)
     bench.sweep().is_clean()
-    folder = bench.new_folder() / "runs"
-    ended = bench.cli("results", "export", "latest", "--results", bench.results, "--format", "mlflow", "-o", folder)
+    file = bench.new_folder() / "runs.sqlite3"
+    ended = bench.cli("results", "export", "latest", "--results", bench.results, "--format", "mlflow", "-o", file)
     ended.is_clean(0, 2, 3)
     if ended.code:
         assert "not installed" in ended.said, ended.said[-200:]
         raise SkippedError("no MLflow")
-    assert folder.exists(), "nothing was logged"
-    assert not any("<" in path.name or "\x1b" in path.name for path in folder.rglob("*"))
+    with closing(sqlite3.connect(file)) as store:
+        assert list(store.execute("select 1 from params where value like '%touch %'")), "the phone says nothing odd"
+        names = [name for (name,) in store.execute("select name from runs")]
+    assert names
+    assert not any("<" in name or "\x1b" in name for name in names), names
 
 
 @attempt(22, "a log with ESC, markup, NUL and bad UTF-8: table, explain, parse-log", "safe")
