@@ -99,3 +99,29 @@ def test_samples_have_the_type_of_their_input(kind: str, given: float, taken: in
     found = _converted(np.full((2, 3), given), np.dtype(kind).type)
     assert found.dtype == kind
     assert (found == taken).all()
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("activations", ["int8", "int16"])
+@pytest.mark.parametrize("hidden", [-1e9, -2.4e38, np.finfo(np.float32).min])
+def test_masked_scores_get_no_weight_and_others_keep_theirs(activations: Any, hidden: float) -> None:
+    """A mask stands for minus infinity; in the range, it would make one step larger than every score."""
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+
+    mask = np.arange(INPUT_SIZE) % 3 > 0
+
+    @tf.function(input_signature=[tf.TensorSpec((1, INPUT_SIZE), tf.float32, "scores")], autograph=False)
+    def attend(scores: Any) -> Any:
+        return tf.nn.softmax(tf.where(mask, scores * 1.5, np.float32(hidden)))
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([attend.get_concrete_function()], attend)
+    graph = quantizer.prepare(bytes(converter.convert()))
+    (name,) = Interpreter(model_content=graph).get_signature_runner().get_input_details()
+    ranges = measure_ranges(graph, {quantizer.SIGNATURE: [{name: row[None]} for row in VALUES]}, "extremes")
+    made = quantizer.quantize(graph, [quantizer.FormatRule("int8", activations)], ranges=ranges)
+    runner = Interpreter(model_content=made).get_signature_runner()
+    for row in VALUES[:5]:
+        (found,) = runner(**{name: row[None]}).values()
+        assert found[0][~mask].max() < 0.001
+        assert np.abs(found - attend(row[None])).max() < 0.03

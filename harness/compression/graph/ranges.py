@@ -39,8 +39,14 @@ _PASSING = frozenset(
 )
 """Operators that write the values that they read: where their output must not be cut off, neither must their input."""
 
-_LARGEST = 3e38
-"""Values beyond are stand-ins for infinity, such as the padding of a masked attention."""
+_LARGEST = 1e38
+_MASKED = -1e8
+"""Values beyond are stand-ins for infinity, such as Keras's -2.4e38 for the masked scores of an attention.
+
+With them in the range one step is larger than every score. No network computes -1e8, but 1e8 may be a power spectrum.
+"""
+MASK_DISTANCE = 12.0
+"""How far below the smallest score a range reaches that has to hold masked ones: exp(-12) leaves them no weight."""
 
 
 def measure_ranges(graph: bytes, samples: SampleSets, rule: str) -> Ranges:
@@ -75,9 +81,11 @@ class _Tails:
     def __init__(self, keep: int) -> None:
         self.keep = keep
         self.low = self.high = np.empty(0, np.float32)
+        self.is_masked = False
 
     def add(self, values: NDArray[np.float32]) -> None:
-        flat = values[np.abs(values) < _LARGEST]
+        flat = values[(values > _MASKED) & (values < _LARGEST)]
+        self.is_masked |= bool((values <= _MASKED).any())
         self.high = -self._smallest(-self.high, -flat)
         self.low = self._smallest(self.low, flat)
 
@@ -89,6 +97,8 @@ class _Tails:
 
     def range(self) -> dict[str, NDArray[Any]]:
         low, high = self.low.max(keepdims=True), self.high.min(keepdims=True)
+        if self.is_masked:
+            low = low - np.float32(MASK_DISTANCE)
         return {"min": low, "max": np.maximum(high, low + np.float32(SMALLEST_RANGE))}
 
 
