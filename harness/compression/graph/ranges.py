@@ -143,7 +143,7 @@ def _name(tensor: FlatbufferObject) -> str:
 def ranges_file(folder: Path, graph: bytes, samples: SampleSets, rule: str) -> Path:
     """Return the file of a graph's ranges over samples: its name is a hash of all that decides them."""
     digest = hashlib.sha256(graph)
-    digest.update(rule.encode())
+    digest.update(f"{rule} {_MASKED} {MASK_DISTANCE}".encode())
     for key, sets in samples.items():
         for sample in sets:
             for name, values in sample.items():
