@@ -161,6 +161,7 @@ class Bench:
         self.environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         os.environ.update(self.environment)
         os.environ.pop("ANDROID_SERIAL", None)
+        os.environ.pop("HARNESS_TFLITE_TOOLS", None)  # each try would unpack them next to its stand-in
 
     def __enter__(self) -> Bench:
         return self
