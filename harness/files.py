@@ -62,9 +62,13 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says if a disk, or a user's share of it, is full."""
+
+
 def failure_of_host(error: OSError) -> Failure:
     """Return the failure of a file of this host that cannot be read or written."""
-    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    is_full = error.errno in FULL
     return Failure(FailureClass.STORAGE_FULL if is_full else FailureClass.INTERNAL, f"This host: {error}.")
 
 

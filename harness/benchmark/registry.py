@@ -18,7 +18,7 @@ from harness.benchmark.program import program_of, program_of_family
 from harness.benchmark.tool import Binary, Tool, ToolFamily, ToolSystem, read_binary
 from harness.devices.device import Device, DeviceFacts, DeviceKind
 from harness.errors import DeviceError, Failure, FailureClass, FailureError, UsageError
-from harness.files import sha256_of
+from harness.files import FULL, sha256_of
 from harness.paths import cache_folder
 
 TOOLS_VARIABLE = "HARNESS_TFLITE_TOOLS"
@@ -212,7 +212,9 @@ class ToolRegistry:
             except (tarfile.TarError, OSError, EOFError) as error:
                 shutil.rmtree(half, ignore_errors=True)
                 if not target.is_dir():  # another process may have been faster
-                    raise UsageError(f"{archive} cannot be unpacked: {error}.", "Download it again.") from error
+                    is_full = isinstance(error, OSError) and error.errno in FULL
+                    advice = f"Free space in {self.folder}." if is_full else "Download it again."
+                    raise UsageError(f"{archive} cannot be unpacked: {error}.", advice) from error
         return target
 
     def _store(self, added: list[Tool]) -> list[Tool]:

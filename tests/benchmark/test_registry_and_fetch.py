@@ -1,12 +1,15 @@
 """The registry of tools, reading binaries, downloading, probing."""
 
+import errno
 import http.server
 import json
+import os
 import shutil
 import struct
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 
@@ -167,6 +170,17 @@ def test_an_archive_that_reaches_outside_its_folder_is_refused(registry, tmp_pat
         registry.add(archive)
     assert registry.tools() == []
     assert [path for path in registry.folder.rglob("*") if path.name not in (".lock", "bundles")] == []
+
+
+def test_a_full_disk_is_no_reason_to_download_again(registry, tmp_path, monkeypatch):
+    archive = tmp_path / "tools.tar"
+    with tarfile.open(archive, "w"):
+        pass
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(tarfile.TarFile, "extractall", Mock(side_effect=full))
+    with pytest.raises(UsageError, match="No space left on device") as raised:
+        registry.add(archive)
+    assert raised.value.advice == f"Free space in {registry.folder}."
 
 
 def test_a_cut_archive_is_refused_and_leaves_nothing(registry, tmp_path):
