@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 
 
 def run_official(
-    tools: Path, variant: Path, inputs: NDArray[Any], folder: Path, *flags: str
+    tools: Path, variant: Path, inputs: NDArray[Any] | Sequence[NDArray[Any]], folder: Path, *flags: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run once; the raw outputs are in `folder / "out.bin"` afterwards."""
-    inputs.tofile(folder / "in.bin")
-    shape = ",".join(str(size) for size in inputs.shape)
+    """Run once on an array, or on one per input of the graph; the raw outputs are then in `folder / "out.bin"`."""
+    arrays = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+    names = [f"x{index}" for index in range(len(arrays))]
+    for name, array in zip(names, arrays, strict=True):
+        array.tofile(folder / f"{name}.bin")
+    shapes = [",".join(str(size) for size in array.shape) for array in arrays]
     command = [
         tools / "benchmark_model",
         f"--graph={variant}",
@@ -22,9 +26,9 @@ def run_official(
         "--min_secs=0",
         "--warmup_runs=0",
         "--warmup_min_secs=0",
-        "--input_layer=x",
-        f"--input_layer_shape={shape}",
-        f"--input_layer_value_files=x:{folder / 'in.bin'}",
+        f"--input_layer={','.join(names)}",
+        f"--input_layer_shape={':'.join(shapes)}",
+        f"--input_layer_value_files={','.join(f'{name}:{folder / name}.bin' for name in names)}",
         f"--output_filepath={folder / 'out.bin'}",
         *flags,
     ]

@@ -1,14 +1,15 @@
-"""Carry out recipes on a network of the zoo in this process, and run the variants."""
+"""Carry out recipes on a network of the zoo in this process, and run the variants here and in the official tool."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import networks
 import numpy as np
+from official_runtime import run_official
 
 from harness.compression.recipe_state import RecipeState, WorkerServices
 from harness.compression.recipes import find_recipe
@@ -38,12 +39,14 @@ class Subject:
     inputs: list[Any]
     answers: list[Any]
     folder: Path
+    load: Callable[[], Any]
+    """Load the Keras model once more: steps that change weights do so in place."""
 
     def make(self, recipe: str) -> bytes:
         """Return the variant of a built-in recipe. Raises `CompressionError`."""
         chosen = find_recipe(recipe)
         services = WorkerServices(
-            load_keras_model=lambda: self.model,
+            load_keras_model=self.load,
             load_graph=lambda: self.graph,
             convert=convert,
             kept_folder=self.folder / "kept",
@@ -86,6 +89,7 @@ def prepare(name: str, folder: Path) -> Subject:
         inputs,
         [np.asarray(array) for array in (answers if isinstance(answers, list) else [answers])],
         folder,
+        lambda: load_keras_file(file, None),
     )
 
 
@@ -104,11 +108,11 @@ def convert_to_int8(subject: Subject) -> bytes:
     return bytes(converter.convert())
 
 
-def run_on_host(content: bytes, inputs: Sequence[Any]) -> list[Any]:
+def run_on_host(content: bytes, inputs: Sequence[Any], signature: str | None = None) -> list[Any]:
     """Return the outputs in LiteRT, in the order of the signature's names; integers become real numbers."""
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(model_content=content, num_threads=1).get_signature_runner()
+    runner = Interpreter(model_content=content, num_threads=1).get_signature_runner(signature)
     wanted, given = runner.get_input_details(), runner.get_output_details()
     found: dict[str, list[Any]] = {name: [] for name in sorted(given)}
     for index in range(len(inputs[0])):
@@ -119,6 +123,47 @@ def run_on_host(content: bytes, inputs: Sequence[Any]) -> list[Any]:
         for name, array in runner(**feed).items():
             found[name].append(_decode(array, given[name]))
     return [np.concatenate(arrays) for arrays in found.values()]
+
+
+def run_in_2_14(
+    tools: Path, content: bytes, inputs: Sequence[Any], folder: Path, *flags: str, signature: str | None = None
+) -> list[Any]:
+    """Return what the official benchmark_model 2.14.1 computes, ordered and decoded as by `run_on_host`.
+
+    It runs the main graph, which must be the signature's.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner(signature)
+    wanted, given = runner.get_input_details(), runner.get_output_details()
+    places = {detail["index"]: place for place, detail in enumerate(interpreter.get_input_details())}
+    by_place = sorted(zip(_in_order(wanted), inputs, strict=True), key=lambda pair: places[wanted[pair[0]]["index"]])
+    path = folder / "variant.tflite"
+    path.write_bytes(content)
+    found: dict[str, list[Any]] = {name: [] for name in sorted(given)}
+    for index in range(len(inputs[0])):
+        feed = [_encode(array[index : index + 1], wanted[name]) for name, array in by_place]
+        (folder / "out.bin").unlink(missing_ok=True)
+        finished = run_official(tools, path, feed, folder, *flags)
+        assert finished.returncode == 0, "\n".join(line for line in finished.stderr.splitlines() if "ERROR" in line)
+        arrays = _split((folder / "out.bin").read_bytes(), interpreter.get_output_details())
+        for name, kept in found.items():
+            kept.append(_decode(arrays[given[name]["index"]], given[name]))
+    return [np.concatenate(arrays) for arrays in found.values()]
+
+
+def _split(raw: bytes, details: Sequence[dict[str, Any]]) -> dict[int, Any]:
+    """Return the outputs by tensor; the tool writes them one after the other, in the graph's order."""
+    found, start = {}, 0
+    for detail in details:
+        shape, kind = tuple(detail["shape"]), np.dtype(detail["dtype"])
+        size = int(np.prod(shape))
+        found[detail["index"]] = np.frombuffer(raw, kind, size, start).reshape(shape)
+        start += size * kind.itemsize
+    assert start == len(raw)
+    return found
 
 
 def _in_order(details: dict[str, Any]) -> list[str]:
