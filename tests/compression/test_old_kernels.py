@@ -102,3 +102,31 @@ def test_an_operator_without_an_old_kernel_stays_float(
         assert done.returncode == 0, done.stderr
         found = np.fromfile(tmp_path / "out.bin", np.float32).reshape(wanted.shape)
         np.testing.assert_allclose(found, wanted, atol=0.03 * float(np.ptp(wanted)))
+
+
+@pytest.mark.official_tool
+@pytest.mark.parametrize("name", ["ADD", "SUB"])
+def test_scales_that_are_powers_of_two_are_like_others(name: str, official_tools: Path, tmp_path: Path) -> None:
+    """Inputs from 0 to 1 have the scale 1/32767, which the kernels take for such a power."""
+    import tensorflow as tf
+
+    ones = [np.ones(SHAPE, np.float32), np.zeros(SHAPE, np.float32)]
+
+    @tf.function(input_signature=[tf.TensorSpec(SHAPE, tf.float32, "x")], autograph=False)
+    def compute(x: Any) -> Any:
+        return 0.25 * x + x * x * 0.75 if name == "ADD" else x - 2 * x * x
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([compute.get_concrete_function()], compute)
+    graph = quantizer.prepare(bytes(converter.convert()))
+    (entry,) = Interpreter(model_content=graph).get_signature_runner().get_input_details()
+    ranges = static_ranges(graph, [{entry: values} for values in ones])
+    made = quantizer.quantize(graph, [FormatRule("int8", "int16")], ranges=ranges)
+    inputs = _inputs(9) / 1.3
+    wanted = np.asarray(compute(inputs))
+    (here,) = Interpreter(model_content=made).get_signature_runner()(**{entry: inputs}).values()
+    np.testing.assert_allclose(here, wanted, atol=0.001)
+    path = tmp_path / "graph.tflite"
+    path.write_bytes(made)
+    done = run_official(official_tools, path, inputs, tmp_path, "--use_xnnpack=false")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.fromfile(tmp_path / "out.bin", np.float32), wanted.ravel(), atol=0.001)

@@ -123,6 +123,8 @@ def quantize(
         # The quantizer changes the type of a loop's outputs but not that of the inputs which they become.
         _leave_float(recipe, _exactly(inside), "ALL_SUPPORTED")
     quantized = graph if all(rule.weights == "fp16" for rule in rules) else _run(graph, recipe, ranges)
+    if any(rule.activations == "int16" for rule in rules):
+        quantized = _with_any_scale(quantized)
     if static or scale != "largest" or any(rule.weights == "int4" for rule in rules):
         quantized = regrid(quantized, graph, int4_bits=int4_bits, rule=scale)
     if any(rule.weights == "fp16" for rule in rules):
@@ -218,6 +220,29 @@ def _run(graph: bytes, recipe: QuantizerRecipe, ranges: Ranges | None) -> bytes:
     quantizer = Quantizer(bytearray(graph), recipe.get_quantization_recipe())
     result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return _consistent(bytes(result.quantized_model), graph)
+
+
+def _with_any_scale(graph: bytes) -> bytes:
+    """Return an int16 graph whose sums and differences do not demand powers of two.
+
+    The schema's default does: where all three scales happen to be one, as 1/32768 is, the kernel wants more of them
+    (`input2_shift <= 0 was not true`).
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    names = ("ADD", "AddOptions"), ("SUB", "SubOptions")
+    kinds = {getattr(schema.BuiltinOperator, operator): options for operator, options in names}
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(graph))
+    for subgraph in model.subgraphs:
+        for node in subgraph.operators:
+            options = kinds.get(model.operatorCodes[node.opcodeIndex].builtinCode)
+            if options and subgraph.tensors[node.outputs[0]].type == schema.TensorType.INT16:
+                if node.builtinOptions is None:
+                    node.builtinOptions = getattr(schema, f"{options}T")()
+                    node.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+                node.builtinOptions.potScaleInt16 = False
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _consistent(quantized: bytes, graph: bytes) -> bytes:
