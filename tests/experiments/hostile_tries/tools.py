@@ -106,6 +106,22 @@ def slow_outputs(bench: Bench) -> None:
     (row,) = bench.cli(*command).is_clean().rows
     assert (row["rank"], row["verdict"]) == (None, "unchecked"), row["verdict"]
     assert time.monotonic() - started < 180
+    bench.device.run_script("head -c 60000000 /dev/zero >/data/large", timeout_s=20)
+    _pull_late(bench)
+
+
+def _pull_late(bench: Bench) -> None:
+    """Pull what takes 200 s, with a limit of 5 s: no size that is expected ends it first."""
+    from harness.errors import DeviceError
+
+    device, started = bench.device, time.monotonic()
+    try:
+        device.pull("/data/large", bench.new_folder() / "large", timeout_s=5)
+    except DeviceError as error:
+        assert "time limit" in str(error), error
+    else:
+        raise AssertionError("pulled, whatever the limit")
+    assert time.monotonic() - started < 15
 
 
 OTHER = f"printf '#!/system/bin/sh\\ncat <<END\\n%s\\nEND\\n' '{block(2)}' >$0.new; chmod 755 $0.new; mv $0.new $0"
