@@ -78,6 +78,21 @@ def replace_weights(graph: bytes, values: Mapping[str, NDArray[Any]]) -> bytes:
     return bytes(content)
 
 
+def kernel_sizes(graph: bytes) -> dict[str, int]:
+    """Return how many weights each layer with a float32 kernel has, by its scope: the names of what it writes."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    sizes = {}
+    for model, subgraph, operator, node in operators(graph):
+        if operator in OUTPUT_CHANNEL_AXES:
+            tensor = subgraph.Tensors(node.Inputs(KERNEL_INPUT))
+            if tensor.Type() == schema.TensorType.FLOAT32 and model.Buffers(tensor.Buffer()).DataLength():
+                names = (subgraph.Tensors(index).Name() or b"" for index in node.OutputsAsNumpy())
+                scope = "".join(f"{name.decode('utf-8', 'replace')};" for name in names)
+                sizes[scope] = int(np.prod(tensor.ShapeAsNumpy()))
+    return sizes
+
+
 def _kernels(content: bytes | bytearray) -> Iterator[tuple[Weight, NDArray[np.uint8]]]:
     """Yield each kernel with its bytes, which are a view into `content`."""
     from ai_edge_litert import schema_py_generated as schema

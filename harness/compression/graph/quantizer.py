@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from harness.compression.graph.half_precision import store_float16
+from harness.compression.graph.input_moments import Moments
 from harness.compression.graph.ranges import Ranges
-from harness.compression.weights.rounding import ScaleRule, regrid
+from harness.compression.weights.rounding import KnownCodes, ScaleRule, regrid
 from harness.tflite.flatbuffer import inner_scopes, operator_name, operator_scopes, tensor_indices
 from harness.tflite.library_types import FlatbufferObject, QuantizerRecipe
 from harness.tflite.weights import unique_name
@@ -94,10 +95,13 @@ def quantize(
     newest_kernels: bool = False,
     scale: ScaleRule = "largest",
     int4_bits: int = 4,
+    moments: Moments | None = None,
+    known: KnownCodes | None = None,
 ) -> bytes:
     """Quantize a float graph by rules; int8 and int16 activations need `ranges`, see `measure_ranges`.
 
-    `scale` and `int4_bits` choose the grids of the weights, see `regrid`, on which every integer bias fits.
+    `scale`, `int4_bits`, `moments` and `known` choose the grids of the weights and their codes, see `regrid`; every
+    integer bias fits.
 
     Operators that cannot have a format get the nearest: depthwise convolutions int8 weights for int4. Without
     `newest_kernels` so do dense layers with integer activations, for which TensorFlow Lite 2.14.1 refuses int4, and
@@ -125,8 +129,8 @@ def quantize(
     quantized = graph if all(rule.weights == "fp16" for rule in rules) else _run(graph, recipe, ranges)
     if any(rule.activations == "int16" for rule in rules):
         quantized = _with_any_scale(quantized)
-    if static or scale != "largest" or any(rule.weights == "int4" for rule in rules):
-        quantized = regrid(quantized, graph, int4_bits=int4_bits, rule=scale)
+    if static or moments or scale != "largest" or any(rule.weights == "int4" for rule in rules):
+        quantized = regrid(quantized, graph, int4_bits=int4_bits, rule=scale, moments=moments, known=known)
     if any(rule.weights == "fp16" for rule in rules):
 
         def is_half(scope: str) -> bool:

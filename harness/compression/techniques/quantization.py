@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -18,8 +18,11 @@ from harness.tflite.runtimes import CURRENT
 
 if TYPE_CHECKING:
     from harness.compression.accuracy_budget import Judge, Kept
+    from harness.compression.calibration import SampleSets
+    from harness.compression.graph.input_moments import Moments
     from harness.compression.graph.quantizer import FormatRule
     from harness.compression.graph.ranges import Ranges
+    from harness.compression.weights.rounding import KnownCodes
 
 Weights = Literal["float", "fp16", "int8", "int4", "int3"]
 Activations = Literal["float", "int8", "int16"]
@@ -28,6 +31,7 @@ Granularity = Literal["channel", "tensor", "block-32", "block-64", "block-128", 
 BUDGET_SAMPLES = 3000
 """Labelled samples that decide whether an accuracy budget is kept."""
 _COSTS_TOLD = 8
+_SMALL_SHARE = 0.01
 
 
 class LayerFormat(SpecModel):
@@ -52,6 +56,11 @@ class QuantizationSettings(TechniqueSettings):
     """What has a scale of its own. Blocks are for dense layers with int4 weights and float activations."""
     scale: Literal["largest", "least-error"] = "largest"
     """A weight's scale reaches the largest weight, or has the least squared error over those that are not zero."""
+    rounding: Literal["nearest", "error-aware"] = "nearest"
+    """`error-aware` rounds weights so that the errors of a layer's outputs cancel on the calibration data (GPTQ)."""
+    keep_small_layers: bool = True
+    """Layers below 8,192 weights take int8 instead of int4, and below 1,024 float instead of int8 with float
+    activations, if all of them together hold at most 1 % of the model's weights."""
     layers: tuple[LayerFormat, ...] = ()
     """Exceptions, the last that matches counts."""
     calibration: Literal["data", "random"] = "data"
@@ -82,10 +91,15 @@ class QuantizationSettings(TechniqueSettings):
         return self
 
     def calibration_request(self) -> CalibrationRequest | None:
-        """Return which data the activations are calibrated on; None if they stay float."""
-        if self.activations == "float" and all(layer.activations == "float" for layer in self.layers):
+        """Return which data activations or weights are fitted to; None if neither is."""
+        if self.rounding == "nearest" and not self.has_integer_activations:
             return None
         return CalibrationRequest(self.calibration, self.calibration_samples)
+
+    @property
+    def has_integer_activations(self) -> bool:
+        """Return True if the activations of any layer need ranges."""
+        return self.activations != "float" or any(layer.activations != "float" for layer in self.layers)
 
 
 @technique(
@@ -103,7 +117,10 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
 
     graph = quantizer.prepare(_float_graph(work))
     _require_matches(work, graph, settings)
-    ranges = _ranges(work, graph, settings)
+    samples = _samples(work, graph, settings)
+    ranges = _ranges(work, graph, settings, samples) if settings.has_integer_activations else None
+    moments = _moments(work, graph, settings, samples)
+    known: KnownCodes = {}
     int4_bits = 3 if "int3" in (settings.weights, *(layer.weights for layer in settings.layers)) else 4
 
     def make(rules: Sequence[FormatRule], *, float_io: bool = True) -> bytes:
@@ -115,9 +132,15 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
             newest_kernels=work.target_runtime == CURRENT,
             scale=settings.scale,
             int4_bits=int4_bits,
+            moments=moments,
+            known=known,
         )
 
-    rules: Sequence[FormatRule] = [_rule(settings, ".*"), *(_rule(layer, layer.match) for layer in settings.layers)]
+    rules: Sequence[FormatRule] = [
+        _rule(settings, ".*"),
+        *_small_layers(work, graph, settings),
+        *(_rule(layer, layer.match) for layer in settings.layers),
+    ]
     if settings.max_drop_points is not None:
         rules = _within_budget(work, settings, graph, make, rules)
     made = make(rules, float_io=settings.io == "float")
@@ -153,21 +176,58 @@ def _rule(formats: QuantizationSettings | LayerFormat, match: str) -> FormatRule
     return FormatRule(weights, formats.activations, formats.granularity, match)
 
 
-def _ranges(work: RecipeState, graph: bytes, settings: QuantizationSettings) -> Ranges | None:
-    """Return the activations' ranges: measured once for a graph and its samples, then kept for the next recipe."""
-    from harness.compression.graph.ranges import measure_ranges, ranges_file, read_ranges, write_ranges
+def _small_layers(work: RecipeState, graph: bytes, settings: QuantizationSettings) -> Iterator[FormatRule]:
+    """Yield the rule that leaves small layers more precision, where it costs next to no bytes.
+
+    TensorFlow's converter leaves kernels below 1,024 weights in float where activations are float.
+    """
+    from harness.compression.graph.quantizer import FormatRule
+    from harness.tflite.weights import kernel_sizes
+
+    finer: dict[tuple[str, str], tuple[int, Literal["float", "int8"]]] = {
+        ("int8", "float"): (1024, "float"),
+        ("int4", "float"): (1024, "float"),
+        ("int4", "int8"): (8192, "int8"),
+        ("int4", "int16"): (8192, "int8"),
+    }
+    limit, weights = finer.get((settings.weights, settings.activations), (0, "float"))
+    sizes = kernel_sizes(graph)
+    small = {scope: size for scope, size in sizes.items() if size < limit}
+    if small and settings.keep_small_layers and sum(small.values()) <= _SMALL_SHARE * sum(sizes.values()):
+        work.report(small_layers=f"{len(small)} in {weights}")
+        yield FormatRule(weights, settings.activations, match=f"^(?:{'|'.join(map(re.escape, small))})$")
+
+
+def _samples(work: RecipeState, graph: bytes, settings: QuantizationSettings) -> SampleSets:
     from harness.tflite.flatbuffer import signature_keys
 
     request = settings.calibration_request()
     if request is None:
-        return None
-    samples = {key: calibration_samples(work.model, graph, request, key) for key in signature_keys(graph)}
+        return {}
+    return {key: calibration_samples(work.model, graph, request, key) for key in signature_keys(graph)}
+
+
+def _ranges(work: RecipeState, graph: bytes, settings: QuantizationSettings, samples: SampleSets) -> Ranges:
+    """Return the activations' ranges: measured once for a graph and its samples, then kept for the next recipe."""
+    from harness.compression.graph.ranges import measure_ranges, ranges_file, read_ranges, write_ranges
+
     file = ranges_file(work.kept_folder() / "ranges", graph, samples, settings.ranges)
     ranges = read_ranges(file)
     if ranges is None:
         ranges = measure_ranges(graph, samples, settings.ranges)
         write_ranges(file, ranges)
     return ranges
+
+
+def _moments(work: RecipeState, graph: bytes, settings: QuantizationSettings, samples: SampleSets) -> Moments | None:
+    from harness.compression.graph.input_moments import measure_input_moments
+
+    if settings.rounding == "nearest" or settings.calibration == "random":  # noise would teach the wrong errors
+        return None
+    if work.keeps_clusters is not None:
+        work.report(note="rounded to the nearest: error-aware rounding would tear clusters apart")
+        return None
+    return measure_input_moments(graph, samples, work.progress)
 
 
 def _within_budget(

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compression.weights.error_aware import round_by_inputs
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.tflite.library_types import FlatbufferObject
 from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES
@@ -22,6 +23,9 @@ _BIAS_TYPES = {"INT32": "<i4", "INT64": "<i8"}
 
 Floats = NDArray[np.floating[Any]]
 Codes = NDArray[np.int8]
+
+KnownCodes = dict[tuple[int, int, int | None, bytes], tuple[Codes, Floats]]
+"""Codes and scales by float kernel, bits, axis of the scales, and the smallest scales."""
 
 _CANDIDATES = np.linspace(0.3, 1.0, 71)
 """Scales tried, as shares of the one that reaches the largest weight."""
@@ -36,34 +40,52 @@ _BIAS_TOLERANCE = 0.005
 
 
 def quantize_weight(
-    weight: Floats, bits: int, *, axis: int | None, rule: ScaleRule, floor: Floats | float = 0.0
+    weight: Floats,
+    bits: int,
+    *,
+    axis: int | None,
+    rule: ScaleRule,
+    floor: Floats | float = 0.0,
+    output_axis: int = 0,
+    moments: Floats | None = None,
 ) -> tuple[Codes, Floats]:
     """Return codes in the weight's shape and one scale per channel along `axis` (one in all for None).
 
     `largest` reaches the largest weight. `least-error` is the scale with the smallest squared error over the weights
     that are not zero: zeros are exact under every scale, so in a pruned tensor they must not vote. No scale is smaller
-    than its `floor`.
+    than its `floor`. With the `moments` of the inputs of each output channel (along `output_axis`), errors count by the
+    size of what they are multiplied with, and are rounded so that they cancel, see `round_by_inputs`.
     """
     limit = 2 ** (bits - 1) - 1
+    outputs = np.moveaxis(weight, output_axis, 0).reshape(weight.shape[output_axis], -1)
     rows = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     scales = np.abs(rows).max(axis=1) / limit
     # A channel of zeros alone borrows a scale: a bias counted in units of next to nothing would overflow.
     scales = np.where(scales > 0, scales, scales.max(initial=0.0) or _FALLBACK_SCALE)
     if rule == "least-error":
-        scales = _least_error(rows, scales, limit)
+        votes = np.ones_like(outputs) if moments is None else np.diagonal(moments, axis1=1, axis2=2)
+        votes = np.broadcast_to(votes, outputs.shape)
+        in_place = np.moveaxis(votes.reshape(np.moveaxis(weight, output_axis, 0).shape), 0, output_axis)
+        scales = _least_error(rows, scales, limit, np.moveaxis(in_place, axis or 0, 0).reshape(rows.shape))
     scales = np.maximum(scales, floor)
+    if moments is not None and (axis is None or axis == output_axis):
+        codes = round_by_inputs(outputs, np.broadcast_to(scales, len(outputs)), moments, limit)
+        return _unmoved(codes, weight.shape, output_axis), scales
     codes = np.clip(np.round(rows / scales[:, None]), -limit, limit).astype(np.int8)
-    if axis is None:
-        return codes.reshape(weight.shape), scales
-    moved = codes.reshape(weight.shape[axis], *np.delete(weight.shape, axis))
-    return np.moveaxis(moved, 0, axis), scales
+    return codes.reshape(weight.shape) if axis is None else _unmoved(codes, weight.shape, axis), scales
 
 
-def _least_error(rows: Floats, largest: Floats, limit: int) -> Floats:
+def _unmoved(rows: Codes, shape: tuple[int, ...], axis: int) -> Codes:
+    """Return what has one row per place along an axis in its shape."""
+    return np.moveaxis(rows.reshape(shape[axis], *np.delete(shape, axis)), 0, axis)
+
+
+def _least_error(rows: Floats, largest: Floats, limit: int, votes: Floats) -> Floats:
     best, best_error = largest, np.full(len(rows), np.inf)
     for share in _CANDIDATES:
         scales = largest * share
-        error = ((np.clip(np.round(rows / scales[:, None]), -limit, limit) * scales[:, None] - rows) ** 2).sum(axis=1)
+        rounded = np.clip(np.round(rows / scales[:, None]), -limit, limit) * scales[:, None]
+        error = (votes * (rounded - rows) ** 2).sum(axis=1)
         better = error < best_error
         best, best_error = np.where(better, scales, best), np.where(better, error, best_error)
     return best
@@ -75,6 +97,9 @@ class _Layer:
 
     name: str
     kernel: FlatbufferObject
+    source: int
+    """The buffer of the float kernel in the float graph."""
+    output_axis: int
     values: Floats
     input_scale: float | None
     """None if its input is float."""
@@ -93,12 +118,22 @@ class _Layer:
         return np.maximum(fits if len(scales) > 1 else fits.max(keepdims=True), _SMALLEST_SCALE)
 
 
-def regrid(quantized: bytes, original: bytes, *, int4_bits: int = 4, rule: ScaleRule = "largest") -> bytes:
+def regrid(
+    quantized: bytes,
+    original: bytes,
+    *,
+    int4_bits: int = 4,
+    rule: ScaleRule = "largest",
+    moments: Mapping[int, Floats] | None = None,
+    known: KnownCodes | None = None,
+) -> bytes:
     """Return the quantized graph with the weights of its layers on new grids, on which every bias fits.
 
     `original` is the float graph that `quantized` was made of, with the same layers in the same order. What is stored
     as int4 takes codes of `int4_bits`, 4 or fewer; int8 keeps its 8. Integer biases are counted in input scale times
     weight scale: where the weights of a channel are next to nothing, their scale grows until the bias fits.
+    `moments`, by buffer of the float kernel, are those of `quantize_weight`. `known` keeps codes for the next call on
+    the same `original`, `rule` and `moments`.
     Raises `CompressionError` if a bias is not what the float graph says.
     """
     from ai_edge_litert.tools import flatbuffer_utils
@@ -108,12 +143,24 @@ def regrid(quantized: bytes, original: bytes, *, int4_bits: int = 4, rule: Scale
     floors: dict[int, Floats] = {}
     for layer in layers:  # one kernel may serve several layers
         floors[layer.kernel.buffer] = np.maximum(floors.get(layer.kernel.buffer, 0.0), layer.floor())
+    known = {} if known is None else known
     for layer in layers:
         quantization = layer.kernel.quantization
         is_int4 = _type_name(layer.kernel) == "INT4"
         axis = quantization.quantizedDimension if len(quantization.scale) > 1 else None
         bits, floor = int4_bits if is_int4 else 8, floors[layer.kernel.buffer]
-        codes, scales = quantize_weight(layer.values, bits, axis=axis, rule=rule, floor=floor)
+        key = layer.source, bits, axis, floor.tobytes()
+        if key not in known:
+            known[key] = quantize_weight(
+                layer.values,
+                bits,
+                axis=axis,
+                rule=rule,
+                floor=floor,
+                output_axis=layer.output_axis,
+                moments=(moments or {}).get(layer.source),
+            )
+        codes, scales = known[key]
         quantization.scale = scales.astype(np.float32)
         data = _packed(codes) if is_int4 else codes.reshape(-1).view(np.uint8)
         model.buffers[layer.kernel.buffer].data = data
@@ -135,6 +182,8 @@ def _layers(model: FlatbufferObject, floats: FlatbufferObject) -> Iterator[_Laye
         yield _Layer(
             kernel.name.decode("utf-8", "replace"),
             kernel,
+            float_inputs[KERNEL_INPUT].buffer,
+            OUTPUT_CHANNEL_AXES[kind],
             values,
             None if source is None or source.scale is None else float(source.scale[0]),
             bias if is_counted else None,
