@@ -47,6 +47,7 @@ _QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",  # constant folding must not depend on the host's CPU
     "PYTHONHASHSEED": "0",
+    "OPENBLAS_NUM_THREADS": "1",  # sums, and so rounded weights, must not depend on the host's cores
 }
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 """Converting needs no GPU, and starting one takes seconds and memory; training uses one if there is one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Moments = dict[int, NDArray[np.float64]]
 """By buffer of a layer's kernel, the mean product of each two inputs of a weight: (1, inputs, inputs), or (channels,
 inputs, inputs) for depthwise convolutions; inputs in the order of the kernel's own axes."""
+
+Values = NDArray[np.float32]
 
 SAMPLES = 32
 """More improve nothing that was seen, and each costs a run of the float model."""
@@ -48,13 +50,13 @@ def measure_input_moments(
             interpreter.reset_all_variables()
             runner(**sample)
             for buffer, inputs in _inputs(model, interpreter):
-                products = inputs.swapaxes(1, 2) @ inputs
+                products = (inputs.swapaxes(1, 2) @ inputs).astype(np.float64)
                 sums[buffer] = sums[buffer] + products if buffer in sums else products
                 counts[buffer] = counts.get(buffer, 0) + inputs.shape[1]
     return {buffer: total / counts[buffer] for buffer, total in sums.items()}
 
 
-def _inputs(model: FlatbufferObject, interpreter: LiteRtInterpreter) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _inputs(model: FlatbufferObject, interpreter: LiteRtInterpreter) -> Iterator[tuple[int, Values]]:
     """Yield each layer's kernel and what its weights read in the last run: (1 or channels, positions, inputs)."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -76,33 +78,30 @@ def _inputs(model: FlatbufferObject, interpreter: LiteRtInterpreter) -> Iterator
                 values = interpreter.get_tensor(source, place)
             except ValueError:  # never computed, such as a branch that was not taken
                 continue
-            inputs = reader(values.astype(np.float64), tuple(tensor.shape), operator.builtinOptions)
+            inputs = reader(values, tuple(tensor.shape), operator.builtinOptions)
             if inputs is not None and inputs.shape[2] <= _MOST_INPUTS and np.isfinite(inputs).all():
                 yield tensor.buffer, inputs
 
 
-def _dense_inputs(values: NDArray[np.float64], kernel: tuple[int, ...], _: object) -> NDArray[np.float64]:
+def _dense_inputs(values: Values, kernel: tuple[int, ...], _: object) -> Values:
     return values.reshape(1, -1, kernel[1])
 
 
-def _convolution_inputs(
-    values: NDArray[np.float64], kernel: tuple[int, ...], options: FlatbufferObject
-) -> NDArray[np.float64] | None:
+def _convolution_inputs(values: Values, kernel: tuple[int, ...], options: FlatbufferObject) -> Values | None:
     if values.shape[3] != kernel[3]:  # in groups
         return None
     windows = _windows(values, kernel[1], kernel[2], options)
     return windows.reshape(1, len(windows), -1)
 
 
-def _depthwise_inputs(
-    values: NDArray[np.float64], kernel: tuple[int, ...], options: FlatbufferObject
-) -> NDArray[np.float64]:
+def _depthwise_inputs(values: Values, kernel: tuple[int, ...], options: FlatbufferObject) -> Values:
     windows = _windows(values, kernel[1], kernel[2], options)
-    own = windows.reshape(len(windows), -1, values.shape[3]).transpose(2, 0, 1)
-    return np.repeat(own, kernel[3] // values.shape[3], axis=0)
+    own = np.ascontiguousarray(windows.reshape(len(windows), -1, values.shape[3]).transpose(2, 0, 1))
+    multiplier = kernel[3] // values.shape[3]
+    return own if multiplier == 1 else np.repeat(own, multiplier, axis=0)
 
 
-def _windows(values: NDArray[np.float64], height: int, width: int, options: FlatbufferObject) -> NDArray[Any]:
+def _windows(values: Values, height: int, width: int, options: FlatbufferObject) -> Values:
     """Return windows of (height, width, channels) at some positions of a convolution, evenly spread over them."""
     from ai_edge_litert import schema_py_generated as schema
 
