@@ -152,10 +152,14 @@ def reboots(bench: Bench) -> None:
     ended: list[Ended] = []
 
     def reboot() -> None:
-        while not over.wait(8):
+        bench.await_count(2)
+        while not over.is_set():
             bench.phone.faults.reboot(1)
+            reboots_at.append(len(bench.counter.read_bytes()))
+            over.wait(8)
 
-    command = bench.sweep_command("sleep 0.5")
+    reboots_at: list[int] = []
+    command = bench.sweep_command("sleep 0.5", invocations=8)
     thread = threading.Thread(target=reboot)
     thread.start()
     try:
@@ -164,6 +168,8 @@ def reboots(bench: Bench) -> None:
         over.set()
         thread.join()
         time.sleep(3)
+    assert reboots_at, "it did not reboot"
+    assert reboots_at[0] < 8, "it rebooted when all was measured"
     (row,) = ended[0].is_clean().rows
     if row["invocations_ok"] < 5:
         (row,) = bench.resume().rows
