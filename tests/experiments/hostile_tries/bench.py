@@ -158,7 +158,7 @@ class Bench:
             path.mkdir()
         self.environment = {name: str(path) for name, path in settings.items()}
         self.environment |= {"ANDROID_ADB_SERVER_PORT": str(port), "ADB_MDNS": "0", "ADB_EMU": "0", "COLUMNS": "160"}
-        self.environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        self.environment |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
         os.environ.update(self.environment)
         os.environ.pop("ANDROID_SERIAL", None)
         os.environ.pop("HARNESS_TFLITE_TOOLS", None)  # each try would unpack them next to its stand-in

@@ -317,8 +317,11 @@ def markup_model(bench: Bench) -> None:
     night, junit = bench.spec(model=path), folder / "junit.xml"
     night.write_text("devices = ['host']\n" + night.read_text())
     bench.cli("nightly", night, "--results", bench.new_folder() / "r", "--junit", junit).is_clean()
-    ElementTree.parse(junit)
-    assert "alert(1)" in junit.read_text(), "the name is not shown"
+    assert list(ElementTree.parse(junit).iter("testcase"))
+    path.unlink()
+    bench.cli("nightly", night, "--results", bench.new_folder() / "r", "--junit", junit).refuses()
+    (reason,) = ElementTree.parse(junit).iter("error")
+    assert "<script>alert(1)" in reason.get("message", ""), "the name is not shown"
 
 
 @attempt(61, "the working folder is deleted; a HOME that cannot be made", "a sentence")
