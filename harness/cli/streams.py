@@ -21,6 +21,8 @@ class _Stream:
 
     def write(self, text: str) -> int:
         """Write text; an error of the device is `failed`'s."""
+        if text == "":  # typer tries a stream like this and swallows what it raises: the error would be lost
+            return 0
         try:
             return self._stream.write(text)
         except (OSError, ValueError) as error:  # ValueError: the stream was closed

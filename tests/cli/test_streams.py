@@ -1,5 +1,6 @@
 """Who listens never decides: a stderr that is full or gone ends nothing, a stdout that is full is an error."""
 
+import os
 import subprocess
 import sys
 
@@ -40,3 +41,18 @@ def test_a_full_stdout_is_one_error():
     assert finished.returncode == 41
     assert "Traceback" not in finished.stderr
     assert "Exception ignored" not in finished.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_json_for_a_full_stdout_is_one_error(unbuffered):
+    """Unbuffered, even the empty text fails by which typer tries a stream."""
+    finished = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m harness recipes --json >/dev/full"],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        text=True,
+        timeout=120,
+        check=False,
+        stderr=subprocess.PIPE,
+    )
+    assert finished.returncode == 1
+    assert "Cannot write to stdout: No space left on device." in finished.stderr
