@@ -50,12 +50,18 @@ def odd_toml(bench: Bench) -> None:
         bench.cli("sweep", _spec(bench, text), "--dry-run").refuses(2)
 
 
-@attempt(44, "delegates with shell code in a spec", "refused; nothing runs")
+@attempt(44, "delegates with shell code in a spec", "refused, or quoted and never ranked; nothing runs")
 def shell_in_spec(bench: Bench) -> None:
     witness = bench.folder / "ran"
     for name in (f"gpu; touch {witness}", f"external:$(touch {witness})", f"nnapi:`touch {witness}`"):
-        text = f"model = '{MODEL}'\nrecipes = ['as-is']\ndelegates = ['{name}']"
-        bench.cli("sweep", _spec(bench, text), "--device", bench.phone.serial).refuses(1, 2).says("elegate")
+        command = bench.sweep_command()
+        spec = Path(command[1])
+        spec.write_text(spec.read_text().replace('["cpu"]', f"['{name}']"))
+        ended = bench.cli(*command).is_clean(1, 2)
+        if "rows" not in json.loads(ended.out):
+            ended.refuses().says("elegate")
+        else:
+            assert [row["rank"] for row in ended.rows] == [None], ended.rows
     assert not witness.exists()
     assert not bench.device.run(["ls", str(witness)], timeout_s=9).ok
 
