@@ -33,7 +33,8 @@ from rich.table import Table
 
 from harness.compression.graph import quantizer
 from harness.compression.graph.float_constants import with_float_constants
-from harness.compression.graph.ranges import CLIPPED_SHARES, measure_ranges
+from harness.compression.graph.input_moments import measure_input_moments
+from harness.compression.graph.ranges import measure_ranges
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
 from harness.compression.sources.load import is_keras, load_keras_model
@@ -118,9 +119,18 @@ _COLUMNS = (("agrees", 1), ("snr_db", 1), ("cosine", 4), ("range", 1))
 
 def _contestants(model: ModelSpec, graph: bytes, samples: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
     (key,) = signature_keys(graph)
-    for rule in CLIPPED_SHARES:
+    moments = measure_input_moments(graph, {key: samples})
+    for rule, rounding in (("extremes", "error-aware"), ("percentile", "error-aware"), ("extremes", "nearest")):
         ranges = measure_ranges(graph, {key: samples}, rule)
-        yield f"harness, {rule}", quantizer.quantize(graph, [quantizer.FormatRule("int8", "int8")], ranges=ranges)
+        yield (
+            f"harness, {rule}, {rounding}",
+            quantizer.quantize(
+                graph,
+                [quantizer.FormatRule("int8", "int8")],
+                ranges=ranges,
+                moments=moments if rounding == "error-aware" else None,
+            ),
+        )
     manager = RecipeManager()
     manager.load_quantization_recipe(recipes.static_wi8_ai8())
     for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):  # float, as those of the others
