@@ -18,12 +18,12 @@ from harness.tflite.weights import OUTPUT_CHANNEL_AXES
 
 pytestmark = pytest.mark.training
 
-STEM, MIDDLE, LAST = 3 * 3 * 3 * 8, 3 * 3 * 8 * 128, 128 * 256
+STEM, MIDDLE, LAST = 3 * 3 * 3 * 8, 3 * 3 * 8 * 128, 128 * 512
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
-    """Three convolutions, the first with half a percent of the weights."""
+    """Three convolutions, the first with a third of a percent of the weights."""
     import keras
     import tensorflow as tf
     from keras import layers
@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
     folder = tmp_path_factory.mktemp("model")
     keras.utils.set_random_seed(3)
     image = x = keras.Input((8, 8, 3), batch_size=1)
-    for filters, size in ((8, 3), (128, 3), (256, 1)):
+    for filters, size in ((8, 3), (128, 3), (512, 1)):
         x = layers.Conv2D(filters, size, activation="relu")(x)
     network = keras.Model(image, x)
     converter = tf.lite.TFLiteConverter.from_keras_model(network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -32,6 +33,7 @@ BUDGET_SAMPLES = 3000
 """Labelled samples that decide whether an accuracy budget is kept."""
 _COSTS_TOLD = 8
 _SMALL_SHARE = 0.01
+_BYTES = {"float": 4.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5, "int3": 0.5}
 
 
 class LayerFormat(SpecModel):
@@ -60,7 +62,7 @@ class QuantizationSettings(TechniqueSettings):
     """`error-aware` rounds weights so that the errors of a layer's outputs cancel on the calibration data (GPTQ)."""
     keep_small_layers: bool = True
     """Layers below 8,192 weights take int8 instead of int4, and below 1,024 float instead of int8 with float
-    activations, if all of them together hold at most 1 % of the model's weights."""
+    activations: the smallest first, as long as the weights grow by at most 1 %."""
     layers: tuple[LayerFormat, ...] = ()
     """Exceptions, the last that matches counts."""
     calibration: Literal["data", "random"] = "data"
@@ -192,10 +194,15 @@ def _small_layers(work: RecipeState, graph: bytes, settings: QuantizationSetting
     }
     limit, weights = finer.get((settings.weights, settings.activations), (0, "float"))
     sizes = kernel_sizes(graph)
-    small = {scope: size for scope, size in sizes.items() if size < limit}
-    if small and settings.keep_small_layers and sum(small.values()) <= _SMALL_SHARE * sum(sizes.values()):
-        work.report(small_layers=f"{len(small)} in {weights}")
-        yield FormatRule(weights, settings.activations, match=f"^(?:{'|'.join(map(re.escape, small))})$")
+    left = _SMALL_SHARE * sum(sizes.values()) * _BYTES[settings.weights]
+    kept = []
+    for scope, size in sorted(sizes.items(), key=itemgetter(1)):
+        left -= size * (_BYTES[weights] - _BYTES[settings.weights])
+        if size < limit and left >= 0 and settings.keep_small_layers:
+            kept.append(scope)
+    if kept:
+        work.report(small_layers=f"{len(kept)} in {weights}")
+        yield FormatRule(weights, settings.activations, match=f"^(?:{'|'.join(map(re.escape, kept))})$")
 
 
 def _samples(work: RecipeState, graph: bytes, settings: QuantizationSettings) -> SampleSets:
