@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
@@ -68,8 +69,9 @@ class QuantizationSettings(TechniqueSettings):
     calibration: Literal["data", "random"] = "data"
     """`random` calibrates on noise: the latency is real, the accuracy is not."""
     calibration_samples: int = Field(default=200, ge=1, le=100_000)
-    ranges: Literal["extremes", "percentile"] = "extremes"
-    """`extremes` cuts off no value of the samples; `percentile` ignores the outermost 0.001 % of an inner tensor's."""
+    ranges: Literal["best", "extremes", "percentile"] = "best"
+    """`extremes` cuts off no value of the samples; `percentile` ignores the outermost 0.001 % of an inner tensor's;
+    `best` takes the one with which the outputs are nearer to the float model's on the samples."""
     max_drop_points: float | None = Field(default=None, gt=0, le=100)
     """Give the costliest layers their precision back until at most this many points of top-1 are lost."""
 
@@ -120,29 +122,25 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
     graph = quantizer.prepare(_float_graph(work))
     _require_matches(work, graph, settings)
     samples = _samples(work, graph, settings)
-    ranges = _ranges(work, graph, settings, samples) if settings.has_integer_activations else None
     moments = _moments(work, graph, settings, samples)
     known: KnownCodes = {}
     int4_bits = 3 if "int3" in (settings.weights, *(layer.weights for layer in settings.layers)) else 4
 
-    def make(rules: Sequence[FormatRule], *, float_io: bool = True) -> bytes:
-        return quantizer.quantize(
-            graph,
-            rules,
-            ranges=ranges,
-            float_io=float_io,
-            newest_kernels=work.target_runtime == CURRENT,
-            scale=settings.scale,
-            int4_bits=int4_bits,
-            moments=moments,
-            known=known,
-        )
-
+    make_plainly = functools.partial(
+        quantizer.quantize, graph, newest_kernels=work.target_runtime == CURRENT, int4_bits=int4_bits
+    )
     rules: Sequence[FormatRule] = [
         _rule(settings, ".*"),
         *_small_layers(work, graph, settings),
         *(_rule(layer, layer.match) for layer in settings.layers),
     ]
+    ranges = None
+    if settings.has_integer_activations:
+        ranges = _ranges(work, graph, settings, samples, lambda ranges: make_plainly(rules, ranges=ranges))
+
+    def make(rules: Sequence[FormatRule], *, float_io: bool = True) -> bytes:
+        return make_plainly(rules, ranges=ranges, float_io=float_io, scale=settings.scale, moments=moments, known=known)
+
     if settings.max_drop_points is not None:
         rules = _within_budget(work, settings, graph, make, rules)
     made = make(rules, float_io=settings.io == "float")
@@ -214,14 +212,36 @@ def _samples(work: RecipeState, graph: bytes, settings: QuantizationSettings) ->
     return {key: calibration_samples(work.model, graph, request, key) for key in signature_keys(graph)}
 
 
-def _ranges(work: RecipeState, graph: bytes, settings: QuantizationSettings, samples: SampleSets) -> Ranges:
-    """Return the activations' ranges: measured once for a graph and its samples, then kept for the next recipe."""
+def _ranges(
+    work: RecipeState,
+    graph: bytes,
+    settings: QuantizationSettings,
+    samples: SampleSets,
+    make: Callable[[Ranges], bytes],
+) -> Ranges:
+    """Return the activations' ranges by the rule of the settings, or by the one whose outputs are nearer to float."""
+    from harness.compression.graph.fidelity import mean_snr_db
+
+    if settings.ranges != "best":
+        return _ranges_by(settings.ranges, work, graph, samples)
+    is_fine = settings.activations == "int16"  # where cutting off gains no resolution that is missing
+    if is_fine or settings.calibration == "random":
+        return _ranges_by("extremes", work, graph, samples)
+    candidates = {rule: _ranges_by(rule, work, graph, samples) for rule in ("extremes", "percentile")}
+    nearness = {rule: mean_snr_db(graph, make(ranges), samples) for rule, ranges in candidates.items()}
+    best = max(nearness, key=nearness.__getitem__)
+    work.report(ranges=best, ranges_snr_db={rule: round(value, 1) for rule, value in nearness.items()})
+    return candidates[best]
+
+
+def _ranges_by(rule: str, work: RecipeState, graph: bytes, samples: SampleSets) -> Ranges:
+    """Return ranges that are measured once for a graph and its samples, then kept for the next recipe."""
     from harness.compression.graph.ranges import measure_ranges, ranges_file, read_ranges, write_ranges
 
-    file = ranges_file(work.kept_folder() / "ranges", graph, samples, settings.ranges)
+    file = ranges_file(work.kept_folder() / "ranges", graph, samples, rule)
     ranges = read_ranges(file)
     if ranges is None:
-        ranges = measure_ranges(graph, samples, settings.ranges)
+        ranges = measure_ranges(graph, samples, rule)
         write_ranges(file, ranges)
     return ranges
 
