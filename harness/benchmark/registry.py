@@ -25,6 +25,8 @@ TOOLS_VARIABLE = "HARNESS_TFLITE_TOOLS"
 """Names the folder or archive of the official tools."""
 _INDEX = "tools.json"
 _LOCK_TIMEOUT_S = 30
+_UNPACK_TIMEOUT_S = 600
+"""Longer than the slowest disk needs: another process or phone unpacks."""
 _BUNDLE_PROGRAM = "benchmark_model_verbose"
 """The program of a bundle that logs at Android's level, and so says how many nodes a delegate took."""
 
@@ -53,8 +55,10 @@ class ToolRegistry:
             )
         if self._holds(known, path):
             return known
-        self._report(f"Registering the tools of {TOOLS_VARIABLE} (once).")
-        self.add(path)
+        with self._locked(".registering.lock", _UNPACK_TIMEOUT_S):  # the phones of a sweep all ask at once
+            if not self._holds(self._registered(), path):
+                self._report(f"Registering the tools of {TOOLS_VARIABLE} (once).")
+                self.add(path)
         return self._registered()
 
     def _holds(self, known: Iterable[Tool], path: Path) -> bool:
@@ -201,20 +205,22 @@ class ToolRegistry:
     def _unpack(self, archive: Path) -> Path:
         """Unpack an archive under its own hash and return the folder."""
         target = self.folder / "bundles" / sha256_of(archive)
-        if not target.is_dir():
+        with self._locked(".unpacking.lock", _UNPACK_TIMEOUT_S):
+            if target.is_dir():
+                return target
             self._report(f"Unpacking {archive} (once, about 20 s).")
-            half = target.with_name(f"{target.name}.{os.getpid()}.part")
-            half.mkdir(parents=True)
+            half = target.with_name(f"{target.name}.part")
+            shutil.rmtree(half, ignore_errors=True)  # of a process that was killed
             try:
+                half.mkdir(parents=True)
                 with tarfile.open(archive) as tar:
                     tar.extractall(half, filter="data")  # filter: neither files nor links lead outside
                 half.rename(target)
             except (tarfile.TarError, OSError, EOFError) as error:
                 shutil.rmtree(half, ignore_errors=True)
-                if not target.is_dir():  # another process may have been faster
-                    is_full = isinstance(error, OSError) and error.errno in FULL
-                    advice = f"Free space in {self.folder}." if is_full else "Download it again."
-                    raise UsageError(f"{archive} cannot be unpacked: {error}.", advice) from error
+                is_full = isinstance(error, OSError) and error.errno in FULL
+                advice = f"Free space in {self.folder}." if is_full else "Download it again."
+                raise UsageError(f"{archive} cannot be unpacked: {error}.", advice) from error
         return target
 
     def _store(self, added: list[Tool]) -> list[Tool]:
@@ -228,9 +234,9 @@ class ToolRegistry:
         part.write_text(json.dumps([json.loads(tool.model_dump_json()) for tool in tools], indent=1))
         part.replace(self.folder / _INDEX)
 
-    def _locked(self) -> FileLock:
+    def _locked(self, name: str = ".lock", timeout_s: float = _LOCK_TIMEOUT_S) -> FileLock:
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".lock", timeout=_LOCK_TIMEOUT_S)
+        return FileLock(self.folder / name, timeout=timeout_s)
 
 
 _HOW_TO_GET = {

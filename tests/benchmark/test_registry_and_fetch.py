@@ -15,7 +15,7 @@ import pytest
 
 from harness.benchmark.benchmark_model.program import flags_in_help
 from harness.benchmark.download import Download, ResumingDownloader, fetch
-from harness.benchmark.registry import ToolRegistry, probe_flags
+from harness.benchmark.registry import TOOLS_VARIABLE, ToolRegistry, probe_flags
 from harness.benchmark.tool import ToolFamily, ToolSystem, read_binary
 from harness.devices.device import DeviceFacts, DeviceKind
 from harness.devices.host import HostDevice
@@ -134,7 +134,8 @@ def test_a_bundle_gives_a_host_tool_and_a_phone_tool(registry, official_tools):
     assert registry.choose(facts(DeviceKind.VIRTUAL, abis=("x86_64",))).vendor_folder == official_tools
 
 
-def test_an_archive_is_unpacked_once_and_goes_with_its_last_tool(registry, tmp_path):
+def pack_tools(tmp_path):
+    """Return an archive of tools as small as they can be."""
     bundle = tmp_path / "tools-1"
     (bundle / "phone").mkdir(parents=True)
     for name, extra in (("benchmark_model_verbose.bin", b"host"), ("phone/benchmark_model_verbose", b"phone")):
@@ -143,6 +144,11 @@ def test_an_archive_is_unpacked_once_and_goes_with_its_last_tool(registry, tmp_p
     archive = tmp_path / "tools-1.tar.xz"
     with tarfile.open(archive, "w:xz") as tar:
         tar.add(bundle, "tools-1")
+    return archive
+
+
+def test_an_archive_is_unpacked_once_and_goes_with_its_last_tool(registry, tmp_path):
+    archive = pack_tools(tmp_path)
     tools = registry.add(archive)
     assert registry.add(archive) == tools
     assert all(tool.path.is_relative_to(registry.folder) for tool in tools)
@@ -150,6 +156,21 @@ def test_an_archive_is_unpacked_once_and_goes_with_its_last_tool(registry, tmp_p
     assert tools[1].path.exists()
     registry.remove(tools[1].sha256)
     assert list((registry.folder / "bundles").iterdir()) == []
+
+
+def test_phones_that_start_at_once_unpack_the_named_tools_once(tmp_path, monkeypatch):
+    monkeypatch.setenv(TOOLS_VARIABLE, str(pack_tools(tmp_path)))
+    said = []
+    start = threading.Barrier(8)
+
+    def ask(_):
+        start.wait()
+        return ToolRegistry(tmp_path / "registry", report=said.append).tools()
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, range(8)))
+    assert all(len(tools) == 2 and tools == found[0] for tools in found)
+    assert [text.split()[0] for text in said] == ["Registering", "Unpacking"]
 
 
 def test_a_folder_of_the_users_stays_when_its_tool_is_forgotten(registry, tmp_path, android_tool):
