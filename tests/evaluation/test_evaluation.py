@@ -190,13 +190,21 @@ def kl(evaluation):
 
 @pytest.mark.training
 def test_the_suggested_layers_make_a_better_variant(harness_cli, tmp_path):
-    """Finer scales for the layers that the table names cost fewer bytes than finer scales everywhere."""
-    before, eight = evaluated(harness_cli, "-r", "int8-tensor", "-r", "int8", "--mixed", "4", "--finer", "-o", "mixed")
+    """Finer scales for the layers that the table names cost fewer bytes than finer scales everywhere.
+
+    Each weight is rounded to the nearest code, so that there is noise to find.
+    """
+    (tmp_path / "coarse.toml").write_text(
+        'name = "coarse"\n'
+        'steps = [{ technique = "quantization", '
+        'settings = { weights = "int8", activations = "int8", granularity = "tensor" } }]\n'
+    )
+    before, eight = evaluated(harness_cli, "-r", "coarse.toml", "-r", "int8", "--mixed", "4", "--finer", "-o", "mixed")
     assert len(before["layers"]) > 8
-    recipe = tomllib.loads((tmp_path / "mixed/int8-tensor-mixed.toml").read_text())
+    recipe = tomllib.loads((tmp_path / "mixed/coarse-mixed.toml").read_text())
     layers = recipe["steps"][0]["settings"]["layers"]
     assert {layer["granularity"] for layer in layers} == {"channel"}
-    (noisy,) = evaluated(harness_cli, "-r", "mixed/int8-tensor-mixed.toml")
+    (noisy,) = evaluated(harness_cli, "-r", "mixed/coarse-mixed.toml")
     assert before["size_bytes"] < noisy["size_bytes"] < eight["size_bytes"]
     assert kl(noisy) < kl(before)
 
