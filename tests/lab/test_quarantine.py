@@ -143,7 +143,7 @@ def _hang_in_second_run(phone):
 
 def test_the_command_line_gives_leave_to_restart(harness_cli):
     def leave(*arguments):
-        finished = harness_cli("sweep", "--device", "virtual", "--dry-run", "--json", *arguments)
+        finished = harness_cli("sweep", "--device", "host", "--dry-run", "--json", *arguments)
         assert finished.returncode == 0, finished.stderr
         return json.loads(finished.stdout)["spec"]["may_reboot"]
 

@@ -64,7 +64,7 @@ def test_ctrl_c_ends_a_training_and_the_sweep_is_carried_on_without_it(start_pho
     reader.start()
     deadline = time.monotonic() + 120
     try:
-        while not (any("waiting for variants" in line for line in told) and workers_of(sweep.pid)):
+        while not (any("waiting for the remaining variants" in line for line in told) and workers_of(sweep.pid)):
             assert sweep.poll() is None, told
             assert time.monotonic() < deadline, told
             time.sleep(0.1)
