@@ -80,12 +80,13 @@ def inner_scopes(content: bytes) -> list[str]:
 
 
 def _scopes(graph: FlatbufferObject) -> list[str]:
-    scopes = []
-    for index in range(graph.OperatorsLength()):
-        operator = graph.Operators(index)
-        outputs = [graph.Tensors(operator.Outputs(place)).Name() for place in range(operator.OutputsLength())]
-        scopes.append("".join(f"{(name or b'').decode('utf-8', 'replace')};" for name in outputs))
-    return scopes
+    return [operator_scope(graph, graph.Operators(index)) for index in range(graph.OperatorsLength())]
+
+
+def operator_scope(graph: FlatbufferObject, operator: FlatbufferObject) -> str:
+    """Return the names of the tensors that an operator writes, each followed by `;`."""
+    names = [graph.Tensors(operator.Outputs(place)).Name() for place in range(operator.OutputsLength())]
+    return "".join(f"{_text(name)};" for name in names)
 
 
 def tensor_indices(vector: Sequence[int] | None) -> list[int]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.tflite.flatbuffer import operator_scope
 
 OUTPUT_CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
 """The operators with a kernel, and which axis of it counts their output channels.
@@ -87,9 +88,7 @@ def kernel_sizes(graph: bytes) -> dict[str, int]:
         if operator in OUTPUT_CHANNEL_AXES:
             tensor = subgraph.Tensors(node.Inputs(KERNEL_INPUT))
             if tensor.Type() == schema.TensorType.FLOAT32 and model.Buffers(tensor.Buffer()).DataLength():
-                names = (subgraph.Tensors(index).Name() or b"" for index in node.OutputsAsNumpy())
-                scope = "".join(f"{name.decode('utf-8', 'replace')};" for name in names)
-                sizes[scope] = int(np.prod(tensor.ShapeAsNumpy()))
+                sizes[operator_scope(subgraph, node)] = int(np.prod(tensor.ShapeAsNumpy()))
     return sizes
 
 
