@@ -27,8 +27,8 @@ HALF_DB = 50.0
 
 INT8_RECIPES = ("int8", "int8-io")
 BELOW_INT8_DB = {"int8-tensor": 12.0, "int4": 24.0}
-"""By recipe, what coarser weights may cost: 6 dB per bit, of which int4 has four less, and one scale a tensor loses two
-where a channel's weights are a quarter of the largest."""
+"""By recipe, what coarser weights may cost, at 6 dB per bit: int4 has four bits fewer. With one scale per tensor, a
+channel whose weights reach a quarter of the largest weight loses two bits."""
 NOISE_DB = 3.0
 """Two int8 variants of one network differ by this much from rounding alone."""
 GOOD_DB = 30.0
