@@ -115,6 +115,48 @@ def test_the_teachers_share_of_the_loss_is_hintons_formula() -> None:
     assert float(learner.compute_loss(images, labels, answer, training=False)) == pytest.approx(hard, rel=1e-5)
 
 
+@pytest.mark.parametrize("ending", ["layer", "reshaped", "function", "of another format", "logits", "small logits"])
+def test_answers_show_whether_they_are_probabilities(ending: str) -> None:
+    """What is known of the network is its answers: the softmax may be anything and anywhere before them."""
+    import keras
+
+    from harness.compression.training.learner import gives_probabilities
+
+    keras.utils.set_random_seed(6)
+    layers = keras.layers
+    inputs = keras.Input((4,))
+    scores = layers.Dense(3)(inputs)
+    endings = {
+        "layer": lambda: layers.Softmax()(scores),
+        "reshaped": lambda: layers.Reshape((3,))(layers.Softmax()(layers.Reshape((1, 1, 3))(scores))),
+        "function": lambda: keras.ops.softmax(scores),
+        "of another format": lambda: layers.Activation("linear", dtype="float32")(
+            layers.Softmax(dtype="float16")(scores)
+        ),
+        "logits": lambda: scores,
+        "small logits": lambda: layers.ReLU(1.0)(scores),
+    }
+    network = keras.Model(inputs, endings[ending]())
+    samples = np.random.default_rng(6).normal(size=(20, 4)).astype(np.float32)
+    assert gives_probabilities(network, samples) == ("logits" not in ending)
+
+
+def test_a_student_of_logits_learns_from_a_teacher_of_probabilities() -> None:
+    import keras
+
+    from harness.compression.training.learner import Learner, Lesson
+
+    teacher = _network()
+    student = keras.Model(teacher.inputs, keras.layers.Dense(3)(teacher.layers[-2].output))
+    images = np.random.default_rng(3).normal(size=(5, 6, 6, 2)).astype(np.float32)
+    labels = np.array([0, 1, 2, 1, 0])
+    learner = Learner(student, lesson=Lesson(teacher, share=1.0, temperature=1.0), from_logits=True)
+    answer, taught = np.asarray(student(images)), np.asarray(teacher(images))
+    log_softmax = answer - np.log(np.exp(answer).sum(1, keepdims=True))
+    wanted = -(taught * log_softmax).sum(1).mean()
+    assert float(learner.compute_loss(images, labels, answer)) == pytest.approx(wanted, rel=1e-4)
+
+
 def test_activations_are_rounded_where_an_integer_runtime_keeps_them() -> None:
     import keras
 

@@ -73,7 +73,7 @@ def _loss_changes(
 
     layers = [layer for group in graph.groups for layer in group.makers]
     variables = [filters_of(layer) for layer in layers]
-    from_logits = not gives_probabilities(graph.model)
+    from_logits = not gives_probabilities(graph.model, images[:_BATCH])
     changes = {
         layer.name: np.zeros(variable.shape[_filter_axis(layer)])
         for layer, variable in zip(layers, variables, strict=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compression.training.kernels import Kernel, find_kernels
-from harness.compression.training.learner import Learner, Lesson
+from harness.compression.training.learner import Learner, Lesson, gives_probabilities
 from harness.compression.training.settings import TrainingSettings
 from harness.compression.training.views import View, settle
 from harness.datasets.training import LabelledImages, TrainingData, as_input, load_training_data
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MEMORY_UNIT_BYTES = 1024
 """`ru_maxrss` counts kilobytes on Linux."""
+_SHOWN = 64
+"""Images whose answers show whether a network ends in probabilities or in logits."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,15 @@ def _fit(
         seed=settings.seed,
     )
     validation = as_input(data.validation.images, work.model.preprocessing), data.validation.labels
-    learner = Learner(plan.network or work.keras_model(), kernels, plan.views, plan.lesson or _lesson(work, settings))
+    lesson, shown = plan.lesson or _lesson(work, settings), validation[0][:_SHOWN]
+    learner = Learner(
+        plan.network or work.keras_model(),
+        kernels,
+        plan.views,
+        lesson,
+        from_logits=not gives_probabilities(work.keras_model(), shown),
+        teacher_from_logits=lesson is not None and not gives_probabilities(lesson.teacher, shown),
+    )
     learner(validation[0][:1])  # builds the variables, which a taken-up training fills
     steps = len(batches) * settings.epochs
     learner.compile(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from keras import ops
 
 from harness.compression.training.kernels import Kernel
@@ -16,6 +17,8 @@ Untyped: TypeAlias = Any
 """A tensor or model: Keras has no types."""
 
 SMALLEST_PROBABILITY = 1e-7
+_SUM_TOLERANCE = 1e-3
+"""Probabilities in half precision add up to one this exactly."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Learner(keras.Model):  # type: ignore[misc] # Keras has no types
         kernels: Sequence[Kernel] = (),
         views: Mapping[str, Sequence[View]] | None = None,
         lesson: Lesson | None = None,
+        *,
+        from_logits: bool = False,
+        teacher_from_logits: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -52,7 +58,8 @@ class Learner(keras.Model):  # type: ignore[misc] # Keras has no types
         self._views: Callable[[], list[tuple[Untyped, Sequence[View]]]] = lambda: seen
         self._lesson = (lambda: lesson) if lesson and lesson.share > 0 else None
         self._teacher = _teacher_of(lesson)
-        self.from_logits = not gives_probabilities(network)
+        self.from_logits = from_logits
+        self._teacher_from_logits = teacher_from_logits
 
     def call(self, images: Untyped, training: bool = False) -> Untyped:
         """Return the network's output on a batch."""
@@ -74,7 +81,7 @@ class Learner(keras.Model):  # type: ignore[misc] # Keras has no types
         lesson = self._lesson()
         taught, *teacher_maps = self._teacher(x)
         student = ops.log_softmax(_logits(y_pred, self.from_logits) / lesson.temperature)
-        target = ops.softmax(_logits(taught, self.from_logits) / lesson.temperature)
+        target = ops.softmax(_logits(taught, self._teacher_from_logits) / lesson.temperature)
         soft = -ops.mean(ops.sum(target * student, axis=-1)) * lesson.temperature**2
         loss = (1 - lesson.share) * loss + lesson.share * soft
         if teacher_maps:
@@ -99,13 +106,14 @@ class Learner(keras.Model):  # type: ignore[misc] # Keras has no types
         return outputs
 
 
-def gives_probabilities(network: Untyped) -> bool:
-    """Return True if the network ends in a softmax; otherwise its outputs are taken for logits."""
-    last = network.layers[-1]
-    while isinstance(last, keras.Model):
-        last = last.layers[-1]
-    activation = getattr(last, "activation", None)
-    return isinstance(last, keras.layers.Softmax) or activation is keras.activations.softmax
+def gives_probabilities(network: Untyped, samples: Untyped) -> bool:
+    """Return True if the answers to the samples are probabilities that add up to one; otherwise they are logits.
+
+    The answers decide, not the layers: a softmax may be a layer, an activation or a function, and a reshape or a change
+    of the number format may follow it.
+    """
+    answers = np.asarray(network(samples, training=False), np.float64)
+    return bool((answers >= 0).all() and np.allclose(answers.sum(axis=-1), 1, atol=_SUM_TOLERANCE))
 
 
 def _teacher_of(lesson: Lesson | None) -> Untyped:
