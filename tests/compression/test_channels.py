@@ -92,6 +92,29 @@ def test_concatenation_flatten_transposed_and_separable_convolutions() -> None:
     _same_outputs(model, multiple=2)
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_series_images_and_volumes_are_cut_alike(axes: int) -> None:
+    import keras
+
+    def layer(kind: str, *arguments: Any, **options: Any) -> Any:
+        return getattr(keras.layers, f"{kind}{axes}D")(*arguments, **options)
+
+    inputs = keras.layers.Input((8,) * axes + (3,))
+    x = layer("Conv", 16, 3, padding="same", use_bias=False)(layer("ZeroPadding", 1)(inputs))
+    x = layer("MaxPooling", 2)(keras.layers.ReLU()(keras.layers.BatchNormalization()(x)))
+    if axes < 3:  # Keras has neither in three dimensions
+        x = layer("SeparableConv", 24, 3, padding="same", activation="relu")(x)
+        x = layer("DepthwiseConv", 3, padding="same")(x)
+    x = getattr(keras.layers, f"Conv{axes}DTranspose")(16, 2, strides=2)(layer("SpatialDropout", 0.1)(x))
+    x = layer("GlobalAveragePooling")(layer("UpSampling", 2)(layer("Cropping", 1)(layer("AveragePooling", 2)(x))))
+    model = _randomised(keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Dense(16)(x))))
+    free = [layer.name for group in analyse(model).groups for layer in group.makers]
+    kinds = ("Conv", "Separable", "Dense")
+    able = [layer.name for layer in model.layers[:-1] if type(layer).__name__.startswith(kinds)]
+    assert free == able, "all but the answers can be cut"
+    _same_outputs(model, multiple=2)
+
+
 def test_adapted_normalization_softmax_and_constants_stay_what_they_are() -> None:
     import keras
 

@@ -18,7 +18,11 @@ from harness.errors import CompressionError, Failure, FailureClass
 Untyped: TypeAlias = Any
 """A Keras model, layer or tensor: Keras has no types."""
 
-MAKERS = ("Conv2D", "Conv1D", "Conv2DTranspose", "SeparableConv2D", "Dense")
+TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+"""Their kernels hold the output channels before the input channels."""
+SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
+DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
+MAKERS = ("Conv1D", "Conv2D", "Conv3D", *TRANSPOSED, *SEPARABLE, "Dense")
 """Layers whose output channels are new ones."""
 _PASS_ON = {
     "Activation",
@@ -26,16 +30,8 @@ _PASS_ON = {
     "LeakyReLU",
     "ELU",
     "Dropout",
-    "SpatialDropout2D",
     "GaussianNoise",
     "Rescaling",
-    "MaxPooling2D",
-    "AveragePooling2D",
-    "GlobalAveragePooling2D",
-    "GlobalMaxPooling2D",
-    "ZeroPadding2D",
-    "Cropping2D",
-    "UpSampling2D",
     "Relu",
     "Relu6",
     "HardSigmoid",
@@ -47,6 +43,14 @@ _PASS_ON = {
     "Tanh",
     "Gelu",
     "Identity",
+    *(
+        f"{kind}{axes}D"
+        for axes in (1, 2, 3)
+        for kind in (
+            *("AveragePooling", "Cropping", "GlobalAveragePooling", "GlobalMaxPooling", "MaxPooling"),
+            *("SpatialDropout", "UpSampling", "ZeroPadding"),
+        )
+    ),
 }
 _COMBINE = {"Add", "Multiply", "Subtract", "Average", "Maximum", "Minimum", "Divide", "TrueDivide"}
 
@@ -223,7 +227,7 @@ def _layout(graph: ChannelGraph, node: Untyped, kind: str, inputs: list[ChannelL
         return graph.new_space(_channels(output), fixed=reason)
     if not mixes and (
         kind in _PASS_ON
-        or (kind == "DepthwiseConv2D" and plain)
+        or (kind in DEPTHWISE and plain)
         or (kind == "BatchNormalization" and operation.axis in last_axis)
         or (kind == "Reshape" and _keeps_channels(node))
     ):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.channels.groups import ChannelGraph, Group, Untyped
+from harness.compression.channels.groups import SEPARABLE, TRANSPOSED, ChannelGraph, Group, Untyped
 from harness.compression.channels.selection import Scores
 
 Measure = Literal["magnitude", "batch-norm", "taylor"]
@@ -60,7 +60,7 @@ def _filter_lengths(layer: Untyped) -> NDArray[Any]:
 
 def filters_of(layer: Untyped) -> Untyped:
     """Return the variable that holds a layer's filters."""
-    return layer.pointwise_kernel if type(layer).__name__ == "SeparableConv2D" else layer.kernel
+    return layer.pointwise_kernel if type(layer).__name__ in SEPARABLE else layer.kernel
 
 
 def _loss_changes(
@@ -95,4 +95,4 @@ def _loss_changes(
 
 def _filter_axis(layer: Untyped) -> int:
     """Return which axis of a layer's filters counts them."""
-    return 2 if type(layer).__name__ == "Conv2DTranspose" else len(filters_of(layer).shape) - 1
+    return len(filters_of(layer).shape) - (2 if type(layer).__name__ in TRANSPOSED else 1)

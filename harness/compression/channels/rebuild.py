@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.channels.groups import ChannelGraph, ChannelLayout, Untyped, analyse
+from harness.compression.channels.groups import (
+    DEPTHWISE,
+    MAKERS,
+    SEPARABLE,
+    TRANSPOSED,
+    ChannelGraph,
+    ChannelLayout,
+    Untyped,
+    analyse,
+)
 from harness.compression.channels.selection import Kept
 from harness.compression.training.kernels import copy_adapted, set_weights
 
@@ -101,16 +110,20 @@ def _axes(graph: ChannelGraph, layer: Untyped) -> list[dict[int, ChannelLayout]]
     if getattr(layer, "groups", 1) != 1 or getattr(layer, "depth_multiplier", 1) != 1:
         return [{}] * count
     bias = {0: makes}
-    axes: dict[str, list[dict[int, ChannelLayout]]] = {
-        "Conv1D": [{1: reads, 2: makes}, bias],
-        "Conv2D": [{2: reads, 3: makes}, bias],
-        "Dense": [{0: reads, 1: makes}, bias],
-        "Conv2DTranspose": [{2: makes, 3: reads}, bias],
-        "DepthwiseConv2D": [{2: makes}, bias],
-        "SeparableConv2D": [{2: reads}, {2: reads, 3: makes}, bias],
-        "BatchNormalization": [bias] * count,
-    }
-    return axes.get(kind, [{}] * count)[:count]
+    if kind == "BatchNormalization":
+        return [bias] * count
+    if kind not in (*MAKERS, *DEPTHWISE):
+        return [{}] * count
+    one, other = layer.weights[0].ndim - 2, layer.weights[0].ndim - 1
+    plain = {one: reads, other: makes}
+    axes = [plain, bias]
+    if kind in TRANSPOSED:
+        axes = [{one: makes, other: reads}, bias]
+    elif kind in DEPTHWISE:
+        axes = [{one: makes}, bias]
+    elif kind in SEPARABLE:
+        axes = [{one: reads}, plain, bias]
+    return axes[:count]
 
 
 def _indices(graph: ChannelGraph, layout: ChannelLayout, kept: Kept) -> Indices:

@@ -9,7 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.channels.groups import MAKERS, ChannelGraph, ChannelLayout, Untyped
+from harness.compression.channels.groups import (
+    DEPTHWISE,
+    MAKERS,
+    SEPARABLE,
+    TRANSPOSED,
+    ChannelGraph,
+    ChannelLayout,
+    Untyped,
+)
 from harness.errors import CompressionError, Failure, FailureClass
 
 Scores = dict[int, NDArray[np.floating[Any]]]
@@ -71,28 +79,28 @@ def cost(graph: ChannelGraph, counts: Mapping[int, int]) -> int:
     total = 0
     for layer in graph.model.layers:
         kind = type(layer).__name__
-        if kind in MAKERS or kind == "DepthwiseConv2D":
+        if kind in (*MAKERS, *DEPTHWISE):
             total += _layer_cost(layer, kind, width(graph.reads[layer]), width(graph.makes[layer]))
     return total
 
 
 def multiply_adds(model: Untyped) -> int:
     """Return the multiply-adds of convolutions and dense layers for one input."""
-    layers = [layer for layer in model.layers if type(layer).__name__ in (*MAKERS, "DepthwiseConv2D")]
+    layers = [layer for layer in model.layers if type(layer).__name__ in (*MAKERS, *DEPTHWISE)]
     return sum(
         _layer_cost(layer, type(layer).__name__, layer.input.shape[-1], layer.output.shape[-1]) for layer in layers
     )
 
 
 def _layer_cost(layer: Untyped, kind: str, inputs: int, outputs: int) -> int:
-    spread = layer.input if kind == "Conv2DTranspose" else layer.output
+    spread = layer.input if kind in TRANSPOSED else layer.output
     places = math.prod(int(size or 1) for size in spread.shape[1:-1])
     if kind == "Dense":
         return places * inputs * outputs
     # A transposed convolution reads every input place once for each place of its kernel.
     taps = places * math.prod(int(size) for size in layer.kernel_size)
-    if kind == "DepthwiseConv2D":
+    if kind in DEPTHWISE:
         return taps * outputs
-    if kind == "SeparableConv2D":
+    if kind in SEPARABLE:
         return taps * inputs + places * inputs * outputs
     return taps * inputs * outputs // int(getattr(layer, "groups", 1))

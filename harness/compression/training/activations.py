@@ -9,20 +9,16 @@ from collections.abc import Collection
 import keras
 import tensorflow as tf
 
+from harness.compression.training.kernels import KERNEL_LAYERS
 from harness.tflite.library_types import JsonValue, KerasModel, KerasTensor
 
 _MOMENTUM = 0.99
-_FUSED_AFTER = {
-    "Conv2D",
-    "DepthwiseConv2D",
-    "SeparableConv2D",
-    "Conv2DTranspose",
-    "Conv1D",
-    "Dense",
-    "BatchNormalization",
-}
+_FUSED_AFTER = {*KERNEL_LAYERS, "BatchNormalization"}
 _FUSED_INTO = {"BatchNormalization", "ReLU", "Activation"}
-_UNCHANGED = {"Dropout", "Flatten", "Reshape", "MaxPooling2D", "ZeroPadding2D", "Softmax"}
+_UNCHANGED = {
+    *("Dropout", "Flatten", "Reshape", "Softmax"),
+    *(f"{kind}{axes}D" for kind in ("MaxPooling", "SpatialDropout", "ZeroPadding") for axes in (1, 2, 3)),
+}
 
 
 @keras.saving.register_keras_serializable(package="harness")

@@ -18,11 +18,18 @@ _KERNELS: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
     "Dense": (("kernel", (1,)),),
     "Conv1D": (("kernel", (2,)),),
     "Conv2D": (("kernel", (3,)),),
+    "Conv3D": (("kernel", (4,)),),
+    "Conv1DTranspose": (("kernel", (1,)),),
     "Conv2DTranspose": (("kernel", (2,)),),
+    "Conv3DTranspose": (("kernel", (3,)),),
+    "DepthwiseConv1D": (("kernel", (1, 2)),),
     "DepthwiseConv2D": (("kernel", (2, 3)),),
+    "SeparableConv1D": (("depthwise_kernel", (1, 2)), ("pointwise_kernel", (2,))),
     "SeparableConv2D": (("depthwise_kernel", (2, 3)), ("pointwise_kernel", (3,))),
 }
 """Attribute and output channel axes by layer class."""
+KERNEL_LAYERS = frozenset(_KERNELS)
+"""The layer classes that have kernels."""
 
 
 @dataclass(frozen=True)
