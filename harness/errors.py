@@ -145,7 +145,7 @@ _ADVICE: dict[FailureClass, str] = {
     FailureClass.TOOL_OUTPUT_UNREADABLE: (
         "The tool's log holds no usable measurement: look at the raw log; if the tool is new, please report it."
     ),
-    FailureClass.INVALID_MODEL: "The model file is missing, empty, cut short or of another kind: export it again.",
+    FailureClass.INVALID_MODEL: "This model file cannot be used: do what the message says, or export it again.",
     FailureClass.CONVERSION_FAILED: (
         "This recipe does not work on this model: fix what the message names, or leave the recipe out."
     ),

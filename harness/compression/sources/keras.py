@@ -30,18 +30,23 @@ def load_keras_file(path: Path, custom_objects: Path | None) -> KerasModel:
     except Exception as error:  # Keras raises all kinds, from zipfile to TypeError
         safely = " safely" if safe else ""
         raise invalid_model(
-            f"{path} is not a Keras model that can be loaded{safely}: {first_line(error)}{_hint(error)}", error
+            f"{path} is not a Keras model that can be loaded{safely}: {_reason(error)}", error
         ) from error
 
 
-def _hint(error: Exception) -> str:
-    """Return what to do about a class that Keras does not know."""
-    if "register_keras_serializable" not in str(error) and "Unknown layer" not in str(error):
-        return ""
-    return (
-        " A layer of your own needs its class: name the Python file in the model's TOML file as custom_objects under "
-        "[source], and give --allow-code."
-    )
+def _reason(error: Exception) -> str:
+    """Return why Keras does not load a file, and what to do about code in it or a class that Keras does not know."""
+    if "Lambda" in str(error) and "safe_mode" in str(error):
+        return (
+            "it has a Lambda layer, which is code. Give --allow-code if you trust the file, or export it in the "
+            "environment that made it, tf.saved_model.save(model, FOLDER), and compress the folder."
+        )
+    if "register_keras_serializable" in str(error) or "Unknown layer" in str(error):
+        return (
+            f"{first_line(error)} A layer of your own needs its class: name the Python file in the model's TOML file "
+            "as custom_objects under [source], and give --allow-code."
+        )
+    return first_line(error)
 
 
 SEED = 1
