@@ -11,6 +11,8 @@ KerasLogs = Any
 """What Keras hands to a callback."""
 TensorFlowFunction = Any
 """A loaded SavedModel, one of its signatures, or a tensor's specification."""
+TensorFlowMessage = Any
+"""A protocol buffer of TensorFlow: a graph, one of its operations, or an attribute."""
 FlatbufferObject = Any
 """A table of the classes generated from TFLite's schema: model, subgraph, operator, tensor or options."""
 LiteRtInterpreter = Any

@@ -117,6 +117,41 @@ def test_mobilenet_v2_answers_as_the_network_it_was_saved_from(tmp_path: Path, n
     assert variant.card.operators["DEPTHWISE_CONV_2D"] == 17
 
 
+@pytest.mark.training
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "float64"])
+def test_a_saved_model_of_another_number_format_becomes_float32(tmp_path: Path, policy: str) -> None:
+    """Keras computes the same weights in the network's own format and in float32, by which the bound is chosen."""
+    import keras
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+
+    def build(policy: str) -> Any:
+        keras.utils.set_random_seed(1)
+        keras.config.set_dtype_policy(policy)
+        try:
+            inputs = keras.Input((16, 16, 3), name="photo", dtype="float32")
+            x = keras.layers.Conv2D(8, 3, strides=2, activation="swish")(inputs)
+            x = keras.layers.DepthwiseConv2D(3)(keras.layers.BatchNormalization()(x))
+            x = keras.layers.GlobalAveragePooling2D()(x)
+            return keras.Model(inputs, {"b": keras.layers.Dense(5)(x), "a": keras.layers.Dense(2)(x)})
+        finally:
+            keras.config.set_dtype_policy("float32")
+
+    saved, plain = build(policy), build("float32")
+    plain.set_weights(saved.get_weights())
+    serve = tf.function(lambda photo: saved(photo, training=False))
+    signature = serve.get_concrete_function(tf.TensorSpec((None, 16, 16, 3), tf.float32, name="photo"))
+    tf.saved_model.save(saved, tmp_path / "net", signatures={"serving_default": signature})
+    variant = _make(find_model(str(tmp_path / "net")), tmp_path)
+    images = _images(4)
+    runner = Interpreter(model_path=str(variant.path)).get_signature_runner()
+    assert {tensor.type for tensor in (*variant.card.inputs, *variant.card.outputs)} == {"float32"}
+    expected = plain(images)
+    for place, image in enumerate(images):
+        for name, found in runner(photo=image[None]).items():
+            assert np.abs(found[0] - expected[name][place]).max() < 1e-5
+
+
 def test_a_saved_model_is_known_by_all_its_files(tmp_path: Path) -> None:
     (tmp_path / "variables").mkdir()
     (tmp_path / "saved_model.pb").write_bytes(b"graph")

@@ -35,6 +35,8 @@ def convert_saved_model(folder: Path) -> bytes:
     """Return the float graph of the serving signature, with a batch of one. Raises `CompressionError`."""
     import tensorflow as tf
 
+    from harness.compression.sources.float_graph import computes_in_other_floats, in_float32
+
     try:
         loaded = tf.saved_model.load(folder)
     except Exception as error:  # TensorFlow raises all kinds
@@ -44,6 +46,8 @@ def convert_saved_model(folder: Path) -> bytes:
     shapes = {name: tf.TensorSpec(_closed_shape(name, spec), spec.dtype, name=name) for name, spec in inputs.items()}
     try:
         closed = tf.function(signature).get_concrete_function(**shapes)
+        if computes_in_other_floats(closed):
+            closed, loaded = in_float32(closed), tf.Module()  # its variables are constants now
         return bytes(tf.lite.TFLiteConverter.from_concrete_functions([closed], loaded).convert())
     except Exception as error:  # as above
         raise conversion_failed(f"TensorFlow's converter refused the model: {first_line(error)}", str(error)) from error
