@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,25 @@ def test_factors_of_full_rank_compute_the_same() -> None:
     images = random.normal(size=(2, 9, 9, 16)).astype(np.float32)
     assert np.allclose(smaller(images), model(images), atol=1e-2)
     assert smaller.count_params() < 0.2 * model.count_params()
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_convolutions_of_a_backbone_are_factored_in_all_dimensions(axes: int) -> None:
+    import keras
+
+    from harness.compression.training.factorization import factorized
+
+    random = np.random.default_rng(7)
+    layer = getattr(keras.layers, f"Conv{axes}D")
+    shape = (6,) * axes
+    backbone = keras.Sequential([keras.Input((*shape, 8)), layer(24, 2, padding="same", strides=2, name="wide")])
+    few = random.normal(size=(8 * 2**axes, 3)) @ random.normal(size=(3, 24))
+    backbone.set_weights([few.reshape(*[2] * axes, 8, 24), random.normal(size=24)])
+    model = keras.Sequential([keras.Input((*shape, 8)), backbone, keras.layers.Flatten(), keras.layers.Dense(2)])
+    smaller, ranks = factorized(model, energy=0.9999999, ratio=None)
+    assert ranks["wide"] == 3
+    images = random.normal(size=(2, *shape, 8)).astype(np.float32)
+    assert np.allclose(smaller(images), model(images), atol=1e-2)
 
 
 def test_the_rank_follows_the_energy_and_the_error_is_what_was_cut_off() -> None:
@@ -259,9 +280,47 @@ def test_batches_depend_on_seed_and_epoch_alone() -> None:
     assert sorted(label for _, labels in batches(0) for label in labels) == list(range(50))
 
 
-def test_an_unstable_training_ends_and_says_what_to_lower() -> None:
-    from types import SimpleNamespace
+@pytest.mark.parametrize(
+    ("shapes", "outputs", "labels", "augmentation", "says"),
+    [
+        ([(6, 6, 2), (4,)], [3], 3, "", "it has 2 inputs.*Choose a recipe without training"),
+        ([(6, 6, 2)], [3, 4], 3, "", "it has 2 outputs.*Choose a recipe without training"),
+        ([(6, 6, 2)], [1], 2, "", r"its output has the shape \(1,\) per sample.*at least two"),
+        ([(6, 6, 2)], [3], 4, "", "it gives 3 scores, but its training labels go from 0 to 3"),
+        ([(6, 2)], [3], 3, "augmentation = { mirror = true }", r"its input has the shape \(6, 2\).*Leave augmentation"),
+        ([(6, 2)], [3], 3, "", ""),
+    ],
+)
+def test_what_cannot_learn_is_refused_in_one_sentence(
+    tmp_path: Path, shapes: list[tuple[int, ...]], outputs: list[int], labels: int, augmentation: str, says: str
+) -> None:
+    import keras
 
+    from harness.compression.training.fit import load_fitting_data
+    from harness.errors import CompressionError
+    from harness.spec.model import load_model_spec
+
+    inputs = [keras.Input(shape) for shape in shapes]
+    flat = keras.layers.Concatenate()([keras.layers.Flatten()(tensor) for tensor in (*inputs, inputs[0])])
+    network = keras.Model(inputs, [keras.layers.Dense(count)(flat) for count in outputs])
+    np.savez(
+        tmp_path / "training.npz",
+        train_images=np.zeros((30, *shapes[0]), np.uint8),
+        train_labels=np.arange(30) % labels,
+    )
+    (tmp_path / "odd.toml").write_text(
+        f'name = "odd"\n[source]\nkind = "keras"\npath = "odd.keras"\n[training]\n{augmentation}\n'
+        '[training.data]\nkind = "numpy"\npath = "training.npz"\n'
+    )
+    work: Any = SimpleNamespace(model=load_model_spec(tmp_path / "odd.toml"), keras_model=lambda: network)
+    if not says:
+        assert len(load_fitting_data(work, limit=7).training) == 7
+        return
+    with pytest.raises(CompressionError, match=f"Cannot train odd: {says}"):
+        load_fitting_data(work, limit=None)
+
+
+def test_an_unstable_training_ends_and_says_what_to_lower() -> None:
     from harness.compression.training.fit import _Watcher
     from harness.errors import CompressionError
 

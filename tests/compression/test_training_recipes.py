@@ -246,7 +246,7 @@ def _bad(model: ModelSpec, folder: Path, **arrays: Any) -> ModelSpec:
         ({"train_images": np.zeros((9, SIZE, SIZE, 1), np.uint8)}, "train_labels"),
         ({"train_images": np.zeros((9, 5, 5, 1), np.uint8), "train_labels": np.zeros(9, int)}, r"\(5, 5, 1\)"),
         ({"train_images": np.zeros((9, SIZE, SIZE), np.uint8), "train_labels": np.zeros(7, int)}, "labels of shape"),
-        ({"train_images": np.zeros((9, SIZE, SIZE), np.uint8), "train_labels": np.full(9, 4)}, "labels go up to 4"),
+        ({"train_images": np.zeros((9, SIZE, SIZE), np.uint8), "train_labels": np.full(9, 4)}, "labels go from 4 to 4"),
         ({"train_images": np.zeros((9, SIZE, SIZE), np.float32), "train_labels": np.zeros(9, int)}, "float32"),
     ],
 )

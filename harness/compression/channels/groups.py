@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from harness.compression.training.nested import flattened
 from harness.errors import CompressionError, Failure, FailureClass
 
 Untyped: TypeAlias = Any
@@ -151,7 +152,7 @@ def analyse(model: Untyped) -> ChannelGraph:
 
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise _refused("The Keras model has no inputs of known shape: build it, or save it as a functional model.")
-    model = _flat(model)
+    model = flattened(model)
     foremost = [layer.name for layer in model.layers if getattr(layer, "data_format", "") == "channels_first"]
     if foremost:
         raise _refused(f"The model has its channels first ({foremost[0]}): build it with channels last.")
@@ -167,29 +168,6 @@ def analyse(model: Untyped) -> ChannelGraph:
         reasons = ", ".join(sorted(set(graph.fixed.values())))
         raise _refused(f"No layer of {model.name} has channels that could be removed ({reasons}).")
     return graph
-
-
-def _flat(model: Untyped) -> Untyped:
-    """Return a functional network of the same layers without networks nested in it. Raises `CompressionError`."""
-    import keras
-
-    def call(layer: Untyped, *arguments: Untyped, **options: Untyped) -> Untyped:
-        if not isinstance(layer, keras.Model):
-            return layer(*arguments, **options)
-        inner = keras.Model(layer.inputs, layer.outputs)
-        return inner._run_through_graph(*arguments, operation_fn=lambda operation: operation, call_fn=call)
-
-    if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs, model.outputs, name=model.name)
-    nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
-    if not nested:
-        return model
-    try:
-        return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
-    except (AttributeError, TypeError, ValueError) as error:  # no graph inside, or two layers of one name
-        raise _refused(
-            f"The model holds models as layers ({', '.join(nested)}): save it as one flat functional model."
-        ) from error
 
 
 def _nodes(model: Untyped) -> Iterable[Untyped]:

@@ -57,8 +57,8 @@ def _evidence(work: RecipeState, settings: ChannelPruningSettings) -> dict[str, 
     """Return the images and labels that a gradient needs."""
     if settings.importance != "taylor":
         return {}
-    from harness.datasets.training import as_input, load_training_data
+    from harness.compression.training.fit import load_fitting_data
+    from harness.datasets.training import as_input
 
-    shape = tuple(work.keras_model().inputs[0].shape[1:])
-    data = load_training_data(work.model, shape, limit=TAYLOR_IMAGES).training
+    data = load_fitting_data(work, limit=TAYLOR_IMAGES).training
     return {"images": as_input(data.images, work.model.preprocessing), "labels": data.labels}

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compression.training.kernels import set_weights
+from harness.compression.training.nested import flattened
 from harness.tflite.library_types import JsonValue, KerasModel, KerasTensor
 
 DEFAULT_ENERGY = 0.95
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 Matrix = NDArray[np.floating[Any]]
 
@@ -31,11 +33,11 @@ def factorized(network: KerasModel, *, energy: float | None, ratio: float | None
     """Return the network with thinner layers and the rank of each layer that was replaced, by its name.
 
     A dense kernel (inputs, outputs) becomes (inputs, rank) and (rank, outputs). A convolution (height, width, inputs,
-    outputs) becomes one of `rank` filters and a pointwise one (Zhang et al. 2016, "Accelerating Very Deep Convolutional
-    Networks", section 3.1). With `ratio` the rank leaves at most that share of weights; else it keeps `energy`.
+    outputs), or one of another dimension, becomes one of `rank` filters and a pointwise one (Zhang et al. 2016,
+    "Accelerating Very Deep Convolutional Networks", section 3.1). With `ratio` the rank leaves at most that share of
+    weights; else it keeps `energy`.
     """
-    if isinstance(network, keras.Sequential):
-        network = keras.Model(network.inputs, network.outputs, name=network.name)
+    network = flattened(network)
     ranks: dict[str, int] = {}
     pairs: dict[str, _Pair] = {}
     for layer in network.layers:
@@ -70,7 +72,7 @@ def _matrix(layer: KerasModel) -> Matrix | None:
     """Return a layer's kernel as (everything else, outputs); None for what cannot be split."""
     if isinstance(layer, keras.layers.Dense):
         return np.asarray(layer.kernel.numpy())
-    if type(layer) is keras.layers.Conv2D and layer.groups == 1:
+    if type(layer) in _CONVOLUTIONS and layer.groups == 1:
         kernel = layer.kernel.numpy()
         return np.asarray(kernel.reshape(-1, kernel.shape[-1]))
     return None
@@ -88,15 +90,16 @@ def _two_layers(layer: KerasModel, matrix: Matrix, rank: int) -> _Pair:
     root = np.sqrt(values[:rank])
     factors = left[:, :rank] * root, root[:, None] * right[:rank]
     config = layer.get_config()
-    size = "filters" if isinstance(layer, keras.layers.Conv2D) else "units"
+    size = "filters" if type(layer) in _CONVOLUTIONS else "units"
+    pointwise = (1,) * (layer.kernel.ndim - 2)
     first = type(layer).from_config(
         {**config, "name": f"{layer.name}_thin", size: rank, "use_bias": False, "activation": "linear"}
     )
     last = {**config, "name": layer.name}
     if size == "filters":
-        last |= {"kernel_size": (1, 1), "strides": (1, 1), "dilation_rate": (1, 1), "padding": "valid"}
+        last |= {"kernel_size": pointwise, "strides": pointwise, "dilation_rate": pointwise, "padding": "valid"}
     second = type(layer).from_config(last)
-    wide = factors[1].reshape((1, 1, *factors[1].shape) if size == "filters" else factors[1].shape)
+    wide = factors[1].reshape((*pointwise, *factors[1].shape))
     return _Pair(first, second, factors[0].reshape(*layer.kernel.shape[:-1], rank), wide)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MEMORY_UNIT_BYTES = 1024
 """`ru_maxrss` counts kilobytes on Linux."""
+_IMAGE_AXES = 3
 _SHOWN = 64
 """Images whose answers show whether a network ends in probabilities or in logits."""
 
@@ -66,8 +67,7 @@ def train(work: RecipeState, settings: TrainingSettings, plan: Plan) -> None:
         work.report(**json.loads(facts_file.read_text(encoding="utf-8")), taken_from_cache=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    data = load_training_data(work.model, tuple(network.inputs[0].shape[1:]), limit=settings.training_images)
-    _require_labels_fit(work, network, data)
+    data = load_fitting_data(work, limit=settings.training_images)
     facts = _fit(work, settings, plan, kernels, data, folder)
     settle(kernels, plan.settle_with)
     _refuse_bad_weights(work, network)
@@ -198,17 +198,44 @@ def _refuse_bad_weights(work: RecipeState, network: KerasModel) -> None:
             raise CompressionError(Failure(FailureClass.INVALID_MODEL, message))
 
 
-def _require_labels_fit(work: RecipeState, network: KerasModel, data: TrainingData) -> None:
-    shape = tuple(network.outputs[0].shape[1:])
-    highest = int(max(data.training.labels.max(), data.validation.labels.max()))
-    if len(network.outputs) != 1 or len(shape) != 1 or highest >= shape[0] or data.training.labels.min() < 0:
-        raise CompressionError(
-            Failure(
-                FailureClass.CONVERSION_FAILED,
-                f"{work.model.name} gives outputs of shape {shape} a sample, but its training labels go up to "
-                f"{highest}: the model must end in one score per class, and labels count from 0.",
+def load_fitting_data(work: RecipeState, *, limit: int | None) -> TrainingData:
+    """Return the training data of a model that can learn from labelled images. Raises `CompressionError` otherwise."""
+    network = work.keras_model()
+    for tensors, what in ((network.inputs, "inputs"), (network.outputs, "outputs")):
+        if len(tensors) > 1:
+            raise _cannot_train(
+                work,
+                f"it has {len(tensors)} {what}, and training data hold one image and one class per sample. "
+                "Choose a recipe without training",
             )
+    assert work.model.training is not None  # noqa: S101 - a recipe that trains is refused without
+    read = tuple(network.inputs[0].shape[1:])
+    if work.model.training.augmentation != Augmentation() and len(read) != _IMAGE_AXES:
+        raise _cannot_train(
+            work,
+            f"its input has the shape {read}, and augmentation moves and mirrors images. Leave augmentation out of "
+            "[training]",
         )
+    shape = tuple(network.outputs[0].shape[1:])
+    if len(shape) != 1 or shape[0] == 1:
+        raise _cannot_train(
+            work,
+            f"its output has the shape {shape} per sample, and learning from classes needs one score per class, at "
+            "least two. Choose a recipe without training",
+        )
+    data = load_training_data(work.model, read, limit=limit)
+    every = np.concatenate([data.training.labels, data.validation.labels])
+    if every.min() < 0 or every.max() >= shape[0]:
+        raise _cannot_train(
+            work,
+            f"it gives {shape[0]} scores, but its training labels go from {every.min()} to {every.max()}. Count the "
+            "classes from 0, and end the model in one score per class",
+        )
+    return data
+
+
+def _cannot_train(work: RecipeState, reason: str) -> CompressionError:
+    return CompressionError(Failure(FailureClass.CONVERSION_FAILED, f"Cannot train {work.model.name}: {reason}."))
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc] # Keras has no types
