@@ -25,7 +25,8 @@ def split_commas(values: list[str] | None) -> list[str] | None:
         return None
     whole = [value.startswith("external:") or Path(value).exists() for value in values]
     pairs = zip(values, whole, strict=True)
-    return [part for value, is_one in pairs for part in ([value] if is_one else value.split(",")) if part]
+    parts = [part for value, is_one in pairs for part in ([value] if is_one else map(str.strip, value.split(",")))]
+    return [part for part in parts if part]
 
 
 def thread_counts(values: list[str] | None) -> list[int] | None:

@@ -77,6 +77,7 @@ def test_commas_separate_values_but_not_parts_of_files(tmp_path):
     file = tmp_path / "a,b.toml"
     file.touch()
     assert split_commas(["int8,fp32", "fp16"]) == ["int8", "fp32", "fp16"]
+    assert split_commas(["fp32, fp16 ,", " int8"]) == ["fp32", "fp16", "int8"]
     assert split_commas([str(file), "external:/lib/a,b.so"]) == [str(file), "external:/lib/a,b.so"]
     assert split_commas(None) is None
 

@@ -125,7 +125,7 @@ def export(
         table = read_table(store, chosen, rows)
         started_at = {record.id: record.started_at for record in store.sweeps() if record.id in chosen}
     if columns:
-        table = choose_columns(table, columns.split(","))
+        table = choose_columns(table, [column.strip() for column in columns.split(",")])
     elif form == "latex":
         table = table[[name for name in PAPER_COLUMNS if name in table]]
     if form == "mlflow":
