@@ -44,6 +44,29 @@ def test_json_holds_variants_and_failures(harness_cli: Cli, float_file: Path) ->
     assert (failure["recipe"], failure["class"]) == ("int8", "conversion_failed")
 
 
+def test_the_table_cuts_no_number_off_in_80_columns(harness_cli: Cli, float_file: Path) -> None:
+    recipes = ["--recipe", "fp32, fp16, dynamic-int8, prune50-untrained"]
+    done = harness_cli("compress", str(float_file), *recipes, COLUMNS="80")
+    rows = [line for line in done.stdout.splitlines() if "/" not in line]
+    assert max(map(len, rows)) <= 80
+    assert "…" not in done.stdout
+    card = json.loads(harness_cli("compress", str(float_file), "--recipe", "fp16", "--json").stdout)["variants"][0]
+    (row,) = (row for row in rows if row.split()[:1] == ["fp16"])
+    size, gzip_size, operators = row.split()[1:4]
+    assert (size, operators) == (f"{card['size_bytes'] / 1000:.1f}", str(sum(card["operators"].values())))
+    assert gzip_size == f"{card['gzip_size_bytes'] / 1000:.1f}"
+
+
+def test_one_cause_that_stops_several_recipes_is_printed_once(harness_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own.tflite").write_bytes(dense_graph(custom_operator="MyOperator"))
+    done = harness_cli("compress", "own.tflite", "--recipe", "fp32, fp16, int8")
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert errors[0].endswith("MyOperator. The same goes for fp16.")
+    assert len(errors) == 2
+    assert "no data to calibrate on" in errors[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "says"),
     [

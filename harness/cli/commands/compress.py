@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +18,9 @@ from harness.cli.verb import Verb
 from harness.errors import CompressionError, ExitCode, Failure
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from harness.api import CompressedVariants
+    from harness.report.terminal.fitting import FittedTable
+    from harness.sweep.variants import FailedVariant
     from harness.tflite.variant import Variant
 
 DEFAULT_MODEL = "fashion-dscnn"
@@ -70,7 +72,7 @@ def compress(
         )
     lost = [failure for variant in found.variants if (failure := _lost(variant))]
     if not as_json:
-        for failure in {failed.failure.message: failed.failure for failed in found.failures}.values():
+        for failure in _apart(found.failures):
             print_error(CompressionError(failure))
     if as_json:
         print_json(
@@ -100,26 +102,44 @@ def compress(
         raise typer.Exit(ExitCode.CELL_FAILED)
 
 
+def _apart(failures: Sequence[FailedVariant]) -> Iterator[Failure]:
+    """Yield failures that say different things; of those that differ in the recipe's name, the first names the others.
+
+    An operator that the runtime lacks, or a file that cannot be read, stops every recipe in the same words.
+    """
+    alike: dict[str, list[FailedVariant]] = {}
+    for failed in failures:
+        alike.setdefault(failed.failure.message.replace(failed.recipe, ""), []).append(failed)
+    for first, *others in alike.values():
+        names = ", ".join(other.recipe for other in others)
+        is_named = first.recipe in first.failure.message
+        more = f" The same goes for {names}." if names and is_named else ""
+        yield dataclasses.replace(first.failure, message=first.failure.message + more)
+
+
 def _lost(variant: Variant) -> Failure | None:
     fidelity = variant.card.fidelity
     return fidelity.failure(variant.name) if fidelity else None
 
 
-def _table(found: CompressedVariants) -> Table:
-    from rich.table import Table
+def _table(found: CompressedVariants) -> FittedTable:
+    from harness.report.terminal.fitting import FittedTable, FittingColumn, FittingRow, Section
 
-    table = Table(title=f"Variants of {found.model}", title_justify="left")
-    table.add_column("variant", no_wrap=True)
-    for column in ("size kB", "gzip kB", "ops"):
-        table.add_column(column, justify="right")
-    table.add_column("weights kB", justify="right", no_wrap=True)
-    table.add_column("input")
-    table.add_column("SNR dB", justify="right")
-    table.add_column("made in", justify="right")
+    columns = (
+        FittingColumn("variant", 9),
+        FittingColumn("size\nkB", 8, is_numeric=True),
+        FittingColumn("gzip\nkB", 5, is_numeric=True),
+        FittingColumn("ops", 2, is_numeric=True),
+        FittingColumn("weights\nkB", 4, is_numeric=True),
+        FittingColumn("input", 3),
+        FittingColumn("SNR\ndB", 7, is_numeric=True),
+        FittingColumn("made in\ns", 1, is_numeric=True),
+    )
+    rows = []
     for variant in found.variants:
         card = variant.card
         snr_db = card.fidelity.worst.snr_db if card.fidelity else None
-        table.add_row(
+        texts = (
             variant.name,
             f"{card.size_bytes / 1000:.1f}",
             f"{card.gzip_size_bytes / 1000:.1f}",
@@ -127,9 +147,10 @@ def _table(found: CompressedVariants) -> Table:
             _weights(card.weight_types),
             ", ".join(sorted({tensor.type for tensor in card.inputs})),
             "-" if snr_db is None else f"{snr_db:.1f}",
-            f"{card.seconds:.1f} s",
+            f"{card.seconds:.1f}",
         )
-    return table
+        rows.append(FittingRow(texts))
+    return FittedTable(columns, [Section(rows, title=f"Variants of {found.model}")])
 
 
 def _as_json(variant: Variant, show: bool) -> dict[str, object]:
