@@ -63,8 +63,8 @@ def describe_training_data(model: ModelSpec) -> str:
     """Say in one line what is trained on, without reading images. Raises `CompressionError` when there is nothing."""
     if model.training is None:
         raise _problem(
-            f"Model {model.name!r} has no training data, which this recipe needs. Add [training] with "
-            "[training.data] to the model's TOML file (see docs/compression.md)."
+            f"Model {model.name!r} has no training data, which this recipe needs. Write a TOML file for the model, "
+            "with [training.data] (see docs/techniques.md, Training)."
         )
     source = model.training.data
     if isinstance(source, KerasDataset | TfdsDataset):

@@ -149,4 +149,4 @@ def test_a_budget_without_labels_is_told(harness_cli: Cli, graph_model: ModelMak
     path = str(graph_model().locate(Path("dense.tflite")))
     told = harness_cli("compress", path, "-r", "dynamic-int8", "--max-drop", "1")
     assert told.returncode == 1
-    assert "no labelled images, which an accuracy budget needs" in told.stderr
+    assert "it has no labelled images. Give --data with labels" in told.stderr

@@ -121,6 +121,7 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
 
     graph = quantizer.prepare(_float_graph(work))
     _require_matches(work, graph, settings)
+    judged = None if settings.max_drop_points is None else _judge(work)  # refused before anything takes time
     samples = _samples(work, graph, settings)
     moments = _moments(work, graph, settings, samples)
     known: KnownCodes = {}
@@ -141,8 +142,8 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
     def make(rules: Sequence[FormatRule], *, float_io: bool = True) -> bytes:
         return make_plainly(rules, ranges=ranges, float_io=float_io, scale=settings.scale, moments=moments, known=known)
 
-    if settings.max_drop_points is not None:
-        rules = _within_budget(work, settings, graph, make, rules)
+    if judged is not None:
+        rules = _within_budget(work, settings, graph, make, rules, judged)
     made = make(rules, float_io=settings.io == "float")
     _require_stored(work, graph, made, settings)
     work.replace_graph(made)
@@ -263,11 +264,12 @@ def _within_budget(
     graph: bytes,
     make: Callable[[Sequence[FormatRule]], bytes],
     rules: Sequence[FormatRule],
+    judged: tuple[Judge, str],
 ) -> Sequence[FormatRule]:
     from harness.compression.accuracy_budget import keep_within
 
     assert settings.max_drop_points is not None  # noqa: S101 - the caller has looked
-    judge, source = _judge(work)
+    judge, source = judged
     kept = keep_within(
         make,
         rules,
@@ -311,7 +313,8 @@ def _judge(work: RecipeState) -> tuple[Judge, str]:
         dataset = load_dataset(work.model)
         if dataset is None:
             message = (
-                f"{work.model.name} has no labelled images, which an accuracy budget needs: add [data] or [training]."
+                f"Cannot keep an accuracy budget for {work.model.name}: it has no labelled images. Give --data with "
+                "labels (test_labels, or one folder per class), or leave the budget out."
             )
             raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
         samples = choose_samples(fit_dataset(dataset, work.model, facts), BUDGET_SAMPLES)
