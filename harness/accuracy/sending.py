@@ -36,6 +36,8 @@ TIME_LIMITS = 3
 """All processes of one pass together may take as long as this many that reach their time limit."""
 
 _SHRINK = 4
+_SAME = 0.01
+"""Share of the largest output by which one sample may differ alone and among others, as kernels round differently."""
 _TOO_MUCH = frozenset(
     {
         FailureClass.OUT_OF_MEMORY,
@@ -88,6 +90,39 @@ class Sender:
         """Send all samples, fewer where the device does not take them. Raises `FailureError` when none goes through."""
         with fresh_folder(self._target.device, self._output_folder):  # a phone that was lost may hold earlier outputs
             self._send_what_fits()
+
+    def joined(self) -> tuple[FloatArray, ...]:
+        """Return each output for all samples that came back."""
+        return tuple(np.concatenate(parts) for parts in zip(*self.outputs, strict=True))
+
+    def resend_if_mixed(self) -> bool:
+        """Send each sample in a process of its own if several at once mix; return True if that was so.
+
+        Several at once prove nothing about a graph that reshapes to a batch of one, as detectors do when they join the
+        boxes of two scales.
+        """
+        if self.samples_per_process == 1:
+            return False
+        together = self.samples_per_process
+        with fresh_folder(self._target.device, self._output_folder):
+            if not self._mixes():
+                return False
+            self._send_all(1)
+        self.samples_per_process = 1
+        sent = sum(len(parts[0]) for parts in self.outputs)
+        note = f"{sent} samples, one per process: with {together} at once, outputs differed from the host's."
+        self.note = f"{self.note} {note}".strip()
+        return True
+
+    def _mixes(self) -> bool:
+        """Return True if the first sample alone gives other outputs than together with others."""
+        of_several = self.delegation
+        alone = self._send_chunk([array[:1] for array in self._samples.inputs])
+        self.delegation = of_several
+        return any(
+            not np.allclose(one[0], several[0], rtol=0, atol=_SAME * float(np.abs(one[0]).max(initial=0.0)))
+            for one, several in zip(alone, self.outputs[0], strict=True)
+        )
 
     def _send_what_fits(self) -> None:
         planned = per_process = self._most_per_process()

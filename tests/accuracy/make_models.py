@@ -53,6 +53,15 @@ def two_inputs() -> keras.Model:
     return keras.Model([first, second], [total, keras.layers.Subtract()([first, second])])
 
 
+def detector() -> keras.Model:
+    """Return a model that reshapes boxes of two scales to a batch of one and joins them: a batch of two mixes them."""
+    keras.utils.set_random_seed(SEED)
+    inputs = keras.Input((6, 6, 1))
+    scales = [keras.layers.Conv2D(2, 3, strides=strides)(inputs) for strides in (1, 3)]
+    boxes = [keras.ops.reshape(boxes, (1, -1, 2)) for boxes in scales]
+    return keras.Model(inputs, keras.ops.concatenate(boxes, axis=1))
+
+
 def convert(
     model: keras.Model, batch: int | None = 1, calibration: np.ndarray | None = None, io: object = None
 ) -> bytes:
@@ -77,6 +86,7 @@ def main() -> None:
     inputs = as_input(calibration[:100])
     HERE.joinpath("data").mkdir(exist_ok=True)
     files = {
+        "detector-float": convert(detector()),
         "pooled-float": convert(model),
         "pooled-int8": convert(model, calibration=inputs),
         "pooled-int8-io": convert(model, calibration=inputs, io=tf.int8),

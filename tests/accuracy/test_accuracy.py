@@ -131,6 +131,18 @@ def test_a_batch_that_cannot_be_resized_falls_back_to_one_sample_a_process_and_s
 
 
 @pytest.mark.official_tool
+def test_a_graph_that_mixes_its_batch_is_judged_by_single_samples(tools, reference):
+    """A detector joins boxes of two scales after reshaping both to a batch of one: two samples mix their boxes."""
+    target = target_on(HostDevice(), tools[ToolSystem.LINUX], "detector-float")
+    samples = random_samples(target.variant.card.inputs, count=6)
+    outcome = measure_accuracy(target, CheckData(samples, reference, None))
+    assert outcome.failure is None, outcome
+    assert outcome.samples_per_process == 1
+    assert outcome.check.samples == 6
+    assert "6 samples, one per process: with 6 at once" in outcome.note
+
+
+@pytest.mark.official_tool
 def test_a_model_without_data_is_checked_on_random_inputs(tools, reference):
     target = target_on(HostDevice(), tools[ToolSystem.LINUX], "two-inputs")
     inputs = random_samples(target.variant.card.inputs)
