@@ -37,10 +37,11 @@ GOOD_DB = 30.0
 PRUNED = (
     *("plain_convolutions", "depthwise_separable", "transposed_convolution", "grouped_convolution"),
     *("shared_layers", "nested_backbone", "three_inputs_out_of_order"),
+    *("convolution_1d", "convolution_3d"),
 )
 """Pruned in Keras and converted once more, which takes seconds each.
 
-Left out: networks of SeparableConv1D, Conv3D, recurrent or attention layers, whose kernels are not pruned.
+Left out: networks of recurrent or attention layers, whose kernels are not pruned.
 """
 
 OLD_RUNTIME_DB = {"fp32": 100.0, "fp16": 100.0, "dynamic-int8": 25.0, "int8": 28.0, "int16x8": 60.0}
