@@ -115,6 +115,11 @@ RULES: tuple[LogPattern, ...] = (
         pattern=r"\((cl[A-Z]\w{1,60})\): ",
     ),
     _rule(
+        FailureClass.DELEGATE_FAILED,
+        "The GPU driver cannot compile the delegate's kernels.",
+        "Failed to build program executable",
+    ),
+    _rule(
         FailureClass.DELEGATE_UNAVAILABLE,
         "The device has no GPU driver that the delegate can use.",
         *("Can not open OpenCL library", "clGetPlatformIDs returned", "clGetDeviceIDs returned"),
@@ -183,6 +188,8 @@ _HARMLESS = re.compile(
 
 _PLAIN_ERRORS = (
     "Failed to apply ",
+    *("Failed to initialize the interpreter", "Failed to construct interpreter", "Failed to allocate tensors!"),
+    *("Failed to load model", "Failed to mmap model", "Failed to invoke"),
     "Benchmarking failed.",
     "terminate called after ",
     "libc++abi: ",

@@ -21,8 +21,8 @@ _TOOK = re.compile(
 )
 """A vendor's own count: `QNN delegate: 47 nodes`, `EthosuDelegate: 1 nodes`, `Number of subgraphs:1 , 11 nodes`."""
 _EXPLICIT = re.compile(
-    r"Explicitly applied (?P<delegate>[^,]{1,80}?) delegate, and the model graph will be "
-    rf"(?P<extent>completely|partially) executed(?: by the delegate w/ (?P<kernels>{_INTEGER}) delegate kernels)?"
+    r"(?:Explicitly a|\bA)pplied (?P<delegate>[^,]{1,80}?) delegate, and the model graph will be (?P<extent>completely"
+    rf"|partially) executed(?: (?:by|w/) the delegate w/ (?P<kernels>{_INTEGER}) delegate kernels)?"
 )
 _NOT_EXECUTED = re.compile(
     r"Though (?P<delegate>[^,]{1,80}?) delegate is explicitly applied, the model graph will not be executed"
@@ -102,9 +102,14 @@ class DelegateLines:
         """Return what the delegates of some names took of each graph, of all nodes that it had at first."""
         return {index: _share(uses, is_counted) for index, uses in self.graphs().items()}
 
+    def applied(self, is_counted: Callable[[str], bool]) -> ExplicitDelegate | None:
+        """Return the tool's own sentence about the last such delegate; None without one."""
+        return next((line for line in reversed(self.explicit) if is_counted(line.delegate)), None)
+
     def extent(self, is_counted: Callable[[str], bool]) -> str | None:
         """Return how far the last such delegate took the graph, in the tool's own sentence; None without one."""
-        return next((line.extent for line in reversed(self.explicit) if is_counted(line.delegate)), None)
+        applied = self.applied(is_counted)
+        return applied.extent if applied else None
 
     def main_graph(self, signature: str | None) -> tuple[int, str] | None:
         """Return the graph of a signature, else the first; None if the log names no graph."""
@@ -135,7 +140,7 @@ def read_delegate_lines(lines: Sequence[LogLine]) -> DelegateLines:
             continue
         if "node" in text and (match := _REPLACING.search(text) or _TOOK.search(text)):
             _add(uses, match)
-        elif "Explicitly applied " in text and (match := _EXPLICIT.search(text)):
+        elif "pplied " in text and (match := _EXPLICIT.search(text)):
             kernels = int(match["kernels"]) if match["kernels"] else None
             extent = {"completely": "complete", "partially": "partial"}[match["extent"]]
             explicit.append(ExplicitDelegate(match["delegate"], extent, kernels))

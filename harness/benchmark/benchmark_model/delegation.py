@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from harness.benchmark.benchmark_model.delegate_lines import DelegateUse
+from harness.benchmark.benchmark_model.delegate_lines import DelegateUse, ExplicitDelegate
 from harness.benchmark.benchmark_model.log import BenchmarkLog
 from harness.benchmark.delegates import Delegate, find_delegate, find_delegate_of_log, is_called, kind_of
 from harness.benchmark.invocation import Delegation
@@ -37,6 +37,11 @@ def conclude_delegation(log: BenchmarkLog, requested: str) -> Delegation:
         fell_back=fell_back,
         reason=refusal(log) if fell_back else "",
     )
+
+
+def explicitly_applied(log: BenchmarkLog, requested: str) -> ExplicitDelegate | None:
+    """Return the tool's sentence about the delegate that was asked for; without one, the sentence that counts."""
+    return log.delegates.applied(partial(is_called, find_delegate_of_log(requested))) or log.main_explicit
 
 
 def _use_of(log: BenchmarkLog, delegate: Delegate) -> DelegateUse | None:

@@ -105,6 +105,8 @@ class BenchmarkLog:
     op_profile_nodes: tuple[OpProfileRow, ...] | None = None
     op_profile_init_nodes: tuple[OpProfileRow, ...] | None = None
     op_profile_order: tuple[ProfiledNode, ...] = ()
+    has_profile_table: bool = False
+    """True if any table of an op profile begins, even if the log ends before its summary."""
     model_file_mb: float | None = None
     session_init_ms: float | None = None
     unconsumed_flags: tuple[str, ...] = ()
@@ -117,16 +119,15 @@ class BenchmarkLog:
 
     @property
     def op_profile(self) -> bool:
-        """Return True if the log holds an op profile."""
-        return self.op_profile_nodes is not None or self.op_profile_init_nodes is not None
+        """Return True if the log holds an op profile, or the beginning of one."""
+        return self.has_profile_table or self.op_profile_nodes is not None or self.op_profile_init_nodes is not None
 
     @property
     def main_explicit(self) -> ExplicitDelegate | None:
-        """The explicitly applied delegate that counts: the last accelerator, else XNNPACK."""
-        accelerators = [
-            explicit for explicit in self.delegates.explicit if not is_named(explicit.delegate, _CPU_DELEGATES)
-        ]
-        chosen = accelerators or list(self.delegates.explicit)
+        """The explicitly applied delegate that counts: the last accelerator that took nodes, else any, else XNNPACK."""
+        explicit = self.delegates.explicit
+        accelerators = [line for line in explicit if not is_named(line.delegate, _CPU_DELEGATES)]
+        chosen = [line for line in accelerators if line.extent != "none"] or accelerators or explicit
         return chosen[-1] if chosen else None
 
     @property
@@ -150,7 +151,8 @@ class BenchmarkLog:
         """Return True if this log holds a figure that was measured, even if it was shortened."""
         average = self.run_stats.mean if self.run_stats else None
         timed = (self.inference_avg_us, average, self.option_runs or None, self.litert_results)
-        return self.op_profile or any(value is not None for value in timed)
+        profiled = (self.op_profile_nodes, self.op_profile_init_nodes)
+        return any(value is not None for value in (*timed, *profiled))
 
 
 def parse_log(text: str) -> list[BenchmarkLog]:
@@ -175,6 +177,7 @@ def _parse_run(lines: Sequence[LogLine]) -> BenchmarkLog:
         op_profile_nodes=profile.operators,
         op_profile_init_nodes=profile.initialization,
         op_profile_order=profile.nodes,
+        has_profile_table=profile.has_table,
         model_file_mb=_first_number(_MODEL_SIZE, "The input model ", lines),
         session_init_ms=_first_number(_SESSION, "Initialized session ", lines),
         unconsumed_flags=tuple(unconsumed[1].split()) if unconsumed else (),
@@ -189,10 +192,8 @@ def _memory(lines: Sequence[LogLine], litert: dict[str, float | str | None] | No
     names = ("memory_init_mb", "memory_overall_mb", "memory_label")
     if match:
         return dict(zip(names, (_number(match[2]), _number(match[3]), match[1]), strict=True))
-    if litert:
-        values = (litert["init_footprint_mb"], litert["overall_footprint_mb"], _LITERT_MEMORY_LABEL)
-        return dict(zip(names, values, strict=True))
-    return {}
+    values = (litert["init_footprint_mb"], litert["overall_footprint_mb"]) if litert else (None, None)
+    return {} if values == (None, None) else dict(zip(names, (*values, _LITERT_MEMORY_LABEL), strict=True))
 
 
 def _last_match(pattern: re.Pattern[str], word: str, lines: Sequence[LogLine]) -> re.Match[str] | None:

@@ -10,7 +10,7 @@ from harness.benchmark.delegates import DELEGATES
 from harness.benchmark.invocation import ExecutedBy, OperatorTime, ProfiledNode
 from harness.benchmark.log_lines import LogLine
 
-_SUMMARY_TITLE = "Summary by node type"
+_SUMMARY_TITLE, _SUMMARY_HEADER = "Summary by node type", "[Node type]"
 _FIGURES = re.compile(
     r"(?P<count>\d{1,18}) (?P<avg_ms>\d+(?:\.\d+)?) (?P<avg_pct>\d+(?:\.\d+)?)% "
     r"\d+(?:\.\d+)?% -?\d+(?:\.\d+)? (?P<times_called>\d{1,18})"
@@ -38,23 +38,38 @@ class OpProfile:
     initialization: tuple[OpProfileRow, ...] | None
     operators: tuple[OpProfileRow, ...] | None
     nodes: tuple[ProfiledNode, ...]
+    has_table: bool
+    """True if a table begins, even if the log ends before its summary."""
 
 
 def parse_op_profile(lines: Sequence[LogLine]) -> OpProfile:
-    """Read the summary tables. Where only one is there, its node types tell which of the two it is."""
+    """Read the summary tables. Builds for microcontrollers print them without titles."""
     tables: list[tuple[OpProfileRow, ...]] = []
+    has_table = False
     for index, line in enumerate(lines):
-        if _SUMMARY_TITLE in line.text:
-            tables.append(tuple(_rows(_behind(lines, index + 1))))
+        is_header = _SUMMARY_HEADER in line.text and not (index and _SUMMARY_TITLE in lines[index - 1].text)
+        if is_header or _SUMMARY_TITLE in line.text:
+            tables.append(tuple(_rows(_behind(lines, index + (not is_header)))))
+        has_table = has_table or _NODE_TYPE in line.text
     tables = [table for table in tables if table]  # a title alone tells nothing
     initialization = next((table for table in tables if _is_initialization(table)), None)
     operators = next((table for table in reversed(tables) if not _is_initialization(table)), None)
-    return OpProfile(initialization, operators, _nodes(lines))
+    return OpProfile(initialization, operators, _nodes(lines), has_table)
 
 
 def _behind(lines: Sequence[LogLine], start: int) -> Iterator[LogLine]:
-    """Yield the lines from `start` on without a copy: a log of noise may hold a title in every line."""
-    return (lines[index] for index in range(start, len(lines)))
+    """Yield the lines of a table from `start` on, without an empty line between two of its rows.
+
+    No copy is made: a log of noise may hold a title in every line.
+    """
+    was_empty = False
+    for index in range(start, len(lines)):
+        is_empty = not lines[index].text
+        if is_empty and was_empty:
+            return
+        if not is_empty:
+            yield lines[index]
+        was_empty = is_empty
 
 
 def _nodes(lines: Sequence[LogLine]) -> tuple[ProfiledNode, ...]:
@@ -62,8 +77,9 @@ def _nodes(lines: Sequence[LogLine]) -> tuple[ProfiledNode, ...]:
     nodes: tuple[ProfiledNode, ...] = ()
     for index, line in enumerate(lines[:-1]):
         if _RUN_ORDER_TITLE in line.text:
-            columns = _fields(lines[index + 1])
-            found = tuple(_run_order(_behind(lines, index + 2), columns)) if _NODE_TYPE in columns else ()
+            table = _behind(lines, index + 1)
+            columns = _fields(next(table, LogLine("")))
+            found = tuple(_run_order(table, columns)) if _NODE_TYPE in columns else ()
             nodes = found if found and not _is_initialization(found) else nodes
     return nodes
 
@@ -84,7 +100,7 @@ def _fields(line: LogLine) -> list[str]:
 def _rows(lines: Iterable[LogLine]) -> list[OpProfileRow]:
     rows: list[OpProfileRow] = []
     for number, line in enumerate(lines):
-        if number == 0 and ("[Node type]" in line.text or "node type," in line.text.lower()):
+        if number == 0 and (_SUMMARY_HEADER in line.text or "node type," in line.text.lower()):
             continue
         # Split from the right: names hold spaces and commas, and a backtracking pattern would take hours on noise.
         parts = line.text.rsplit(None, _FIGURES_PER_ROW)
@@ -104,7 +120,8 @@ def _rows(lines: Iterable[LogLine]) -> list[OpProfileRow]:
 
 
 def _is_initialization(table: Sequence[OpProfileRow] | Sequence[ProfiledNode]) -> bool:
-    return any(row.node_type in ("AllocateTensors", "ModifyGraphWithDelegate") for row in table)
+    """Return True if a table holds nothing but preparation; LiteRT's only one holds operators as well."""
+    return all(row.node_type in ("AllocateTensors", "ModifyGraphWithDelegate") for row in table)
 
 
 _INSIDE_A_DELEGATE = "Delegate/"

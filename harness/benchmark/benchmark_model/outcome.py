@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.benchmark.benchmark_model.delegation import (
     conclude_delegation,
+    explicitly_applied,
     full_delegation_failure,
     left_over_failure,
     refusal,
@@ -269,6 +270,7 @@ def verdict_as_dict(log: BenchmarkLog, verdict: LogVerdict) -> dict[str, Any]:
     ):
         values[field] = _plain(getattr(log, field))
     main = verdict.delegation or log.main_delegation
+    explicit = explicitly_applied(log, verdict.delegation.requested) if verdict.delegation else log.main_explicit
     values |= {
         "delegations": [
             {
@@ -282,8 +284,8 @@ def verdict_as_dict(log: BenchmarkLog, verdict: LogVerdict) -> dict[str, Any]:
         "delegated_nodes": main.delegated_nodes if main else None,
         "total_nodes": main.total_nodes if main else None,
         "partitions": main.partitions if main else None,
-        "explicit_apply": log.main_explicit.extent if log.main_explicit else None,
-        "delegate_kernels": log.main_explicit.kernels if log.main_explicit else None,
+        "explicit_apply": explicit.extent if explicit else None,
+        "delegate_kernels": explicit.kernels if explicit else None,
     }
     return values
 
