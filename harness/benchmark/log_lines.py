@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from harness.benchmark.learned_prefix import learn_prefixes, without_prefix
 from harness.benchmark.wrapped_text import unwrapped
 
 _LEVEL_LETTER = r"(?P<level>[VDIWEFA])"
@@ -24,7 +25,7 @@ _LAYOUTS = (
     ),
     re.compile(rf"{_LEVEL_LETTER}{_PROCESS} "),  # thread, and process, which puts the tag behind the message
     re.compile(  # Android Studio since 2022
-        rf"{_STAMP}\s+\d+(?:-\d+)?\s+(?P<tag>\S{{1,80}})[^:]{{0,120}}?\s{_LEVEL_LETTER}(?:  |$)"
+        rf"(?:{_STAMP}|{_TIME})\s+\d+(?:-\d+)?\s+(?P<tag>\S{{1,80}})[^:]{{0,120}}?\s{_LEVEL_LETTER}(?:  |$)"
     ),
     re.compile(rf"{_TIME}\s+{_LEVEL_LETTER}(?:  |$)"),  # the same, compact
 )
@@ -44,6 +45,13 @@ _QUOTE = re.compile(r"(?:>[ \t]?)+")
 _LEVEL = re.compile(r"(?P<level>INFO|WARN|WARNING|ERROR|FATAL|VERBOSE|DEBUG):\s?")
 _ESCAPE = re.compile(r"\x1b\[[\d;]{0,20}[A-Za-z]")
 _CARRIAGE_RETURNS = re.compile(r"\r+\n")
+_ESCAPED_END = re.compile(r"\\{1,4}(?:r\\{1,4})?n")
+_ESCAPED = {"t": "\t", '"': '"', "/": "/"}
+_ESCAPED_CHARACTER = re.compile(r"\\{1,4}([t\"/])")
+_MARKUP = re.compile(r"</?(?:br|p|pre|code|td|tr|li) ?/?>")
+_FEWEST_ESCAPED = 3
+"""Line breaks in one string that make it a log; a path of Windows holds one or two."""
+_WORDS_OF_A_LOG = ("count=", "timings in us", "Loaded model ", "Benchmarking failed")
 LONGEST_LINE = 10_000
 """Characters of a line that are read: no line of the tool is near that, and patterns must not drown in noise."""
 _LEVEL_NAMES = {"V": "VERBOSE", "D": "VERBOSE", "I": "INFO", "W": "WARN", "E": "ERROR", "F": "FATAL", "A": "FATAL"}
@@ -62,13 +70,16 @@ class LogLine(NamedTuple):
 def split_lines(text: str) -> list[LogLine]:
     """Return the lines of a log without indentation, quotes, time stamps, logcat prefixes and levels."""
     text = text.replace("**", "").replace("\xa0", " ").lstrip("\ufeff")
+    if "<" in text:
+        text = _MARKUP.sub("", text)
     if "\x1b" in text:
         text = _ESCAPE.sub("", text)
     if "\r" in text:
         text = _CARRIAGE_RETURNS.sub("\n", text)
     found: list[LogLine] = []
     long_header: re.Match[str] | None = None
-    for line in unwrapped([_unquoted(line[:LONGEST_LINE]) for line in text.splitlines()], is_start=_has_prefix):
+    pieces = [_unquoted(line[:LONGEST_LINE]) for line in _unescaped(text.splitlines())]
+    for line in unwrapped(pieces, is_start=_has_prefix):
         stripped = line.strip()
         if header := _LONG_HEADER.match(stripped) if stripped.startswith("[ ") else None:
             long_header = header
@@ -78,6 +89,40 @@ def split_lines(text: str) -> list[LogLine]:
             long_header = None  # `logcat -v long` ends each message with an empty line
         else:
             found.append(_clean(stripped))
+    return _without_repetition(_without_learned_prefix(found))
+
+
+def _unescaped(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a log; a whole log in one string of JSON or of a program is taken apart."""
+    for line in lines:
+        if line.count("\\n") >= _FEWEST_ESCAPED and is_named(line, _WORDS_OF_A_LOG):
+            for part in _ESCAPED_END.split(line):
+                yield _ESCAPED_CHARACTER.sub(lambda found: _ESCAPED[found[1]], part)
+        else:
+            yield line
+
+
+def _without_learned_prefix(lines: list[LogLine]) -> list[LogLine]:
+    prefixes = learn_prefixes([line.text for line in lines])
+    return [_without_prefix(line, prefixes) for line in lines] if prefixes else lines
+
+
+def _without_prefix(line: LogLine, prefixes: Sequence[re.Pattern[str]]) -> LogLine:
+    text, level = without_prefix(line.text, prefixes)
+    if text == line.text:
+        return line
+    level = _SAME_LEVEL.get(level, level) or line.level
+    return _line(text, None)._replace(tag=line.tag) if _LEVEL.match(text) else LogLine(text, level, line.tag, text)
+
+
+def _without_repetition(lines: Iterable[LogLine]) -> list[LogLine]:
+    """Return the lines, each once where it stands twice in a row: iOS and some farms print what is logged as well."""
+    found: list[LogLine] = []
+    for line in lines:
+        if found and line.text and found[-1].text == line.text:
+            found[-1] = found[-1] if found[-1].level else line
+        else:
+            found.append(line)
     return found
 
 

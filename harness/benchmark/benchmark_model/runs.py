@@ -23,7 +23,8 @@ class _Step(IntEnum):
     SESSION = 4
     TIMING = 5
     SUMMARY = 6
-    END = 7
+    MEMORY = 7
+    END = 8
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ _SIGNS = (
     _Sign("========== BENCHMARK RESULTS", _Step.SUMMARY),
     _Sign("Signature name:", _Step.SUMMARY),
     _Sign("Model initialization:", _Step.SUMMARY),
+    _Sign("Memory footprint delta", _Step.MEMORY),
+    _Sign("Peak memory footprint", _Step.MEMORY),
+    _Sign("Overall peak memory", _Step.MEMORY),
     _Sign("Benchmarking failed", _Step.END),
 )
 _COMMAND, _PARAMETER, _TIMINGS, _ENDED = (
@@ -55,9 +59,14 @@ _COMMAND, _PARAMETER, _TIMINGS, _ENDED = (
 )
 _PARAMETERS = ("Num ", "Min ", "Max ", "Use ", "Enable ", "Input ", "#threads ", "Signature to run", "NNAPI ", "GPU ")
 _COMMAND_LINE = re.compile(r"benchmark_model\S{0,99}\s+(?:--|.{0,99}\\$)|am start .{0,400}[Bb]enchmark|with args: --")
-_FROM_RUNTIME = ("Created TensorFlow Lite", "Initialized TensorFlow Lite runtime", "Replacing ", "Explicitly applied ")
+_TIMED = re.compile(r"nference timings in us: \w[^:]{0,40}: [-+]?[\d.]")
+"""The summary itself, and no command that looks for it, such as `logcat | grep "Inference timings in us"`."""
+_FROM_RUNTIME = (
+    *("Created TensorFlow Lite", "Initialized TensorFlow Lite runtime", "Replacing ", "Explicitly applied ", "Though "),
+    *("Following operations are not supported", "NNAPI accelerators available"),
+)
 """The runtime's own lines. They stand at a run's beginning, or behind all else if stderr was appended to stdout."""
-_BEHIND_SUMMARY = ("Memory footprint delta", "Peak memory footprint", "Overall peak memory", "Profiling Info", "=====")
+_BEHIND_SUMMARY = ("Profiling Info", "=====")
 _SOURCE_FILE = re.compile(r"\[[^\[\]\s]{1,200}:\d{1,6}\] ")
 _MARK = STREAM_MARK.strip()
 
@@ -88,6 +97,8 @@ class _Run:
     def take(self, sign: _Sign) -> None:
         self.step = sign.step if self.step is None else max(self.step, sign.step)
         self.seen[sign] += 1
+        if sign.step is _Step.MEMORY:
+            self.next_start = None  # what stands before it was this run's
 
     def look_ahead(self, index: int, text: str) -> None:
         """Remember the runtime's first line after the summary; what the tool prints behind that shows it was this's."""
@@ -134,6 +145,6 @@ def _sign_of(line: LogLine) -> _Sign | None:
     if ": [" in text and text.startswith(_PARAMETERS):
         return _PARAMETER
     if "nference timings in us" in text:
-        return _TIMINGS
+        return _TIMINGS if _TIMED.search(text) else None
     is_command = ("enchmark" in text or "args: --" in text) and _COMMAND_LINE.search(text)
     return _COMMAND if is_command else None
