@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.benchmark.benchmark_model.cut_short import without_cut_figure
 from harness.benchmark.benchmark_model.delegate_lines import (
     DelegateLines,
     DelegateUse,
@@ -27,7 +28,7 @@ from harness.benchmark.log_lines import LogLine, is_named, split_lines
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _COUNT = re.compile(r"^(?:(?P<option>.*\S): )?count=(?P<count>\d{1,18})(?P<rest>(?: .*)?)$")
 _STATISTIC = re.compile(rf"\b(first|curr|min|max|avg|std|p5|median|p95)=({_NUMBER})")
-_TIMINGS = re.compile(r"(?:Inference|Average inference) timings in us: (?P<values>.*)")
+_TIMINGS = re.compile(r"(?:Inference|Average inference) timings in us: (?P<values>\w[^:]{0,40}: [-+]?[\d.].*)")
 _TIMING_NAMES = {
     "Init": "init_us",
     "First inference": "first_inference_us",
@@ -37,7 +38,7 @@ _TIMING_NAMES = {
     "Inference": "inference_avg_us",
     "no stats": "inference_avg_us",
 }
-_TIMING = re.compile(rf"({'|'.join(map(re.escape, sorted(_TIMING_NAMES, key=len, reverse=True)))}): ({_NUMBER})")
+_TIMING = re.compile(rf"({'|'.join(map(re.escape, sorted(_TIMING_NAMES, key=len, reverse=True)))}): ({_NUMBER})(,?)")
 _MEMORY = re.compile(
     rf"(Memory footprint delta from the start of the tool \(MB\)|Peak memory footprint \(MB\)): "
     rf"init=({_NUMBER}) overall=({_NUMBER})"
@@ -68,8 +69,8 @@ class Stats:
 
     @property
     def mean(self) -> float | None:
-        """The average; for equal samples the tool prints only `curr`."""
-        return self.avg if self.avg is not None else self.curr
+        """The average; for equal samples the tool prints only `curr`. None for a line that was cut before it."""
+        return self.avg if self.avg is not None or self.first is not None else self.curr
 
     @property
     def mean_without_slowest(self) -> float | None:
@@ -157,7 +158,9 @@ class BenchmarkLog:
 
 def parse_log(text: str) -> list[BenchmarkLog]:
     """Parse a log with one run or several; a text that holds none gives one empty log. Never raises."""
-    return [_parse_run(lines) for lines in split_runs(split_lines(text))]
+    lines = split_lines(text)
+    whole = lines if text.endswith("\n") else without_cut_figure(lines)
+    return [_parse_run(run) for run in split_runs(whole)]
 
 
 def _parse_run(lines: Sequence[LogLine]) -> BenchmarkLog:
@@ -220,8 +223,10 @@ def _number(text: str) -> float | None:
 
 def _timings(lines: Sequence[LogLine]) -> dict[str, float | None]:
     match = _last_match(_TIMINGS, " timings in us: ", lines)
-    found = dict(_TIMING.findall(match["values"])) if match else {}
-    return {_TIMING_NAMES[name]: _number(value) for name, value in found.items()}
+    found = _TIMING.findall(match["values"]) if match else []
+    if found and _TIMING_NAMES[found[-1][0]] != "inference_avg_us" and not found[-1][2]:
+        found.pop()  # the line was cut off, perhaps within this figure
+    return {_TIMING_NAMES[name]: _number(value) for name, value, _ in found}
 
 
 def _stats_blocks(
@@ -230,7 +235,7 @@ def _stats_blocks(
     """Return (warm-up, measured, performance options) of one run's `count=` lines."""
     blocks: list[Stats] = []
     options: list[OptionRun] = []
-    headers = 0
+    headers = headers_before = 0
     for line in lines:
         headers += "Running benchmark for at least " in line.text
         match = _COUNT.match(line.text) if "count=" in line.text else None
@@ -238,6 +243,7 @@ def _stats_blocks(
             continue
         stats = Stats(int(match["count"]), **_statistics(match["rest"]))
         if match["option"] is None:
+            headers_before = headers if not blocks else headers_before
             blocks.append(stats)
         elif not match["option"].startswith(("Timings", "Memory")):  # those belong to the op profile
             options.append(OptionRun(match["option"].strip(), stats))
@@ -245,23 +251,29 @@ def _stats_blocks(
         return blocks[0], blocks[-1], tuple(options)
     if not blocks:
         return None, None, tuple(options)
-    if _is_warmup(blocks[0], headers, warmup_avg_us, inference_avg_us):
+    is_first = headers_before == 1 or (headers_before == 0 and headers > 0)
+    if _is_warmup(blocks[0], warmup_avg_us, inference_avg_us, is_first=is_first):
         return blocks[0], None, tuple(options)
     return None, blocks[0], tuple(options)
 
 
-def _is_warmup(block: Stats, headers: int, warmup_avg_us: float | None, inference_avg_us: float | None) -> bool:
-    """Tell which of the two the only block of a shortened log is: by the summary, else by the headers before it."""
+def _is_warmup(block: Stats, warmup_avg_us: float | None, inference_avg_us: float | None, *, is_first: bool) -> bool:
+    """Return True if the only block of a shortened log is the warm-up: by the summary, else by its headers."""
     mean = block.mean
     if mean is not None and inference_avg_us is not None and math.isclose(mean, inference_avg_us, rel_tol=1e-4):
         return False
     if mean is not None and warmup_avg_us is not None and math.isclose(mean, warmup_avg_us, rel_tol=1e-4):
         return True
-    return headers == 1
+    return is_first
 
 
 def _statistics(text: str) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in _STATISTIC.findall(text)}
+    matches = list(_STATISTIC.finditer(text))
+    names = {match[1] for match in matches}
+    is_cut = ("first" in names and "std" not in names) or ("p5" in names and "p95" not in names)
+    if is_cut and not text[matches[-1].end() :].strip():
+        matches.pop()  # the line ends in this figure, perhaps in the middle of it
+    return {match[1]: _number(match[2]) for match in matches}
 
 
 _LITERT_MEMORY_LABEL = "Init footprint / Overall footprint"
