@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from harness.virtual_phone.processes import PhoneProcesses
 KEYS_FILE = "adb_keys"
 """In the phone's folder: the keys that it trusts, if it asks for any."""
 _REVOKED_KEYS_FILE = "adb_keys.revoked"
+_LOOK_EVERY_S = 0.001
 
 
 class PhoneControls:
@@ -92,8 +94,11 @@ class PhoneFaults:
         os.kill(self._processes.adbd_pid(), signal.SIGKILL)
 
     def hang(self) -> None:
-        """Stop adbd: connections stay open and nothing answers."""
-        os.kill(self._processes.adbd_pid(), signal.SIGSTOP)
+        """Stop adbd: connections stay open and nothing answers. Returns once each of its threads stands still."""
+        pid = self._processes.adbd_pid()
+        os.kill(pid, signal.SIGSTOP)
+        while not self._processes.is_stopped(pid):  # a kernel stops a thread when it next runs
+            time.sleep(_LOOK_EVERY_S)
 
     def unhang(self) -> None:
         """Let a stopped adbd continue."""

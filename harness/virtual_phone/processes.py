@@ -9,6 +9,8 @@ from harness.errors import UsageError
 
 PID_FILE = "pid"
 """In the phone's folder; `launch.sh` writes it."""
+_STOPPED = "TtZX"
+"""The kernel's letters for a thread that is stopped, traced, or dead."""
 
 
 class PhoneProcesses:
@@ -44,6 +46,13 @@ class PhoneProcesses:
                 if Path(f"/proc/{pid}/comm").read_text().startswith("adbd"):
                     return pid
         raise UsageError(f"adbd is not running on {self.name}.", "Switch the phone on, or wait a second.")
+
+    def is_stopped(self, pid: int) -> bool:
+        """Return True if no thread of a process can run, because each is stopped or the process has ended."""
+        with suppress(OSError):
+            threads = [thread / "stat" for thread in Path(f"/proc/{pid}/task").iterdir()]
+            return all(thread.read_text().rpartition(")")[2].split()[0] in _STOPPED for thread in threads)
+        return not Path(f"/proc/{pid}").exists()
 
     def inside(self, path: str) -> Path:
         """Return a path of the phone's own file tree as this computer sees it."""

@@ -74,7 +74,7 @@ def crash_tool(phone: VirtualPhone) -> None:
 
 def tools_on(phone: VirtualPhone) -> list[psutil.Process]:
     """Return the tool's processes on a phone."""
-    return [process for process in commands_on(phone) if any(map(_is_model, _command_line(process)))]
+    return [process for process in commands_on(phone) if any(map(_is_model, command_line(process)))]
 
 
 def commands_on(phone: VirtualPhone) -> list[psutil.Process]:
@@ -88,7 +88,8 @@ def _is_model(argument: str) -> bool:
     return argument.startswith("--graph=")
 
 
-def _command_line(process: psutil.Process) -> list[str]:
+def command_line(process: psutil.Process) -> list[str]:
+    """Return the words of a process's command; none if it has ended since it was listed."""
     with suppress(psutil.NoSuchProcess):
         return list(process.cmdline())
     return []
