@@ -58,8 +58,9 @@ class Cable:
 
     def cut(self) -> None:
         """Unplug: reset every connection and refuse new ones until `plug`."""
-        self._plugged = False
-        self._reset_all()
+        with self._lock:
+            self._plugged = False
+            self._reset_all()
 
     def plug(self) -> None:
         """Accept connections again."""
@@ -68,14 +69,15 @@ class Cable:
     def close(self) -> None:
         """Close the proxy and all connections."""
         self._listener.close()
-        self._reset_all()
+        with self._lock:
+            self._reset_all()
 
     def _reset_all(self) -> None:
-        with self._lock:
-            for end in self._ends:
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-                _close(end)
-            self._ends.clear()
+        """Reset every connection; the caller holds the lock."""
+        for end in self._ends:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            _close(end)
+        self._ends.clear()
 
     def _accept(self) -> None:
         while True:
@@ -94,10 +96,18 @@ class Cable:
             far.settimeout(None)
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as adbd and the adb server do
-            with self._lock:
-                self._ends |= {near, far}
+            if not self._note(near, far):
+                continue
             for source, target in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(source, target), daemon=True, name="cable").start()
+
+    def _note(self, near: socket.socket, far: socket.socket) -> bool:
+        """Remember both ends of a connection; reset it and return False if the cable was cut while it was made."""
+        with self._lock:
+            self._ends |= {near, far}
+            if not self._plugged:
+                self._reset_all()
+            return self._plugged
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         try:
