@@ -33,6 +33,21 @@ def test_delegate_sentences_of_each_era(sentence, extent, kernels):
     assert run["fell_back"] is (extent != "complete")
 
 
+def test_core_ml_puts_a_comma_before_its_partitions():
+    (run,) = read("INFO: CoreML delegate: 75 nodes delegated out of 77 nodes, with 2 partitions.\n", "coreml")
+    assert figures(run, "delegated_nodes", "total_nodes", "partitions") == (75, 77, 2)
+
+
+def test_an_older_sentence_does_not_hide_the_vendors_total():
+    text = """INFO: TfLiteHexagonDelegate delegate: 136 nodes delegated out of 139 nodes with 2 partitions.
+
+VERBOSE: Replacing 136 node(s) with delegate (TfLiteHexagonDelegate) node, yielding 5 partitions.
+"""
+    (run,) = read(text, "hexagon")
+    assert figures(run, "delegated_nodes", "total_nodes", "fell_back") == (136, 139, True)
+    assert len(run["delegations"]) == 1
+
+
 def test_of_two_applied_delegates_the_requested_counts():
     text = (
         "INFO: Explicitly applied GPU delegate, and the model graph will be completely executed by the delegate.\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.benchmark.log_lines import LogLine, is_named
 
@@ -17,7 +17,7 @@ _REPLACING = re.compile(
 _TOOK = re.compile(
     rf"(?:(?P<delegate>[\w.-]{{1,60}}(?: [\w.-]{{1,60}}){{0,2}}?)(?: [Dd]elegate)?: |, )"
     rf"(?P<delegated>{_INTEGER}) nodes? delegated out of (?P<total>{_INTEGER})"
-    rf"(?: nodes?)?(?: with (?P<partitions>{_INTEGER}) partitions)?"
+    rf"(?: nodes?)?(?:,? with (?P<partitions>{_INTEGER}) partitions)?"
 )
 """A vendor's own count: `QNN delegate: 47 nodes`, `EthosuDelegate: 1 nodes`, `Number of subgraphs:1 , 11 nodes`."""
 _EXPLICIT = re.compile(
@@ -158,7 +158,7 @@ def _add(uses: list[DelegateUse], match: re.Match[str]) -> None:
     graph, name = int(found.get("graph") or 0), found.get("name") or ""
     use = DelegateUse(found["delegate"] or "unnamed", int(found["delegated"]), total, partitions, graph, name)
     before = uses[-1] if uses and match.re is _REPLACING else None
-    is_same = before and (before.delegated_nodes, before.total_nodes) == (use.delegated_nodes, use.total_nodes)
+    is_same = before and before.delegated_nodes == use.delegated_nodes and total in (None, before.total_nodes)
     if before and is_same and before.delegate in use.delegate and before.graph == use.graph:
-        uses.pop()
+        use = replace(use, total_nodes=uses.pop().total_nodes)
     uses.append(use)
