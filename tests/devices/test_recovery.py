@@ -36,13 +36,15 @@ def test_a_silent_phone_is_reconnected_again_and_again_until_the_time_is_over(st
 
     monkeypatch.setattr(recovery, "reconnect", note_and_reconnect)
     monkeypatch.setattr(recovery, "_FIRST_RECONNECT_S", 0.1)
+    monkeypatch.setattr(recovery, "_ALIVE_TIMEOUT_S", 0.5)  # a hung phone uses all of it, at every look
     phone = start_phone()
     device = open_device(phone.serial)
     phone.faults.hang()
     with pytest.raises(DeviceError) as caught:
-        waited_for(device, 15)
+        waited_for(device, 6)
     assert caught.value.failure == AWAY
     assert set(asked) == {phone.serial}
+    monkeypatch.undo()
     phone.faults.unhang()
     waited_for(device, 60)
 
