@@ -12,6 +12,7 @@ from harness.datasets.calibration_arrays import calibration_names, read_calibrat
 from harness.datasets.images import find_images
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.spec.model import ModelSpec
+from harness.tflite.flatbuffer import signature_keys
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +33,8 @@ class CalibrationRequest:
 
     kind: Literal["data", "random"]
     samples: int
+    is_optional: bool = False
+    """Without data the recipe does what it can."""
 
 
 def describe_calibration(model: ModelSpec, request: CalibrationRequest) -> str:
@@ -86,6 +89,21 @@ def calibration_samples(
         {name: _converted(array[index], types[name]).reshape(shapes[name]) for name, array in arrays.items()}
         for index in range(len(next(iter(arrays.values()))))
     ]
+
+
+def signature_samples(model: ModelSpec, graph: bytes, request: CalibrationRequest) -> SampleSets:
+    """Return the samples for each signature of a float graph, see `calibration_samples`.
+
+    There are none if they are optional and the model's data has none.
+    """
+    if request.is_optional and model.data is None:
+        return {}
+    try:
+        return {key: calibration_samples(model, graph, request, key) for key in signature_keys(graph)}
+    except CompressionError:
+        if not request.is_optional:
+            raise
+        return {}  # such as data to measure accuracy with, and nothing to calibrate on
 
 
 def _converted(values: NDArray[Any], kind: type[Any]) -> NDArray[Any]:

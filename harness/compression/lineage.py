@@ -59,6 +59,8 @@ def trace(model: ModelSpec, recipe: Recipe) -> Lineage:
     """
     settings = step_settings(recipe, origin=f"recipe {recipe.name}")
     request = calibration_request(recipe)
+    if request is not None and request.is_optional and model.data is None:
+        request = None
     return Lineage(
         model=model.name,
         model_sha256=_model_digest(model),

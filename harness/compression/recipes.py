@@ -49,7 +49,7 @@ def usual_recipes(names: Sequence[str], model: ModelSpec) -> tuple[list[Recipe],
     Also returns the sentence that says so, empty if none is left out.
     """
     recipes = [find_recipe(name) for name in names]
-    left_out = [recipe.name for recipe in recipes if model.data is None and calibration_request(recipe) is not None]
+    left_out = [recipe.name for recipe in recipes if model.data is None and _needs_calibration(recipe)]
     note = f"{model.name} has no calibration data: leaving out {', '.join(left_out)}. {GIVE_DATA}" if left_out else ""
     return [recipe for recipe in recipes if recipe.name not in left_out], note
 
@@ -80,20 +80,35 @@ def trains(recipe: Recipe) -> bool:
 
 def needs(recipe: Recipe) -> list[str]:
     """Return which data a recipe needs next to the model."""
-    needed = {"calibration data": calibration_request(recipe) is not None, "training data": trains(recipe)}
+    needed = {"calibration data": _needs_calibration(recipe), "training data": trains(recipe)}
     return [name for name, is_needed in needed.items() if is_needed]
 
 
 def leading_weight_steps(recipe: Recipe) -> int:
-    """Return how many steps at a recipe's start change weights; the converted graph after them can be shared."""
-    stages = [get_technique(step.technique, origin=f"recipe {recipe.name}").stage for step in recipe.steps]
-    return next((index for index, stage in enumerate(stages) if stage is not TechniqueStage.WEIGHTS), len(stages))
+    """Return how many steps at a recipe's start need a Keras model; the converted graph after them can be shared."""
+    origin = f"recipe {recipe.name}"
+    stages = [get_technique(step.technique, origin=origin).stage for step in recipe.steps]
+    steps = zip(stages, step_settings(recipe, origin=origin), strict=True)
+    return max(
+        (
+            place
+            for place, (stage, settings) in enumerate(steps, start=1)
+            if stage is TechniqueStage.WEIGHTS and not settings.works_on_graph()
+        ),
+        default=0,
+    )
 
 
 def calibration_request(recipe: Recipe) -> CalibrationRequest | None:
-    """Return which calibration data a recipe needs: that of its first step that needs any."""
-    requests = (settings.calibration_request() for settings in step_settings(recipe, origin=f"recipe {recipe.name}"))
-    return next((request for request in requests if request is not None), None)
+    """Return which calibration data a recipe uses: that of its first step that needs any, else that would like any."""
+    settings = step_settings(recipe, origin=f"recipe {recipe.name}")
+    requests = [request for one in settings if (request := one.calibration_request()) is not None]
+    return min(requests, key=lambda request: request.is_optional, default=None)
+
+
+def _needs_calibration(recipe: Recipe) -> bool:
+    request = calibration_request(recipe)
+    return request is not None and not request.is_optional
 
 
 def _checked(recipe: Recipe, *, origin: str) -> Recipe:

@@ -28,6 +28,10 @@ class TechniqueSettings(SpecModel):
         """Return which calibration data these settings need, None for none."""
         return None
 
+    def works_on_graph(self) -> bool:
+        """Return True if these settings change the constants of a graph, and need no Keras model."""
+        return False
+
     def needs_training_data(self) -> bool:
         """Return True if these settings train, and so need labelled images."""
         return False

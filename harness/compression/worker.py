@@ -230,7 +230,7 @@ def _make(job: CompressionJob) -> bytes:
     first = leading_weight_steps(job.recipe) if trainable else 0
     if first:
         _weight_steps(job, work, first)
-    elif not trainable:
+    else:
         work.graph()
     for index in range(first, len(job.recipe.steps)):
         _apply(job, work, index)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small_graphs import INPUT_SIZE, dense_graph, static_int8
 
-from harness.compression.accuracy_budget import run_graph
 from harness.compression.graph import quantizer
 from harness.compression.graph.fidelity import mean_snr_db
+from harness.compression.judges import run_graph
 from harness.compression.make import make_variant
 from harness.progress import SilentObserver
 from harness.spec.model import find_model, with_data

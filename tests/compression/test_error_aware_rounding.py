@@ -9,11 +9,11 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from harness.compression.accuracy_budget import run_graph
 from harness.compression.graph import quantizer
 from harness.compression.graph.input_moments import measure_input_moments
 from harness.compression.graph.quantizer import FormatRule
 from harness.compression.graph.ranges import measure_ranges
+from harness.compression.judges import run_graph
 from harness.compression.weights.error_aware import DAMPING, round_by_inputs
 from harness.compression.weights.rounding import quantize_weight
 from harness.tflite.flatbuffer import signature_keys

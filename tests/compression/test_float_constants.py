@@ -11,11 +11,11 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from harness.compression.accuracy_budget import run_graph
 from harness.compression.graph import quantizer
 from harness.compression.graph.float_constants import with_float_constants
 from harness.compression.graph.quantizer import FormatRule
 from harness.compression.graph.sparse_storage import store_sparse
+from harness.compression.judges import run_graph
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
 from harness.errors import CompressionError

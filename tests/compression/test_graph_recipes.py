@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_graphs import INPUT_SIZE, dense_graph
 
-from harness.compression.accuracy_budget import run_graph
+from harness.compression.judges import run_graph
 from harness.compression.make import make_variant
 from harness.errors import CompressionError, FailureClass
 from harness.progress import SilentObserver
@@ -149,4 +149,4 @@ def test_a_budget_without_labels_is_told(harness_cli: Cli, graph_model: ModelMak
     path = str(graph_model().locate(Path("dense.tflite")))
     told = harness_cli("compress", path, "-r", "dynamic-int8", "--max-drop", "1")
     assert told.returncode == 1
-    assert "it has no labelled images. Give --data with labels" in told.stderr
+    assert "Cannot keep max_drop_points for dense: it has no labelled images" in told.stderr

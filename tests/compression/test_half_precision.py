@@ -9,9 +9,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from harness.compression.accuracy_budget import run_graph
 from harness.compression.graph import quantizer
 from harness.compression.graph.quantizer import FormatRule
+from harness.compression.judges import run_graph
 
 pytestmark = pytest.mark.training
 

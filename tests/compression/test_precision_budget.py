@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.compression import accuracy_budget as precision_budget
-from harness.compression.accuracy_budget import Judge, keep_within, paired_drop
+from harness.compression import judges
+from harness.compression.accuracy_budget import keep_within, per_byte
 from harness.compression.graph.quantizer import FormatRule
+from harness.compression.judges import DropJudge, paired_drop
 
 SAMPLES = 2000
 
@@ -59,16 +60,10 @@ class _Model:
 def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
     def search(spoils: dict[str, int], max_drop_points: float) -> Any:
         model = _Model(spoils)
-        monkeypatch.setattr(precision_budget, "run_graph", model.run)
-        judge = Judge(np.zeros((SAMPLES, 1)), model.labels, _answers(model.labels, ()))
-        return keep_within(
-            model.quantize,
-            [FormatRule("int4", "int8")],
-            list(spoils),
-            judge,
-            max_drop_points=max_drop_points,
-            progress=lambda *_: None,
-        )
+        monkeypatch.setattr(judges, "run_graph", model.run)
+        judge = DropJudge(max_drop_points, np.zeros((SAMPLES, 1)), model.labels, _answers(model.labels, ()))
+        order = per_byte({layer: float(lost) for layer, lost in spoils.items()}, {})
+        return keep_within(model.quantize, [FormatRule("int4", "int8")], order, judge, progress=lambda *_: None)
 
     return search
 
@@ -76,9 +71,8 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_costliest_layers_are_reverted_and_no_more_than_needed(spoilt: Any) -> None:
     kept = spoilt({"a;": 2, "b;": 90, "c;": 1, "d;": 50, "e;": 3}, 1.0)
     assert kept.reverted == ("b;", "d;")
-    assert kept.within
-    assert [layer for layer, _ in kept.costs[:2]] == ["b;", "d;"]
-    assert kept.drop.upper_points <= 1.0
+    assert kept.verdict.within
+    assert kept.verdict.facts["drop_upper_points"] <= 1.0
     assert [rule.weights for rule in kept.rules[1:]] == ["int8", "int8"], "int8 is enough, so nothing goes to float"
 
 
@@ -88,6 +82,12 @@ def test_a_budget_that_holds_anyway_reverts_nothing(spoilt: Any) -> None:
 
 def test_a_budget_out_of_reach_gives_the_best_and_says_so(spoilt: Any) -> None:
     kept = spoilt({"a;": 5, "b;": 90}, 0.01)
-    assert not kept.within
+    assert not kept.verdict.within
     assert set(kept.reverted) == {"a;", "b;"}
-    assert kept.drop.points == 0.0
+    assert kept.verdict.facts["drop_points"] == 0.0
+
+
+def test_layers_that_add_much_noise_in_few_bytes_come_first() -> None:
+    noise = {"large;": 0.3, "small;": 0.1, "quiet;": 0.001, "pool;": 0.01}
+    weights = {"large;": 1_000_000, "small;": 3_000, "quiet;": 500}
+    assert per_byte(noise, weights) == ["small;", "pool;", "quiet;", "large;"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from harness.compression.weights.error_aware import DAMPING, make_up
 from harness.compression.weights.masks import (
     Scope,
     block_scores,
@@ -92,3 +93,25 @@ def test_the_gradual_schedule_is_a_cubic(step: int, expected: float) -> None:
 def test_sparsity_counts_exact_zeros() -> None:
     assert sparsity_of({"a": np.array([0.0, 1.0]), "b": np.array([0.0, 0.0, 0.0, 1e-30])}) == pytest.approx(4 / 6)
     assert sparsity_of({}) == 0.0
+
+
+def test_weights_that_stay_make_up_for_those_that_go() -> None:
+    """Against NumPy's least squares on the samples themselves, row by row, for shared inputs and for inputs per row."""
+    draw = np.random.default_rng(8)
+    x = draw.normal(size=(3, 500, 5)) @ draw.normal(size=(3, 5, 20)) + draw.normal(size=(3, 500, 20), scale=0.3)
+    rows = draw.normal(size=(3, 20))
+    kept = draw.random(rows.shape) < 0.6
+    for inputs in (x, x[:1]):
+        moments = inputs.swapaxes(1, 2) @ inputs / 500
+        found = make_up(rows, kept, moments)
+        assert not found[~kept].any()
+        for row, mask, values, own in zip(rows, kept, found, np.broadcast_to(inputs, x.shape), strict=True):
+            ridge = np.sqrt(500 * DAMPING * np.square(own).mean())
+            stacked = np.vstack([own, ridge * np.eye(20)])  # what damping means: weights that move cost, too
+            wanted = np.linalg.lstsq(stacked[:, mask], stacked @ row, rcond=None)[0]
+            np.testing.assert_allclose(values[mask], wanted, rtol=1e-2, atol=1e-3)
+
+
+def test_inputs_that_never_move_change_no_weight() -> None:
+    rows, kept = np.array([[1.0, 2.0, 3.0]]), np.array([[True, False, True]])
+    np.testing.assert_array_equal(make_up(rows, kept, np.zeros((1, 3, 3))), [[1, 0, 3]])

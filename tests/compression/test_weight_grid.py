@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from small_graphs import INPUT_SIZE, dense_graph, static_ranges
 
-from harness.compression.accuracy_budget import run_graph
 from harness.compression.graph import quantizer
+from harness.compression.judges import run_graph
 from harness.compression.weights.rounding import quantize_weight, regrid
 from harness.tflite.number_formats import read_grids
 

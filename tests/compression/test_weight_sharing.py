@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -55,3 +56,44 @@ def test_more_values_than_weights_change_nothing() -> None:
 
 def test_a_tensor_of_zeros_stays() -> None:
     assert not share(np.zeros((2, 3), np.float32), 16, reduced_axes=(1,)).values().any()
+
+
+def test_costly_samples_draw_the_centres() -> None:
+    draw = np.random.default_rng(3)
+    samples, counts = draw.exponential(size=60), draw.integers(1, 6, size=60)
+    repeated = np.repeat(samples, counts)  # a sample that costs three times as much is one that is there three times
+    assert np.allclose(kmeans_1d(samples, 5, counts), kmeans_1d(repeated, 5))
+
+
+def _moments(inputs: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=(400, inputs // 4)) @ draw.normal(size=(inputs // 4, inputs))
+    x += draw.normal(size=x.shape, scale=0.1)
+    return x, (x.T @ x / len(x))[None]
+
+
+@pytest.mark.parametrize("reduced_axes", [(1,), (0, 1)], ids=["scale per channel", "scale per tensor"])
+def test_with_moments_outputs_are_nearer_and_values_as_few(reduced_axes: tuple[int, ...]) -> None:
+    x, moments = _moments(64, seed=4)
+    weight = np.random.default_rng(5).normal(size=(16, 64))
+    weight[:, ::5] = 0
+    errors = []
+    for known in (moments, None):
+        shared = share(weight, 9, reduced_axes=reduced_axes, moments=known)
+        assert shared.clusters <= 5, "zero and four magnitudes"
+        assert not shared.values()[weight == 0].any()
+        assert len(np.unique(np.abs(shared.values() / shared.scale).round(5))) <= 5
+        errors.append(np.square(x @ (shared.values() - weight).T).mean())
+    assert errors[0] < errors[1] / 3
+
+
+def test_each_depthwise_channel_goes_by_its_own_inputs() -> None:
+    pairs = [_moments(12, seed) for seed in range(6)]
+    moments = np.concatenate([moments for _, moments in pairs])
+    kernel = np.random.default_rng(6).normal(size=(1, 3, 4, 6))
+    errors = []
+    for known in (moments, None):
+        found = share(kernel, 7, reduced_axes=(0, 1, 2), moments=known, output_axis=3).values()
+        difference = (found - kernel).reshape(12, 6)
+        errors.append(sum(np.square(x @ difference[:, place]).mean() for place, (x, _) in enumerate(pairs)))
+    assert errors[0] < errors[1] / 1.5

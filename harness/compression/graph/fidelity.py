@@ -16,15 +16,19 @@ _HIGHEST_DB = 100.0
 
 
 def mean_snr_db(floats: bytes, made: bytes, samples: SampleSets) -> float:
-    """Return the signal to noise of the outputs, the mean over all outputs of all signatures.
+    """Return the mean of `output_snr_db`."""
+    return float(np.mean(output_snr_db(floats, made, samples) or [_HIGHEST_DB]))
+
+
+def output_snr_db(floats: bytes, made: bytes, samples: SampleSets) -> list[float]:
+    """Return the signal to noise of each output of each signature.
 
     Both graphs have the same signatures, with inputs and outputs of the same types. One that does not run has -100 dB.
     """
     try:
-        found = _snr_db(floats, made, samples)
+        return _snr_db(floats, made, samples)
     except (RuntimeError, ValueError):  # such a file is refused for its own reasons, in words
-        return -_HIGHEST_DB
-    return float(np.mean(found)) if found else _HIGHEST_DB
+        return [-_HIGHEST_DB]
 
 
 def _snr_db(floats: bytes, made: bytes, samples: SampleSets) -> list[float]:

@@ -12,7 +12,8 @@ from harness.tflite.flatbuffer import tensor_indices
 from harness.tflite.library_types import FlatbufferObject, LiteRtInterpreter
 
 if TYPE_CHECKING:
-    from harness.compression.calibration import SampleSets
+    from harness.compression.calibration import CalibrationRequest, SampleSets
+    from harness.compression.recipe_state import RecipeState
 
 Moments = dict[int, NDArray[np.float64]]
 """By buffer of a layer's kernel, the mean product of each two inputs of a weight: (1, inputs, inputs), or (channels,
@@ -54,6 +55,25 @@ def measure_input_moments(
                 sums[buffer] = sums[buffer] + products if buffer in sums else products
                 counts[buffer] = counts.get(buffer, 0) + inputs.shape[1]
     return {buffer: total / counts[buffer] for buffer, total in sums.items()}
+
+
+def moments_by_name(work: RecipeState, graph: bytes, request: CalibrationRequest) -> dict[str, NDArray[np.float64]]:
+    """Return the moments by the name of the kernel, see `weights`; none if the model has no data to measure them on.
+
+    The graph has been prepared for the quantizer: all its names differ.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    from harness.compression.calibration import signature_samples
+
+    samples = signature_samples(work.model, graph, request)
+    if not samples:
+        work.report(note="chosen by the weights alone: the model has no calibration data")
+        return {}
+    moments = measure_input_moments(graph, samples, work.progress)
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(graph))
+    tensors = (tensor for subgraph in model.subgraphs for tensor in subgraph.tensors)
+    return {tensor.name.decode("utf-8"): moments[tensor.buffer] for tensor in tensors if tensor.buffer in moments}
 
 
 def _inputs(model: FlatbufferObject, interpreter: LiteRtInterpreter) -> Iterator[tuple[int, Values]]:

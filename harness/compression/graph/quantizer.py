@@ -6,7 +6,7 @@ Graphs are the content of `.tflite` files.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +24,8 @@ SIGNATURE = "serving_default"
 PER_CHANNEL_DENSE_VERSION = 12
 """The FULLY_CONNECTED version from which a runtime reads one scale per channel while activations are float."""
 
-_EVERY_NAME = ".*"
+_EVERY_NAME = "(?:.*)"
+"""Unlike the pattern of any rule: the quantizer keeps patterns in the order in which it first saw them."""
 
 _NOT_IN_2_14 = {
     "int8": ("DIV", "SQRT"),
@@ -97,11 +98,12 @@ def quantize(
     int4_bits: int = 4,
     moments: Moments | None = None,
     known: KnownCodes | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> bytes:
     """Quantize a float graph by rules; int8 and int16 activations need `ranges`, see `measure_ranges`.
 
-    `scale`, `int4_bits`, `moments` and `known` choose the grids of the weights and their codes, see `regrid`; every
-    integer bias fits.
+    `scale`, `int4_bits`, `moments` and `known` choose the grids of the weights and their codes, see `regrid`, which
+    tells `progress` of them; every integer bias fits.
 
     Operators that cannot have a format get the nearest: depthwise convolutions int8 weights for int4. Without
     `newest_kernels` so do dense layers with integer activations, for which TensorFlow Lite 2.14.1 refuses int4, and
@@ -130,7 +132,9 @@ def quantize(
     if any(rule.activations == "int16" for rule in rules):
         quantized = _with_any_scale(quantized)
     if static or moments or scale != "largest" or any(rule.weights == "int4" for rule in rules):
-        quantized = regrid(quantized, graph, int4_bits=int4_bits, rule=scale, moments=moments, known=known)
+        quantized = regrid(
+            quantized, graph, int4_bits=int4_bits, rule=scale, moments=moments, known=known, progress=progress
+        )
     if any(rule.weights == "fp16" for rule in rules):
 
         def is_half(scope: str) -> bool:

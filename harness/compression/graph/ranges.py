@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compression.graph.activations import activations, tensor_name
 from harness.files import write_atomically
 from harness.tflite.flatbuffer import operator_name
-from harness.tflite.library_types import FlatbufferObject, LiteRtInterpreter
+from harness.tflite.library_types import FlatbufferObject
 
 if TYPE_CHECKING:
     from harness.compression.calibration import SampleSets
@@ -49,7 +50,9 @@ MASK_DISTANCE = 12.0
 """How far below the smallest score a range reaches that has to hold masked ones: exp(-12) leaves them no weight."""
 
 
-def measure_ranges(graph: bytes, samples: SampleSets, rule: str) -> Ranges:
+def measure_ranges(
+    graph: bytes, samples: SampleSets, rule: str, progress: Callable[[int, int, str], None] | None = None
+) -> Ranges:
     """Return the range of every activation over all samples, by one of `CLIPPED_SHARES`.
 
     Inputs, outputs and logits are never cut off, and neither is a tensor of so few values that the share is less than
@@ -64,10 +67,15 @@ def measure_ranges(graph: bytes, samples: SampleSets, rule: str) -> Ranges:
     tails: dict[str, _Tails] = {}
     for key, sets in samples.items():
         runner = interpreter.get_signature_runner(key)
-        for sample in sets:
+        for place, sample in enumerate(sets):
+            if progress is not None:
+                progress(len(sets), place, rule)
             interpreter.reset_all_variables()
             runner(**sample)
-            for name, values in _activations(model, interpreter):
+            for tensor, values in activations(model, interpreter):
+                if tensor.Type() != schema.TensorType.FLOAT32:
+                    continue
+                name = tensor_name(tensor)
                 if name not in tails:
                     share = 0.0 if name in whole else CLIPPED_SHARES[rule]
                     tails[name] = _Tails(1 + int(share * values.size * len(sets)))
@@ -102,29 +110,11 @@ class _Tails:
         return {"min": low, "max": np.maximum(high, low + np.float32(SMALLEST_RANGE))}
 
 
-def _activations(model: FlatbufferObject, interpreter: LiteRtInterpreter) -> Iterable[tuple[str, NDArray[np.float32]]]:
-    """Yield the float tensors that the last run computed, by name."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    for place in range(model.SubgraphsLength()):
-        graph = model.Subgraphs(place)
-        for index in range(graph.TensorsLength()):
-            tensor = graph.Tensors(index)
-            if tensor.Type() != schema.TensorType.FLOAT32 or model.Buffers(tensor.Buffer()).DataLength():
-                continue
-            try:
-                values = interpreter.get_tensor(index, place)
-            except ValueError:  # never computed, such as a branch that was not taken
-                continue
-            if values.size:
-                yield _name(tensor), values
-
-
 def _never_clipped(model: FlatbufferObject) -> set[str]:
     """Return the names of inputs, outputs, logits and of what is passed on to outputs and logits as it is."""
     whole: set[str] = set()
     for graph in (model.Subgraphs(place) for place in range(model.SubgraphsLength())):
-        names = [_name(graph.Tensors(index)) for index in range(graph.TensorsLength())]
+        names = [tensor_name(graph.Tensors(index)) for index in range(graph.TensorsLength())]
         whole.update(names[graph.Inputs(place)] for place in range(graph.InputsLength()))
         whole.update(names[graph.Outputs(place)] for place in range(graph.OutputsLength()))
         for node in (graph.Operators(index) for index in reversed(range(graph.OperatorsLength()))):
@@ -134,10 +124,6 @@ def _never_clipped(model: FlatbufferObject) -> set[str]:
                 read = (node.Inputs(place) for place in range(node.InputsLength()))
                 whole.update(names[index] for index in read if index >= 0)
     return whole
-
-
-def _name(tensor: FlatbufferObject) -> str:
-    return (tensor.Name() or b"").decode("utf-8")
 
 
 def ranges_file(folder: Path, graph: bytes, samples: SampleSets, rule: str) -> Path:

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
-from harness.compression.training.settings import TrainingSettings
+from harness.compression.training.settings import UntrainedSettings
 
 
-class ClusteringSettings(TrainingSettings):
+class ClusteringSettings(UntrainedSettings):
     """How many values a tensor may have. Fine-tuning follows (`epochs`, 0 for none); values stay shared in it."""
 
     clusters: int = Field(default=16, ge=3, le=256)
@@ -50,13 +50,21 @@ def _cluster_keras(work: RecipeState, settings: ClusteringSettings) -> None:
 
 
 def _cluster_constants(work: RecipeState, settings: ClusteringSettings) -> None:
-    from harness.compression.training.kernels import graph_weights
+    from harness.compression.training.kernels import graph_weights, input_moments
     from harness.compression.weights.clusters import share
     from harness.tflite.weights import replace_weights
 
+    moments = input_moments(work, settings)
     shared: dict[str, Any] = {}
-    for name, weight in graph_weights(work, epochs=settings.epochs).items():
+    weights = graph_weights(work, epochs=settings.epochs)
+    for name, weight in weights.items():
+        work.progress("clustering", len(weights), len(shared), "")
         kept = () if settings.scale == "tensor" else (weight.output_channel_axis,)
-        axes = tuple(axis for axis in range(weight.values.ndim) if axis not in kept)
-        shared[name] = share(weight.values, settings.clusters, reduced_axes=axes).values()
+        shared[name] = share(
+            weight.values,
+            settings.clusters,
+            reduced_axes=tuple(axis for axis in range(weight.values.ndim) if axis not in kept),
+            moments=moments.get(name),
+            output_axis=weight.output_channel_axis,
+        ).values()
     work.replace_graph(replace_weights(work.graph(), shared))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import technique
-from harness.compression.training.settings import TrainingSettings
+from harness.compression.training.settings import UntrainedSettings
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.tflite.library_types import KerasCallback, KerasLogs, KerasModel, KerasTensor
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from harness.tflite.weights import Weight
+
     Arrays = Mapping[str, NDArray[np.floating[Any]]]
     Masks = dict[str, NDArray[np.bool_]]
 
 _GRADUAL_CHANGES = 30
 
 
-class PruningSettings(TrainingSettings):
+class PruningSettings(UntrainedSettings):
     """Which weights become zero, and when. Fine-tuning follows (`epochs`, 0 for none); zeros stay zero in it."""
 
     sparsity: float = Field(default=0.5, gt=0, lt=1)
@@ -62,7 +64,7 @@ class PruningSettings(TrainingSettings):
     refused_after={"clustering": "clusters would lose members to zero; prune first, clustering keeps the zeros"},
 )
 def prune(work: RecipeState, settings: PruningSettings) -> None:
-    """Set the smallest weights to zero, by magnitude."""
+    """Set the weights to zero that matter least, by magnitude or by what they add to the outputs."""
     if work.is_graph:
         _prune_constants(work, settings)
     else:
@@ -100,19 +102,45 @@ def _prune_keras(work: RecipeState, settings: PruningSettings) -> None:
 
 
 def _prune_constants(work: RecipeState, settings: PruningSettings) -> None:
-    from harness.compression.training.kernels import graph_weights
+    import numpy as np
+
+    from harness.compression.training.kernels import graph_weights, input_moments
+    from harness.compression.weights.error_aware import in_place, make_up, rows_of
     from harness.compression.weights.masks import sparsity_of
     from harness.tflite.weights import replace_weights
 
+    moments = input_moments(work, settings)
     weights = graph_weights(work, epochs=settings.epochs)
     every = {name: weight.values for name, weight in weights.items()}
     dense = [name for name in every if weights[name].operator != "DEPTHWISE_CONV_2D"]
     found = every if settings.depthwise or not dense else {name: every[name] for name in dense}
     spread = _spread(work, settings, [*found.values()], [*every.values()])
-    masks = choose_masks(found, settings, settings.sparsity * spread, input_axis=lambda weight: weight.ndim - 1)
-    pruned = {name: values * masks[name] for name, values in found.items()}
+    is_comparable = settings.scope != "global" or found.keys() <= moments.keys()  # else sizes of unlike units
+    sizes = {name: _size_in_outputs(weights[name], moments.get(name) if is_comparable else None) for name in found}
+    masks = choose_masks(sizes, settings, settings.sparsity * spread, input_axis=lambda weight: weight.ndim - 1)
+    pruned: dict[str, Any] = {}
+    for name, mask in masks.items():
+        work.progress("making up for what is gone", len(masks), len(pruned), "")
+        values, axis = found[name], weights[name].output_channel_axis
+        pruned[name] = values * mask
+        if name in moments:
+            changed = make_up(rows_of(values, axis), rows_of(mask, axis), moments[name])
+            pruned[name] = in_place(changed, values.shape, axis).astype(np.float32)
     work.replace_graph(replace_weights(work.graph(), pruned))
     work.report(sparsity=round(sparsity_of(every | pruned), 4))
+
+
+def _size_in_outputs(weight: Weight, moments: NDArray[np.float64] | None) -> NDArray[np.floating[Any]]:
+    """Return what of a layer's outputs would be gone with each weight; the weights themselves if nothing is known."""
+    import numpy as np
+
+    from harness.compression.weights.error_aware import in_place, rows_of, sensitivities
+
+    if moments is None:
+        return weight.values
+    rows = rows_of(weight.values, weight.output_channel_axis)
+    sizes = rows * np.sqrt(sensitivities(moments))
+    return in_place(sizes, weight.values.shape, weight.output_channel_axis)
 
 
 def _spread(work: RecipeState, settings: PruningSettings, pruned: Sequence[Any], every: Sequence[Any]) -> float:

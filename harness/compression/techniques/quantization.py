@@ -6,11 +6,11 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from harness.compression.calibration import CalibrationRequest, calibration_samples
+from harness.compression.calibration import CalibrationRequest, signature_samples
 from harness.compression.recipe_state import RecipeState
 from harness.compression.registry import TechniqueSettings, TechniqueStage, technique
 from harness.errors import CompressionError, Failure, FailureClass
@@ -19,20 +19,18 @@ from harness.tflite.flatbuffer import is_quantized, operator_scopes, read_graph
 from harness.tflite.runtimes import CURRENT
 
 if TYPE_CHECKING:
-    from harness.compression.accuracy_budget import Judge, Kept
     from harness.compression.calibration import SampleSets
     from harness.compression.graph.input_moments import Moments
     from harness.compression.graph.quantizer import FormatRule
     from harness.compression.graph.ranges import Ranges
+    from harness.compression.judges import Judge
     from harness.compression.weights.rounding import KnownCodes
 
 Weights = Literal["float", "fp16", "int8", "int4", "int3"]
 Activations = Literal["float", "int8", "int16"]
 Granularity = Literal["channel", "tensor", "block-32", "block-64", "block-128", "block-256"]
 
-BUDGET_SAMPLES = 3000
-"""Labelled samples that decide whether an accuracy budget is kept."""
-_COSTS_TOLD = 8
+_NOISIEST_TOLD = 8
 _SMALL_SHARE = 0.01
 _BYTES = {"float": 4.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5, "int3": 0.5}
 
@@ -73,7 +71,10 @@ class QuantizationSettings(TechniqueSettings):
     """`extremes` cuts off no value of the samples; `percentile` ignores the outermost 0.001 % of an inner tensor's;
     `best` takes the one with which the outputs are nearer to the float model's on the samples."""
     max_drop_points: float | None = Field(default=None, gt=0, le=100)
-    """Give the costliest layers their precision back until at most this many points of top-1 are lost."""
+    """Give layers their precision back, those that add most noise per byte first, until at most this many points of
+    top-1 are lost; of answers, if there are no labels."""
+    min_snr_db: float | None = Field(default=None, gt=0, le=100)
+    """The same, until the signal to noise of every output is at least this, on calibration data."""
 
     @model_validator(mode="after")
     def _formats_fit(self) -> QuantizationSettings:
@@ -85,6 +86,8 @@ class QuantizationSettings(TechniqueSettings):
                 raise ValueError('granularity in blocks needs weights = "int4" and float activations')
         if {"int3", "int4"} <= {one.weights for one in every}:
             raise ValueError("int3 and int4 cannot be mixed: both are stored as int4, in one number of bits")
+        if self.max_drop_points is not None and self.min_snr_db is not None:
+            raise ValueError("max_drop_points and min_snr_db exclude each other: set the one that counts")
         if self.io not in ("float", self.activations):
             raise ValueError(f'io = "{self.io}" needs activations = "{self.io}"')
         for layer in self.layers:
@@ -96,9 +99,15 @@ class QuantizationSettings(TechniqueSettings):
 
     def calibration_request(self) -> CalibrationRequest | None:
         """Return which data activations or weights are fitted to; None if neither is."""
-        if self.rounding == "nearest" and not self.has_integer_activations:
+        is_needed = self.rounding == "error-aware" or self.has_integer_activations or self.min_snr_db is not None
+        if not is_needed and self.max_drop_points is None:
             return None
-        return CalibrationRequest(self.calibration, self.calibration_samples)
+        return CalibrationRequest(self.calibration, self.calibration_samples, is_optional=not is_needed)
+
+    @property
+    def has_budget(self) -> bool:
+        """Return True if layers get their precision back until the variant is good enough."""
+        return self.max_drop_points is not None or self.min_snr_db is not None
 
     @property
     def has_integer_activations(self) -> bool:
@@ -121,7 +130,6 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
 
     graph = quantizer.prepare(_float_graph(work))
     _require_matches(work, graph, settings)
-    judged = None if settings.max_drop_points is None else _judge(work)  # refused before anything takes time
     samples = _samples(work, graph, settings)
     moments = _moments(work, graph, settings, samples)
     known: KnownCodes = {}
@@ -140,10 +148,18 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
         ranges = _ranges(work, graph, settings, samples, lambda ranges: make_plainly(rules, ranges=ranges))
 
     def make(rules: Sequence[FormatRule], *, float_io: bool = True) -> bytes:
-        return make_plainly(rules, ranges=ranges, float_io=float_io, scale=settings.scale, moments=moments, known=known)
+        return make_plainly(
+            rules,
+            ranges=ranges,
+            float_io=float_io,
+            scale=settings.scale,
+            moments=moments,
+            known=known,
+            progress=functools.partial(work.progress, "rounding weights"),
+        )
 
-    if judged is not None:
-        rules = _within_budget(work, settings, graph, make, rules, judged)
+    if settings.has_budget:
+        rules = _within_budget(work, settings, graph, make, rules, samples)
     made = make(rules, float_io=settings.io == "float")
     _require_stored(work, graph, made, settings)
     work.replace_graph(made)
@@ -155,7 +171,7 @@ def _require_stored(work: RecipeState, graph: bytes, made: bytes, settings: Quan
 
     wanted = {"fp16": "float16", "int3": "int4"}.get(settings.weights, settings.weights)
     found = read_graph(made, name=work.model.name).weight_types
-    if wanted in found or settings.layers or settings.max_drop_points is not None:
+    if wanted in found or settings.layers or settings.has_budget:
         return
     kernels = weights(graph)
     if not kernels:
@@ -205,12 +221,8 @@ def _small_layers(work: RecipeState, graph: bytes, settings: QuantizationSetting
 
 
 def _samples(work: RecipeState, graph: bytes, settings: QuantizationSettings) -> SampleSets:
-    from harness.tflite.flatbuffer import signature_keys
-
     request = settings.calibration_request()
-    if request is None:
-        return {}
-    return {key: calibration_samples(work.model, graph, request, key) for key in signature_keys(graph)}
+    return {} if request is None else signature_samples(work.model, graph, request)
 
 
 def _ranges(
@@ -242,7 +254,7 @@ def _ranges_by(rule: str, work: RecipeState, graph: bytes, samples: SampleSets) 
     file = ranges_file(work.kept_folder() / "ranges", graph, samples, rule)
     ranges = read_ranges(file)
     if ranges is None:
-        ranges = measure_ranges(graph, samples, rule)
+        ranges = measure_ranges(graph, samples, rule, functools.partial(work.progress, "measuring ranges"))
         write_ranges(file, ranges)
     return ranges
 
@@ -264,64 +276,39 @@ def _within_budget(
     graph: bytes,
     make: Callable[[Sequence[FormatRule]], bytes],
     rules: Sequence[FormatRule],
-    judged: tuple[Judge, str],
+    samples: SampleSets,
 ) -> Sequence[FormatRule]:
-    from harness.compression.accuracy_budget import keep_within
+    """Return the rules under which the budget of the settings is kept, or nearly."""
+    from harness.compression.accuracy_budget import keep_within, per_byte
+    from harness.compression.graph.added_noise import SAMPLES, added_noise
+    from harness.compression.judges import SnrJudge, drop_judge
+    from harness.tflite.weights import kernel_sizes
 
-    assert settings.max_drop_points is not None  # noqa: S101 - the caller has looked
-    judge, source = judged
+    judge: Judge
+    if settings.max_drop_points is not None:
+        judge = drop_judge(work, settings.max_drop_points, samples)
+    else:
+        assert settings.min_snr_db is not None  # noqa: S101 - one of them is set
+        judge = SnrJudge(settings.min_snr_db, graph, samples)
+    work.progress("ranking layers by the noise that they add", 1, 0, "")
+    seen = samples or signature_samples(work.model, graph, CalibrationRequest("random", SAMPLES))
+    noise = added_noise(graph, make(rules), seen)
     kept = keep_within(
         make,
         rules,
-        operator_scopes(graph),
+        per_byte(noise, kernel_sizes(graph)),
         judge,
-        max_drop_points=settings.max_drop_points,
-        progress=lambda total, done, more: work.progress("ranking layers by their cost", total, done, more),
+        progress=functools.partial(work.progress, "giving layers their precision back"),
     )
-    work.report(**_budget_facts(settings.max_drop_points, kept, len(judge.labels), source))
+    noisiest = sorted(noise.items(), key=lambda item: -item[1])[:_NOISIEST_TOLD]
+    work.report(
+        budget_kept=kept.verdict.within,
+        **kept.verdict.facts,
+        judged_on=judge.judged_on,
+        reverted_layers=list(kept.reverted),
+        noisiest_layers=[[layer, power] for layer, power in noisiest],
+    )
     return kept.rules
-
-
-def _budget_facts(points: float, kept: Kept, samples: int, source: str) -> dict[str, Any]:
-    return {
-        "max_drop_points": points,
-        "budget_kept": kept.within,
-        "drop_points": round(kept.drop.points, 3),
-        "drop_upper_points": round(kept.drop.upper_points, 3),
-        "judged_on": f"{samples} {source}",
-        "reverted_layers": list(kept.reverted),
-        "costliest_layers": [[layer, cost] for layer, cost in kept.costs[:_COSTS_TOLD]],
-    }
-
-
-def _judge(work: RecipeState) -> tuple[Judge, str]:
-    """Return labelled samples with the float model's answers: held-back training images, else the test images."""
-    from harness.compression.accuracy_budget import Judge, run_graph
-    from harness.datasets.labelled import choose_samples, fit_dataset, load_dataset, scored_output
-
-    reference = work.float_graph()
-    facts = read_graph(reference, name=work.model.name)
-    if work.model.training is not None:
-        from harness.datasets.training import as_input, load_training_data
-
-        shape, scored = facts.inputs[0].shape[1:], scored_output(work.model, facts)
-        held_back = load_training_data(work.model, shape).validation
-        count = min(BUDGET_SAMPLES, len(held_back))
-        inputs, labels = as_input(held_back.images[:count], work.model.preprocessing), held_back.labels[:count]
-        source = "held-back training images"
-    else:
-        dataset = load_dataset(work.model)
-        if dataset is None:
-            message = (
-                f"Cannot keep an accuracy budget for {work.model.name}: it has no labelled images. Give --data with "
-                "labels (test_labels, or one folder per class), or leave the budget out."
-            )
-            raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
-        samples = choose_samples(fit_dataset(dataset, work.model, facts), BUDGET_SAMPLES)
-        assert samples.labels is not None  # noqa: S101 - chosen from a data set
-        inputs, labels, scored = samples.inputs[0], samples.labels, samples.scored
-        source = "test images, which also serve for the final accuracy: it is a little too kind"
-    return Judge(inputs, labels, run_graph(reference, inputs, scored), scored), source
 
 
 def _require_matches(work: RecipeState, graph: bytes, settings: QuantizationSettings) -> None:

@@ -11,8 +11,11 @@ from harness.tflite.library_types import KerasModel, KerasTensor
 from harness.tflite.weights import Weight, weights
 
 if TYPE_CHECKING:
-    from harness.compression.recipe_state import RecipeState
+    import numpy as np
+    from numpy.typing import NDArray
 
+    from harness.compression.recipe_state import RecipeState
+    from harness.compression.training.settings import UntrainedSettings
 
 _KERNELS: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
     "Dense": (("kernel", (1,)),),
@@ -111,6 +114,18 @@ def graph_weights(work: RecipeState, *, epochs: int) -> dict[str, Weight]:
             f"{work.model.name} has no convolution or dense layer with float weights, so there is nothing to change."
         )
     return found
+
+
+def input_moments(work: RecipeState, settings: UntrainedSettings) -> dict[str, NDArray[np.float64]]:
+    """Return the moments of what the kernels of the graph are multiplied with, by their names; none if none count."""
+    from harness.compression.graph.input_moments import moments_by_name
+    from harness.compression.graph.quantizer import prepare
+
+    request = settings.calibration_request()
+    if request is None:
+        return {}
+    work.replace_graph(prepare(work.graph()))
+    return moments_by_name(work, work.graph(), request)
 
 
 def _refused(message: str) -> CompressionError:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
+from harness.compression.calibration import CalibrationRequest
 from harness.compression.registry import TechniqueSettings
+
+_SAMPLES = 32
+"""More improve nothing that was seen."""
 
 
 class TrainingSettings(TechniqueSettings):
@@ -26,3 +32,24 @@ class TrainingSettings(TechniqueSettings):
     def needs_training_data(self) -> bool:
         """Return True if these settings train at all."""
         return self.epochs > 0
+
+
+class UntrainedSettings(TrainingSettings):
+    """Settings that also change weights without training: with `epochs = 0`, on a Keras model's converted graph too."""
+
+    fit: Literal["inputs", "weights"] = "inputs"
+    """Without training, choose weights by what they are multiplied with on calibration data, if the model has any, and
+    let the others make up for the error; or by the weights alone."""
+
+    def works_on_graph(self) -> bool:
+        """Return True if nothing is trained."""
+        return self.epochs == 0
+
+    def calibration_request(self) -> CalibrationRequest | None:
+        """Return which data weights are fitted to, if there is any."""
+        return CalibrationRequest("data", _SAMPLES, is_optional=True) if self.fits_inputs else None
+
+    @property
+    def fits_inputs(self) -> bool:
+        """Return True if the inputs of the weights count."""
+        return self.epochs == 0 and self.fit == "inputs"

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.weights.error_aware import round_by_inputs
+from harness.compression.weights.error_aware import in_place, round_by_inputs, rows_of
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.tflite.library_types import FlatbufferObject
 from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES
@@ -57,27 +57,21 @@ def quantize_weight(
     size of what they are multiplied with, and are rounded so that they cancel, see `round_by_inputs`.
     """
     limit = 2 ** (bits - 1) - 1
-    outputs = np.moveaxis(weight, output_axis, 0).reshape(weight.shape[output_axis], -1)
-    rows = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    outputs = rows_of(weight, output_axis)
+    rows = weight.reshape(1, -1) if axis is None else rows_of(weight, axis)
     scales = np.abs(rows).max(axis=1) / limit
     # A channel of zeros alone borrows a scale: a bias counted in units of next to nothing would overflow.
     scales = np.where(scales > 0, scales, scales.max(initial=0.0) or _FALLBACK_SCALE)
     if rule == "least-error":
-        votes = np.ones_like(outputs) if moments is None else np.diagonal(moments, axis1=1, axis2=2)
-        votes = np.broadcast_to(votes, outputs.shape)
-        in_place = np.moveaxis(votes.reshape(np.moveaxis(weight, output_axis, 0).shape), 0, output_axis)
-        scales = _least_error(rows, scales, limit, np.moveaxis(in_place, axis or 0, 0).reshape(rows.shape))
+        votes = np.ones(1) if moments is None else np.diagonal(moments, axis1=1, axis2=2)
+        votes = in_place(np.broadcast_to(votes, outputs.shape), weight.shape, output_axis)
+        scales = _least_error(rows, scales, limit, rows_of(votes, axis or 0).reshape(rows.shape))
     scales = np.maximum(scales, floor)
     if moments is not None and (axis is None or axis == output_axis):
         codes = round_by_inputs(outputs, np.broadcast_to(scales, len(outputs)), moments, limit)
-        return _unmoved(codes, weight.shape, output_axis), scales
+        return in_place(codes, weight.shape, output_axis), scales
     codes = np.clip(np.round(rows / scales[:, None]), -limit, limit).astype(np.int8)
-    return codes.reshape(weight.shape) if axis is None else _unmoved(codes, weight.shape, axis), scales
-
-
-def _unmoved(rows: Codes, shape: tuple[int, ...], axis: int) -> Codes:
-    """Return what has one row per place along an axis in its shape."""
-    return np.moveaxis(rows.reshape(shape[axis], *np.delete(shape, axis)), 0, axis)
+    return codes.reshape(weight.shape) if axis is None else in_place(codes, weight.shape, axis), scales
 
 
 def _least_error(rows: Floats, largest: Floats, limit: int, votes: Floats) -> Floats:
@@ -126,6 +120,7 @@ def regrid(
     rule: ScaleRule = "largest",
     moments: Mapping[int, Floats] | None = None,
     known: KnownCodes | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> bytes:
     """Return the quantized graph with the weights of its layers on new grids, on which every bias fits.
 
@@ -133,7 +128,7 @@ def regrid(
     as int4 takes codes of `int4_bits`, 4 or fewer; int8 keeps its 8. Integer biases are counted in input scale times
     weight scale: where the weights of a channel are next to nothing, their scale grows until the bias fits.
     `moments`, by buffer of the float kernel, are those of `quantize_weight`. `known` keeps codes for the next call on
-    the same `original`, `rule` and `moments`.
+    the same `original`, `rule` and `moments`. `progress` is told how many layers there are, and how many are done.
     Raises `CompressionError` if a bias is not what the float graph says.
     """
     from ai_edge_litert.tools import flatbuffer_utils
@@ -144,13 +139,15 @@ def regrid(
     for layer in layers:  # one kernel may serve several layers
         floors[layer.kernel.buffer] = np.maximum(floors.get(layer.kernel.buffer, 0.0), layer.floor())
     known = {} if known is None else known
-    for layer in layers:
+    for place, layer in enumerate(layers):
         quantization = layer.kernel.quantization
         is_int4 = _type_name(layer.kernel) == "INT4"
         axis = quantization.quantizedDimension if len(quantization.scale) > 1 else None
         bits, floor = int4_bits if is_int4 else 8, floors[layer.kernel.buffer]
         key = layer.source, bits, axis, floor.tobytes()
         if key not in known:
+            if progress is not None:
+                progress(len(layers), place, "")
             known[key] = quantize_weight(
                 layer.values,
                 bits,
