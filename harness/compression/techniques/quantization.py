@@ -131,6 +131,7 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
     graph = quantizer.prepare(_float_graph(work))
     _require_matches(work, graph, settings)
     samples = _samples(work, graph, settings)
+    judge = _judge(work, graph, settings, samples)  # what cannot be judged is refused before anything takes time
     moments = _moments(work, graph, settings, samples)
     known: KnownCodes = {}
     int4_bits = 3 if "int3" in (settings.weights, *(layer.weights for layer in settings.layers)) else 4
@@ -158,8 +159,8 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
             progress=functools.partial(work.progress, "rounding weights"),
         )
 
-    if settings.has_budget:
-        rules = _within_budget(work, settings, graph, make, rules, samples)
+    if judge is not None:
+        rules = _within_budget(work, graph, make, rules, samples, judge)
     made = make(rules, float_io=settings.io == "float")
     _require_stored(work, graph, made, settings)
     work.replace_graph(made)
@@ -270,26 +271,28 @@ def _moments(work: RecipeState, graph: bytes, settings: QuantizationSettings, sa
     return measure_input_moments(graph, samples, work.progress)
 
 
+def _judge(work: RecipeState, graph: bytes, settings: QuantizationSettings, samples: SampleSets) -> Judge | None:
+    """Return who says whether the variant is good enough, None if any is. Raises `CompressionError`."""
+    from harness.compression.judges import SnrJudge, drop_judge
+
+    if settings.max_drop_points is not None:
+        return drop_judge(work, settings.max_drop_points, samples)
+    return None if settings.min_snr_db is None else SnrJudge(settings.min_snr_db, graph, samples)
+
+
 def _within_budget(
     work: RecipeState,
-    settings: QuantizationSettings,
     graph: bytes,
     make: Callable[[Sequence[FormatRule]], bytes],
     rules: Sequence[FormatRule],
     samples: SampleSets,
+    judge: Judge,
 ) -> Sequence[FormatRule]:
-    """Return the rules under which the budget of the settings is kept, or nearly."""
+    """Return the rules under which the budget is kept, or nearly."""
     from harness.compression.accuracy_budget import keep_within, per_byte
     from harness.compression.graph.added_noise import SAMPLES, added_noise
-    from harness.compression.judges import SnrJudge, drop_judge
     from harness.tflite.weights import kernel_sizes
 
-    judge: Judge
-    if settings.max_drop_points is not None:
-        judge = drop_judge(work, settings.max_drop_points, samples)
-    else:
-        assert settings.min_snr_db is not None  # noqa: S101 - one of them is set
-        judge = SnrJudge(settings.min_snr_db, graph, samples)
     work.progress("ranking layers by the noise that they add", 1, 0, "")
     seen = samples or signature_samples(work.model, graph, CalibrationRequest("random", SAMPLES))
     noise = added_noise(graph, make(rules), seen)
