@@ -149,7 +149,7 @@ def _single_inputs(work: RecipeState, samples: SampleSets) -> Array:
 def _unlabelled(work: RecipeState, why: str) -> CompressionError:
     message = (
         f"Cannot keep max_drop_points for {work.model.name}: it has no labelled images, and {why}. "
-        "Add labels to its [data], or set min_snr_db in a recipe of your own."
+        "Give --data with labels (test_labels, or one folder per class), or set min_snr_db in a recipe of your own."
     )
     return CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
 
