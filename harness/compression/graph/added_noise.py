@@ -1,4 +1,4 @@
-"""Which operators of a quantized graph add noise to its outputs: found in one run of it beside the float graph."""
+"""Which operators of a quantized graph add noise to its outputs: found in one run of it next to the float graph."""
 
 from __future__ import annotations
 

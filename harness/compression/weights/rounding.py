@@ -128,7 +128,7 @@ def regrid(
     as int4 takes codes of `int4_bits`, 4 or fewer; int8 keeps its 8. Integer biases are counted in input scale times
     weight scale: where the weights of a channel are next to nothing, their scale grows until the bias fits.
     `moments`, by buffer of the float kernel, are those of `quantize_weight`. `known` keeps codes for the next call on
-    the same `original`, `rule` and `moments`. `progress` is told how many layers there are, and how many are done.
+    the same `original`, `rule` and `moments`. `progress` receives how many layers there are, and how many are done.
     Raises `CompressionError` if a bias is not what the float graph says.
     """
     from ai_edge_litert.tools import flatbuffer_utils
