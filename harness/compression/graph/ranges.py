@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compression.graph.activations import activations, tensor_name
+from harness.compression.graph.finite_masks import MASK_DISTANCE, MASKED
 from harness.files import write_atomically
 from harness.tflite.flatbuffer import operator_name
 from harness.tflite.library_types import FlatbufferObject
@@ -41,13 +42,6 @@ _PASSING = frozenset(
 """Operators that write the values that they read: where their output must not be cut off, neither must their input."""
 
 _LARGEST = 1e38
-_MASKED = -1e8
-"""Values beyond are stand-ins for infinity, such as Keras's -2.4e38 for the masked scores of an attention.
-
-With them in the range one step is larger than every score. No network computes -1e8, but 1e8 may be a power spectrum.
-"""
-MASK_DISTANCE = 12.0
-"""How far below the smallest score a range reaches that has to hold masked ones: exp(-12) leaves them no weight."""
 
 
 def measure_ranges(
@@ -92,8 +86,8 @@ class _Tails:
         self.is_masked = False
 
     def add(self, values: NDArray[np.float32]) -> None:
-        flat = values[(values > _MASKED) & (values < _LARGEST)]
-        self.is_masked |= bool((values <= _MASKED).any())
+        flat = values[(values > MASKED) & (values < _LARGEST)]
+        self.is_masked |= bool((values <= MASKED).any())
         self.high = -self._smallest(-self.high, -flat)
         self.low = self._smallest(self.low, flat)
 
@@ -129,7 +123,7 @@ def _never_clipped(model: FlatbufferObject) -> set[str]:
 def ranges_file(folder: Path, graph: bytes, samples: SampleSets, rule: str) -> Path:
     """Return the file of a graph's ranges over samples: its name is a hash of all that decides them."""
     digest = hashlib.sha256(graph)
-    digest.update(f"{rule} {_MASKED} {MASK_DISTANCE}".encode())
+    digest.update(f"{rule} {MASKED} {MASK_DISTANCE}".encode())
     for key, sets in samples.items():
         for sample in sets:
             for name, values in sample.items():

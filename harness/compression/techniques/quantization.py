@@ -132,24 +132,27 @@ def quantize(work: RecipeState, settings: QuantizationSettings) -> None:
     _require_matches(work, graph, settings)
     samples = _samples(work, graph, settings)
     judge = _judge(work, graph, settings, samples)  # what cannot be judged is refused before anything takes time
-    moments = _moments(work, graph, settings, samples)
     known: KnownCodes = {}
     int4_bits = 3 if "int3" in (settings.weights, *(layer.weights for layer in settings.layers)) else 4
 
     make_plainly = functools.partial(
-        quantizer.quantize, graph, newest_kernels=work.target_runtime == CURRENT, int4_bits=int4_bits
+        quantizer.quantize, newest_kernels=work.target_runtime == CURRENT, int4_bits=int4_bits
     )
     rules: Sequence[FormatRule] = [
         _rule(settings, ".*"),
         *_small_layers(work, graph, settings),
         *(_rule(layer, layer.match) for layer in settings.layers),
     ]
-    ranges = None
+    made_of, ranges = graph, None
     if settings.has_integer_activations:
-        ranges = _ranges(work, graph, settings, samples, lambda ranges: make_plainly(rules, ranges=ranges))
+        made_of, ranges = _ranges(
+            work, graph, settings, samples, lambda graph, ranges: make_plainly(graph, rules, ranges=ranges)
+        )
+    moments = _moments(work, made_of, settings, samples)
 
     def make(rules: Sequence[FormatRule], *, float_io: bool = True) -> bytes:
         return make_plainly(
+            made_of,
             rules,
             ranges=ranges,
             float_io=float_io,
@@ -231,18 +234,24 @@ def _ranges(
     graph: bytes,
     settings: QuantizationSettings,
     samples: SampleSets,
-    make: Callable[[Ranges], bytes],
-) -> Ranges:
-    """Return the activations' ranges by the rule of the settings, or by the one whose outputs are nearer to float."""
+    make: Callable[[bytes, Ranges], bytes],
+) -> tuple[bytes, Ranges]:
+    """Return the activations' ranges by the rule of the settings, or by the one whose outputs are nearer to float.
+
+    They come with the graph that they are for, whose masks reach no further than they need to.
+    """
     from harness.compression.graph.fidelity import mean_snr_db
+    from harness.compression.graph.finite_masks import with_finite_masks
 
     if settings.ranges != "best":
-        return _ranges_by(settings.ranges, work, graph, samples)
+        return with_finite_masks(graph, _ranges_by(settings.ranges, work, graph, samples))
     is_fine = settings.activations == "int16"  # where cutting off gains no resolution that is missing
     if is_fine or settings.calibration == "random":
-        return _ranges_by("extremes", work, graph, samples)
-    candidates = {rule: _ranges_by(rule, work, graph, samples) for rule in ("extremes", "percentile")}
-    nearness = {rule: mean_snr_db(graph, make(ranges), samples) for rule, ranges in candidates.items()}
+        return with_finite_masks(graph, _ranges_by("extremes", work, graph, samples))
+    candidates = {
+        rule: with_finite_masks(graph, _ranges_by(rule, work, graph, samples)) for rule in ("extremes", "percentile")
+    }
+    nearness = {rule: mean_snr_db(graph, make(*pair), samples) for rule, pair in candidates.items()}
     best = max(nearness, key=nearness.__getitem__)
     work.report(ranges=best, ranges_snr_db={rule: round(value, 1) for rule, value in nearness.items()})
     return candidates[best]
