@@ -130,7 +130,7 @@ class _Subgraph:
 
 
 def _shorten(model: FlatbufferObject, mask: _Mask, ranges: Ranges) -> Ranges:
-    """Write a mask anew, in a buffer of its own, since other operators may read the old one; return changed ranges."""
+    """Give a mask a shorter reach, in a buffer of its own since others may read the old one; return changed ranges."""
     from ai_edge_litert import schema_py_generated as schema
 
     values = _floats(model, mask.constant)
