@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compression.graph.fidelity import output_snr_db
+from harness.compression.graph.fidelity import SAMPLES, output_snr_db
 from harness.datasets.labelled import choose_samples, class_scores, fit_dataset, load_dataset, scored_output
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.tflite.flatbuffer import read_graph
@@ -88,7 +88,11 @@ class SnrJudge:
     min_snr_db: float
     floats: bytes
     samples: SampleSets
-    judged_on: str = "calibration data"
+
+    @property
+    def judged_on(self) -> str:
+        """How many samples the outputs are compared on."""
+        return f"{sum(min(SAMPLES, len(sets)) for sets in self.samples.values())} calibration samples"
 
     def verdict(self, graph: bytes) -> Verdict:
         """Compare a graph's outputs with the float model's."""
