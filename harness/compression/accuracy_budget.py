@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.compression.graph.quantizer import FormatRule
-from harness.compression.judges import Judge, Verdict
+from harness.compression.judges import Judge, Judgement
 
 _LAYER_BYTES = 1024
 """What a layer in another format takes besides its weights: operators and tensors that convert."""
@@ -22,7 +22,7 @@ class Kept:
     """What the search ended with."""
 
     rules: tuple[FormatRule, ...]
-    verdict: Verdict
+    verdict: Judgement
     """If no number of reverted layers keeps the budget, that of the best graph that was found."""
     reverted: tuple[str, ...]
     """Layers that got their precision back, in the order of the search."""
@@ -41,7 +41,7 @@ def keep_within(
     Layers are scopes of operators. One goes from int4 to int8 first where that is enough, else to float.
     """
     full = tuple(rules)
-    tried: dict[tuple[int, str], tuple[tuple[FormatRule, ...], Verdict]] = {}
+    tried: dict[tuple[int, str], tuple[tuple[FormatRule, ...], Judgement]] = {}
     most = len(_ladder(full)) * (2 + math.ceil(math.log2(max(2, len(order)))))
 
     def keeps(precision: str, count: int) -> bool:

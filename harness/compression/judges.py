@@ -31,7 +31,7 @@ Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What a judge says of one graph."""
 
     within: bool
@@ -50,7 +50,7 @@ class Judge(Protocol):
         """What the verdicts rest on."""
         ...
 
-    def verdict(self, graph: bytes) -> Verdict:
+    def verdict(self, graph: bytes) -> Judgement:
         """Judge a graph with float inputs and outputs."""
         ...
 
@@ -69,7 +69,7 @@ class DropJudge:
     """Position of the output that the labels are for."""
     judged_on: str = "labelled samples"
 
-    def verdict(self, graph: bytes) -> Verdict:
+    def verdict(self, graph: bytes) -> Judgement:
         """Compare a graph's answers with the float model's."""
         drop = paired_drop(run_graph(graph, self.inputs, self.scored), self.reference, self.labels)
         facts = {
@@ -78,7 +78,7 @@ class DropJudge:
             "drop_upper_points": round(drop.upper_points, 3),
         }
         within = drop.upper_points <= self.max_drop_points
-        return Verdict(within, drop.upper_points, f"{drop.points:+.2f} points lost", facts)
+        return Judgement(within, drop.upper_points, f"{drop.points:+.2f} points lost", facts)
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class SnrJudge:
         """How many samples the outputs are compared on."""
         return f"{sum(min(SAMPLES, len(sets)) for sets in self.samples.values())} calibration samples"
 
-    def verdict(self, graph: bytes) -> Verdict:
+    def verdict(self, graph: bytes) -> Judgement:
         """Compare a graph's outputs with the float model's."""
         worst_db = min(output_snr_db(self.floats, graph, self.samples), default=math.inf)
         facts = {"min_snr_db": self.min_snr_db, "worst_output_snr_db": round(worst_db, 1)}
-        return Verdict(worst_db >= self.min_snr_db, -worst_db, f"{worst_db:.1f} dB", facts)
+        return Judgement(worst_db >= self.min_snr_db, -worst_db, f"{worst_db:.1f} dB", facts)
 
 
 @dataclass(frozen=True)
