@@ -54,8 +54,8 @@ def _with_data(model: ModelSpec, folder: Path, **arrays: NDArray[Any]) -> ModelS
 
 
 STEPS = {
-    "pruning": ("pruning", {"sparsity": 0.5, "epochs": 0}),
-    "clustering": ("clustering", {"clusters": 9, "epochs": 0}),
+    "pruning": ("pruning", {"sparsity": 0.5, "fit": "inputs", "epochs": 0}),
+    "clustering": ("clustering", {"clusters": 9, "fit": "inputs", "epochs": 0}),
 }
 
 
@@ -89,9 +89,9 @@ def test_data_without_calibration_inputs_counts_as_none(model: ModelSpec, tmp_pa
         np.testing.assert_array_equal(found[name].values, plain[name].values)
 
 
-def test_weights_alone_may_be_asked_for(model: ModelSpec, tmp_path: Path) -> None:
+def test_recipes_of_before_go_by_the_weights_alone(model: ModelSpec, tmp_path: Path) -> None:
     calibrated = _with_data(model, tmp_path, calibration_images=_correlated(16, 2))
-    variant = _make(calibrated, tmp_path / "cache", ("pruning", {"sparsity": 0.5, "epochs": 0, "fit": "weights"}))
+    variant = _make(calibrated, tmp_path / "cache", ("pruning", {"sparsity": 0.5, "epochs": 0}))
     (found,), (original,) = (
         weights(content).values()
         for content in (variant.path.read_bytes(), model.locate(Path("dense.tflite")).read_bytes())

@@ -37,9 +37,9 @@ class TrainingSettings(TechniqueSettings):
 class UntrainedSettings(TrainingSettings):
     """Settings that also change weights without training: with `epochs = 0`, on a Keras model's converted graph too."""
 
-    fit: Literal["inputs", "weights"] = "inputs"
-    """Without training, choose weights by what they are multiplied with on calibration data, if the model has any, and
-    let the others make up for the error; or by the weights alone."""
+    fit: Literal["weights", "inputs"] = "weights"
+    """Without training, choose by the weights alone; or by what they are multiplied with on calibration data, if the
+    model has any, and let the others make up for the error."""
 
     def works_on_graph(self) -> bool:
         """Return True if nothing is trained."""
