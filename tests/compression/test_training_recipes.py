@@ -174,7 +174,7 @@ def test_recipes_that_begin_alike_share_the_training_and_say_so(model: ModelSpec
     assert told.steps[bar] == told.bars[bar] == -(-1200 // 64), "19 batches of 1,200 images that are not held back"
     again = _Told()
     second = _make(model, tmp_path, prune, INT8, observer=again)
-    assert not again.bars
+    assert not any("prun" in bar for bar in again.bars), "nothing is pruned or trained again"
     assert second.card.step_facts[0] == first.card.step_facts[0]
     facts = first.card.step_facts[0]
     assert facts["training_s"] > 0
@@ -271,7 +271,7 @@ def test_nan_weights_are_found_before_anything_is_trained(model: ModelSpec, tmp_
 
 
 def test_a_model_without_training_data_is_told_so_without_starting_tensorflow(model: ModelSpec, tmp_path: Path) -> None:
-    with pytest.raises(CompressionError, match=r"\[training\]"):
+    with pytest.raises(CompressionError, match=r"\[training\.data\]"):
         _make(model.model_copy(update={"training": None}), tmp_path, ("pruning", {"epochs": 1}))
 
 
@@ -281,7 +281,7 @@ def test_an_accuracy_budget_reverts_layers_of_a_real_file(model: ModelSpec, cach
     facts = variant.card.step_facts[0]
     assert facts["judged_on"] == "300 held-back training images"
     assert facts["budget_kept"] == (facts["drop_upper_points"] <= 3.0)
-    assert facts["costliest_layers"]
+    assert facts["noisiest_layers"]
 
 
 def test_a_student_of_ones_own_learns_and_one_that_does_not_fit_is_told(model: ModelSpec, tmp_path: Path) -> None:
