@@ -9,6 +9,9 @@ Three questions, each answered side by side on the same model (the default one),
 * memory: the largest process of each side.
 
 Accuracy is top-1 on all 10,000 test images of Fashion-MNIST, on this host. `--quick` leaves out whatever trains.
+
+`--model MODEL --photos FOLDER` answers another question instead, for any model of one image: how near does each format
+stay to float without training? See `compression_quality.py`.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.accuracy.output_check import proportion
+from harness.cli.options import pixel_range
 from harness.compression.calibration import CalibrationRequest, calibration_samples
 from harness.compression.make import make_variant
 from harness.compression.recipes import builtin_recipes
@@ -83,8 +87,30 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave out whatever trains: about a minute")
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="where trained variants are kept")
     parser.add_argument("--without", action="append", default=[], help="leave a recipe out; repeat for several")
+    parser.add_argument("--model", help="name or file: print how near its variants made without training are to float")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="with --model: take crops of these JPEG files")
+    parser.add_argument("--class", dest="classes", help="with --model: these classes alone, such as int8,int4")
+    parser.add_argument(
+        "--pixels", metavar="LOW..HIGH", help="with --model: what 0..255 become, such as --pixels=-1..1"
+    )
     parser.add_argument("--side", choices=("harness", "converter"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.model:
+        import compression_quality
+
+        classes = arguments.classes.split(",") if arguments.classes else compression_quality.CLASSES
+        if unknown := set(classes) - set(compression_quality.CLASSES):
+            parser.error(
+                f"Invalid value {unknown.pop()!r} for --class. Choose {', '.join(compression_quality.CLASSES)}."
+            )
+        compression_quality.compare(
+            arguments.model,
+            arguments.photos,
+            quick=arguments.quick,
+            classes=classes,
+            pixels=pixel_range(arguments.pixels),
+        )
+        return
     if arguments.side:
         print(json.dumps(_eight_variants(arguments.side)))
         return
