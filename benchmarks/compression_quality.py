@@ -49,6 +49,7 @@ from litert_quantizer.recipe_manager import RecipeManager
 from litert_quantizer.utils import qsv_utils
 from numpy.typing import NDArray
 from PIL import Image
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -485,18 +486,18 @@ _MEASURES = ("agrees", "snr_db", "logits_db")
 
 def _show(rows: list[Contestant], title: str) -> None:
     """Print the table; the best figures of each class are bold."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("class", "who", "variant"):
         table.add_column(column)
     for column in ("kB", "zip kB", "agrees %", "SNR dB", "logits dB", "s"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for group in dict.fromkeys(row.group for row in rows):
         members = [row for row in rows if row.group == group]
         table.add_section()
-        for row in members:
+        for place, row in enumerate(members):
             cells = ["\n".join(_cells(row, measure, members)) for measure in _MEASURES]
             sizes = [f"{row.facts[size]:.0f}" for size in ("kb", "zip_kb")]
-            table.add_row(group, row.side, row.name, *sizes, *cells, f"{row.seconds:.0f}")
+            table.add_row("" if place else group, row.side, row.name, *sizes, *cells, f"{row.seconds:.0f}")
     Console(width=110).print(table)
 
 
