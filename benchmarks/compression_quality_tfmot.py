@@ -76,7 +76,9 @@ def same_layer(layer: Any) -> Any:
     kind = getattr(tf_keras.layers, type(layer).__name__)
     known = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
     plain = (bool, int, float, str, list, tuple)
-    return kind(**{key: item for key, item in layer.get_config().items() if key in known and isinstance(item, plain)})
+    settings = {key: item for key, item in layer.get_config().items() if key in known and isinstance(item, plain)}
+    settings.pop("trainable", None)  # the package leaves out layers that were saved frozen
+    return kind(**settings)
 
 
 def clustered(network: Any, count: int) -> Any:
