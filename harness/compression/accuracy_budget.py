@@ -44,20 +44,31 @@ def keep_within(
     tried: dict[tuple[int, str], tuple[tuple[FormatRule, ...], Judgement]] = {}
     most = len(_ladder(full)) * (2 + math.ceil(math.log2(max(2, len(order)))))
 
-    def keeps(precision: str, count: int) -> bool:
+    def attempt(precision: str, count: int) -> Judgement:
         if (count, precision) not in tried:
             chosen = (*full, *(_reverted(full, layer, precision) for layer in order[:count]))
             verdict = judge.verdict(quantize(chosen))
             tried[count, precision] = chosen, verdict
             progress(most, len(tried), f"{count} layers back to {precision}: {verdict.words}")
-        return tried[count, precision][1].within
+        return tried[count, precision][1]
+
+    def keeps(precision: str, count: int) -> bool:
+        return attempt(precision, count).within
+
+    def is_as_good(precision: str, least: float, count: int) -> bool:
+        return attempt(precision, count).loss <= least
 
     for precision in _ladder(full):
         count = _fewest(len(order), partial(keeps, precision))
         if count is not None:
             chosen, verdict = tried[count, precision]
             return Kept(chosen, verdict, tuple(order[:count]))
-    (count, _), (chosen, verdict) = min(tried.items(), key=lambda item: (item[1][1].loss, item[0][0]))
+    # Out of reach, if only because a few samples prove little: the fewest layers that lose no more than the best.
+    least = min(verdict.loss for _, verdict in tried.values())
+    precision = next(one for one in _ladder(full) if is_as_good(one, least, len(order)))
+    count = _fewest(len(order), partial(is_as_good, precision, least))
+    assert count is not None  # noqa: S101 - all of them are as good
+    chosen, verdict = tried[count, precision]
     return Kept(chosen, verdict, tuple(order[:count]))
 
 

@@ -87,6 +87,13 @@ def test_a_budget_out_of_reach_gives_the_best_and_says_so(spoilt: Any) -> None:
     assert kept.verdict.facts["drop_points"] == 0.0
 
 
+def test_out_of_reach_no_more_layers_are_reverted_than_help(spoilt: Any) -> None:
+    kept = spoilt({"a;": 0, "b;": 90, "c;": 0, "d;": 0}, 0.01)
+    assert not kept.verdict.within, "even no sample lost proves no such budget"
+    assert kept.reverted == ("b;",)
+    assert [rule.weights for rule in kept.rules[1:]] == ["int8"], "the lesser step is tried first"
+
+
 def test_layers_that_add_much_noise_in_few_bytes_come_first() -> None:
     noise = {"large;": 0.3, "small;": 0.1, "quiet;": 0.001, "pool;": 0.01}
     weights = {"large;": 1_000_000, "small;": 3_000, "quiet;": 500}
