@@ -159,11 +159,14 @@ def _unlabelled(work: RecipeState, why: str) -> CompressionError:
 
 
 def run_graph(graph: bytes, inputs: Array, scored: int = 0) -> Array:
-    """Return the scored output of a graph with float inputs and outputs, (samples, ...)."""
+    """Return the scored output of a graph, (samples, ...); numbers become what its input takes."""
+    (tensor,) = read_graph(graph, name="the graph").inputs
+    is_float = tensor.type.startswith("float")
+    given = inputs.astype(np.float32) if is_float else np.rint(inputs).astype(tensor.type)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "graph.tflite")
         path.write_bytes(graph)
-        return np.asarray(interpret(str(path), [inputs.astype(np.float32)], 1)[scored], np.float64)
+        return np.asarray(interpret(str(path), [given], 1)[scored], np.float64)
 
 
 def paired_drop(scores: Array, reference: Array, labels: NDArray[np.int64]) -> Drop:

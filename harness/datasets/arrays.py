@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-CALIBRATION = "calibration_images"
+CALIBRATION_PREFIX = "calibration_"
+CALIBRATION = f"{CALIBRATION_PREFIX}images"
 
 
 class ArraysUnreadableError(Exception):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.datasets.arrays import CALIBRATION, ArraysUnreadableError, read_arrays
+from harness.datasets.arrays import CALIBRATION, CALIBRATION_PREFIX, ArraysUnreadableError, read_arrays
 from harness.datasets.images import find_images
 from harness.spec.model import ModelSpec, Preprocessing
 
@@ -20,7 +20,7 @@ _CLASSES = "calibration_labels"
 def calibration_names(inputs: Iterable[str]) -> dict[str, str]:
     """Return the name of the array for each input: `calibration_images` for a single one."""
     names = list(inputs)
-    return {name: CALIBRATION if len(names) == 1 else f"calibration_{name}" for name in names}
+    return {name: CALIBRATION if len(names) == 1 else f"{CALIBRATION_PREFIX}{name}" for name in names}
 
 
 def read_calibration(model: ModelSpec, shapes: Mapping[str, tuple[int, ...]], most: int) -> dict[str, NDArray[Any]]:

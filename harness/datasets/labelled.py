@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets.arrays import CALIBRATION, ArraysUnreadableError, class_labels, read_arrays, require_arrays
+from harness.datasets.arrays import CALIBRATION_PREFIX, ArraysUnreadableError, class_labels, read_arrays, require_arrays
 from harness.datasets.images import ImageFiles, find_images
 from harness.errors import UsageError
 from harness.spec.model import ModelSpec
@@ -101,7 +101,8 @@ def load_dataset(model: ModelSpec) -> Dataset | None:
             files = find_images(file).for_test
             return Dataset(files, np.array(files.labels), scale, offset) if files.labels else None
         arrays = read_arrays(file)
-        if CALIBRATION in arrays and not arrays.keys() & set(wanted):
+        is_calibration = any(name.startswith(CALIBRATION_PREFIX) for name in arrays)  # one array per input, if several
+        if is_calibration and not arrays.keys() & set(wanted):
             return None
         require_arrays(arrays, wanted)
         images, labels = arrays["test_images"], class_labels(arrays["test_labels"], "test_labels")

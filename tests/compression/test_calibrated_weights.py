@@ -14,6 +14,7 @@ from small_graphs import dense_graph
 from harness.compression.judges import run_graph
 from harness.compression.make import make_variant
 from harness.compression.recipes import leading_weight_steps, needs
+from harness.datasets.labelled import load_dataset
 from harness.errors import CompressionError, UsageError
 from harness.progress import SilentObserver
 from harness.spec.model import Data, ModelSpec
@@ -148,3 +149,8 @@ def test_the_signal_to_noise_that_is_asked_for_is_reached(model: ModelSpec, tmp_
 def _kernel(model: ModelSpec) -> NDArray[np.float32]:
     (original,) = weights(model.locate(Path("dense.tflite")).read_bytes()).values()
     return original.values
+
+
+def test_an_array_per_input_is_calibration_data_and_no_labels(model: ModelSpec, tmp_path: Path) -> None:
+    several = _with_data(model, tmp_path, calibration_left=_correlated(4, 2), calibration_right=_correlated(4, 3))
+    assert load_dataset(several) is None
