@@ -22,27 +22,34 @@ CAUSAL = np.triu(np.ones((1, LENGTH, LENGTH), np.float32), 1)
 LEAST_DB = {"int8": 25.0, "int16": 35.0}
 
 
-def _attention(masked: Any) -> Any:
+def _attention(masked: Any, depth: int) -> Any:
     """Return attention whose scores `masked` changes, and its inputs: values, and which of them count."""
     import keras
     import tensorflow as tf
     from keras import layers
 
     class Attention(layers.Layer):  # type: ignore[misc] # Keras has no types
+        def __init__(self, spread: float) -> None:
+            super().__init__()
+            self.spread = spread
+
         def call(self, query: Any, key: Any, value: Any, counts: Any) -> Any:
-            scores = tf.matmul(query, key, transpose_b=True) / 4.0
+            scores = tf.matmul(query, key, transpose_b=True) * self.spread
             return tf.matmul(tf.nn.softmax(masked(scores, counts)), value)
 
     keras.utils.set_random_seed(1)
     values, counts = keras.Input((LENGTH, WIDTH), batch_size=1), keras.Input((LENGTH,), batch_size=1)
-    query, key, value = (layers.Dense(WIDTH)(values) for _ in range(3))
-    return keras.Model([values, counts], layers.Dense(4)(Attention()(query, key, value, counts)))
+    x = values
+    for place in range(depth):
+        query, key, value = (layers.Dense(WIDTH)(x) for _ in range(3))
+        x = Attention(0.25 * (1 + place))(query, key, value, counts)  # the scores of each layer spread further
+    return keras.Model([values, counts], layers.Dense(4)(x))
 
 
-def _graph(masked: Any) -> tuple[bytes, dict[str, Any]]:
+def _graph(masked: Any, depth: int = 1) -> tuple[bytes, dict[str, Any]]:
     import tensorflow as tf
 
-    graph = quantizer.prepare(bytes(tf.lite.TFLiteConverter.from_keras_model(_attention(masked)).convert()))
+    graph = quantizer.prepare(bytes(tf.lite.TFLiteConverter.from_keras_model(_attention(masked, depth)).convert()))
     (key,) = signature_keys(graph)
     details = Interpreter(model_content=graph).get_signature_runner(key).get_input_details()
     draw = np.random.default_rng(0)
@@ -84,9 +91,11 @@ NAMES = (
 )
 
 
+@pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("name", NAMES)
-def test_masked_attention_stays_near_to_float(name: str) -> None:
-    graph, samples = _graph(_masks()[name])
+def test_masked_attention_stays_near_to_float(name: str, depth: int) -> None:
+    """Several layers share the constant of one mask."""
+    graph, samples = _graph(_masks()[name], depth)
     ranges = measure_ranges(graph, samples, "extremes")
     shortened, fitted = with_finite_masks(graph, ranges)
     for activations, least_db in LEAST_DB.items():

@@ -36,9 +36,15 @@ def with_finite_masks(graph: bytes, ranges: Ranges) -> tuple[bytes, Ranges]:
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(graph))
     changed: Ranges = {}
+    found: dict[tuple[int, float], list[tuple[_Mask, float]]] = {}
     for mask in [mask for subgraph in model.subgraphs for mask in _Subgraph(model, subgraph).masks()]:
-        changed |= _shorten(model, mask, ranges | changed)
-    if not changed:
+        reach = _reach(model, mask, ranges | changed)
+        if reach is not None:
+            changed |= _sums(model, mask, reach, ranges | changed)
+            found.setdefault((id(mask.constant), mask.sign), []).append((mask, reach))
+    for shared in found.values():  # the layers of a transformer share one mask, which has to reach for all of them
+        changed |= _shorten(model, shared[0][0], max(reach for _, reach in shared), ranges)
+    if not found:
         return graph, ranges
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), ranges | changed
 
@@ -129,40 +135,60 @@ class _Subgraph:
         return _floats(self._model, self._subgraph.tensors[index]) is not None
 
 
-def _shorten(model: FlatbufferObject, mask: _Mask, ranges: Ranges) -> Ranges:
-    """Give a mask a shorter reach, in a buffer of its own since others may read the old one; return changed ranges."""
-    from ai_edge_litert import schema_py_generated as schema
-
+def _reach(model: FlatbufferObject, mask: _Mask, ranges: Ranges) -> float | None:
+    """Return how far a mask has to reach below its scores; None if it is no mask, or reaches no further."""
     values = _floats(model, mask.constant)
     if values is None or mask.scores not in ranges:
-        return {}
+        return None
     low, high = _ends(ranges, mask.scores)
     reach = high - low + MASK_DISTANCE
-    bias = 0.0
-    changed: Ranges = {}
     if mask.products:
-        ends = np.multiply.outer(_ends(ranges, mask.other_factor), [values.min(), values.max()])
-        lowest = float((mask.sign * ends).min())
-        if lowest >= min(_LEAST_PRODUCT, -reach):
-            return {}
-        share = -reach / lowest
-        short = values * np.float32(share)
-        changed = {name: _range(share * ends.min(), share * ends.max()) for name in mask.products}
+        lowest, limit = float((mask.sign * _products(mask, values, ranges)).min()), min(_LEAST_PRODUCT, -reach)
     else:
-        is_masked = mask.sign * values < (-reach if mask.sums else MASKED)
-        if not is_masked.any():
-            return {}
-        short = np.where(is_masked, np.float32(-mask.sign * reach), values)
-        bias = min(0.0, float((mask.sign * values[~is_masked]).min(initial=0.0)))
+        lowest, limit = float((mask.sign * values).min()), -reach if mask.sums else MASKED
+    return reach if lowest < limit else None
+
+
+def _sums(model: FlatbufferObject, mask: _Mask, reach: float, ranges: Ranges) -> Ranges:
+    """Return the ranges of the sums that a softmax reads without what is masked."""
+    low, _ = _ends(ranges, mask.scores)
+    values = _floats(model, mask.constant)
+    bias = 0.0
+    if values is not None and not mask.products:
+        signed = mask.sign * values
+        bias = float(signed[signed >= -reach].min(initial=0.0))  # what is added to scores that count
+    changed: Ranges = {}
     for name, others in mask.sums:
         if name in ranges:
             floor = low + bias - MASK_DISTANCE - sum(max(map(abs, _ends(ranges, other))) for other in others)
             changed[name] = _range(max(_ends(ranges, name)[0], floor), _ends(ranges, name)[1])
+    return changed
+
+
+def _shorten(model: FlatbufferObject, mask: _Mask, reach: float, ranges: Ranges) -> Ranges:
+    """Give a mask a shorter reach, in a buffer of its own since others may read the old one; return changed ranges."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    values = _floats(model, mask.constant)
+    assert values is not None  # noqa: S101 - it has a reach
+    changed: Ranges = {}
+    if mask.products:
+        ends = _products(mask, values, ranges)
+        share = -reach / float((mask.sign * ends).min())
+        short = values * np.float32(share)
+        changed = {name: _range(share * ends.min(), share * ends.max()) for name in mask.products}
+    else:
+        short = np.where(mask.sign * values < -reach, np.float32(-mask.sign * reach), values)
     buffer = schema.BufferT()
     buffer.data = short.astype("<f4").view(np.uint8)
     model.buffers.append(buffer)
     mask.constant.buffer = len(model.buffers) - 1
-    return changed or {mask.scores: ranges[mask.scores]}
+    return changed
+
+
+def _products(mask: _Mask, values: NDArray[np.float32], ranges: Ranges) -> NDArray[np.float64]:
+    """Return the products of the ends of both factors."""
+    return np.multiply.outer(_ends(ranges, mask.other_factor), [values.min(), values.max()])
 
 
 def _ends(ranges: Ranges, name: str) -> tuple[float, float]:
