@@ -86,7 +86,7 @@ def calibration_samples(
             f"{model.locate(model.data.path)} {error}; this recipe needs the arrays {names} of a .npz file."
         ) from error
     return [
-        {name: _converted(array[index], types[name]).reshape(shapes[name]) for name, array in arrays.items()}
+        {name: in_type(array[index], types[name]).reshape(shapes[name]) for name, array in arrays.items()}
         for index in range(len(next(iter(arrays.values()))))
     ]
 
@@ -106,7 +106,7 @@ def signature_samples(model: ModelSpec, graph: bytes, request: CalibrationReques
         return {}  # such as data to measure accuracy with, and nothing to calibrate on
 
 
-def _converted(values: NDArray[Any], kind: type[Any]) -> NDArray[Any]:
+def in_type(values: NDArray[Any], kind: type[Any]) -> NDArray[Any]:
     """Return values in an input's own type; integers are rounded and stay within the type's limits."""
     import numpy as np
 

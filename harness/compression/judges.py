@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compression.calibration import in_type
 from harness.compression.graph.fidelity import SAMPLES, output_snr_db
 from harness.datasets.labelled import choose_samples, class_scores, fit_dataset, load_dataset, scored_output
 from harness.errors import CompressionError, Failure, FailureClass
@@ -161,12 +162,10 @@ def _unlabelled(work: RecipeState, why: str) -> CompressionError:
 def run_graph(graph: bytes, inputs: Array, scored: int = 0) -> Array:
     """Return the scored output of a graph, (samples, ...); numbers become what its input takes."""
     (tensor,) = read_graph(graph, name="the graph").inputs
-    is_float = tensor.type.startswith("float")
-    given = inputs.astype(np.float32) if is_float else np.rint(inputs).astype(tensor.type)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "graph.tflite")
         path.write_bytes(graph)
-        return np.asarray(interpret(str(path), [given], 1)[scored], np.float64)
+        return np.asarray(interpret(str(path), [in_type(inputs, np.dtype(tensor.type).type)], 1)[scored], np.float64)
 
 
 def paired_drop(scores: Array, reference: Array, labels: NDArray[np.int64]) -> Drop:

@@ -94,9 +94,9 @@ def test_percentile_cuts_inner_outliers_alone() -> None:
 
 @pytest.mark.parametrize(("kind", "given", "taken"), [("uint8", 200, 200), ("int8", -3.6, -4), ("int32", 70000, 70000)])
 def test_samples_have_the_type_of_their_input(kind: str, given: float, taken: int) -> None:
-    from harness.compression.calibration import _converted
+    from harness.compression.calibration import in_type
 
-    found = _converted(np.full((2, 3), given), np.dtype(kind).type)
+    found = in_type(np.full((2, 3), given), np.dtype(kind).type)
     assert found.dtype == kind
     assert (found == taken).all()
 
