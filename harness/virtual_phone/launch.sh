@@ -3,7 +3,8 @@
 # owner holds: when the owner ends, even on SIGKILL, the phone ends too.
 pid_file=$1
 shift
-unshare "$@" </dev/null &
+# As Android's init does, start with default signals: under nohup the phone's commands would outlive their connections.
+env --default-signal unshare "$@" </dev/null &
 echo $! >"$pid_file"
 if [ -n "${OWNED:-}" ]; then
   read -r _ || :

@@ -146,6 +146,18 @@ def test_a_command_ends_with_its_connection_as_on_a_phone(start_phone):
     until(lambda: not commands_on(phone))
 
 
+def test_commands_take_signals_as_on_a_phone_even_under_nohup(start_phone):
+    """What a program ignores, its children ignore; nohup ignores SIGHUP, with which adbd ends a command."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        phone = start_phone()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    status = open_device(phone.serial).run_script("cat /proc/self/status", timeout_s=20).stdout
+    (ignored,) = (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigIgn"))
+    assert not ignored & sum(1 << (number - 1) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT))
+
+
 def until(condition):
     """Wait as long as it takes: only the time limit of the whole test ends this."""
     while not condition():
