@@ -24,6 +24,9 @@ from harness.paths import cache_folder
 HOST_SERIAL = "host"
 _ABIS = {"x86_64": "x86_64", "aarch64": "arm64-v8a", "arm64": "arm64-v8a", "armv7l": "armeabi-v7a", "i686": "x86"}
 
+_DEATH_LOOKS = 40
+_DEATH_LOOK_S = 0.05
+
 
 class HostDevice:
     """Runs variants on this computer."""
@@ -156,11 +159,22 @@ def _read_all(pipes: selectors.BaseSelector, deadline: float) -> bool:
 
 def _end_leftovers(run: str) -> None:
     """Kill what a program left running, also in a session of its own: it inherited the mark of its run."""
-    mark = f"{RUN_MARK}={run}".encode()
+    # Again and again: a process that is found may start another first, and none may die during the next run.
+    for _ in range(_DEATH_LOOKS):
+        if not _kill_marked(f"{RUN_MARK}={run}".encode()):
+            return
+        time.sleep(_DEATH_LOOK_S)
+
+
+def _kill_marked(mark: bytes) -> int:
+    """Kill every process with this variable in its environment; return how many there were."""
+    killed = 0
     for environ in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):  # another user's, or gone
-            if mark in environ.read_bytes():
+            if mark in environ.read_bytes().split(b"\0"):
                 os.kill(int(environ.parent.name), signal.SIGKILL)
+                killed += 1
+    return killed
 
 
 def _sha256(path: Path) -> str | None:

@@ -138,7 +138,7 @@ def test_a_host_program_that_prints_without_end_is_bounded(host):
 
 # -- processes --
 
-MARKED = {RUN_MARK: "7"}
+MARKED = {RUN_MARK: f"test-{os.getpid()}"}
 LEAVE = "setsid sh -c 'sleep 71.5; true' >/dev/null 2>&1 </dev/null & sleep 0.3; echo done"
 
 
@@ -152,8 +152,25 @@ def test_what_a_tool_leaves_in_a_session_of_its_own_is_killed(start_phone):
 
 def test_what_a_tool_leaves_on_this_host_is_killed(host):
     assert host.run(["sh", "-c", LEAVE.replace("71.5", "72.5")], timeout_s=20, environment=MARKED).stdout == "done\n"
-    found = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert not any(b"72.5" in line for line in found)
+    assert not _running_on_this_host("72.5")
+
+
+def test_what_a_tool_keeps_starting_on_this_host_is_killed(host):
+    keep_starting = "setsid sh -c 'while :; do setsid sleep 73.5 & done' >/dev/null 2>&1 </dev/null & sleep 0.2"
+    host.run(["sh", "-c", keep_starting], timeout_s=20, environment=MARKED)
+    assert not _running_on_this_host("73.5")
+
+
+def test_runs_whose_marks_begin_alike_are_left_alone(host):
+    with subprocess.Popen(["sleep", "74.5"], env={**os.environ, RUN_MARK: MARKED[RUN_MARK] + "1"}) as other:
+        host.run(["true"], timeout_s=20, environment=MARKED)
+        assert other.poll() is None
+        other.kill()
+
+
+def _running_on_this_host(argument: str) -> bool:
+    lines = [path.read_bytes().split(b"\0") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    return any(argument.encode() in line for line in lines)
 
 
 def test_a_program_on_this_host_has_its_own_peak_of_memory(host):
