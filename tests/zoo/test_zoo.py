@@ -6,16 +6,20 @@ The official TensorFlow Lite 2.14.1 must agree with this host's newer runtime.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import networks
+import numpy as np
 import pytest
 import workbench
-from workbench import Subject, run_in_2_14, run_on_host, signal_to_noise_db
+from workbench import Subject, energy_ratio_db, keras_arrays, run_in_2_14, run_on_host, signal_to_noise_db
+
+from harness.compression.recipe_state import RecipeState
+from harness.compression.recipes import find_recipe
+from harness.errors import CompressionError
+from harness.tflite.weights import weights
 
 pytestmark = pytest.mark.slow
 
@@ -34,15 +38,13 @@ NOISE_DB = 3.0
 GOOD_DB = 30.0
 """Above it, one int8 variant is no better than another."""
 
-PRUNED = (
-    *("plain_convolutions", "depthwise_separable", "transposed_convolution", "grouped_convolution"),
-    *("shared_layers", "nested_backbone", "three_inputs_out_of_order"),
-    *("convolution_1d", "convolution_3d"),
-)
-"""Pruned in Keras and converted once more, which takes seconds each.
-
-Left out: networks of recurrent or attention layers, whose kernels are not pruned.
-"""
+MIXED_DB = 20.0
+"""What int8-mixed is asked for."""
+HALF_OF_THEM_DB = 2.0
+"""It is judged on half of the calibration samples."""
+SHARED_VALUES = 32
+CHANGED_WEIGHTS = ("cluster32-untrained", "prune50-calibrated", "prune50-untrained")
+"""Recipes that change weights, by the weights alone or by what they are multiplied with."""
 
 OLD_RUNTIME_DB = {"fp32": 100.0, "fp16": 100.0, "dynamic-int8": 25.0, "int8": 28.0, "int16x8": 60.0}
 """By recipe, how far below the outputs two runtimes may differ: their integer kernels round differently."""
@@ -58,8 +60,12 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @cache
+def _state(subject: Subject, recipe: str) -> RecipeState:
+    return subject.carry_out(find_recipe(recipe))
+
+
 def _variant(subject: Subject, recipe: str) -> bytes:
-    return subject.make(recipe)
+    return _state(subject, recipe).graph()
 
 
 @cache
@@ -99,28 +105,58 @@ def test_coarser_weights_cost_what_their_bits_are_worth(subject: Subject, recipe
         assert coarse_db >= min(int8_db, GOOD_DB) - BELOW_INT8_DB[recipe] - NOISE_DB, (found, int8)
 
 
-def test_pruning_without_training_zeroes_half_of_the_weights(subject: Subject) -> None:
-    if subject.name not in PRUNED:
-        pytest.skip("its kinds of layers are in a network that is pruned")
-    models: list[Any] = []
+def test_mixed_precision_reaches_what_it_is_asked_for(subject: Subject) -> None:
+    state = _state(subject, "int8-mixed")
+    facts = state.facts[-1]
+    assert facts["budget_kept"], facts
+    assert facts["reverted_layers"] or state.graph() == _variant(subject, "int8")
+    seen = subject.calibration
+    answers = subject.model(seen if len(seen) > 1 else seen[0], training=False)
+    for wanted, found in zip(keras_arrays(answers), run_on_host(state.graph(), seen), strict=True):
+        assert energy_ratio_db(wanted, found) >= MIXED_DB - HALF_OF_THEM_DB, facts
+    mixed, int8 = (_quality_db(subject, _variant(subject, name)) for name in ("int8-mixed", "int8"))
+    for mixed_db, int8_db in zip(mixed, int8, strict=True):
+        assert mixed_db >= min(int8_db, GOOD_DB) - NOISE_DB, (mixed, int8, facts)
 
-    def keep() -> Any:
-        models.append(subject.load())
-        return models[-1]
 
-    content = dataclasses.replace(subject, load=keep).make("prune50-untrained")
-    (pruned,) = models
-    zeros = total = 0
-    for variable, before, after in zip(pruned.weights, subject.model.get_weights(), pruned.get_weights(), strict=True):
-        assert not after[after != before].any()
-        if variable.path.endswith("kernel"):
-            zeros, total = zeros + int((after == 0).sum()), total + after.size
-    assert abs(zeros / total - 0.5) < 0.02
-    inputs = subject.inputs if len(subject.inputs) > 1 else subject.inputs[0]
-    answers = pruned(inputs, training=False)
-    wanted = answers if isinstance(answers, list) else [answers]
-    for one, other in zip(wanted, run_on_host(content, subject.inputs), strict=True):
-        assert signal_to_noise_db(one, other) >= LEAST_DB["fp32"]
+def test_a_budget_of_answers_is_kept_or_refused_in_a_sentence(subject: Subject) -> None:
+    try:
+        state = _state(subject, "int4-mixed")
+    except CompressionError as refused:
+        assert "no labelled images, and its output is no answer" in str(refused) or "several inputs" in str(refused)
+        assert len(subject.inputs) > 1 or not _is_answer(subject)
+        return
+    mixed, int4 = (_quality_db(subject, content) for content in (state.graph(), _variant(subject, "int4")))
+    for mixed_db, int4_db in zip(mixed, int4, strict=True):
+        assert mixed_db >= min(int4_db, GOOD_DB) - NOISE_DB, (mixed, int4, state.facts)
+
+
+def _is_answer(subject: Subject) -> bool:
+    """Return True if the network chooses one of several classes."""
+    answer = subject.answers[0]
+    return answer.ndim == 2 and answer.shape[1] > 1
+
+
+@pytest.mark.parametrize("recipe", CHANGED_WEIGHTS)
+def test_weights_change_as_they_are_asked_to_and_nothing_else_does(subject: Subject, recipe: str) -> None:
+    try:
+        changed = weights(_variant(subject, recipe))
+    except CompressionError as refused:
+        assert "zeros: without its depthwise" in str(refused) or "no convolution or dense layer" in str(refused)
+        return
+    before = weights(_state(subject, recipe).float_graph())
+    assert [weight.values.shape for weight in changed.values()] == [weight.values.shape for weight in before.values()]
+    pairs = [(one.values, other.values) for one, other in zip(before.values(), changed.values(), strict=True)]
+    if recipe == "cluster32-untrained":
+        for weight in changed.values():
+            for channel in np.moveaxis(weight.values, weight.output_channel_axis, 0):
+                assert len(np.unique(channel)) <= SHARED_VALUES
+    else:
+        zeros = sum(int((new == 0).sum()) for _, new in pairs)
+        assert abs(zeros / sum(new.size for _, new in pairs) - 0.5) < 0.02
+    if recipe == "prune50-untrained":
+        for old, new in pairs:
+            np.testing.assert_array_equal(new[new != 0], old[new != 0])
 
 
 @pytest.mark.official_tool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ import numpy as np
 from official_runtime import run_official
 
 from harness.compression.recipe_state import RecipeState, WorkerServices
-from harness.compression.recipes import find_recipe
+from harness.compression.recipes import find_recipe, leading_weight_steps
 from harness.compression.registry import get_technique
 from harness.compression.sources.keras import load_keras_file
 from harness.compression.sources.load import convert
 from harness.spec.model import ModelSpec, find_model
+from harness.spec.recipe import Recipe
 
 CALIBRATION_SAMPLES = 60
 TEST_SAMPLES = 24
+TRAINING_SAMPLES = 64
 _EXACT_DB = 140.0
 """Given to outputs without any error, and to outputs that never change."""
 
@@ -44,21 +46,26 @@ class Subject:
 
     def make(self, recipe: str) -> bytes:
         """Return the variant of a built-in recipe. Raises `CompressionError`."""
-        chosen = find_recipe(recipe)
+        return self.carry_out(find_recipe(recipe)).graph()
+
+    def carry_out(self, recipe: Recipe, convert: Callable[[Any], bytes] = convert) -> RecipeState:
+        """Return what a recipe ends with. Raises `CompressionError`."""
         services = WorkerServices(
             load_keras_model=self.load,
             load_graph=lambda: self.graph,
             convert=convert,
             kept_folder=self.folder / "kept",
-            step_folder=lambda index: self.folder / f"{chosen.name}-{index}",
+            step_folder=lambda index: self.folder / f"{recipe.name}-{index}",
             progress=lambda *_: None,
         )
-        state = RecipeState(self.spec, chosen.target_runtime, services)
-        for index, step in enumerate(chosen.steps):
+        state = RecipeState(self.spec, recipe.target_runtime, services)
+        if not leading_weight_steps(recipe):
+            state.graph()
+        for index, step in enumerate(recipe.steps):
             technique = get_technique(step.technique, origin="the zoo")
             state.begin_step(index, technique.name)
             technique.apply(state, technique.settings(step, origin="the zoo"))
-        return state.graph()
+        return state
 
 
 def prepare(name: str, folder: Path) -> Subject:
@@ -87,10 +94,34 @@ def prepare(name: str, folder: Path) -> Subject:
         find_model(str(spec)),
         calibration,
         inputs,
-        [np.asarray(array) for array in (answers if isinstance(answers, list) else [answers])],
+        keras_arrays(answers),
         folder,
         lambda: load_keras_file(file, None),
     )
+
+
+def keras_arrays(answers: Any) -> list[Any]:
+    """Return what Keras answers as a list of arrays, also if it is only one."""
+    return [np.asarray(array) for array in (answers if isinstance(answers, list) else [answers])]
+
+
+def with_training_images(subject: Subject) -> Subject:
+    """Return the network with bytes to train and calibrate on, and labels that are its own answers."""
+    images = networks.samples(subject.model, TRAINING_SAMPLES, seed=3)[0]
+    is_bytes = images.dtype == np.uint8
+    scale = 1.0 if is_bytes else 1 / 255
+    train, calibration = (
+        array if is_bytes else np.rint(array * 255).astype(np.uint8) for array in (images, subject.calibration[0])
+    )
+    answers = np.asarray(subject.model(train if is_bytes else train * np.float32(scale), training=False))
+    is_single = answers.shape[1] == 1
+    labels = (answers[:, 0] > np.median(answers)).astype(int) if is_single else answers.argmax(1)
+    np.savez(subject.folder / "data.npz", calibration_images=calibration)
+    np.savez(subject.folder / "train.npz", train_images=train, train_labels=labels)
+    spec = subject.folder / f"{subject.name}.toml"
+    training = '[training.data]\nkind = "numpy"\npath = "train.npz"\n'
+    spec.write_text(f"{spec.read_text()}{training}[preprocessing]\nscale = {scale!r}\n")
+    return replace(subject, spec=find_model(str(spec)))
 
 
 def convert_to_int8(subject: Subject) -> bytes:
@@ -194,3 +225,9 @@ def signal_to_noise_db(wanted: Any, found: Any) -> float:
     if not signal or not np.isfinite(noise):
         return -_EXACT_DB
     return float(10 * np.log10(signal / noise))
+
+
+def energy_ratio_db(wanted: Any, found: Any) -> float:
+    """Return the energy of the wanted values over that of the error, in dB: what recipes call signal to noise."""
+    wanted, found = np.asarray(wanted, np.float64), np.asarray(found, np.float64)
+    return float(10 * np.log10(np.square(wanted).sum() / max(np.square(wanted - found).sum(), 1e-30)))
