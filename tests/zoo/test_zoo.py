@@ -46,8 +46,12 @@ SHARED_VALUES = 32
 CHANGED_WEIGHTS = ("cluster32-untrained", "prune50-calibrated", "prune50-untrained")
 """Recipes that change weights, by the weights alone or by what they are multiplied with."""
 
-OLD_RUNTIME_DB = {"fp32": 100.0, "fp16": 100.0, "dynamic-int8": 25.0, "int8": 28.0, "int16x8": 60.0}
+OLD_RUNTIME_DB = {
+    **{"fp32": 100.0, "fp16": 100.0, "dynamic-int8": 25.0, "int16x8": 60.0},
+    **{"int8": 28.0, "int8-mixed": 28.0, "int4": 28.0, "int4-mixed": 28.0},
+}
 """By recipe, how far below the outputs two runtimes may differ: their integer kernels round differently."""
+CRASHES = ("fp32", "fp16", "int8", "int8-mixed", "int4", "int4-mixed")
 OLD_RUNTIME_SAMPLES = 3
 """An output of one number needs several samples to have any power; each costs one process."""
 OLD_RUNTIME_CASES = [(recipe, "true") for recipe in OLD_RUNTIME_DB] + [("int8", "false"), ("int16x8", "false")]
@@ -164,12 +168,17 @@ def test_weights_change_as_they_are_asked_to_and_nothing_else_does(subject: Subj
 def test_2_14_computes_what_this_host_does(
     subject: Subject, recipe: str, xnnpack: str, official_tools: Path, tmp_path: Path
 ) -> None:
-    if subject.name == "squeeze_excite_hard_swish" and xnnpack == "true" and recipe in ("fp32", "fp16", "int8"):
+    if subject.name == "squeeze_excite_hard_swish" and xnnpack == "true" and recipe in CRASHES:
         pytest.xfail(
             "the tool's XNNPACK (November 2024) is newer than the delegate of 2.14.1 above it: together they crash on "
             "a convolution behind a MEAN that keeps its axes, in the float model too"
         )
-    content = _variant(subject, recipe)
+    try:
+        content = _variant(subject, recipe)
+    except CompressionError:
+        pytest.skip("another test says that this recipe is refused rightly")
+    if recipe.endswith("-mixed") and content == _variant(subject, recipe.removesuffix("-mixed")):
+        pytest.skip("no layer went back to float: the file is the other recipe's")
     inputs, answers = ([array[:OLD_RUNTIME_SAMPLES] for array in found] for found in (subject.inputs, subject.answers))
     here = run_on_host(content, inputs)
     there = run_in_2_14(official_tools, content, inputs, tmp_path, f"--use_xnnpack={xnnpack}")
