@@ -104,12 +104,12 @@ def test_moments_are_those_of_tensorflows_patches(kind: str, settings: dict[str,
     import tensorflow as tf
 
     settings = {"kernel_size": 3, **settings}
-    image = keras.Input((9, 11, 4), batch_size=1)
+    image = keras.Input((7, 9, 4), batch_size=1)
     first = {"filters": 5} if kind == "Conv2D" else {"depth_multiplier": 2}
     layer = getattr(keras.layers, kind)(**first, **settings)
     network = keras.Model(image, layer(image))
     graph = quantizer.prepare(bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert()))
-    images = np.random.default_rng(7).normal(size=(3, 1, 9, 11, 4)).astype(np.float32)
+    images = np.random.default_rng(7).normal(size=(3, 1, 7, 9, 4)).astype(np.float32)
     (key,) = signature_keys(graph)
     (name,) = Interpreter(model_content=graph).get_signature_runner(key).get_input_details()
     found = measure_input_moments(graph, {key: [{name: one} for one in images]})

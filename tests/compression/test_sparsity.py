@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from harness.compression.weights.error_aware import DAMPING, make_up
+from harness.compression.weights.error_aware import MAKE_UP_DAMPING, make_up
 from harness.compression.weights.masks import (
     Scope,
     block_scores,
@@ -106,7 +106,7 @@ def test_weights_that_stay_make_up_for_those_that_go() -> None:
         found = make_up(rows, kept, moments)
         assert not found[~kept].any()
         for row, mask, values, own in zip(rows, kept, found, np.broadcast_to(inputs, x.shape), strict=True):
-            ridge = np.sqrt(500 * DAMPING * np.square(own).mean())
+            ridge = np.sqrt(500 * MAKE_UP_DAMPING * np.square(own).mean())
             stacked = np.vstack([own, ridge * np.eye(20)])  # what damping means: weights that move cost, too
             wanted = np.linalg.lstsq(stacked[:, mask], stacked @ row, rcond=None)[0]
             np.testing.assert_allclose(values[mask], wanted, rtol=1e-2, atol=1e-3)

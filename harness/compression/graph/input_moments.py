@@ -21,10 +21,10 @@ inputs, inputs) for depthwise convolutions; inputs in the order of the kernel's 
 
 Values = NDArray[np.float32]
 
-SAMPLES = 32
-"""More improve nothing that was seen, and each costs a run of the float model."""
-_POSITIONS = 256
-"""Positions of a convolution that are looked at per sample, evenly spread."""
+SAMPLES = 128
+"""Each costs a run of the float model."""
+_POSITIONS = 64
+"""Positions of a convolution that are looked at per sample, evenly spread: they are more alike than samples are."""
 _MOST_INPUTS = 4608
 """3 x 3 x 512: the time to invert grows with the third power, and the matrix has 170 MB."""
 

@@ -22,6 +22,8 @@ Number = TypeVar("Number", bound=np.generic)
 
 DAMPING = 0.01
 """Added to every input's mean square, as a share of their mean: inputs that hardly move must not take over much."""
+MAKE_UP_DAMPING = 0.05
+"""The same where all weights that stay take over at once, which trusts the moments of a few samples more."""
 _TOLERANCE = 1e-10
 """Of the squared residual: what is left to gain."""
 _MAX_ROUNDS = 100
@@ -70,7 +72,7 @@ def make_up(rows: Floats, is_kept: NDArray[np.bool_], moments: Floats) -> Floats
     It is the least squares solution of each row, by conjugate gradients on all rows at once (Hestenes, Stiefel: Methods
     of Conjugate Gradients for Solving Linear Systems, 1952), scaled by the diagonal.
     """
-    damped = _damped(moments.astype(np.float64))
+    damped = _damped(moments.astype(np.float64), MAKE_UP_DAMPING)
     scale = 1 / np.diagonal(damped, axis1=1, axis2=2)
 
     def times(values: Floats) -> Floats:
@@ -115,17 +117,18 @@ def sensitivities(moments: Floats) -> Floats:
     (1, inputs) or (outputs, inputs): the inverse of the diagonal of the inverse moments, as in Hassibi, Stork: Second
     Order Derivatives for Network Pruning: Optimal Brain Surgeon (1992).
     """
-    return np.asarray(1 / np.diagonal(np.linalg.inv(_damped(moments.astype(np.float64))), axis1=1, axis2=2))
+    inverse = np.linalg.inv(_damped(moments.astype(np.float64), DAMPING))
+    return np.asarray(1 / np.diagonal(inverse, axis1=1, axis2=2))
 
 
 def _inverse_root(moments: Floats, order: NDArray[np.intp]) -> Floats:
     """Return the upper triangular U with U^T U the inverse of the damped moments, inputs in that order."""
     ordered = np.take_along_axis(moments.astype(np.float64), order[:, :, None], axis=1)
     ordered = np.take_along_axis(ordered, order[:, None, :], axis=2)
-    return np.asarray(np.linalg.cholesky(np.linalg.inv(_damped(ordered))).swapaxes(1, 2))
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(_damped(ordered, DAMPING))).swapaxes(1, 2))
 
 
-def _damped(moments: Floats) -> Floats:
+def _damped(moments: Floats, damping: float) -> Floats:
     mean = np.diagonal(moments, axis1=1, axis2=2).mean(axis=1)
-    damping = DAMPING * np.where(mean > 0, mean, 1.0)
-    return np.asarray(moments + damping[:, None, None] * np.eye(moments.shape[1]))
+    added = damping * np.where(mean > 0, mean, 1.0)
+    return np.asarray(moments + added[:, None, None] * np.eye(moments.shape[1]))
