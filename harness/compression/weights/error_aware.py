@@ -22,7 +22,7 @@ Number = TypeVar("Number", bound=np.generic)
 
 DAMPING = 0.01
 """Added to every input's mean square, as a share of their mean: inputs that hardly move must not take over much."""
-MAKE_UP_DAMPING = 0.05
+MAKE_UP_DAMPING = 0.03
 """The same where all weights that stay take over at once, which trusts the moments of a few samples more."""
 _TOLERANCE = 1e-10
 """Of the squared residual: what is left to gain."""
@@ -117,7 +117,7 @@ def sensitivities(moments: Floats) -> Floats:
     (1, inputs) or (outputs, inputs): the inverse of the diagonal of the inverse moments, as in Hassibi, Stork: Second
     Order Derivatives for Network Pruning: Optimal Brain Surgeon (1992).
     """
-    inverse = np.linalg.inv(_damped(moments.astype(np.float64), DAMPING))
+    inverse = np.linalg.inv(_damped(moments.astype(np.float64), MAKE_UP_DAMPING))
     return np.asarray(1 / np.diagonal(inverse, axis1=1, axis2=2))
 
 
