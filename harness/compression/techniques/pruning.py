@@ -134,12 +134,12 @@ def _size_in_outputs(weight: Weight, moments: NDArray[np.float64] | None) -> NDA
     """Return what of a layer's outputs would be gone with each weight; the weights themselves if nothing is known."""
     import numpy as np
 
-    from harness.compression.weights.error_aware import in_place, rows_of, sensitivities
+    from harness.compression.weights.error_aware import MAKE_UP_DAMPING, in_place, rows_of, sensitivities
 
     if moments is None:
         return weight.values
     rows = rows_of(weight.values, weight.output_channel_axis)
-    sizes = rows * np.sqrt(sensitivities(moments))
+    sizes = rows * np.sqrt(sensitivities(moments, MAKE_UP_DAMPING))
     return in_place(sizes, weight.values.shape, weight.output_channel_axis)
 
 

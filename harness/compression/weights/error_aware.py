@@ -111,13 +111,13 @@ def in_place(rows: NDArray[Number], shape: tuple[int, ...], output_axis: int) ->
     return np.moveaxis(rows.reshape(shape[output_axis], *np.delete(shape, output_axis)), 0, output_axis)
 
 
-def sensitivities(moments: Floats) -> Floats:
+def sensitivities(moments: Floats, damping: float = DAMPING) -> Floats:
     """Return what a squared change of each input's weight costs when the other weights make up for what they can.
 
     (1, inputs) or (outputs, inputs): the inverse of the diagonal of the inverse moments, as in Hassibi, Stork: Second
     Order Derivatives for Network Pruning: Optimal Brain Surgeon (1992).
     """
-    inverse = np.linalg.inv(_damped(moments.astype(np.float64), MAKE_UP_DAMPING))
+    inverse = np.linalg.inv(_damped(moments.astype(np.float64), damping))
     return np.asarray(1 / np.diagonal(inverse, axis1=1, axis2=2))
 
 
