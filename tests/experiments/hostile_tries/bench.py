@@ -232,9 +232,8 @@ class Bench:
         count = f"echo >>{counter}\ncount=$(wc -l <{counter})\ncount=$((count))"
         lasting = "sleep 0.05"  # longer than the runs that it prints, which harness compares with its clock
         runs = f"runs={RUNS}; for argument; do case $argument in --num_runs=*) runs=${{argument#*=}} ;; esac; done"
-        path.write_text(
-            f"#!{shell}\n{count}\n{runs}\n{lasting}\n{script}\nsed \"s/count={RUNS} /count=$runs /\" <<'END'\n{log}END\n"
-        )
+        steps = "\n".join((f"#!{shell}", count, runs, lasting, script))
+        path.write_text(f"{steps}\nsed \"s/count={RUNS} /count=$runs /\" <<'END'\n{log}END\n")
         path.chmod(0o755)
         tool = Tool(
             name="benchmark_model",
