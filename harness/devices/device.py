@@ -201,6 +201,11 @@ class Device(Protocol):
 RUN_MARK = "HARNESS_RUN"
 """A variable by which the processes of one run of the tool are known, whatever session they move to."""
 
+DEATH_LOOKS = 40
+"""How often to look whether what was killed is gone."""
+DEATH_LOOK_S = 0.05
+"""How long to wait between two looks."""
+
 
 def require_size(serial: str, remote: str, size_bytes: int, most_bytes: int | None) -> None:
     """Raise `DeviceError` for a file that is larger than it may be, before it fills this host's disk."""

@@ -16,16 +16,23 @@ from pathlib import Path
 
 import psutil
 
-from harness.devices.device import RUN_MARK, CommandResult, Core, DeviceFacts, DeviceKind, KeptOutput, require_size
+from harness.devices.device import (
+    DEATH_LOOK_S,
+    DEATH_LOOKS,
+    RUN_MARK,
+    CommandResult,
+    Core,
+    DeviceFacts,
+    DeviceKind,
+    KeptOutput,
+    require_size,
+)
 from harness.errors import DeviceError, Failure, FailureClass
 from harness.files import sha256_of
 from harness.paths import cache_folder
 
 HOST_SERIAL = "host"
 _ABIS = {"x86_64": "x86_64", "aarch64": "arm64-v8a", "arm64": "arm64-v8a", "armv7l": "armeabi-v7a", "i686": "x86"}
-
-_DEATH_LOOKS = 40
-_DEATH_LOOK_S = 0.05
 
 
 class HostDevice:
@@ -160,10 +167,10 @@ def _read_all(pipes: selectors.BaseSelector, deadline: float) -> bool:
 def _end_leftovers(run: str) -> None:
     """Kill what a program left running, also in a session of its own: it inherited the mark of its run."""
     # Again and again: a process that is found may start another first, and none may die during the next run.
-    for _ in range(_DEATH_LOOKS):
+    for _ in range(DEATH_LOOKS):
         if not _kill_marked(f"{RUN_MARK}={run}".encode()):
             return
-        time.sleep(_DEATH_LOOK_S)
+        time.sleep(DEATH_LOOK_S)
 
 
 def _kill_marked(mark: bytes) -> int:

@@ -24,7 +24,15 @@ from harness.devices.adb.transport import (
     shell_v1,
     shell_v2,
 )
-from harness.devices.device import RUN_MARK, CommandResult, DeviceFacts, DeviceKind, require_size
+from harness.devices.device import (
+    DEATH_LOOK_S,
+    DEATH_LOOKS,
+    RUN_MARK,
+    CommandResult,
+    DeviceFacts,
+    DeviceKind,
+    require_size,
+)
 from harness.devices.device_ref import DeviceRef
 from harness.devices.facts import FACTS_SCRIPT, facts_from_output
 from harness.errors import DeviceError, Failure, FailureClass
@@ -35,8 +43,6 @@ _BLOBS = f"{WORK_FOLDER}/blobs"
 _PID_LINE = re.compile(rb"^harness-pid:(\d+)\r?\n")
 _SHA256_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _SHORT_TIMEOUT_S = 20.0
-_DEATH_LOOKS = 40
-"""How often, 0.05 s apart, to look whether what was killed is gone."""
 _SLOWEST_PUSH_BYTES_PER_S = 200_000
 
 T = TypeVar("T")
@@ -186,7 +192,7 @@ class AdbDevice:
         """
         # A line of /proc/PID/stat: id, (name), state, parent, group; what is Z or X only waits to be counted.
         lives = f"cat /proc/[0-9]*/stat 2>/dev/null | grep -q ') [^ZX] [0-9]* {pid} '"
-        wait = f"n=0; while [ $n -lt {_DEATH_LOOKS} ] && {lives}; do sleep 0.05; n=$((n + 1)); done"
+        wait = f"n=0; while [ $n -lt {DEATH_LOOKS} ] && {lives}; do sleep {DEATH_LOOK_S}; n=$((n + 1)); done"
         self._talk(lambda: self._shell_service(f"kill -9 -{pid} || kill -9 {pid}; {wait}", _SHORT_TIMEOUT_S))
 
     def _sha256s(self, paths: Sequence[str], prepare: str = "") -> dict[str, str | None]:
