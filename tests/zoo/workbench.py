@@ -114,10 +114,8 @@ def with_training_images(subject: Subject) -> Subject:
         array if is_bytes else np.rint(array * 255).astype(np.uint8) for array in (images, subject.calibration[0])
     )
     answers = np.asarray(subject.model(train if is_bytes else train * np.float32(scale), training=False))
-    is_single = answers.shape[1] == 1
-    labels = (answers[:, 0] > np.median(answers)).astype(int) if is_single else answers.argmax(1)
     np.savez(subject.folder / "data.npz", calibration_images=calibration)
-    np.savez(subject.folder / "train.npz", train_images=train, train_labels=labels)
+    np.savez(subject.folder / "train.npz", train_images=train, train_labels=answers.argmax(1))
     spec = subject.folder / f"{subject.name}.toml"
     training = '[training.data]\nkind = "numpy"\npath = "train.npz"\n'
     spec.write_text(f"{spec.read_text()}{training}[preprocessing]\nscale = {scale!r}\n")
