@@ -176,10 +176,10 @@ def _end_leftovers(run: str) -> None:
 def _kill_marked(mark: bytes) -> int:
     """Kill every process with this variable in its environment; return how many there were."""
     killed = 0
-    for environ in Path("/proc").glob("[0-9]*/environ"):
+    for process in psutil.pids():
         with suppress(OSError):  # another user's, or gone
-            if mark in environ.read_bytes().split(b"\0"):
-                os.kill(int(environ.parent.name), signal.SIGKILL)
+            if mark in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+                os.kill(process, signal.SIGKILL)
                 killed += 1
     return killed
 

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.devices.adb.discovery import list_devices, open_device
@@ -168,9 +169,16 @@ def test_runs_whose_marks_begin_alike_are_left_alone(host):
         other.kill()
 
 
+def test_processes_that_end_while_leftovers_are_looked_for_are_no_error(host, monkeypatch):
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    listed = psutil.pids()
+    monkeypatch.setattr(psutil, "pids", lambda: [ended.pid, *listed])
+    assert host.run(["echo", "done"], timeout_s=20, environment=MARKED).stdout == "done\n"
+
+
 def _running_on_this_host(argument: str) -> bool:
-    lines = [path.read_bytes().split(b"\0") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    return any(argument.encode() in line for line in lines)
+    return any(argument in (process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
 
 
 def test_a_program_on_this_host_has_its_own_peak_of_memory(host):

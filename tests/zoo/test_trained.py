@@ -66,7 +66,7 @@ def _shortened(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"steps": tuple(steps)})
 
 
-@pytest.mark.parametrize(("name", "recipe"), _cases())
+@pytest.mark.parametrize(("name", "recipe"), list(_cases()))
 def test_the_file_answers_as_the_trained_network(name: str, recipe: str, tmp_path: Path) -> None:
     subject = workbench.with_training_images(workbench.prepare(name, tmp_path))
     trained: list[Any] = []
