@@ -48,7 +48,7 @@ def network() -> tuple[bytes, dict[str, Any]]:
 
 def _quantized(network: tuple[bytes, dict[str, Any]], *rules: FormatRule) -> bytes:
     graph, samples = network
-    return quantizer.quantize(graph, list(rules), ranges=measure_ranges(graph, samples, "extremes"))
+    return quantizer.quantize(graph, list(rules), ranges=measure_ranges(graph, samples)["extremes"])
 
 
 def test_the_layer_with_coarse_weights_adds_most(network: tuple[bytes, dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from small_graphs import INPUT_SIZE, dense_graph, static_int8
 
 from harness.compression.graph import quantizer
 from harness.compression.graph.fidelity import mean_snr_db
+from harness.compression.graph.ranges import RULES
 from harness.compression.judges import run_graph
 from harness.compression.make import make_variant
 from harness.progress import SilentObserver
@@ -35,7 +36,7 @@ def test_a_graph_that_does_not_run_is_the_worst() -> None:
 
 
 @pytest.mark.training
-@pytest.mark.parametrize(("outlier", "best"), [(0.0, None), (40.0, "percentile")])
+@pytest.mark.parametrize(("outlier", "best"), [(0.0, None), (40.0, "error-1.5")])
 def test_rare_outliers_inside_are_cut_off_where_that_helps(tmp_path: Path, outlier: float, best: str | None) -> None:
     """One pixel in 100,000 makes an inner activation large that the next layer hardly reads."""
     import keras
@@ -58,6 +59,6 @@ def test_rare_outliers_inside_are_cut_off_where_that_helps(tmp_path: Path, outli
     (facts,) = card.step_facts
     figures = facts["ranges_snr_db"]
     assert figures[facts["ranges"]] == max(figures.values())
-    assert figures.keys() == {"extremes", "percentile"}
+    assert figures.keys() == set(RULES)
     if best:
         assert facts["ranges"] == best

@@ -152,7 +152,7 @@ def test_a_network_answers_nearer_to_its_float_self() -> None:
     (key,) = signature_keys(graph)
     (name,) = Interpreter(model_content=graph).get_signature_runner(key).get_input_details()
     samples = {key: [{name: one[None]} for one in smooth[:32]]}
-    ranges, moments = measure_ranges(graph, samples, "extremes"), measure_input_moments(graph, samples)
+    ranges, moments = measure_ranges(graph, samples)["extremes"], measure_input_moments(graph, samples)
     assert len(moments) == len(weights(graph)) == 4
     wanted = run_graph(graph, smooth[32:])
     grains: tuple[Any, ...] = ("channel", "tensor")

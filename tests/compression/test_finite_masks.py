@@ -96,7 +96,7 @@ NAMES = (
 def test_masked_attention_stays_near_to_float(name: str, depth: int) -> None:
     """Several layers share the constant of one mask."""
     graph, samples = _graph(_masks()[name], depth)
-    ranges = measure_ranges(graph, samples, "extremes")
+    ranges = measure_ranges(graph, samples)["extremes"]
     shortened, fitted = with_finite_masks(graph, ranges)
     for activations, least_db in LEAST_DB.items():
         made = quantizer.quantize(shortened, [FormatRule("int8", activations)], ranges=fitted)  # type: ignore[arg-type]
@@ -107,5 +107,5 @@ def test_masked_attention_stays_near_to_float(name: str, depth: int) -> None:
 
 def test_sums_without_masks_are_left_alone() -> None:
     graph, samples = _graph(lambda scores, counts: scores + CAUSAL * -2.0 + counts[:, None])
-    ranges = measure_ranges(graph, samples, "extremes")
+    ranges = measure_ranges(graph, samples)["extremes"]
     assert with_finite_masks(graph, ranges) == (graph, ranges)

@@ -11,7 +11,7 @@ from small_graphs import INPUT_SIZE, dense_graph
 
 from harness.compression.calibration import CalibrationRequest, calibration_samples
 from harness.compression.graph import quantizer
-from harness.compression.graph.ranges import measure_ranges
+from harness.compression.graph.ranges import ERROR_POWERS, RULES, measure_ranges
 from harness.spec.model import Data, ModelSpec, find_model
 
 GRAPH = quantizer.prepare(dense_graph())
@@ -49,12 +49,12 @@ def test_samples_are_spread_over_the_classes(tmp_path: Path, one_hot: bool) -> N
     assert np.bincount(labels[places]).tolist() == [5, 5, 2]
 
 
-@pytest.mark.parametrize("rule", ["extremes", "percentile"])
-def test_ranges_are_those_of_all_samples_in_any_order(rule: str) -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_inputs_and_outputs_keep_the_extremes_of_all_samples(rule: str) -> None:
     samples = [{"in": row[None]} for row in VALUES]
     expected = {"in": VALUES, "out": VALUES @ _weights().T}
     for order in (samples, samples[::-1]):
-        ranges = measure_ranges(GRAPH, {quantizer.SIGNATURE: order}, rule)
+        ranges = measure_ranges(GRAPH, {quantizer.SIGNATURE: order})[rule]
         assert ranges.keys() == expected.keys()
         for name, values in expected.items():
             assert ranges[name]["min"] == pytest.approx(values.min(), rel=1e-5)
@@ -67,29 +67,75 @@ def _weights() -> np.ndarray:
     return weights(GRAPH)["weights"].values
 
 
-@pytest.mark.training
-def test_percentile_cuts_inner_outliers_alone() -> None:
-    """One value in 200,000 is an outlier: inner tensors lose it, but the logits and the output do not."""
+INNER = np.random.default_rng(1).standard_t(4, (50, 2000)).astype(np.float32)
+"""Values with heavy tails; one sample is ten times as large as the others."""
+INNER[7] *= 10
+
+
+@pytest.fixture(scope="module")
+def inner_ranges() -> dict[str, dict[str, tuple[float, float]]]:
+    """Ranges by rule of a network whose inner tensors are 2 * INNER and its halves, which softmax reads."""
     import keras
     import tensorflow as tf
 
     image = keras.Input((2000,), batch_size=1)
-    inner = keras.layers.ReLU(name="inner")(image * 2.0)
+    inner = keras.layers.LeakyReLU(0.999, name="inner")(image * 2.0)
+    few = keras.layers.Dense(20, kernel_initializer="ones", name="few")(inner)
     logits = keras.layers.Reshape((40, 50))(inner * 0.5)
-    network = keras.Model(image, keras.layers.Softmax()(logits))
+    network = keras.Model(image, [keras.layers.Softmax()(logits), keras.layers.Dense(3)(few)])
     graph = quantizer.prepare(bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert()))
-    images = np.random.default_rng(1).uniform(0, 1, (100, 2000)).astype(np.float32)
-    images[7, 7] = 100
     from ai_edge_litert.interpreter import Interpreter
 
     (name,) = Interpreter(model_content=graph).get_signature_runner().get_input_details()
-    samples = {quantizer.SIGNATURE: [{name: image[None]} for image in images]}
-    cut, whole = (measure_ranges(graph, samples, rule) for rule in ("percentile", "extremes"))
-    tops = {key: (float(cut[key]["max"].item()), float(whole[key]["max"].item())) for key in whole}
-    cut_tops = [pair[0] for pair in tops.values() if pair[1] == 200]
-    assert cut_tops
-    assert max(cut_tops) == pytest.approx(2, rel=1e-3)
-    assert all(pair[0] == pair[1] for pair in tops.values() if pair[1] <= 100)
+    samples = [{name: image[None]} for image in INNER]
+    found = [measure_ranges(graph, {quantizer.SIGNATURE: order}) for order in (samples, samples[::-1])]
+    assert found[0] == found[1]
+    return {
+        rule: {tensor: (ends["min"].item(), ends["max"].item()) for tensor, ends in ranges.items()}
+        for rule, ranges in found[0].items()
+    }
+
+
+def _doubled(ranges: dict[str, dict[str, tuple[float, float]]], rule: str) -> tuple[float, float]:
+    """Return the range of 2 * INNER."""
+    (name,) = (
+        name for name, ends in ranges["extremes"].items() if ends == pytest.approx((2 * INNER.min(), 2 * INNER.max()))
+    )
+    return ranges[rule][name]
+
+
+@pytest.mark.training
+def test_means_end_at_the_means_of_the_extremes_of_samples(inner_ranges: Any) -> None:
+    expected = (2 * INNER.min(axis=1).astype(np.float64).mean(), 2 * INNER.max(axis=1).astype(np.float64).mean())
+    assert _doubled(inner_ranges, "mean") == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("rule", ERROR_POWERS)
+def test_no_other_range_has_much_less_error(inner_ranges: Any, rule: str) -> None:
+    """By brute force: values are cut off and rounded to 256 steps, one of which is zero."""
+
+    def error(low: float, high: float) -> float:
+        step = (high - low) / 255
+        zero = np.round(low / step)
+        codes = np.clip(np.round(2.0 * INNER / step), zero, zero + 255)
+        return float((np.abs(codes * step - 2.0 * INNER) ** ERROR_POWERS[rule]).sum())
+
+    whole = _doubled(inner_ranges, "extremes")
+    lows, highs = (np.linspace(0.02, 1, 50) * end for end in whole)
+    least = min(error(low, high) for low in lows for high in highs)
+    found = error(*_doubled(inner_ranges, rule))
+    assert found < 0.9 * error(*whole)
+    assert found < 1.03 * least
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("rule", RULES)
+def test_logits_and_tensors_of_few_values_keep_their_extremes(inner_ranges: Any, rule: str) -> None:
+    inner = 2.0 * INNER.astype(np.float64) * np.where(INNER < 0, 0.999, 1)
+    for values, count in ((INNER, 1), (inner / 2, 2), (inner.sum(axis=1), 1)):
+        ends = pytest.approx((values.min(), values.max()), rel=1e-4)
+        assert sum(found == ends for found in inner_ranges[rule].values()) == count
 
 
 @pytest.mark.parametrize(("kind", "given", "taken"), [("uint8", 200, 200), ("int8", -3.6, -4), ("int32", 70000, 70000)])
@@ -118,7 +164,7 @@ def test_masked_scores_get_no_weight_and_others_keep_theirs(activations: Any, hi
     converter = tf.lite.TFLiteConverter.from_concrete_functions([attend.get_concrete_function()], attend)
     graph = quantizer.prepare(bytes(converter.convert()))
     (name,) = Interpreter(model_content=graph).get_signature_runner().get_input_details()
-    ranges = measure_ranges(graph, {quantizer.SIGNATURE: [{name: row[None]} for row in VALUES]}, "extremes")
+    ranges = measure_ranges(graph, {quantizer.SIGNATURE: [{name: row[None]} for row in VALUES]})["extremes"]
     made = quantizer.quantize(graph, [quantizer.FormatRule("int8", activations)], ranges=ranges)
     runner = Interpreter(model_content=made).get_signature_runner()
     for row in VALUES[:5]:

@@ -66,7 +66,7 @@ def _tensor(name: str, shape: list[int], buffer: int) -> schema.TensorT:
 def static_ranges(graph: bytes, samples: list[dict[str, Any]]) -> Ranges:
     """Return the extremes of a float graph's activations over samples."""
     (signature,) = signature_keys(graph)
-    return measure_ranges(graph, {signature: samples}, "extremes")
+    return measure_ranges(graph, {signature: samples})["extremes"]
 
 
 def static_int8(graph: bytes, samples: list[dict[str, Any]]) -> bytes:

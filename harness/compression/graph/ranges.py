@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 Ranges = dict[str, dict[str, NDArray[Any]]]
 """Smallest and largest value (`min`, `max`) of each tensor, by its name."""
 
-CLIPPED_SHARES = {"extremes": 0.0, "percentile": 1e-5}
-"""By rule, the share of a tensor's values over all samples that may lie outside each end of its range."""
+ERROR_POWERS = {"error-2": 2.0, "error-1.5": 1.5}
+"""By rule, the power of the errors whose sum is smallest."""
+RULES = ("extremes", "mean", *ERROR_POWERS)
+"""How a tensor's range follows from its values over all samples, see `_Seen`."""
 
 SMALLEST_RANGE = 1e-5
 """Activations of untrained networks fade to nothing; a scale fitted to that overflows the runtime's limit of ReLU6
@@ -42,15 +45,21 @@ _PASSING = frozenset(
 """Operators that write the values that they read: where their output must not be cut off, neither must their input."""
 
 _LARGEST = 1e38
+_FEW = 64
+"""A tensor of fewer values per sample is never cut off: each of them may decide."""
+_BIN_BITS = 14
+"""Leading bits of a float32 that name its bin: the sign, the exponent and 5 bits of the fraction."""
+_SHARES = np.geomspace(1, 1 / 256, 129)
+"""Of an end of the range of all values, the ends that are tried."""
+_STEPS = 255
 
 
 def measure_ranges(
-    graph: bytes, samples: SampleSets, rule: str, progress: Callable[[int, int, str], None] | None = None
-) -> Ranges:
-    """Return the range of every activation over all samples, by one of `CLIPPED_SHARES`.
+    graph: bytes, samples: SampleSets, progress: Callable[[str, int, int, str], None] | None = None
+) -> dict[str, Ranges]:
+    """Return the range of every activation over all samples, by each of `RULES`.
 
-    Inputs, outputs and logits are never cut off, and neither is a tensor of so few values that the share is less than
-    one of them. The order of the samples does not matter.
+    Inputs, outputs, logits and tensors of few values are never cut off. The order of the samples does not matter.
     """
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter
@@ -58,50 +67,77 @@ def measure_ranges(
     model = schema.Model.GetRootAs(graph, 0)
     interpreter = Interpreter(model_content=graph, num_threads=1, experimental_preserve_all_tensors=True)
     whole = _never_clipped(model)
-    tails: dict[str, _Tails] = {}
+    tensors: dict[str, _Seen] = {}
     for key, sets in samples.items():
         runner = interpreter.get_signature_runner(key)
         for place, sample in enumerate(sets):
             if progress is not None:
-                progress(len(sets), place, rule)
+                progress("measuring ranges", len(sets), place, "")
             interpreter.reset_all_variables()
             runner(**sample)
             for tensor, values in activations(model, interpreter):
                 if tensor.Type() != schema.TensorType.FLOAT32:
                     continue
                 name = tensor_name(tensor)
-                if name not in tails:
-                    share = 0.0 if name in whole else CLIPPED_SHARES[rule]
-                    tails[name] = _Tails(1 + int(share * values.size * len(sets)))
-                tails[name].add(values)
-    return {name: found.range() for name, found in tails.items() if found.low.size}
+                is_whole = name in whole or values.size < _FEW
+                tensors.setdefault(name, _Seen(is_whole)).add(values)
+    found = {name: seen for name, seen in tensors.items() if seen.lows}
+    return {rule: {name: seen.range(rule) for name, seen in found.items()} for rule in RULES}
 
 
-class _Tails:
-    """The `keep` smallest and largest of all values that were added."""
+class _Seen:
+    """What values a tensor had over all samples, but for infinities and what stands for them."""
 
-    def __init__(self, keep: int) -> None:
-        self.keep = keep
-        self.low = self.high = np.empty(0, np.float32)
-        self.is_masked = False
+    def __init__(self, is_whole: bool) -> None:
+        self.is_whole = is_whole
+        self.lows: list[float] = []
+        self.highs: list[float] = []
+        self._counts = np.zeros(0 if is_whole else 1 << _BIN_BITS, np.int64)
+        self._is_masked = False
 
     def add(self, values: NDArray[np.float32]) -> None:
-        flat = values[(values > MASKED) & (values < _LARGEST)]
-        self.is_masked |= bool((values <= MASKED).any())
-        self.high = -self._smallest(-self.high, -flat)
-        self.low = self._smallest(self.low, flat)
+        """Add the values of one sample."""
+        inside = (values > MASKED) & (values < _LARGEST)
+        self._is_masked |= bool((values <= MASKED).any())
+        kept = values[inside]
+        if not kept.size:
+            return
+        self.lows.append(float(kept.min()))
+        self.highs.append(float(kept.max()))
+        if not self.is_whole:
+            bins = kept.view(np.uint32) >> (32 - _BIN_BITS)
+            self._counts += np.bincount(bins, minlength=self._counts.size)
 
-    def _smallest(self, kept: NDArray[np.float32], more: NDArray[np.float32]) -> NDArray[np.float32]:
-        if kept.size == self.keep:
-            more = more[more < kept.max()]
-        merged = np.concatenate([kept, more])
-        return np.partition(merged, self.keep - 1)[: self.keep] if merged.size > self.keep else merged
+    def range(self, rule: str) -> dict[str, NDArray[Any]]:
+        """Return the smallest and largest value that one of `RULES` keeps.
 
-    def range(self) -> dict[str, NDArray[Any]]:
-        low, high = self.low.max(keepdims=True), self.high.min(keepdims=True)
-        if self.is_masked:
-            low = low - np.float32(MASK_DISTANCE)
-        return {"min": low, "max": np.maximum(high, low + np.float32(SMALLEST_RANGE))}
+        `extremes` keeps all; `mean` ends at the means of the samples' extremes, so that few samples cannot stretch it.
+        The others have the least sum of errors to a power, of cutting off and of rounding to 256 steps: the squared
+        error (Sung et al. 2015, arXiv:1511.06488), or one that minds what is cut off less.
+        """
+        low, high = min(self.lows), max(self.highs)
+        if not self.is_whole and rule == "mean":  # `fsum` is exact in any order
+            low, high = (math.fsum(ends) / len(ends) for ends in (self.lows, self.highs))
+        elif not self.is_whole and rule in ERROR_POWERS:
+            low, high = self._least_error(low, high, ERROR_POWERS[rule])
+        if self._is_masked:
+            low -= MASK_DISTANCE
+        return _ends(low, max(high, low + SMALLEST_RANGE))
+
+    def _least_error(self, low: float, high: float, power: float) -> tuple[float, float]:
+        (bins,) = self._counts.nonzero()
+        middles = ((bins.astype(np.uint32) << (32 - _BIN_BITS)) + (1 << (31 - _BIN_BITS))).view(np.float32)
+        order = np.argsort(middles)
+        values, counts = middles[order].astype(np.float64), self._counts[bins[order]].astype(np.float64)
+        lows, highs = (np.unique(np.float64(end) * _SHARES) for end in (min(low, 0.0), max(high, 0.0)))
+        below = (np.maximum(lows[:, None] - values, 0) ** power) @ counts
+        above = (np.maximum(values - highs[:, None], 0) ** power) @ counts
+        rounded = np.append(0, np.cumsum(np.where(np.abs(values) < SMALLEST_RANGE, 0, counts)))  # zero is a step
+        inside = rounded[np.searchsorted(values, highs)] - rounded[np.searchsorted(values, lows)][:, None]
+        half_steps = (highs - lows[:, None]) / _STEPS / 2
+        errors = below[:, None] + above + half_steps**power / (power + 1) * inside
+        lowest, highest = np.unravel_index(errors.argmin(), errors.shape)
+        return float(lows[lowest]), float(highs[highest])
 
 
 def _never_clipped(model: FlatbufferObject) -> set[str]:
@@ -120,10 +156,10 @@ def _never_clipped(model: FlatbufferObject) -> set[str]:
     return whole
 
 
-def ranges_file(folder: Path, graph: bytes, samples: SampleSets, rule: str) -> Path:
+def ranges_file(folder: Path, graph: bytes, samples: SampleSets) -> Path:
     """Return the file of a graph's ranges over samples: its name is a hash of all that decides them."""
     digest = hashlib.sha256(graph)
-    digest.update(f"{rule} {MASKED} {MASK_DISTANCE}".encode())
+    digest.update(f"{ERROR_POWERS} {_FEW} {_BIN_BITS} {MASKED} {MASK_DISTANCE}".encode())
     for key, sets in samples.items():
         for sample in sets:
             for name, values in sample.items():
@@ -132,18 +168,23 @@ def ranges_file(folder: Path, graph: bytes, samples: SampleSets, rule: str) -> P
     return folder / f"{digest.hexdigest()}.json"
 
 
-def read_ranges(file: Path) -> Ranges | None:
-    """Return the ranges in a file, None if there is none."""
+def read_ranges(file: Path) -> dict[str, Ranges] | None:
+    """Return the ranges in a file by rule, None if there is none."""
     if not file.is_file():
         return None
     stored = json.loads(file.read_text(encoding="utf-8"))
-    return {
-        name: {end: np.array(values, np.float32) for end, values in found.items()} for name, found in stored.items()
-    }
+    return {rule: {name: _ends(*ends) for name, ends in found.items()} for rule, found in stored.items()}
 
 
-def write_ranges(file: Path, ranges: Ranges) -> None:
-    """Write ranges, all or nothing."""
+def write_ranges(file: Path, ranges: dict[str, Ranges]) -> None:
+    """Write ranges by rule, all or nothing."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: {end: values.tolist() for end, values in found.items()} for name, found in ranges.items()}
+    content = {
+        rule: {name: [float(ends["min"][0]), float(ends["max"][0])] for name, ends in found.items()}
+        for rule, found in ranges.items()
+    }
     write_atomically(file, json.dumps(content).encode())
+
+
+def _ends(low: float, high: float) -> dict[str, NDArray[Any]]:
+    return {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}

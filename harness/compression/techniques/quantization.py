@@ -67,9 +67,10 @@ class QuantizationSettings(TechniqueSettings):
     calibration: Literal["data", "random"] = "data"
     """`random` calibrates on noise: the latency is real, the accuracy is not."""
     calibration_samples: int = Field(default=200, ge=1, le=100_000)
-    ranges: Literal["best", "extremes", "percentile"] = "best"
-    """`extremes` cuts off no value of the samples; `percentile` ignores the outermost 0.001 % of an inner tensor's;
-    `best` takes the one with which the outputs are nearer to the float model's on the samples."""
+    ranges: Literal["best", "extremes", "mean", "error-2", "error-1.5"] = "best"
+    """`extremes` cuts off no value of the samples. The others cut off inner tensors: `mean` at the means of each
+    sample's extremes, `error-2` and `error-1.5` where the sum of all errors to this power is smallest. `best` takes
+    the one with which the outputs are nearest to the float model's on the samples."""
     max_drop_points: float | None = Field(default=None, gt=0, le=100)
     """Give layers their precision back, those that add most noise per byte first, until at most this many points of
     top-1 are lost; of answers, if there are no labels."""
@@ -243,28 +244,28 @@ def _ranges(
     from harness.compression.graph.fidelity import mean_snr_db
     from harness.compression.graph.finite_masks import with_finite_masks
 
-    if settings.ranges != "best":
-        return with_finite_masks(graph, _ranges_by(settings.ranges, work, graph, samples))
+    found = _measured_ranges(work, graph, samples)
     is_fine = settings.activations == "int16"  # where cutting off gains no resolution that is missing
-    if is_fine or settings.calibration == "random":
-        return with_finite_masks(graph, _ranges_by("extremes", work, graph, samples))
-    candidates = {
-        rule: with_finite_masks(graph, _ranges_by(rule, work, graph, samples)) for rule in ("extremes", "percentile")
-    }
-    nearness = {rule: mean_snr_db(graph, make(*pair), samples) for rule, pair in candidates.items()}
+    if settings.ranges != "best" or is_fine or settings.calibration == "random":
+        return with_finite_masks(graph, found["extremes" if settings.ranges == "best" else settings.ranges])
+    nearness: dict[str, float] = {}
+    candidates = {rule: with_finite_masks(graph, ranges) for rule, ranges in found.items()}
+    for rule, pair in candidates.items():
+        work.progress("comparing rules for ranges", len(candidates), len(nearness), rule)
+        nearness[rule] = mean_snr_db(graph, make(*pair), samples)
     best = max(nearness, key=nearness.__getitem__)
     work.report(ranges=best, ranges_snr_db={rule: round(value, 1) for rule, value in nearness.items()})
     return candidates[best]
 
 
-def _ranges_by(rule: str, work: RecipeState, graph: bytes, samples: SampleSets) -> Ranges:
-    """Return ranges that are measured once for a graph and its samples, then kept for the next recipe."""
+def _measured_ranges(work: RecipeState, graph: bytes, samples: SampleSets) -> dict[str, Ranges]:
+    """Return ranges by rule, which are measured once for a graph and its samples, then kept for the next recipe."""
     from harness.compression.graph.ranges import measure_ranges, ranges_file, read_ranges, write_ranges
 
-    file = ranges_file(work.kept_folder() / "ranges", graph, samples, rule)
+    file = ranges_file(work.kept_folder() / "ranges", graph, samples)
     ranges = read_ranges(file)
     if ranges is None:
-        ranges = measure_ranges(graph, samples, rule, functools.partial(work.progress, "measuring ranges"))
+        ranges = measure_ranges(graph, samples, work.progress)
         write_ranges(file, ranges)
     return ranges
 
