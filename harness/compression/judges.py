@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from harness.compression.calibration import in_type
 from harness.compression.graph.fidelity import SAMPLES, output_snr_db
 from harness.datasets.labelled import choose_samples, class_scores, fit_dataset, load_dataset, scored_output
+from harness.datasets.training import LabelledImages, as_input, load_training_data
 from harness.errors import CompressionError, Failure, FailureClass
+from harness.spec.model import KerasDataset, ModelSpec, TfdsDataset
 from harness.tflite.flatbuffer import read_graph
 from harness.tflite.interpreter import interpret
 
@@ -114,24 +116,26 @@ class Drop:
 def drop_judge(work: RecipeState, max_drop_points: float, samples: SampleSets) -> DropJudge:
     """Return who judges by held-back training images, else by the test images, else by the float model's own answers.
 
+    Training images that cannot be downloaded are no obstacle if there are test images.
+
     An answer that differs from the float model's may have been right before, so the share of those is the most that
     can be lost. Raises `CompressionError` for a model without labels whose output is no answer among classes.
     """
     reference = work.float_graph()
     facts = read_graph(reference, name=work.model.name)
     scored = scored_output(work.model, facts)
-    if work.model.training is not None:
-        from harness.datasets.training import as_input, load_training_data
-
-        held_back = load_training_data(work.model, facts.inputs[0].shape[1:]).validation
+    held_back, dataset = _held_back(work.model, facts.inputs[0].shape[1:]), load_dataset(work.model)
+    if isinstance(held_back, LabelledImages):
         count = min(BUDGET_SAMPLES, len(held_back))
         inputs, labels = as_input(held_back.images[:count], work.model.preprocessing), held_back.labels[:count]
         source = "held-back training images"
-    elif (dataset := load_dataset(work.model)) is not None:
+    elif dataset is not None:
         chosen = choose_samples(fit_dataset(dataset, work.model, facts), BUDGET_SAMPLES)
         assert chosen.labels is not None  # noqa: S101 - chosen from a data set
         inputs, labels, scored = chosen.inputs[0], chosen.labels, chosen.scored
         source = "test images, which also serve for the final accuracy: it is a little too kind"
+    elif held_back is not None:
+        raise held_back
     else:
         inputs = _single_inputs(work, samples)
         labels = None
@@ -142,6 +146,18 @@ def drop_judge(work: RecipeState, max_drop_points: float, samples: SampleSets) -
             raise _unlabelled(work, "its output is no answer among classes")
         labels = answers.argmax(1)
     return DropJudge(max_drop_points, inputs, labels, answers, scored, f"{len(inputs)} {source}")
+
+
+def _held_back(model: ModelSpec, input_shape: tuple[int, ...]) -> LabelledImages | CompressionError | None:
+    """Return images that are never trained on, why there are none, or None for a model without training images."""
+    if model.training is None:
+        return None
+    try:
+        return load_training_data(model, input_shape).validation
+    except CompressionError as error:
+        if not isinstance(model.training.data, KerasDataset | TfdsDataset):
+            raise  # a file that the model names
+        return error
 
 
 def _single_inputs(work: RecipeState, samples: SampleSets) -> Array:

@@ -15,7 +15,7 @@ from harness.datasets.training import describe_training_data
 from harness.spec.model import ModelSpec
 from harness.spec.recipe import Recipe
 
-GENERATION = 13
+GENERATION = 14
 """Raised when harness itself comes to make other bytes of the same inputs."""
 
 _GRAPH_LIBRARIES = ("ai-edge-litert", "litert-quantizer")

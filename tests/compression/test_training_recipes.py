@@ -15,7 +15,7 @@ from harness.compression.make import make_variant
 from harness.datasets.labelled import choose_samples, load_dataset
 from harness.errors import CompressionError, FailureClass
 from harness.progress import SilentObserver
-from harness.spec.model import ModelSpec, load_model_spec
+from harness.spec.model import ModelSpec, TfdsDataset, load_model_spec
 from harness.spec.recipe import Recipe, Step
 from harness.tflite.interpreter import interpret
 from harness.tflite.variant import Variant
@@ -282,6 +282,14 @@ def test_an_accuracy_budget_reverts_layers_of_a_real_file(model: ModelSpec, cach
     assert facts["judged_on"] == "300 held-back training images"
     assert facts["budget_kept"] == (facts["drop_upper_points"] <= 3.0)
     assert facts["noisiest_layers"]
+
+
+def test_test_images_judge_where_training_images_cannot_be_downloaded(model: ModelSpec, tmp_path: Path) -> None:
+    assert model.training is not None
+    away = model.training.model_copy(update={"data": TfdsDataset(kind="tfds", name="no_such_data_set")})
+    step = ("quantization", {"weights": "int4", "activations": "int8", "max_drop_points": 3.0})
+    facts = _make(model.model_copy(update={"training": away}), tmp_path, step).card.step_facts[0]
+    assert "test images" in facts["judged_on"]
 
 
 def test_a_student_of_ones_own_learns_and_one_that_does_not_fit_is_told(model: ModelSpec, tmp_path: Path) -> None:
