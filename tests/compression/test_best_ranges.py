@@ -9,7 +9,7 @@ import pytest
 from small_graphs import INPUT_SIZE, dense_graph, static_int8
 
 from harness.compression.graph import quantizer
-from harness.compression.graph.fidelity import mean_snr_db
+from harness.compression.graph.fidelity import mean_snr_db, outputs
 from harness.compression.graph.ranges import RULES
 from harness.compression.judges import run_graph
 from harness.compression.make import make_variant
@@ -26,13 +26,15 @@ def test_the_figure_is_that_of_numpy() -> None:
     made = static_int8(GRAPH, SAMPLES)
     exact, found = (run_graph(graph, INPUTS).astype(np.float64) for graph in (GRAPH, made))
     wanted = 10 * np.log10(np.square(exact).sum() / np.square(found - exact).sum())
-    assert mean_snr_db(GRAPH, made, {quantizer.SIGNATURE: SAMPLES}) == pytest.approx(wanted, abs=0.01)
-    assert mean_snr_db(GRAPH, GRAPH, {quantizer.SIGNATURE: SAMPLES}) == 100
+    samples = {quantizer.SIGNATURE: SAMPLES}
+    assert mean_snr_db(outputs(GRAPH, samples), made, samples) == pytest.approx(wanted, abs=0.01)
+    assert mean_snr_db(outputs(GRAPH, samples), GRAPH, samples) == 100
 
 
 def test_a_graph_that_does_not_run_is_the_worst() -> None:
     broken = dense_graph(custom_operator="MyOp")
-    assert mean_snr_db(GRAPH, quantizer.prepare(broken), {quantizer.SIGNATURE: SAMPLES}) == -100
+    samples = {quantizer.SIGNATURE: SAMPLES}
+    assert mean_snr_db(outputs(GRAPH, samples), quantizer.prepare(broken), samples) == -100
 
 
 @pytest.mark.training

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from harness.compression.calibration import SampleSets
 
 SAMPLES = 32
-"""Enough to tell two rules for ranges apart; each costs a run of both graphs."""
+"""Enough to tell rules for ranges apart."""
 _HIGHEST_DB = 100.0
 """Outputs that are equal."""
 
 
-def mean_snr_db(floats: bytes, made: bytes, samples: SampleSets) -> float:
-    """Return the mean of `output_snr_db`."""
-    return float(np.mean(output_snr_db(floats, made, samples) or [_HIGHEST_DB]))
+Outputs = dict[str, list[dict[str, NDArray[Any]]]]
+"""By signature and sample, every output by its name."""
+
+
+def mean_snr_db(wanted: Outputs, made: bytes, samples: SampleSets) -> float:
+    """Return the mean signal to noise of all outputs of a graph, where `wanted` is what they should be."""
+    return float(np.mean(_output_snr_db(wanted, made, samples) or [_HIGHEST_DB]))
 
 
 def output_snr_db(floats: bytes, made: bytes, samples: SampleSets) -> list[float]:
@@ -25,30 +30,36 @@ def output_snr_db(floats: bytes, made: bytes, samples: SampleSets) -> list[float
 
     Both graphs have the same signatures, with inputs and outputs of the same types. One that does not run has -100 dB.
     """
-    try:
-        return _snr_db(floats, made, samples)
-    except (RuntimeError, ValueError):  # such a file is refused for its own reasons, in words
-        return [-_HIGHEST_DB]
+    return _output_snr_db(outputs(floats, samples), made, samples)
 
 
-def _snr_db(floats: bytes, made: bytes, samples: SampleSets) -> list[float]:
+def outputs(graph: bytes, samples: SampleSets) -> Outputs:
+    """Return what a graph answers to the first `SAMPLES` of each signature."""
     from ai_edge_litert.interpreter import Interpreter
 
-    found = []
-    interpreters = [Interpreter(model_content=content) for content in (floats, made)]
+    interpreter = Interpreter(model_content=graph)
+    found: Outputs = {}
     for key, sets in samples.items():
-        signal: dict[str, float] = {}
-        noise: dict[str, float] = {}
-        runners = [interpreter.get_signature_runner(key) for interpreter in interpreters]
+        runner = interpreter.get_signature_runner(key)
         for sample in sets[:SAMPLES]:
-            for interpreter in interpreters:
-                interpreter.reset_all_variables()
-            wanted, outputs = (runner(**sample) for runner in runners)
-            for name, values in wanted.items():
-                exact, other = (array.astype(np.float64) for array in (values, outputs[name]))
-                signal[name] = signal.get(name, 0.0) + float(np.square(exact).sum())
-                noise[name] = noise.get(name, 0.0) + float(np.square(other - exact).sum())
-        found += [_decibels(signal[name], noise[name]) for name in signal]
+            interpreter.reset_all_variables()
+            found.setdefault(key, []).append(runner(**sample))
+    return found
+
+
+def _output_snr_db(wanted: Outputs, made: bytes, samples: SampleSets) -> list[float]:
+    try:
+        answers = outputs(made, samples)
+    except (RuntimeError, ValueError):  # such a file is refused for its own reasons, in words
+        return [-_HIGHEST_DB]
+    found = []
+    for key, exact in wanted.items():
+        for name in exact[0]:
+            pairs = [
+                (one[name].astype(np.float64), other[name]) for one, other in zip(exact, answers[key], strict=True)
+            ]
+            signal = sum(float(np.square(one).sum()) for one, _ in pairs)
+            found.append(_decibels(signal, sum(float(np.square(other - one).sum()) for one, other in pairs)))
     return found
 
 

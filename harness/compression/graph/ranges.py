@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Ranges = dict[str, dict[str, NDArray[Any]]]
 """Smallest and largest value (`min`, `max`) of each tensor, by its name."""
 
-ERROR_POWERS = {"error-2": 2.0, "error-1.5": 1.5}
+ERROR_POWERS = {"error-2": 2.0, "error-1.5": 1.5, "midway": 2.0}
 """By rule, the power of the errors whose sum is smallest."""
 RULES = ("extremes", "mean", *ERROR_POWERS)
 """How a tensor's range follows from its values over all samples, see `_Seen`."""
@@ -113,13 +113,21 @@ class _Seen:
 
         `extremes` keeps all; `mean` ends at the means of the samples' extremes, so that few samples cannot stretch it.
         The others have the least sum of errors to a power, of cutting off and of rounding to 256 steps: the squared
-        error (Sung et al. 2015, arXiv:1511.06488), or one that minds what is cut off less.
+        error (Sung et al. 2015, arXiv:1511.06488), or one that minds what is cut off less. `midway` lies halfway from
+        there to `mean`: errors overlook samples that are rare, means overlook values that are.
         """
         low, high = min(self.lows), max(self.highs)
-        if not self.is_whole and rule == "mean":  # `fsum` is exact in any order
-            low, high = (math.fsum(ends) / len(ends) for ends in (self.lows, self.highs))
-        elif not self.is_whole and rule in ERROR_POWERS:
-            low, high = self._least_error(low, high, ERROR_POWERS[rule])
+        if self.is_whole or rule == "extremes":
+            return self._ends(low, high)
+        means = [math.fsum(ends) / len(ends) for ends in (self.lows, self.highs)]  # exact in any order
+        if rule == "mean":
+            return self._ends(*means)
+        ends = self._least_error(low, high, ERROR_POWERS[rule])
+        if rule == "midway":
+            ends = (ends[0] + means[0]) / 2, (ends[1] + means[1]) / 2
+        return self._ends(*ends)
+
+    def _ends(self, low: float, high: float) -> dict[str, NDArray[Any]]:
         if self._is_masked:
             low -= MASK_DISTANCE
         return _ends(low, max(high, low + SMALLEST_RANGE))

@@ -67,10 +67,11 @@ class QuantizationSettings(TechniqueSettings):
     calibration: Literal["data", "random"] = "data"
     """`random` calibrates on noise: the latency is real, the accuracy is not."""
     calibration_samples: int = Field(default=200, ge=1, le=100_000)
-    ranges: Literal["best", "extremes", "mean", "error-2", "error-1.5"] = "best"
+    ranges: Literal["best", "extremes", "mean", "error-2", "error-1.5", "midway"] = "best"
     """`extremes` cuts off no value of the samples. The others cut off inner tensors: `mean` at the means of each
-    sample's extremes, `error-2` and `error-1.5` where the sum of all errors to this power is smallest. `best` takes
-    the one with which the outputs are nearest to the float model's on the samples."""
+    sample's extremes, `error-2` and `error-1.5` where the sum of all errors to this power is smallest, `midway` halfway
+    between `mean` and `error-2`. `best` takes the one with which the outputs are nearest to the float model's on the
+    samples."""
     max_drop_points: float | None = Field(default=None, gt=0, le=100)
     """Give layers their precision back, those that add most noise per byte first, until at most this many points of
     top-1 are lost; of answers, if there are no labels."""
@@ -241,7 +242,7 @@ def _ranges(
 
     They come with the graph that they are for, whose masks reach no further than they need to.
     """
-    from harness.compression.graph.fidelity import mean_snr_db
+    from harness.compression.graph.fidelity import mean_snr_db, outputs
     from harness.compression.graph.finite_masks import with_finite_masks
 
     found = _measured_ranges(work, graph, samples)
@@ -249,10 +250,11 @@ def _ranges(
     if settings.ranges != "best" or is_fine or settings.calibration == "random":
         return with_finite_masks(graph, found["extremes" if settings.ranges == "best" else settings.ranges])
     nearness: dict[str, float] = {}
+    wanted = outputs(graph, samples)
     candidates = {rule: with_finite_masks(graph, ranges) for rule, ranges in found.items()}
     for rule, pair in candidates.items():
         work.progress("comparing rules for ranges", len(candidates), len(nearness), rule)
-        nearness[rule] = mean_snr_db(graph, make(*pair), samples)
+        nearness[rule] = mean_snr_db(wanted, make(*pair), samples)
     best = max(nearness, key=nearness.__getitem__)
     work.report(ranges=best, ranges_snr_db={rule: round(value, 1) for rule, value in nearness.items()})
     return candidates[best]
