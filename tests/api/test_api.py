@@ -15,6 +15,7 @@ import harness
 from harness.analysis.result_row import COLUMNS, INVOCATION_COLUMNS, kind_of, unit_of
 from harness.cli.main import app
 from harness.errors import Failure, FailureClass, MissingPrerequisiteError, UsageError
+from harness.export.text_formats import PAPER_COLUMNS
 from harness.store import schema
 from harness.store.records import SweepStatus
 from harness.store.store import Store
@@ -159,6 +160,12 @@ def test_columns_can_be_chosen(folder, capsys):
     validate("export-summary", json.loads(capsys.readouterr().out))
     with pytest.raises(UsageError, match="There is no column 'nosuch'"):
         export(folder, "--columns", "nosuch")
+
+
+def test_columns_of_a_page_are_those_of_paper_in_any_format(folder, capsys):
+    export(folder, "--format", "markdown", "--columns", "page")
+    heading = capsys.readouterr().out.splitlines()[0]
+    assert [name.strip().replace("\\", "") for name in heading.strip("|").split("|")] == list(PAPER_COLUMNS)
 
 
 def test_a_table_for_paper_has_few_columns(folder, capsys):

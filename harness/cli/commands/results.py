@@ -106,7 +106,11 @@ def export(
     form: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "csv",
     rows: Annotated[str, typer.Option(help="One row per cell (summary) or invocation (invocations).")] = "summary",
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Only these columns; default: all, for latex a page's width.")
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Only these columns, or page for those that fit a page; default: all, for latex page.",
+        ),
     ] = None,
     output: Annotated[
         str | None,
@@ -124,10 +128,10 @@ def export(
         chosen = store.sweep_ids(sweeps or ["latest"])
         table = read_table(store, chosen, rows)
         started_at = {record.id: record.started_at for record in store.sweeps() if record.id in chosen}
-    if columns:
-        table = choose_columns(table, [column.strip() for column in columns.split(",")])
-    elif form == "latex":
+    if columns == "page" or (form == "latex" and not columns):
         table = table[[name for name in PAPER_COLUMNS if name in table]]
+    elif columns:
+        table = choose_columns(table, [column.strip() for column in columns.split(",")])
     if form == "mlflow":
         _log_to_mlflow(table, started_at, output)
     else:
