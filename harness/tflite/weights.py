@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.tflite.flatbuffer import operator_scope
+from harness.tflite.library_types import FlatbufferObject
 
 OUTPUT_CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
 """The operators with a kernel, and which axis of it counts their output channels.
@@ -140,3 +141,13 @@ def unique_name(name: str, taken: set[str]) -> str:
         result = f"{name} #{number}"
     taken.add(result)
     return result
+
+
+def float_constant(model: FlatbufferObject, tensor: FlatbufferObject | None) -> NDArray[np.float32] | None:
+    """Return the numbers of a float32 constant of the object API, in its shape; None for anything else."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = None if tensor is None else model.buffers[tensor.buffer].data
+    if tensor is None or data is None or not len(data) or tensor.type != schema.TensorType.FLOAT32:
+        return None
+    return np.asarray(data, np.uint8).view("<f4").reshape(() if tensor.shape is None else tensor.shape)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.tflite.library_types import FlatbufferObject
+from harness.tflite.weights import float_constant
 
 if TYPE_CHECKING:
     from harness.compression.graph.ranges import Ranges
@@ -132,12 +133,12 @@ class _Subgraph:
         return (self._subgraph.tensors[index].name or b"").decode("utf-8")
 
     def _is_constant(self, index: int) -> bool:
-        return _floats(self._model, self._subgraph.tensors[index]) is not None
+        return float_constant(self._model, self._subgraph.tensors[index]) is not None
 
 
 def _reach(model: FlatbufferObject, mask: _Mask, ranges: Ranges) -> float | None:
     """Return how far a mask has to reach below its scores; None if it is no mask, or reaches no further."""
-    values = _floats(model, mask.constant)
+    values = float_constant(model, mask.constant)
     if values is None or mask.scores not in ranges:
         return None
     low, high = _ends(ranges, mask.scores)
@@ -152,7 +153,7 @@ def _reach(model: FlatbufferObject, mask: _Mask, ranges: Ranges) -> float | None
 def _sums(model: FlatbufferObject, mask: _Mask, reach: float, ranges: Ranges) -> Ranges:
     """Return the ranges of the sums that a softmax reads without what is masked."""
     low, _ = _ends(ranges, mask.scores)
-    values = _floats(model, mask.constant)
+    values = float_constant(model, mask.constant)
     bias = 0.0
     if values is not None and not mask.products:
         signed = mask.sign * values
@@ -169,7 +170,7 @@ def _shorten(model: FlatbufferObject, mask: _Mask, reach: float, ranges: Ranges)
     """Give a mask a shorter reach, in a buffer of its own since others may read the old one; return changed ranges."""
     from ai_edge_litert import schema_py_generated as schema
 
-    values = _floats(model, mask.constant)
+    values = float_constant(model, mask.constant)
     assert values is not None  # noqa: S101 - it has a reach
     changed: Ranges = {}
     if mask.products:
@@ -180,7 +181,7 @@ def _shorten(model: FlatbufferObject, mask: _Mask, reach: float, ranges: Ranges)
     else:
         short = np.where(mask.sign * values < -reach, np.float32(-mask.sign * reach), values)
     buffer = schema.BufferT()
-    buffer.data = short.astype("<f4").view(np.uint8)
+    buffer.data = short.astype("<f4").ravel().view(np.uint8)
     model.buffers.append(buffer)
     mask.constant.buffer = len(model.buffers) - 1
     return changed
@@ -199,13 +200,3 @@ def _ends(ranges: Ranges, name: str) -> tuple[float, float]:
 
 def _range(low: float, high: float) -> dict[str, NDArray[np.float32]]:
     return {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
-
-
-def _floats(model: FlatbufferObject, tensor: FlatbufferObject) -> NDArray[np.float32] | None:
-    """Return the numbers of a float constant, flat; None for any other tensor."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    data = model.buffers[tensor.buffer].data
-    if data is None or not len(data) or tensor.type != schema.TensorType.FLOAT32:
-        return None
-    return np.asarray(data, np.uint8).view("<f4")

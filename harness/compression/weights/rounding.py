@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.compression.weights.error_aware import in_place, round_by_inputs, rows_of
 from harness.errors import CompressionError, Failure, FailureClass
 from harness.tflite.library_types import FlatbufferObject
-from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES
+from harness.tflite.weights import KERNEL_INPUT, OUTPUT_CHANNEL_AXES, float_constant
 
 ScaleRule = Literal["largest", "least-error"]
 
@@ -169,12 +169,12 @@ def regrid(
 def _layers(model: FlatbufferObject, floats: FlatbufferObject) -> Iterator[_Layer]:
     pairs = zip(_weighted_operators(model), _weighted_operators(floats), strict=True)
     for (kind, inputs), (_, float_inputs) in pairs:
-        kernel, values = inputs[KERNEL_INPUT], _float_constant(floats, float_inputs[KERNEL_INPUT])
+        kernel, values = inputs[KERNEL_INPUT], float_constant(floats, float_inputs[KERNEL_INPUT])
         if values is None or not _is_plain_integer(kernel):
             continue
         place = 2 if kind == "TRANSPOSE_CONV" else 0  # whose first input is the shape of its output
         source, bias = inputs[place].quantization, inputs[place + 1 if place else 2]
-        biases = _float_constant(floats, float_inputs[place + 1 if place else 2])
+        biases = float_constant(floats, float_inputs[place + 1 if place else 2])
         is_counted = bias is not None and biases is not None and _type_name(bias) in _BIAS_TYPES
         yield _Layer(
             kernel.name.decode("utf-8", "replace"),
@@ -214,14 +214,6 @@ def _check_biases(model: FlatbufferObject, layers: list[_Layer]) -> None:
                 f"become {stored[channel]:.6g}. Keep this layer in float (see `layers` in docs/techniques.md)."
             )
             raise CompressionError(Failure(FailureClass.CONVERSION_FAILED, message))
-
-
-def _float_constant(model: FlatbufferObject, tensor: FlatbufferObject | None) -> Floats | None:
-    """Return the numbers of a float32 constant; None for anything else."""
-    data = None if tensor is None else model.buffers[tensor.buffer].data
-    if tensor is None or data is None or _type_name(tensor) != "FLOAT32":
-        return None
-    return np.asarray(data, np.uint8).view("<f4").reshape(tensor.shape)
 
 
 def _weighted_operators(model: FlatbufferObject) -> Iterator[tuple[str, list[FlatbufferObject]]]:
