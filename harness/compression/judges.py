@@ -116,15 +116,15 @@ class Drop:
 def drop_judge(work: RecipeState, max_drop_points: float, samples: SampleSets) -> DropJudge:
     """Return who judges by held-back training images, else by the test images, else by the float model's own answers.
 
-    Training images that cannot be downloaded are no obstacle if there are test images.
-
     An answer that differs from the float model's may have been right before, so the share of those is the most that
-    can be lost. Raises `CompressionError` for a model without labels whose output is no answer among classes.
+    can be lost. Training images that cannot be downloaded are no obstacle if there are test images. Raises
+    `CompressionError` for a model without labels whose output is no answer among classes.
     """
     reference = work.float_graph()
     facts = read_graph(reference, name=work.model.name)
     scored = scored_output(work.model, facts)
-    held_back, dataset = _held_back(work.model, facts.inputs[0].shape[1:]), load_dataset(work.model)
+    held_back = _held_back(work.model, facts.inputs[0].shape[1:])
+    dataset = None if isinstance(held_back, LabelledImages) else load_dataset(work.model)
     if isinstance(held_back, LabelledImages):
         count = min(BUDGET_SAMPLES, len(held_back))
         inputs, labels = as_input(held_back.images[:count], work.model.preprocessing), held_back.labels[:count]
