@@ -124,18 +124,15 @@ def drop_judge(work: RecipeState, max_drop_points: float, samples: SampleSets) -
     facts = read_graph(reference, name=work.model.name)
     scored = scored_output(work.model, facts)
     held_back = _held_back(work.model, facts.inputs[0].shape[1:])
-    dataset = None if isinstance(held_back, LabelledImages) else load_dataset(work.model)
-    if isinstance(held_back, LabelledImages):
+    if held_back is not None:
         count = min(BUDGET_SAMPLES, len(held_back))
         inputs, labels = as_input(held_back.images[:count], work.model.preprocessing), held_back.labels[:count]
         source = "held-back training images"
-    elif dataset is not None:
+    elif (dataset := load_dataset(work.model)) is not None:
         chosen = choose_samples(fit_dataset(dataset, work.model, facts), BUDGET_SAMPLES)
         assert chosen.labels is not None  # noqa: S101 - chosen from a data set
         inputs, labels, scored = chosen.inputs[0], chosen.labels, chosen.scored
         source = "test images, which also serve for the final accuracy: it is a little too kind"
-    elif held_back is not None:
-        raise held_back
     else:
         inputs = _single_inputs(work, samples)
         labels = None
@@ -148,16 +145,16 @@ def drop_judge(work: RecipeState, max_drop_points: float, samples: SampleSets) -
     return DropJudge(max_drop_points, inputs, labels, answers, scored, f"{len(inputs)} {source}")
 
 
-def _held_back(model: ModelSpec, input_shape: tuple[int, ...]) -> LabelledImages | CompressionError | None:
-    """Return images that are never trained on, why there are none, or None for a model without training images."""
+def _held_back(model: ModelSpec, input_shape: tuple[int, ...]) -> LabelledImages | None:
+    """Return images that are never trained on; None if there are none, or test images instead of a failed download."""
     if model.training is None:
         return None
     try:
         return load_training_data(model, input_shape).validation
-    except CompressionError as error:
-        if not isinstance(model.training.data, KerasDataset | TfdsDataset):
-            raise  # a file that the model names
-        return error
+    except CompressionError:
+        if isinstance(model.training.data, KerasDataset | TfdsDataset) and load_dataset(model) is not None:
+            return None
+        raise
 
 
 def _single_inputs(work: RecipeState, samples: SampleSets) -> Array:

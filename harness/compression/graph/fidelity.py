@@ -20,7 +20,7 @@ Outputs = dict[str, list[dict[str, NDArray[Any]]]]
 """By signature and sample, every output by its name."""
 
 
-def mean_snr_db(wanted: Outputs, made: bytes, samples: SampleSets) -> float:
+def mean_snr_db(wanted: Outputs | None, made: bytes, samples: SampleSets) -> float:
     """Return the mean signal to noise of all outputs of a graph, where `wanted` is what they should be."""
     return float(np.mean(_output_snr_db(wanted, made, samples) or [_HIGHEST_DB]))
 
@@ -33,8 +33,15 @@ def output_snr_db(floats: bytes, made: bytes, samples: SampleSets) -> list[float
     return _output_snr_db(outputs(floats, samples), made, samples)
 
 
-def outputs(graph: bytes, samples: SampleSets) -> Outputs:
-    """Return what a graph answers to the first `SAMPLES` of each signature."""
+def outputs(graph: bytes, samples: SampleSets) -> Outputs | None:
+    """Return what a graph answers to the first `SAMPLES` of each signature; None if it does not run."""
+    try:
+        return _outputs(graph, samples)
+    except (RuntimeError, ValueError):  # such a file is refused for its own reasons, in words
+        return None
+
+
+def _outputs(graph: bytes, samples: SampleSets) -> Outputs:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=graph)
@@ -47,10 +54,9 @@ def outputs(graph: bytes, samples: SampleSets) -> Outputs:
     return found
 
 
-def _output_snr_db(wanted: Outputs, made: bytes, samples: SampleSets) -> list[float]:
-    try:
-        answers = outputs(made, samples)
-    except (RuntimeError, ValueError):  # such a file is refused for its own reasons, in words
+def _output_snr_db(wanted: Outputs | None, made: bytes, samples: SampleSets) -> list[float]:
+    answers = outputs(made, samples)
+    if wanted is None or answers is None:
         return [-_HIGHEST_DB]
     found = []
     for key, exact in wanted.items():

@@ -162,7 +162,7 @@ def _sums(model: FlatbufferObject, mask: _Mask, reach: float, ranges: Ranges) ->
     for name, others in mask.sums:
         if name in ranges:
             floor = low + bias - MASK_DISTANCE - sum(max(map(abs, _ends(ranges, other))) for other in others)
-            changed[name] = _range(max(_ends(ranges, name)[0], floor), _ends(ranges, name)[1])
+            changed[name] = range_between(max(_ends(ranges, name)[0], floor), _ends(ranges, name)[1])
     return changed
 
 
@@ -177,7 +177,7 @@ def _shorten(model: FlatbufferObject, mask: _Mask, reach: float, ranges: Ranges)
         ends = _products(mask, values, ranges)
         share = -reach / float((mask.sign * ends).min())
         short = values * np.float32(share)
-        changed = {name: _range(share * ends.min(), share * ends.max()) for name in mask.products}
+        changed = {name: range_between(share * ends.min(), share * ends.max()) for name in mask.products}
     else:
         short = np.where(mask.sign * values < -reach, np.float32(-mask.sign * reach), values)
     buffer = schema.BufferT()
@@ -198,5 +198,6 @@ def _ends(ranges: Ranges, name: str) -> tuple[float, float]:
     return (0.0, 0.0) if found is None else (float(found["min"].item()), float(found["max"].item()))
 
 
-def _range(low: float, high: float) -> dict[str, NDArray[np.float32]]:
+def range_between(low: float, high: float) -> dict[str, NDArray[np.float32]]:
+    """Return the range of one tensor as the quantizer takes it."""
     return {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}

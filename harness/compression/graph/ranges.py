@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compression.graph.activations import activations, tensor_name
-from harness.compression.graph.finite_masks import MASK_DISTANCE, MASKED
+from harness.compression.graph.finite_masks import MASK_DISTANCE, MASKED, range_between
 from harness.files import write_atomically
 from harness.tflite.flatbuffer import operator_name
 from harness.tflite.library_types import FlatbufferObject
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 Ranges = dict[str, dict[str, NDArray[Any]]]
 """Smallest and largest value (`min`, `max`) of each tensor, by its name."""
 
-ERROR_POWERS = {"error-2": 2.0, "error-1.5": 1.5, "midway": 2.0}
+ERROR_POWERS = {"error-2": 2.0, "error-1.5": 1.5}
 """By rule, the power of the errors whose sum is smallest."""
-RULES = ("extremes", "mean", *ERROR_POWERS)
+RULES = ("extremes", "mean", *ERROR_POWERS, "midway")
 """How a tensor's range follows from its values over all samples, see `_Seen`."""
 
 SMALLEST_RANGE = 1e-5
@@ -79,10 +79,11 @@ def measure_ranges(
                 if tensor.Type() != schema.TensorType.FLOAT32:
                     continue
                 name = tensor_name(tensor)
-                is_whole = name in whole or values.size < _FEW
-                tensors.setdefault(name, _Seen(is_whole)).add(values)
-    found = {name: seen for name, seen in tensors.items() if seen.lows}
-    return {rule: {name: seen.range(rule) for name, seen in found.items()} for rule in RULES}
+                if name not in tensors:
+                    tensors[name] = _Seen(is_whole=name in whole or values.size < _FEW)
+                tensors[name].add(values)
+    found = {name: seen.ranges() for name, seen in tensors.items() if seen.lows}
+    return {rule: {name: ranges[rule] for name, ranges in found.items()} for rule in RULES}
 
 
 class _Seen:
@@ -108,8 +109,8 @@ class _Seen:
             bins = kept.view(np.uint32) >> (32 - _BIN_BITS)
             self._counts += np.bincount(bins, minlength=self._counts.size)
 
-    def range(self, rule: str) -> dict[str, NDArray[Any]]:
-        """Return the smallest and largest value that one of `RULES` keeps.
+    def ranges(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Return the smallest and largest value that each of `RULES` keeps.
 
         `extremes` keeps all; `mean` ends at the means of the samples' extremes, so that few samples cannot stretch it.
         The others have the least sum of errors to a power, of cutting off and of rounding to 256 steps: the squared
@@ -117,20 +118,18 @@ class _Seen:
         there to `mean`: errors overlook samples that are rare, means overlook values that are.
         """
         low, high = min(self.lows), max(self.highs)
-        if self.is_whole or rule == "extremes":
-            return self._ends(low, high)
-        means = [math.fsum(ends) / len(ends) for ends in (self.lows, self.highs)]  # exact in any order
-        if rule == "mean":
-            return self._ends(*means)
-        ends = self._least_error(low, high, ERROR_POWERS[rule])
-        if rule == "midway":
-            ends = (ends[0] + means[0]) / 2, (ends[1] + means[1]) / 2
-        return self._ends(*ends)
-
-    def _ends(self, low: float, high: float) -> dict[str, NDArray[Any]]:
-        if self._is_masked:
-            low -= MASK_DISTANCE
-        return _ends(low, max(high, low + SMALLEST_RANGE))
+        ends = dict.fromkeys(RULES, (low, high))
+        if not self.is_whole:
+            # `fsum` is exact in any order.
+            mean = (math.fsum(self.lows) / len(self.lows), math.fsum(self.highs) / len(self.highs))
+            ends |= {rule: self._least_error(low, high, power) for rule, power in ERROR_POWERS.items()}
+            error = ends["error-2"]
+            ends |= {"mean": mean, "midway": ((error[0] + mean[0]) / 2, (error[1] + mean[1]) / 2)}
+        distance = MASK_DISTANCE if self._is_masked else 0.0
+        return {
+            rule: range_between(low - distance, max(high, low - distance + SMALLEST_RANGE))
+            for rule, (low, high) in ends.items()
+        }
 
     def _least_error(self, low: float, high: float, power: float) -> tuple[float, float]:
         (bins,) = self._counts.nonzero()
@@ -167,7 +166,7 @@ def _never_clipped(model: FlatbufferObject) -> set[str]:
 def ranges_file(folder: Path, graph: bytes, samples: SampleSets) -> Path:
     """Return the file of a graph's ranges over samples: its name is a hash of all that decides them."""
     digest = hashlib.sha256(graph)
-    digest.update(f"{ERROR_POWERS} {_FEW} {_BIN_BITS} {MASKED} {MASK_DISTANCE}".encode())
+    digest.update(f"{ERROR_POWERS} {_SHARES.tolist()} {_STEPS} {_FEW} {_BIN_BITS} {MASKED} {MASK_DISTANCE}".encode())
     for key, sets in samples.items():
         for sample in sets:
             for name, values in sample.items():
@@ -181,7 +180,7 @@ def read_ranges(file: Path) -> dict[str, Ranges] | None:
     if not file.is_file():
         return None
     stored = json.loads(file.read_text(encoding="utf-8"))
-    return {rule: {name: _ends(*ends) for name, ends in found.items()} for rule, found in stored.items()}
+    return {rule: {name: range_between(*ends) for name, ends in found.items()} for rule, found in stored.items()}
 
 
 def write_ranges(file: Path, ranges: dict[str, Ranges]) -> None:
@@ -192,7 +191,3 @@ def write_ranges(file: Path, ranges: dict[str, Ranges]) -> None:
         for rule, found in ranges.items()
     }
     write_atomically(file, json.dumps(content).encode())
-
-
-def _ends(low: float, high: float) -> dict[str, NDArray[Any]]:
-    return {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}

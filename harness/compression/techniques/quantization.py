@@ -247,8 +247,11 @@ def _ranges(
 
     found = _measured_ranges(work, graph, samples)
     is_fine = settings.activations == "int16"  # where cutting off gains no resolution that is missing
-    if settings.ranges != "best" or is_fine or settings.calibration == "random":
-        return with_finite_masks(graph, found["extremes" if settings.ranges == "best" else settings.ranges])
+    chosen = settings.ranges
+    if chosen == "best" and (is_fine or settings.calibration == "random"):
+        chosen = "extremes"
+    if chosen != "best":
+        return with_finite_masks(graph, found[chosen])
     nearness: dict[str, float] = {}
     wanted = outputs(graph, samples)
     candidates = {rule: with_finite_masks(graph, ranges) for rule, ranges in found.items()}
